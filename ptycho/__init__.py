@@ -1,0 +1,17 @@
+"""The neutral core of ptychopinn: what a scan, a run and a result are, in NumPy.
+
+Importing it loads nothing else, so that clients may probe for the package cheaply.
+"""
+
+from __future__ import annotations
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("ptychopinn")
+        except PackageNotFoundError:
+            return "0.0.0+local"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

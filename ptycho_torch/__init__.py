@@ -1,0 +1,1 @@
+"""The PyTorch backend of ptychopinn. Importing it loads neither torch nor lightning."""
