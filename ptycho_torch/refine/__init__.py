@@ -1,0 +1,30 @@
+"""Iterative reconstruction on the package's own physics: usable alone, before training and after inference."""
+
+from __future__ import annotations
+
+from ptycho_torch.refine.engine import iterate, reconstruct, refine_probe, run
+from ptycho_torch.refine.options import RefineOptions
+from ptycho_torch.refine.result import IterationState, RefineResult, r_factors
+from ptycho_torch.refine.rule import Rule, make_rule
+from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw
+from ptycho_torch.refine.state import RefineState, load_state, save_state, start_state
+
+__all__ = [
+    "IterationState",
+    "RefineOptions",
+    "RefineResult",
+    "RefineScan",
+    "RefineState",
+    "Rule",
+    "iterate",
+    "load_state",
+    "make_rule",
+    "make_scan",
+    "r_factors",
+    "reconstruct",
+    "refine_probe",
+    "run",
+    "save_state",
+    "scan_from_raw",
+    "start_state",
+]

@@ -1,0 +1,217 @@
+"""The loop: sweeps of batches under one rule, one state out after each, and the calls that wrap it.
+
+`iterate` is a generator, so a caller's own loop can print, plot, save or stop. `reconstruct` and `refine_probe`
+run it to the end, keep the best state on Ctrl-C and measure the result.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ptycho.errors import ConfigError, RunError
+from ptycho_torch.refine.batches import make_batches
+from ptycho_torch.refine.noise import misfit
+from ptycho_torch.refine.options import RefineOptions
+from ptycho_torch.refine.result import IterationState, RefineResult, make_result
+from ptycho_torch.refine.rule import Rule, make_rule
+from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw
+from ptycho_torch.refine.state import RefineState, load_state, save_state, start_state
+from ptycho_torch.refine.unknowns import (
+    background_ratio,
+    constrain,
+    illumination,
+    intensity_step,
+    move_positions,
+    position_step,
+)
+
+log = logging.getLogger(__name__)
+_EPOCHS = 40
+
+
+def iterate(
+    scan: RefineScan,
+    state: RefineState,
+    *,
+    epochs: int = _EPOCHS,
+    seed: int = 0,
+    options: RefineOptions | None = None,
+    rule: Rule | None = None,
+) -> Iterator[IterationState]:
+    """Sweep `state` in place from `state.epoch` to `epochs`, yielding after each sweep.
+
+    The order of patterns depends on (seed, sweep) only, so a resumed run repeats an uninterrupted one to the byte.
+    Time: about 4 FFTs of N x N a pattern, mode and sweep. Memory: the scan, the canvas and one batch (RAAR: all
+    exit waves).
+    """
+    options = (options or RefineOptions()).check()
+    if rule is None:
+        rule = make_rule(options.rule, **options.rule_options)
+        rule.start(scan, state)
+    size = options.batch_size or rule.batch_size
+    total = float(scan.counts.sum(dtype=torch.float64))
+    begun = time.perf_counter()
+    light = illumination(scan, state) if options.smoothness else state.object.real
+    for epoch in range(state.epoch, epochs):
+        strength = options.strength(epoch, epochs)
+        with_probe = options.probe_from is not None and epoch >= options.probe_from
+        moving = options.positions != "fixed" and epoch >= options.positions_from
+        steps = torch.zeros_like(state.positions_xy)
+        background = torch.zeros_like(scan.counts[0])
+        wrong = 0.0
+        for index in make_batches(scan.positions_xy, size, options.batches, seed, epoch):
+            stepped = rule.step(scan, state, index, strength, with_probe)
+            wrong += float(misfit(scan.counts[index], stepped.exit.intensity, scan.good).sum())
+            if moving:
+                steps[index] = position_step(state, stepped)
+            if state.intensity is not None:
+                intensity_step(scan, state, stepped.exit, strength)
+            if state.background is not None:
+                background += background_ratio(scan, stepped.exit)
+        rule.end_epoch(scan, state, strength, with_probe)
+        if state.background is not None:
+            state.background *= (background / scan.size).clamp(0.5, 2.0)
+        if moving:
+            early = epoch < options.positions_from + (epochs - options.positions_from) // 3
+            move_positions(state, scan, steps * strength, options, options.positions == "affine" and early)
+        constrain(state, options, light, with_probe)
+        state.epoch = epoch + 1
+        r = (wrong / total) ** 0.5
+        if not np.isfinite(r):
+            raise RunError(f"refinement diverged in sweep {epoch + 1}; check positions and probe, or lower the step")
+        yield IterationState(state, epoch + 1, epochs, r, strength, time.perf_counter() - begun, rule)
+
+
+def run(
+    scan: RefineScan,
+    state: RefineState,
+    *,
+    epochs: int,
+    seed: int,
+    options: RefineOptions,
+    progress: Callable[[int, int], None] | None = None,
+    callbacks: tuple[Callable[[IterationState], object], ...] = (),
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+) -> RefineResult:
+    """`iterate` to the end. A callback that returns True stops the run; Ctrl-C stops it with the best state so far."""
+    rule = make_rule(options.rule, **options.rule_options)
+    settings: dict[str, object] = {"epochs": epochs, "seed": seed, "rule": rule.name}
+    history: list[dict[str, float]] = []
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        state, extra, saved = load_state(checkpoint)
+        history = saved.pop("history", [])  # type: ignore[assignment]
+        if saved != settings:
+            raise ConfigError(f"{checkpoint} was made with {saved}, not {settings}; use the same or start afresh")
+        rule.start(scan, state)
+        rule.restore(extra)
+    else:
+        rule.start(scan, state)
+    best, best_r, stopped = state.clone(), float("inf"), "epochs"
+    try:
+        for now in iterate(scan, state, epochs=epochs, seed=seed, options=options, rule=rule):
+            history.append(dict(epoch=now.epoch, r=now.r, strength=now.strength, seconds=now.seconds))
+            if now.r <= best_r:
+                best, best_r = state.clone(), now.r
+            if checkpoint is not None:
+                save_state(checkpoint, state, rule.tensors(), settings | {"history": history})
+            if progress is not None:
+                progress(now.epoch, epochs)
+            if any([callback(now) is True for callback in callbacks]):
+                stopped = "callback"
+                break
+            if options.patience and len(history) > options.patience:
+                before = history[-1 - options.patience]["r"]
+                if before - now.r < options.tolerance * before:
+                    stopped = "tolerance"
+                    break
+    except KeyboardInterrupt:
+        log.warning("refinement interrupted after %d of %d sweeps; the best state is kept", best.epoch, epochs)
+        stopped, state = "interrupted", best
+    return make_result(scan, state, history, stopped)
+
+
+def reconstruct(
+    scan: Any,
+    model: Callable[[Any], tuple[np.ndarray, tuple[int, int]]] | None = None,
+    *,
+    rule: str | Rule = "rpie",
+    epochs: int = _EPOCHS,
+    seed: int = 0,
+    options: RefineOptions | None = None,
+    initial_object: np.ndarray | None = None,
+    initial_origin_xy: tuple[int, int] | None = None,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    callbacks: tuple[Callable[[IterationState], object], ...] = (),
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    **changes: Any,
+) -> RefineResult:
+    """One scan to object, probe, positions, history, coverage and R map.
+
+    scan: RawData (counts or amplitude, xcoords, ycoords, probeGuess) or a RefineScan. model: a function from the scan
+    to a first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else flat. `changes` are fields
+    of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the scan twice over at most.
+    Errors: DataError, ConfigError before any work; RunError when the run diverges.
+    """
+    names = {entry.name for entry in fields(RefineOptions)}
+    if unknown := sorted(set(changes) - names):
+        raise ConfigError(f"unknown refinement option {unknown[0]}; known are {', '.join(sorted(names))}")
+    options = replace(options or RefineOptions(), rule=rule, **changes).check()
+    make_rule(options.rule, **options.rule_options)
+    data = scan if isinstance(scan, RefineScan) else scan_from_raw(scan, device=device)
+    if model is not None:
+        initial_object, initial_origin_xy = model(scan)
+    state = start_state(
+        data,
+        modes=options.modes,
+        margin_px=1 if options.positions == "fixed" else 10,
+        initial_object=initial_object,
+        initial_origin_xy=initial_origin_xy,
+        intensity=options.intensity,
+        background=options.background,
+    )
+    return run(
+        data,
+        state,
+        epochs=epochs,
+        seed=seed,
+        options=options,
+        progress=progress,
+        callbacks=callbacks,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
+
+
+def refine_probe(
+    patterns: np.ndarray,
+    positions_xy: np.ndarray,
+    probe: np.ndarray,
+    *,
+    unit: str = "auto",
+    epochs: int = 25,
+    seed: int = 0,
+    bad_pixels: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    device: str | torch.device = "cpu",
+    **changes: Any,
+) -> RefineResult:
+    """Object and probe of a scan from a flat object and a poor probe guess: rPIE with the default options.
+
+    patterns (M, N, N) amplitude (float) or counts (integer; or say `unit`), zero frequency at [N//2, N//2];
+    positions_xy (M, 2) float64 [x, y] px of patch pixel (N//2, N//2); probe (N, N) or (P, N, N), any scale.
+    Returns a RefineResult whose probe explains counts: |FFT_ortho(probe * object window)|^2.
+    """
+    data = make_scan(patterns, positions_xy, probe, unit=unit, bad_pixels=bad_pixels, device=device)
+    return reconstruct(data, epochs=epochs, seed=seed, progress=progress, **changes)

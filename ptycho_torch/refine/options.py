@@ -1,0 +1,67 @@
+"""Every choice of a reconstruction that is not the update rule's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ptycho.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """Defaults serve every scan; lengths in px, epochs in sweeps over the scan.
+
+    rule, rule_options: update rule and its arguments.  batch_size: patterns a step (None: the rule's own).
+    batches: "random" or "compact" (neighbours together).  modes: incoherent probe modes (None: as given).
+    full_epochs: sweeps at full step before the step falls linearly to `final_strength`.
+    probe_from: first sweep (0-based) that changes the probe; None keeps it.
+    positions: "fixed", "free" or "affine" (the affine part of the corrections first, then free);
+    positions_from, position_step_px (largest move a sweep).  intensity: one amplitude factor a pattern.
+    background: one incoherent background image.  probe_support: (N, N) bool, True = probe may be non-zero.
+    amplitude_limits: (low, high) of |object|.  smoothness: weight of the object's squared gradient against the
+    illumination (0 = off).  patience, tolerance: stop when R fell by less than `tolerance` (relative) over
+    `patience` sweeps (0 = never).
+    """
+
+    rule: Any = "rpie"
+    rule_options: dict[str, Any] = field(default_factory=dict)
+    batch_size: int | None = None
+    batches: str = "random"
+    modes: int | None = None
+    full_epochs: int = 8
+    final_strength: float = 0.02
+    probe_from: int | None = 0
+    positions: str = "fixed"
+    positions_from: int = 3
+    position_step_px: float = 0.5
+    intensity: bool = False
+    background: bool = False
+    probe_support: np.ndarray | None = None
+    amplitude_limits: tuple[float, float] | None = None
+    smoothness: float = 0.0
+    patience: int = 0
+    tolerance: float = 1e-4
+
+    def check(self) -> RefineOptions:
+        """Itself, or ConfigError naming the field that cannot be used."""
+        if self.batches not in ("random", "compact"):
+            raise ConfigError(f"batches='{self.batches}' is unknown; use 'random' or 'compact'")
+        if self.positions not in ("fixed", "free", "affine"):
+            raise ConfigError(f"positions='{self.positions}' is unknown; use 'fixed', 'free' or 'affine'")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
+        if self.modes is not None and not 1 <= self.modes <= 16:
+            raise ConfigError(f"modes={self.modes} must lie between 1 and 16")
+        if not 0 < self.final_strength <= 1 or self.smoothness < 0 or self.position_step_px <= 0:
+            raise ConfigError("final_strength must lie in (0, 1], smoothness >= 0 and position_step_px > 0")
+        return self
+
+    def strength(self, epoch: int, epochs: int) -> float:
+        """Step factor of sweep `epoch` (0-based) of `epochs`: 1, then a straight line to `final_strength`."""
+        full = min(self.full_epochs, epochs // 4)
+        if epoch < full:
+            return 1.0
+        return max(self.final_strength, min(1.0, (epochs - 1 - epoch) / max(epochs - 1 - full, 1)))

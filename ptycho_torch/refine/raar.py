@@ -1,0 +1,96 @@
+"""RAAR, relaxed averaged alternating reflections, on all exit waves at once.
+
+D. R. Luke, Inverse Problems 21, 37 (2005). With the modulus projection Pi_M and the overlap projection Pi_O,
+    psi <- [ beta Pi_O (2 Pi_M - 1) + (1 - 2 beta) Pi_M + beta ] psi .
+beta = 1 is the difference map / Douglas-Rachford of Thibault et al., Ultramicroscopy 109, 338 (2009). Object and
+probe of the overlap projection are found by alternating the two closed forms on y = (2 Pi_M - 1) psi:
+    O = sum_j conj(P_j) y_j / sum_j |P_j|^2,    P = sum_j conj(O_j) y_j / sum_j |O_j|^2 .
+Memory: all exit waves, M P N^2 complex numbers. One store holds (1 - 2 beta) Pi_M psi + beta psi; the overlap term
+is added when a pattern is next visited, from the object and probe of that sweep's end.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ptycho_torch.refine.forward import object_sums, predict, probe_sums, regularised
+from ptycho_torch.refine.noise import factor
+from ptycho_torch.refine.operators import power
+from ptycho_torch.refine.rule import Rule, Stepped
+from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.state import RefineState
+
+
+class RAAR(Rule):
+    """beta in (0.5, 1]: relaxation. `strength` is not used: the projections have no step."""
+
+    name: ClassVar[str] = "raar"
+    batch_size: ClassVar[int] = 32
+
+    def __init__(self, beta: float = 0.75) -> None:
+        self.beta = beta
+        self.kept: Tensor | None = None
+
+    def start(self, scan: RefineScan, state: RefineState) -> None:
+        """The first waves are those of the starting object and probe."""
+        shape = (scan.size, *state.probe.shape)
+        self.kept = torch.zeros(shape, dtype=state.probe.dtype, device=state.probe.device)
+        for index in torch.arange(scan.size, device=state.probe.device).split(self.batch_size):
+            exit = predict(scan, state, index)
+            self.kept[index] = (1 - self.beta) * exit.probes * exit.patches[:, None]
+        self._clear(state)
+
+    def _clear(self, state: RefineState) -> None:
+        self._object = torch.zeros_like(state.object)
+        self._light = torch.zeros_like(state.object.real)
+        self._probe = torch.zeros_like(state.probe)
+        self._window = torch.zeros_like(state.probe[0].real)
+
+    def step(
+        self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
+    ) -> Stepped:
+        """Project one batch and add it to the sums; object and probe wait for the end of the sweep."""
+        assert self.kept is not None
+        exit = predict(scan, state, index)
+        wave = self.kept[index] + self.beta * exit.probes * exit.patches[:, None]
+        far = torch.fft.fft2(wave, norm="ortho")
+        model = power(far).sum(1)
+        if state.background is not None:
+            model = model + state.background
+        moved = factor("amplitude", scan.counts[index], model, scan.floor, scan.good)
+        change = torch.fft.ifft2(far * moved[:, None], norm="ortho")
+        projected = wave + change
+        self.kept[index] = (1 - 2 * self.beta) * projected + self.beta * wave
+        reflected = projected + change
+        pulled, light = object_sums(state, exit, reflected)
+        self._object += pulled
+        self._light += light
+        if with_probe:
+            pulled_probe, window = probe_sums(state, exit, reflected)
+            self._probe += pulled_probe
+            self._window += window
+        return Stepped(exit, change)
+
+    def end_epoch(self, scan: RefineScan, state: RefineState, strength: float, with_probe: bool) -> None:
+        """Object and probe from the sums; pixels without light keep their value."""
+        floor = 1e-3 * self._light.max()
+        state.object += (self._object - self._light * state.object) / regularised(self._light, 1.0, floor)
+        if with_probe:
+            floor = 1e-3 * self._window.max()
+            state.probe = state.probe + (self._probe - self._window * state.probe) / regularised(
+                self._window, 1.0, floor
+            )
+        self._clear(state)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The stored waves."""
+        assert self.kept is not None
+        return {"kept": self.kept}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take the stored waves back."""
+        assert self.kept is not None
+        self.kept = tensors["kept"].to(self.kept.device)

@@ -1,0 +1,91 @@
+"""What a reconstruction hands back, per sweep and at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ptycho_torch.refine.forward import predict
+from ptycho_torch.refine.noise import misfit
+from ptycho_torch.refine.rule import Rule
+from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.state import RefineState
+from ptycho_torch.refine.unknowns import illumination
+
+
+@dataclass(frozen=True)
+class IterationState:
+    """After a sweep: the live state (clone it to keep it), sweep number, R during the sweep, step factor, seconds."""
+
+    state: RefineState
+    epoch: int
+    epochs: int
+    r: float
+    strength: float
+    seconds: float
+    rule: Rule
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimate from the mean time a sweep."""
+        return self.seconds / max(self.epoch, 1) * (self.epochs - self.epoch)
+
+
+@dataclass(frozen=True)
+class RefineResult:
+    """A reconstruction in NumPy arrays.
+
+    object (H, W) complex64, its [0, 0] at object pixel origin_xy [x, y]; probe (P, N, N) complex64 in sqrt(counts),
+    strongest mode first; positions_xy (M, 2) float64 px; coverage (H, W) float32 counts through an open object,
+    relative to its peak; r_map (M,) and r: sqrt(sum (|F| - sqrt I)^2 / sum I) of the final object re-diffracted;
+    history: one row a sweep (epoch, r, strength, seconds); intensity (M,), background (N, N) centred, or None;
+    stopped: "epochs", "tolerance", "callback" or "interrupted".
+    """
+
+    object: np.ndarray
+    probe: np.ndarray
+    origin_xy: tuple[int, int]
+    positions_xy: np.ndarray
+    coverage: np.ndarray
+    r: float
+    r_map: np.ndarray
+    history: list[dict[str, float]] = field(default_factory=list)
+    intensity: np.ndarray | None = None
+    background: np.ndarray | None = None
+    stopped: str = "epochs"
+
+
+def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[float, np.ndarray]:
+    """R of the whole scan and of each pattern (M,): sqrt(sum (sqrt(model) - sqrt(counts))^2 / sum counts)."""
+    wrong = torch.zeros(scan.size, dtype=torch.float64)
+    total = torch.zeros(scan.size, dtype=torch.float64)
+    for index in torch.arange(scan.size, device=scan.counts.device).split(batch):
+        counts = scan.counts[index]
+        wrong[index.cpu()] = misfit(counts, predict(scan, state, index).intensity, scan.good).cpu()
+        total[index.cpu()] = counts.sum((-2, -1), dtype=torch.float64).cpu()
+    whole = float((wrong.sum() / total.sum()).sqrt())
+    return whole, (wrong / total.clamp_min(1e-30)).sqrt().numpy()
+
+
+def make_result(
+    scan: RefineScan, state: RefineState, history: list[dict[str, float]], stopped: str
+) -> RefineResult:
+    """Measure a state and copy it out of torch. One forward pass over the scan."""
+    whole, each = r_factors(scan, state)
+    light = illumination(scan, state)
+    background = None if state.background is None else torch.fft.fftshift(state.background).cpu().numpy()
+    return RefineResult(
+        object=state.object.cpu().numpy().copy(),
+        probe=state.probe.cpu().numpy().copy(),
+        origin_xy=state.canvas.origin_xy,
+        positions_xy=state.positions_xy.cpu().numpy().copy(),
+        coverage=(light / light.max()).cpu().numpy().astype(np.float32),
+        r=whole,
+        r_map=each,
+        history=history,
+        intensity=None if state.intensity is None else state.intensity.cpu().numpy().copy(),
+        background=background,
+        stopped=stopped,
+    )

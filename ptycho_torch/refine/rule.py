@@ -1,0 +1,64 @@
+"""What the loop asks of an update rule; each rule is one file beside this one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor
+
+from ptycho.errors import ConfigError
+from ptycho_torch.refine.forward import Exit
+from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.state import RefineState
+
+
+class Stepped(NamedTuple):
+    """What a rule leaves for the loop: the batch as it was before the step and the residual of its exit waves."""
+
+    exit: Exit
+    change: Tensor
+
+
+class Rule:
+    """One update rule. `strength` in (0, 1] scales every step; the loop lowers it towards the end."""
+
+    name: ClassVar[str] = ""
+    batch_size: ClassVar[int] = 16
+
+    def start(self, scan: RefineScan, state: RefineState) -> None:
+        """Allocate what the rule keeps between steps."""
+
+    def step(
+        self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
+    ) -> Stepped:
+        """Visit the patterns in `index` (B,) and change `state` in place."""
+        raise NotImplementedError
+
+    def end_epoch(self, scan: RefineScan, state: RefineState, strength: float, with_probe: bool) -> None:
+        """Called when every pattern has been visited."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold besides the state."""
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `tensors` gave, after `start`."""
+
+
+def make_rule(rule: str | Rule, **options: object) -> Rule:
+    """A rule by name (epie, rpie, lsqml, raar, adam) with its options, or the given one."""
+    from ptycho_torch.refine.adam import Adam
+    from ptycho_torch.refine.epie import EPIE
+    from ptycho_torch.refine.lsqml import LSQML
+    from ptycho_torch.refine.raar import RAAR
+    from ptycho_torch.refine.rpie import RPIE
+
+    if isinstance(rule, Rule):
+        return rule
+    known = {kind.name: kind for kind in (EPIE, RPIE, LSQML, RAAR, Adam)}
+    if rule not in known:
+        raise ConfigError(f"update rule '{rule}' is unknown; use one of {', '.join(known)}")
+    try:
+        return known[rule](**options)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ConfigError(f"update rule '{rule}' does not take these options ({error})") from error

@@ -1,0 +1,111 @@
+"""One scan as a solver wants it: counts with zero frequency first, a mask, exact positions, a first probe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ptycho.errors import DataError
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class RefineScan:
+    """Measured data on a device.
+
+    counts (M, N, N) real, zero frequency at [0, 0]; good (N, N) of the same dtype, 0 where a pixel is ignored;
+    positions_xy (M, 2) float64 [x, y], object pixels; probe (P, N, N) complex; mean_counts per pattern.
+    """
+
+    counts: Tensor
+    good: Tensor | None
+    positions_xy: Tensor
+    probe: Tensor
+    mean_counts: float
+
+    @property
+    def n(self) -> int:
+        """Side of a pattern, px."""
+        return int(self.counts.shape[-1])
+
+    @property
+    def size(self) -> int:
+        """Number of positions."""
+        return int(self.counts.shape[0])
+
+    @property
+    def floor(self) -> float:
+        """Counts under which a rate is taken as dark: relative to the scan, so rescaled counts change nothing."""
+        return 1e-5 * self.mean_counts / self.n**2
+
+
+def make_scan(
+    patterns: np.ndarray,
+    positions_xy: np.ndarray,
+    probe: np.ndarray,
+    *,
+    unit: str = "auto",
+    bad_pixels: np.ndarray | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.complex64,
+) -> RefineScan:
+    """Check arrays and lay them out for the solvers.
+
+    patterns (M, N, N), zero frequency at [N//2, N//2], amplitude = sqrt(counts) or counts: `unit` is "counts",
+    "amplitude" or "auto" (integer dtype means counts, float means amplitude). positions_xy (M, 2) centres
+    [x, y] px. probe (N, N) or (P, N, N). bad_pixels (N, N) bool, True = ignore.
+    Raises DataError on shapes, values or units that cannot be used. Memory: one float32 copy of the patterns.
+    """
+    if patterns.ndim != 3 or patterns.shape[1] != patterns.shape[2] or patterns.shape[1] % 2 or not len(patterns):
+        raise DataError(f"patterns have shape {patterns.shape}; refinement needs (M, N, N) with an even N")
+    m, n, _ = patterns.shape
+    positions_xy = np.asarray(positions_xy, np.float64)
+    if positions_xy.shape != (m, 2) or not np.isfinite(positions_xy).all():
+        raise DataError(f"positions have shape {positions_xy.shape}; {m} patterns need finite ({m}, 2) centres [x, y]")
+    probe = np.asarray(probe)
+    if probe.ndim == 3 and probe.shape == (n, n, 1):
+        probe = probe[..., 0]
+    probe = probe[None] if probe.ndim == 2 else probe
+    if probe.shape[1:] != (n, n) or not np.isfinite(probe).all() or not np.any(probe):
+        raise DataError(f"probe has shape {probe.shape}; give a finite non-zero (N, N) or (P, N, N) with N = {n}")
+    if unit not in ("auto", "counts", "amplitude"):
+        raise DataError(f"diffraction unit '{unit}' is unknown; use 'counts', 'amplitude' or 'auto'")
+    if bad_pixels is not None and np.shape(bad_pixels) != (n, n):
+        raise DataError(f"bad_pixels has shape {np.shape(bad_pixels)}; it must be ({n}, {n})")
+    is_counts = unit == "counts" or (unit == "auto" and not np.issubdtype(patterns.dtype, np.floating))
+    real = torch.float32 if dtype == torch.complex64 else torch.float64
+    good = None if bad_pixels is None or not np.any(bad_pixels) else ~np.asarray(bad_pixels, bool)
+    counts = torch.empty((m, n, n), dtype=real)
+    for start in range(0, m, _CHUNK):
+        part = torch.from_numpy(np.ascontiguousarray(patterns[start : start + _CHUNK])).to(real)
+        part = part if is_counts else part * part
+        if good is not None:
+            part = torch.where(torch.from_numpy(good), part, torch.zeros((), dtype=real))
+        counts[start : start + _CHUNK] = torch.fft.ifftshift(part, dim=(-2, -1))
+        if not torch.isfinite(part).all() or part.min() < 0:
+            raise DataError("patterns hold NaN, infinite or negative values; mark those pixels in bad_pixels")
+    mean_counts = float(counts.sum(dtype=torch.float64)) / m
+    if mean_counts <= 0:
+        raise DataError("every pattern is empty; check the diffraction array and its unit")
+    mask = None if good is None else torch.fft.ifftshift(torch.from_numpy(good).to(real)).to(device)
+    start_probe = torch.from_numpy(np.ascontiguousarray(probe)).to(dtype)
+    return RefineScan(
+        counts.to(device), mask, torch.from_numpy(positions_xy.copy()).to(device), start_probe.to(device), mean_counts
+    )
+
+
+def scan_from_raw(raw: Any, **options: Any) -> RefineScan:
+    """`make_scan` for a RawData-like object (diff3d, xcoords, ycoords, probeGuess, optional bad_pixels and unit)."""
+    if getattr(raw, "probeGuess", None) is None and "probe" not in options:
+        raise DataError("the scan has no probeGuess; give probe= a starting probe (N, N)")
+    probe = options.pop("probe", None)
+    options.setdefault("bad_pixels", getattr(raw, "bad_pixels", None))
+    unit = getattr(raw, "diffraction_unit", None) or getattr(raw, "unit", None) or "auto"
+    options.setdefault("unit", getattr(unit, "value", unit))
+    positions = np.stack([np.asarray(raw.xcoords, float), np.asarray(raw.ycoords, float)], -1)
+    return make_scan(np.asarray(raw.diff3d), positions, raw.probeGuess if probe is None else probe, **options)
