@@ -51,7 +51,7 @@ class ModelConfig:
     gridsize: int = option(1, ge=1, le=8, help="a group holds gridsize^2 patterns")
     n_filters_scale: int = option(2, ge=1, help="multiplies the number of filters of every layer")
     model_type: str = option(
-        "pinn", choices=("pinn", "supervised"), help="learn from diffraction alone, or from the object's patches"
+        "pinn", choices=("pinn", "supervised"), help="learn from diffraction alone, or from object patches"
     )
     architecture: str = option(
         DEFAULT_ARCHITECTURE,
@@ -67,7 +67,7 @@ class ModelConfig:
     probe_mask_diameter: float | None = option(None, gt=0, help="diameter of the disk, px; None: from N")
     pad_object: bool = option(True, help="solve the central N/2 x N/2 of a patch, zeros or border outside")
     probe_scale: float = option(
-        4.0, gt=0, help="gauge of the probe: an object of rms amplitude 2/probe_scale explains the mean pattern"
+        4.0, gt=0, help="probe gauge: an object of rms amplitude 2/probe_scale explains the mean pattern"
     )
     gaussian_smoothing_sigma: float = option(0.0, ge=0, help="Gaussian smoothing of the probe, px; 0: none")
 
@@ -81,7 +81,7 @@ class TrainingConfig:
     test_data_file: Path | None = option(None, help="scan to test on")
     batch_size: int = option(16, ge=1, help="groups per step")
     nepochs: int = option(50, ge=1, help="passes over the training groups")
-    mae_weight: float = option(0.0, ge=0, help="weight of the mean absolute error of the diffraction amplitude")
+    mae_weight: float = option(0.0, ge=0, help="weight of the mean absolute error of diffraction amplitude")
     nll_weight: float = option(1.0, ge=0, help="weight of the Poisson negative log-likelihood")
     realspace_mae_weight: float = option(0.0, ge=0, help="weight of the mean absolute error in real space")
     realspace_weight: float = option(0.0, ge=0, help="weight of the total variation of the object")
@@ -92,20 +92,20 @@ class TrainingConfig:
     subsample_seed: int | None = option(None, ge=0, help="seed of subsampling and grouping; None: seed")
     neighbor_count: int = option(4, ge=0, help="nearest neighbours K from which a group is drawn")
     enable_oversampling: bool = option(False, help="allow more groups than positions")
-    neighbor_pool_size: int | None = option(None, ge=1, help="neighbours to draw from when oversampling; None: K")
+    neighbor_pool_size: int | None = option(None, ge=1, help="pool to draw from when oversampling; None: K")
     positions_provided: bool = option(True, help="scan positions are known; False is not supported")
     probe_trainable: bool = option(False, help="train the probe")
     intensity_scale_trainable: bool = option(True, help="train the intensity scale")
     output_dir: Path = option(Path("training_outputs"), help="folder for everything the run writes")
     sequential_sampling: bool = option(False, help="take the first n_groups positions, not random ones")
     backend: str = option("pytorch", choices=BACKENDS, help="library that runs the network")
-    torch_loss_mode: str = option("poisson", choices=("poisson", "mae"), help="data term of the PyTorch backend")
+    torch_loss_mode: str = option("poisson", choices=("poisson", "mae"), help="data term on PyTorch")
     optimizer: str = option("adam", choices=("adam", "adamw", "sgd"), help="optimizer")
     momentum: float = option(0.9, ge=0, lt=1, help="momentum of sgd")
     weight_decay: float = option(0.0, ge=0, help="weight decay")
-    gradient_clip_val: float | None = option(None, gt=0, help="largest gradient norm or value; None: no clipping")
+    gradient_clip_val: float | None = option(None, gt=0, help="largest gradient norm or value; None: any")
     gradient_clip_algorithm: str = option("norm", choices=CLIP_ALGORITHMS, help="clip by norm or by value")
-    scheduler: str = option("Default", choices=SCHEDULERS, help="course of the learning rate; Default: constant")
+    scheduler: str = option("Default", choices=SCHEDULERS, help="course of the learning rate; Default: flat")
     lr_gamma: float = option(0.95, gt=0, le=1, help="Exponential: factor per epoch")
     lr_warmup_epochs: int = option(2, ge=0, help="WarmupCosine: epochs of linear warm-up")
     lr_min_ratio: float = option(0.05, ge=0, le=1, help="WarmupCosine: last learning rate over the first")
@@ -116,7 +116,7 @@ class TrainingConfig:
     seed: int = option(0, ge=0, help="seed of weights, split and batch order")
     val_fraction: float = option(0.1, gt=0, lt=0.5, help="share of the groups kept for validation")
     probe_from: str = option(
-        "guess", choices=("guess", "refine"), help="start from the file's probe, or refine it by iterative sweeps"
+        "guess", choices=("guess", "refine"), help="start from the file's probe, or refine it in sweeps"
     )
     probe_modes: int | None = option(None, ge=1, help="incoherent probe modes; None: as many as the file has")
     max_time_s: float | None = option(None, gt=0, help="stop training after so many seconds; None: no limit")
@@ -135,7 +135,7 @@ class InferenceConfig:
     subsample_seed: int | None = option(None, ge=0, help="seed of subsampling and grouping; None: 0")
     neighbor_count: int = option(4, ge=0, help="nearest neighbours K from which a group is drawn")
     enable_oversampling: bool = option(False, help="allow more groups than positions")
-    neighbor_pool_size: int | None = option(None, ge=1, help="neighbours to draw from when oversampling; None: K")
+    neighbor_pool_size: int | None = option(None, ge=1, help="pool to draw from when oversampling; None: K")
     debug: bool = option(False, help="more checks and more output")
     output_dir: Path = option(Path("inference_outputs"), help="folder for everything the run writes")
     backend: str = option("pytorch", choices=BACKENDS, help="library that runs the network")
@@ -143,7 +143,7 @@ class InferenceConfig:
 
 @dataclass
 class PyTorchExecutionConfig:
-    """How the machine runs a PyTorch job; never part of a model, never in `params.cfg`; checked when built."""
+    """How the machine runs a PyTorch job; never part of a model; checked when built."""
 
     accelerator: str = option("auto", choices=("auto", "cpu", "gpu", "cuda", "mps"), help="where to compute")
     devices: int = option(1, ge=1, help="number of devices")
@@ -171,8 +171,10 @@ class PyTorchExecutionConfig:
     logger_backend: str = option(
         "csv", choices=("csv", "tensorboard", "mlflow", "none"), help="where metrics are logged"
     )
-    inference_batch_size: int | None = option(None, ge=1, help="groups per batch at inference; None: by memory")
-    recon_log_every_n_epochs: int | None = option(None, ge=1, help="log example patches so often; None: never")
+    inference_batch_size: int | None = option(None, ge=1, help="groups per inference batch; None: by memory")
+    recon_log_every_n_epochs: int | None = option(
+        None, ge=1, help="epochs between logged patches; None: never"
+    )
     recon_log_num_patches: int = option(4, ge=1, help="how many example patches are logged")
     recon_log_stitch: bool = option(False, help="log the stitched image as well")
 

@@ -11,7 +11,6 @@ import math
 import numbers
 import types
 import typing
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,13 @@ def option(
     (`ge`, `le`) or exclusive (`gt`, `lt`); None where the annotation allows it is always within them.
     """
     metadata = {
-        "help": help, "choices": choices, "ge": ge, "gt": gt, "le": le, "lt": lt, "multiple_of": multiple_of
+        "help": help,
+        "choices": choices,
+        "ge": ge,
+        "gt": gt,
+        "le": le,
+        "lt": lt,
+        "multiple_of": multiple_of,
     }
     if isinstance(default, type):
         return dataclasses.field(default_factory=default, metadata=metadata)
@@ -74,7 +79,6 @@ def describe_fields(cls: type) -> list[FieldInfo]:
     return [info for info in all_fields(cls) if not info.nested]
 
 
-@lru_cache(maxsize=None)
 def all_fields(cls: type) -> tuple[FieldInfo, ...]:
     """Every field of a configuration dataclass, nested ones included, in order."""
     hints = typing.get_type_hints(cls)
@@ -96,12 +100,17 @@ def _base_type(hint: Any) -> tuple[type, bool]:
 
 
 _NOUNS = {
-    bool: "True or False", int: "an integer", float: "a number", str: "text", Path: "a path", tuple: "a sequence"
+    bool: "True or False",
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    tuple: "a sequence",
 }
 
 
 def allowed(info: FieldInfo) -> str:
-    """The permitted values of a field in words: "an even integer >= 32", "one of 'a', 'b'", "a number > 0 or None"."""
+    """The permitted values of a field in words: "an even integer >= 32", "a number > 0 or None"."""
     if info.choices is not None:
         text = "one of " + ", ".join(repr(choice) for choice in info.choices)
     else:
@@ -177,7 +186,7 @@ def field_table(cls: type) -> str:
     for info in all_fields(cls):
         kind = info.type_.__name__ + (" or None" if info.optional else "")
         default = f"{info.type_.__name__}()" if info.nested else _shown(info.default)
-        limits = f"{info.type_.__name__} (see its table)" if info.nested else allowed(info).replace("|", "\\|")
+        limits = f"{info.type_.__name__} (below)" if info.nested else allowed(info).replace("|", "\\|")
         rows.append(f"| `{info.name}` | {kind} | `{default}` | {limits} | {info.help} |")
     return "\n".join(rows) + "\n"
 

@@ -35,7 +35,7 @@ def dataclass_to_legacy_dict(config: Any) -> dict[str, Any]:
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise ConfigError(f"a configuration dataclass is needed, got {type(config).__name__}")
     if type(config).__name__ == "PyTorchExecutionConfig":
-        raise ConfigError("PyTorchExecutionConfig never goes to params.cfg: pass it as execution_config instead")
+        raise ConfigError("PyTorchExecutionConfig never goes to params.cfg: pass it as execution_config")
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

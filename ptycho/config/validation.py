@@ -63,7 +63,9 @@ def validate_inference_config(
     if not fields:
         problems += _grouping_problems(config)
         if require_files:
-            problems += _path_problems(config, "model_path", Path.exists, "a bundle or its folder", required=True)
+            problems += _path_problems(
+                config, "model_path", Path.exists, "a bundle or its folder", required=True
+            )
             problems += _path_problems(config, "test_data_file", Path.is_file, "a file", required=True)
             problems += _output_problems(config)
     _raise_first(problems)
@@ -90,7 +92,7 @@ def resolve_n_groups(config: TrainingConfig | InferenceConfig) -> int | None:
     warnings.warn("n_images is the old name of n_groups: use n_groups", DeprecationWarning, stacklevel=2)
     if config.n_groups is not None and config.n_groups != config.n_images:
         raise _problem(
-            config, "n_images", f"n_groups = {config.n_groups} says otherwise: n_images is its old name, drop it"
+            config, "n_images", f"n_groups = {config.n_groups} says otherwise: drop n_images, its old name"
         )
     return config.n_images
 
@@ -140,14 +142,10 @@ def _grouping_problems(config: TrainingConfig | InferenceConfig) -> list[Problem
         got = getattr(config, name)
         if got is not None and got < others:
             problems.append(
-                _problem(
-                    config,
-                    name,
-                    f"must be >= {others} = gridsize^2 - 1 (gridsize {gridsize}): raise {name} or lower gridsize",
-                )
+                _problem(config, name, f"must be >= {others} = gridsize^2 - 1: raise it or lower gridsize")
             )
     if None not in (config.n_images, config.n_groups) and config.n_images != config.n_groups:
-        problems.append(_problem(config, "n_images", f"n_groups = {config.n_groups} says otherwise: drop n_images"))
+        problems.append(_problem(config, "n_images", f"n_groups = {config.n_groups} differs: drop n_images"))
     return problems
 
 
@@ -164,16 +162,20 @@ def _path_problems(
     path = getattr(config, name)
     label = f"{type(config).__name__}.{name}"
     if path is None or path == Path():
-        return [ConfigError(f"{label} = {_shown(path)}: must be {wanted}; give --{name} PATH")] if required else []
+        return [ConfigError(f"{label} = {_shown(path)}: must be {wanted}; give {name}")] if required else []
     if not path.exists():
-        return [MissingFileError(f"{label} = {_shown(path)}: no such file, must be {wanted}; check the path")]
-    return [] if is_right(path) else [ConfigError(f"{label} = {_shown(path)}: must be {wanted}, not a folder")]
+        return [MissingFileError(f"{label} = {_shown(path)}: no such file; must be {wanted}")]
+    return [] if is_right(path) else [ConfigError(f"{label} = {_shown(path)}: must be {wanted}")]
 
 
 def _output_problems(config: TrainingConfig | InferenceConfig) -> list[Problem]:
     for path in (config.output_dir, *config.output_dir.parents):
         if path.exists():
-            return [] if path.is_dir() else [_problem(config, "output_dir", f"{path} is a file, must be a folder")]
+            return (
+                []
+                if path.is_dir()
+                else [_problem(config, "output_dir", f"{path} is a file, must be a folder")]
+            )
     return []
 
 

@@ -1,0 +1,190 @@
+"""Configurations from and to YAML: flag > file > default, and nothing unknown passes.
+
+Keys stand flat, or in the sections `model:` and `execution:`.  `scheduler` and `gradient_clip_val` exist for
+training and for execution; flat, they are the training configuration's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.fields import FieldInfo, Unfit, coerce, describe_fields
+from ptycho.errors import ConfigError, MissingFileError
+
+Run = TrainingConfig | InferenceConfig
+SECTIONS: dict[str, type] = {"model": ModelConfig, "execution": PyTorchExecutionConfig}
+
+
+def load_yaml_config(path: Path | str) -> dict[str, Any]:
+    """The mapping in a YAML file, as written.
+
+    Raises MissingFileError, or ConfigError (with the line): not YAML, no mapping, empty, a key twice.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError(f"{path}: no such file; give a YAML configuration")
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; give a YAML file")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{path}{_where(error)}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    if values is None:
+        raise ConfigError(f"{path}: the file is empty; write 'key: value' lines or drop it")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must hold 'key: value' lines, found a {type(values).__name__}")
+    return values
+
+
+def training_config_from(
+    values: Mapping[str, Any] | None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    source: Path | str = "configuration",
+) -> tuple[TrainingConfig, PyTorchExecutionConfig]:
+    """A training and an execution configuration from a YAML mapping and overrides, which win.
+
+    A key that is there with None sets None; leave keys out to keep the file's value or the default.
+    `source` is named in errors.  Raises ConfigError: unknown key, wrong type, out of bounds.
+    """
+    config = TrainingConfig()
+    return config, _fill(config, values or {}, overrides or {}, str(source))
+
+
+def inference_config_from(
+    values: Mapping[str, Any] | None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    source: Path | str = "configuration",
+) -> tuple[InferenceConfig, PyTorchExecutionConfig]:
+    """An inference and an execution configuration; as `training_config_from`."""
+    config = InferenceConfig()
+    return config, _fill(config, values or {}, overrides or {}, str(source))
+
+
+def dump_yaml(config: Run, execution: PyTorchExecutionConfig, path: Path | str) -> None:
+    """Write every field of a run to a file that starts the same run again; an old file stays until then."""
+    lines = _lines(config, "")
+    lines += ["model:", *_lines(config.model, "  "), "execution:", *_lines(execution, "  ")]
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _fill(
+    config: Run, values: Mapping[str, Any], overrides: Mapping[str, Any], source: str
+) -> PyTorchExecutionConfig:
+    run = _assigned(type(config), values, source)
+    over = _assigned(type(config), overrides, "override")
+    for name, value in over["run"].items():
+        if name not in over["execution"] and value is not None:
+            run["execution"].pop(name, None)
+    for part in run:
+        run[part].update(over[part])
+    for name, value in run["run"].items():
+        setattr(config, name, value)
+    for name, value in run["model"].items():
+        setattr(config.model, name, value)
+    try:
+        return PyTorchExecutionConfig(**run["execution"])
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _assigned(cls: type, values: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:
+    """The values by part (run, model, execution), each checked against its field."""
+    known = {"run": cls, **SECTIONS}
+    fields = {part: {i.name: i for i in describe_fields(kind)} for part, kind in known.items()}
+    found: dict[str, dict[str, Any]] = {part: {} for part in known}
+    for key, value in values.items():
+        if key in SECTIONS:
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{source}: {key} = {value!r}: must be a mapping of {key} keys")
+            for name, inner in value.items():
+                if name not in fields[key]:
+                    raise _unknown(f"{key}.{name}", str(name), fields[key], source)
+                found[key][name] = _fitting(known[key], fields[key][name], inner, source)
+            continue
+        part = next((part for part in known if key in fields[part]), None)
+        if part is None:
+            raise _unknown(str(key), str(key), [n for names in fields.values() for n in names], source)
+        section = values.get(part)
+        if isinstance(section, Mapping) and key in section:
+            raise ConfigError(f"{source}: {key!r} is given twice: at the top and in {part!r}; keep one")
+        found[part][key] = _fitting(known[part], fields[part][key], value, source)
+    return found
+
+
+def _fitting(cls: type, info: FieldInfo, value: Any, source: str) -> Any:
+    try:
+        return coerce(info, value, from_text=True)
+    except Unfit as unfit:
+        hint = "; write null" if info.optional and value in ("None", "none") else ""
+        raise ConfigError(f"{source}: {cls.__name__}.{info.name} = {value!r}: {unfit}{hint}") from unfit
+
+
+def _unknown(shown: str, name: str, known: Any, source: str) -> ConfigError:
+    near = get_close_matches(name, list(known), n=1, cutoff=0.0)
+    return ConfigError(f"{source}: unknown key {shown!r}; nearest known: {near[0]!r}")
+
+
+def _where(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    problem = " ".join((error.problem or error.context or "not YAML").split())
+    if "'\\t'" in problem:
+        problem = "tabs cannot indent YAML: use spaces"
+    return f", line {mark.line + 1}: {problem}" if mark else f": {problem}"
+
+
+def _lines(config: Any, indent: str) -> list[str]:
+    lines = []
+    for info in describe_fields(type(config)):
+        value = getattr(config, info.name)
+        value = str(value) if isinstance(value, Path) else value
+        text = yaml.safe_dump({info.name: value}, allow_unicode=False, width=2**31).rstrip("\n")
+        lines.append(
+            f"{indent}{text}  # {info.help}" if "\n" not in text else _double_quoted(info.name, value, indent)
+        )
+    return lines
+
+
+def _double_quoted(name: str, value: Any, indent: str) -> str:
+    """A text with line breaks on one line, its breaks escaped."""
+    text = yaml.safe_dump(value, default_style='"', allow_unicode=False, width=2**31).rstrip("\n")
+    return f"{indent}{name}: {text}"
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a plain word", key_node.start_mark
+                )
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key_node.value!r} is given twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)

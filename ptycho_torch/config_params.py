@@ -1,0 +1,203 @@
+"""The configurations that the Lightning module takes, with every keyword that ptychodus passes.
+
+They stand beside the canonical dataclasses of `ptycho.config.config`; `config_bridge` translates.  Where a
+field has a canonical counterpart its default is the canonical one.  A field whose help begins with "accepted"
+has no effect: the bridge lists the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptycho.config.config import BACKENDS, CLIP_ALGORITHMS, DEFAULT_ARCHITECTURE
+from ptycho.config.fields import option
+
+ACTIVATIONS = ("silu", "sigmoid", "swish", "softplus", "relu")
+PENALTIES = ("Total_Variation", "Mean_Deviation")
+TORCH_SCHEDULERS = ("Default", "Exponential", "Cosine", "WarmupCosine", "ReduceLROnPlateau", "OneCycle")
+
+
+@dataclass
+class DataConfig:
+    """What is solved together and how the data are scaled."""
+
+    N: int = option(64, ge=32, multiple_of=2, help="side of a diffraction pattern, px")
+    C: int = option(0, ge=0, help="patterns per group; 0: rows x columns of grid_size")
+    grid_size: tuple[int, int] = option((1, 1), help="rows and columns of a group; must be equal")
+    K: int = option(4, ge=0, help="nearest neighbours from which a group is drawn")
+    nphotons: float | None = option(None, gt=0, help="mean photons per pattern; None: from the data")
+    probe_scale: float = option(4.0, gt=0, help="gauge of the probe")
+    enable_oversampling: bool = option(False, help="allow more groups than positions")
+    neighbor_pool_size: int | None = option(None, ge=1, help="pool to draw from when oversampling; None: K")
+    subsample_seed: int | None = option(None, ge=0, help="seed of subsampling and grouping")
+    sequential_sampling: bool = option(False, help="take the first positions, not random ones")
+    positions_provided: bool = option(True, help="scan positions are known; False is not supported")
+    probe_modes: int | None = option(None, ge=1, help="incoherent probe modes; None: as in the file")
+    normalize: str = option("Batch", choices=("Group", "Batch"), help="accepted; one scale per training set")
+    neighbor_function: str = option(
+        "Nearest",
+        choices=("Nearest", "Min_dist", "4_quadrant"),
+        help="accepted; groups are anchor and neighbours",
+    )
+    scan_pattern: str = option(
+        "Isotropic", choices=("Isotropic", "Rectangular"), help="accepted; any scan is"
+    )
+    probe_normalize: bool = option(True, help="accepted; the probe is always normalised")
+    x_bounds: tuple[float, float] = option((0.1, 0.9), help="accepted; every position is covered")
+    y_bounds: tuple[float, float] = option((0.1, 0.9), help="accepted; every position is covered")
+    min_neighbor_distance: float = option(0.0, ge=0, help="accepted; the K nearest are taken at any distance")
+    max_neighbor_distance: float = option(3.0, ge=0, help="accepted; the K nearest are taken at any distance")
+    K_quadrant: int = option(30, ge=0, help="accepted; no quadrant search")
+    n_subsample: int = option(7, ge=1, help="accepted; groups per position follow from n_groups")
+    probe_ramp_removal: bool = option(False, help="accepted; the judge removes ramps")
+    data_scaling: str = option("Parseval", choices=("Parseval", "Max"), help="accepted; always Parseval")
+    phase_subtraction: bool = option(True, help="accepted; the judge removes the global phase")
+
+    def __post_init__(self) -> None:
+        if self.C == 0 and isinstance(self.grid_size, (tuple, list)) and len(self.grid_size) == 2:
+            self.C = self.grid_size[0] * self.grid_size[1]
+
+
+@dataclass
+class ModelConfig:
+    """The network and its forward model."""
+
+    mode: str = option("Unsupervised", choices=("Unsupervised", "Supervised"), help="what is learned from")
+    architecture: str = option(DEFAULT_ARCHITECTURE, help="registered network")
+    object_big: bool = option(True, help="one patch for each pattern of a group")
+    probe_big: bool = option(True, help="the patch also fills the border outside its well-posed centre")
+    pad_object: bool = option(True, help="solve the central N/2 x N/2 of a patch")
+    loss_function: str = option("Poisson", choices=("Poisson", "MAE"), help="data term")
+    amp_activation: str = option("sigmoid", choices=ACTIVATIONS, help="last activation of the amplitude")
+    n_filters_scale: int = option(2, ge=1, help="multiplies the number of filters")
+    intensity_scale_trainable: bool = option(True, help="train the intensity scale")
+    probe_trainable: bool = option(False, help="train the probe")
+    probe_mask: bool | None = option(None, help="multiply the probe by a disk; None: no")
+    probe_mask_sigma: float = option(1.0, ge=0, help="softness of the disk's edge, px")
+    probe_mask_diameter: float | None = option(None, gt=0, help="diameter of the disk, px; None: from N")
+    gaussian_smoothing_sigma: float = option(0.0, ge=0, help="Gaussian smoothing of the probe, px")
+    C_model: int = option(0, ge=0, help="accepted; channels are DataConfig.C")
+    C_forward: int = option(0, ge=0, help="accepted; channels are DataConfig.C")
+    decoder_last_amp_channels: int = option(0, ge=0, help="accepted; channels are DataConfig.C")
+    intensity_scale: float = option(1e4, gt=0, help="accepted; measured from the data")
+    max_position_jitter: int = option(10, ge=0, help="accepted; the canvas holds any extent")
+    num_datasets: int = option(1, ge=1, help="accepted; one scale serves all files")
+    use_shared_decoder: bool = option(False, help="accepted; the architecture decides")
+    cbam_encoder: bool = option(False, help="accepted; the architecture decides")
+    cbam_bottleneck: bool = option(False, help="accepted; the architecture decides")
+    cbam_decoder: bool = option(False, help="accepted; the architecture decides")
+    eca_encoder: bool = option(False, help="accepted; the architecture decides")
+    eca_decoder: bool = option(False, help="accepted; the architecture decides")
+    spatial_decoder: bool = option(False, help="accepted; the architecture decides")
+    decoder_spatial_kernel: int = option(7, ge=1, help="accepted; the architecture decides")
+    batch_norm: bool = option(False, help="accepted; the architecture decides")
+    edge_pad: int = option(10, ge=0, help="accepted; the border follows from N and probe_big")
+    decoder_last_c_outer_fraction: float = option(
+        0.125, ge=0, le=1, help="accepted; the architecture decides"
+    )
+    offset: int = option(6, ge=0, help="accepted; a grid step of simulated scans, never used here")
+    amp_loss: str | None = option(None, choices=PENALTIES, help="accepted; use realspace_weight")
+    phase_loss: str | None = option(None, choices=PENALTIES, help="accepted; use realspace_weight")
+    amp_loss_coeff: float = option(1.0, ge=0, help="accepted; use realspace_weight")
+    phase_loss_coeff: float = option(1.0, ge=0, help="accepted; use realspace_weight")
+    probe_reference_coeff: float = option(0.0, ge=0, help="accepted; no penalty on the probe")
+    amplitude_variance_loss: bool = option(False, help="accepted; no penalty on the amplitude's variance")
+    amplitude_variance_coeff: float = option(
+        0.01, ge=0, help="accepted; no penalty on the amplitude's variance"
+    )
+
+
+@dataclass
+class TrainingConfig:
+    """One training run, and the machine it runs on."""
+
+    epochs: int = option(50, ge=1, help="passes over the training groups")
+    batch_size: int = option(16, ge=1, help="groups per step")
+    learning_rate: float = option(1e-3, gt=0, help="learning rate at its highest")
+    nll: bool = option(True, help="whether the Poisson likelihood counts")
+    nll_weight: float = option(1.0, ge=0, help="its weight where it counts")
+    mae_weight: float = option(0.0, ge=0, help="weight of the mean absolute error of diffraction amplitude")
+    realspace_mae_weight: float = option(0.0, ge=0, help="weight of the mean absolute error in real space")
+    realspace_weight: float = option(0.0, ge=0, help="weight of the total variation of the object")
+    train_data_file: Path | None = option(None, help="scan to train on")
+    test_data_file: Path | None = option(None, help="scan to test on")
+    output_dir: Path = option(Path("training_outputs"), help="folder for everything the run writes")
+    n_groups: int | None = option(None, ge=1, help="groups to draw; None: one for every position")
+    n_images: int | None = option(None, ge=1, help="deprecated alias of n_groups")
+    n_subsample: int | None = option(None, ge=1, help="patterns kept of the scan before grouping; None: all")
+    optimizer: str = option("adam", choices=("adam", "adamw", "sgd"), help="optimizer")
+    momentum: float = option(0.9, ge=0, lt=1, help="momentum of sgd")
+    weight_decay: float = option(0.0, ge=0, help="weight decay")
+    gradient_clip_val: float | None = option(None, ge=0, help="largest gradient; None or 0: any")
+    gradient_clip_algorithm: str = option("norm", choices=CLIP_ALGORITHMS, help="clip by norm or by value")
+    scheduler: str = option("Default", choices=TORCH_SCHEDULERS, help="course of the learning rate")
+    warmup_epochs: int = option(2, ge=0, help="Cosine: epochs of linear warm-up")
+    min_lr_ratio: float = option(0.05, ge=0, le=1, help="Cosine: last learning rate over the first")
+    lr_gamma: float = option(0.95, gt=0, le=1, help="Exponential: factor per epoch")
+    plateau_factor: float = option(0.5, gt=0, lt=1, help="ReduceLROnPlateau: factor of one reduction")
+    plateau_patience: int = option(5, ge=0, help="ReduceLROnPlateau: epochs without progress before it")
+    plateau_min_lr: float = option(1e-6, ge=0, help="ReduceLROnPlateau: smallest learning rate")
+    seed: int = option(0, ge=0, help="seed of weights, split and batch order")
+    val_fraction: float = option(0.1, gt=0, lt=0.5, help="share of the groups kept for validation")
+    probe_from: str = option("guess", choices=("guess", "refine"), help="where the probe starts")
+    max_time_s: float | None = option(None, gt=0, help="stop after so many seconds; None: no limit")
+    debug: bool = option(False, help="more checks and more output")
+    backend: str = option("pytorch", choices=BACKENDS, help="kept so that a round trip loses nothing")
+    device: str = option(
+        "auto", choices=("auto", "cuda", "gpu", "cpu", "mps"), help="cuda falls back to the CPU"
+    )
+    n_devices: int = option(1, ge=1, help="number of devices")
+    strategy: str = option("auto", help="how several devices share the work; one device runs in this process")
+    num_workers: int = option(0, ge=0, help="processes that load data")
+    accum_steps: int = option(1, ge=1, help="batches whose gradients are added before a step")
+    framework: str = option("Lightning", help="accepted; always Lightning")
+    orchestrator: str = option("Lightning", help="accepted; always Lightning")
+    notes: str = option("", help="free text")
+    model_name: str = option("", help="free text")
+    epochs_fine_tune: int = option(0, ge=0, help="accepted; no fine-tuning stage")
+    fine_tune_gamma: float = option(0.1, ge=0, help="accepted; no fine-tuning stage")
+    enable_staged_finetuning: bool = option(False, help="accepted; no fine-tuning stage")
+    finetune_stage1_epochs: int = option(0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_stage2_epochs: int = option(0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_stage3_epochs: int = option(0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_stage1_lr_decoder: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_stage2_lr_encoder_top: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_stage2_lr_decoder: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_stage2_lr_phase_head: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_stage3_lr_encoder_bottom: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_stage3_lr_encoder_top: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_stage3_lr_decoder: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_stage3_lr_phase_head: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_skip_stage3: bool = option(False, help="accepted; no fine-tuning stage")
+    finetune_early_stop_patience: int = option(0, ge=0, help="accepted; no fine-tuning stage")
+    finetune_val_split: float = option(0.1, ge=0, le=1, help="accepted; no fine-tuning stage")
+
+
+@dataclass
+class InferenceConfig:
+    """One reconstruction with a trained model."""
+
+    batch_size: int | None = option(None, ge=1, help="groups per batch; None: by memory")
+    middle_trim: int | None = option(
+        None, ge=1, help="side of the window stitched from a patch, px; None: N/2"
+    )
+    patch_weighting: str = option(
+        "probe", choices=("probe", "uniform"), help="weight of a patch when stitched"
+    )
+    model_path: Path | None = option(None, help="bundle wts.h5.zip, or the folder that holds it")
+    test_data_file: Path | None = option(None, help="scan to reconstruct")
+    output_dir: Path = option(Path("inference_outputs"), help="folder for everything the run writes")
+    n_groups: int | None = option(None, ge=1, help="groups to draw; None: one for every position")
+    n_images: int | None = option(None, ge=1, help="deprecated alias of n_groups")
+    n_subsample: int | None = option(None, ge=1, help="patterns kept of the scan before grouping; None: all")
+    debug: bool = option(False, help="more checks and more output")
+    backend: str = option("pytorch", choices=BACKENDS, help="kept so that a round trip loses nothing")
+    experiment_number: int = option(0, ge=0, help="accepted; one scan at a time")
+    pad_eval: bool = option(True, help="accepted; the canvas holds every patch")
+    window: int = option(20, ge=0, help="accepted; coverage says where the image is known")
+
+
+@dataclass
+class DatagenConfig:
+    """Data generation; `ptycho.simulation` has its own arguments, so this is empty and only accepted."""
