@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ptycho.config import config as canonical
-from ptycho.config.fields import describe_fields
+from ptycho.config.fields import describe_fields, shown
 from ptycho.errors import ConfigError
 from ptycho_torch.config_params import (
     DataConfig,
@@ -55,12 +55,12 @@ def _gridsize(grid_size: Any, group: Any) -> int:
 def _mask(value: Any) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
-    raise ConfigError(f"ModelConfig.probe_mask = {_shown(value)}: must be True, False or None")
+    raise ConfigError(f"ModelConfig.probe_mask = {shown(value)}: must be True, False or None")
 
 
 def _nll_weight(nll: Any, weight: Any) -> Any:
     if not isinstance(nll, bool):
-        raise ConfigError(f"TrainingConfig.nll = {_shown(nll)}: must be True or False; see nll_weight")
+        raise ConfigError(f"TrainingConfig.nll = {shown(nll)}: must be True or False; see nll_weight")
     return weight if nll else 0.0
 
 
@@ -79,7 +79,7 @@ def _renamed(ours: str, theirs: str, table: dict[str, str]) -> Link:
     def to_ours(value: Any) -> str:
         if not isinstance(value, str) or value not in table:
             known = ", ".join(repr(name) for name in table)
-            raise ConfigError(f"{theirs} = {_shown(value)}: must be one of {known}")
+            raise ConfigError(f"{theirs} = {shown(value)}: must be one of {known}")
         return table[value]
 
     return Link(ours, (theirs,), to_ours, lambda value: (back.get(value, value),))
@@ -87,11 +87,6 @@ def _renamed(ours: str, theirs: str, table: dict[str, str]) -> Link:
 
 def _alike(ours: str, theirs: str, names: str) -> tuple[Link, ...]:
     return tuple(_same(f"{ours}.{name}", f"{theirs}.{name}") for name in names.split())
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 SCHEDULERS = {
@@ -326,7 +321,7 @@ def settings_without_effect(*configs: Any) -> list[str]:
         for info in describe_fields(type(config)):
             key, value = f"{type(config).__name__}.{info.name}", getattr(config, info.name)
             if key in _ACCEPTED and value != info.default:
-                lines.append(f"{key} = {_shown(value)}: no effect: {_ACCEPTED[key]}")
+                lines.append(f"{key} = {shown(value)}: no effect: {_ACCEPTED[key]}")
     return lines
 
 

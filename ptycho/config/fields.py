@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -152,9 +153,7 @@ def _convert(info: FieldInfo, value: Any, from_text: bool) -> Any:
     if info.type_ is float:
         if from_text and isinstance(value, str):
             value = _number(value)
-        if not isinstance(value, numbers.Real) or is_bool or not math.isfinite(value):
-            return None
-        return float(value)
+        return _finite(value) if isinstance(value, numbers.Real) and not is_bool else None
     if info.type_ is Path:
         return Path(value) if isinstance(value, (str, Path)) else None
     if info.type_ is tuple:
@@ -162,11 +161,29 @@ def _convert(info: FieldInfo, value: Any, from_text: bool) -> Any:
     return value if isinstance(value, info.type_) else None
 
 
+def shown(value: Any) -> str:
+    """A value on one short line for a message, however large or deeply nested it is."""
+    text = _SHORT.repr(str(value) if isinstance(value, Path) else value)
+    return " ".join(text.split())
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 240, 80, 40
+
+
 def _number(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:
         return text
+
+
+def _finite(value: numbers.Real) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _within(info: FieldInfo, value: Any) -> bool:

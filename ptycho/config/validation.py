@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho.config.fields import Unfit, all_fields, coerce
+from ptycho.config.fields import Unfit, all_fields, coerce, shown
 from ptycho.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def known_architectures() -> tuple[str, ...] | None:
 
 def _model_problems(config: ModelConfig, architectures: Iterable[str] | None) -> list[Problem]:
     if type(config).__name__ != "ModelConfig":
-        raise ConfigError(f"model = {_shown(config)}: must be a ptycho.config.config.ModelConfig")
+        raise ConfigError(f"model = {shown(config)}: must be a ptycho.config.config.ModelConfig")
     problems = _field_problems(config)
     names = known_architectures() if architectures is None else tuple(architectures)
     if names is not None and isinstance(config.architecture, str) and config.architecture not in names:
@@ -162,10 +162,10 @@ def _path_problems(
     path = getattr(config, name)
     label = f"{type(config).__name__}.{name}"
     if path is None or path == Path():
-        return [ConfigError(f"{label} = {_shown(path)}: must be {wanted}; give {name}")] if required else []
+        return [ConfigError(f"{label} = {shown(path)}: must be {wanted}; give {name}")] if required else []
     if not path.exists():
-        return [MissingFileError(f"{label} = {_shown(path)}: no such file; must be {wanted}")]
-    return [] if is_right(path) else [ConfigError(f"{label} = {_shown(path)}: must be {wanted}")]
+        return [MissingFileError(f"{label} = {shown(path)}: no such file; must be {wanted}")]
+    return [] if is_right(path) else [ConfigError(f"{label} = {shown(path)}: must be {wanted}")]
 
 
 def _output_problems(config: TrainingConfig | InferenceConfig) -> list[Problem]:
@@ -180,13 +180,7 @@ def _output_problems(config: TrainingConfig | InferenceConfig) -> list[Problem]:
 
 
 def _problem(config: Any, name: str, must: str) -> ConfigError:
-    return ConfigError(f"{type(config).__name__}.{name} = {_shown(getattr(config, name))}: {must}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(str(value)) if isinstance(value, Path) else repr(value)
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else text[:77] + "..."
+    return ConfigError(f"{type(config).__name__}.{name} = {shown(getattr(config, name))}: {must}")
 
 
 def _raise_first(problems: list[Problem]) -> None:

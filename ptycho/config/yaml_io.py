@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho.config.fields import FieldInfo, Unfit, coerce, describe_fields
+from ptycho.config.fields import FieldInfo, Unfit, coerce, describe_fields, shown
 from ptycho.errors import ConfigError, MissingFileError
 
 Run = TrainingConfig | InferenceConfig
@@ -38,6 +38,8 @@ def load_yaml_config(path: Path | str) -> dict[str, Any]:
         raise ConfigError(f"{path}: not UTF-8 text; save it as UTF-8") from error
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{path}{_where(error)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply; a configuration has two levels") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     if values is None:
@@ -78,6 +80,7 @@ def dump_yaml(config: Run, execution: PyTorchExecutionConfig, path: Path | str) 
     lines = _lines(config, "")
     lines += ["model:", *_lines(config.model, "  "), "execution:", *_lines(execution, "  ")]
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -117,7 +120,7 @@ def _assigned(cls: type, values: Mapping[str, Any], source: str) -> dict[str, di
     for key, value in values.items():
         if key in SECTIONS:
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{source}: {key} = {value!r}: must be a mapping of {key} keys")
+                raise ConfigError(f"{source}: {key} = {shown(value)}: must be a mapping of {key} keys")
             for name, inner in value.items():
                 if name not in fields[key]:
                     raise _unknown(f"{key}.{name}", str(name), fields[key], source)
@@ -138,7 +141,7 @@ def _fitting(cls: type, info: FieldInfo, value: Any, source: str) -> Any:
         return coerce(info, value, from_text=True)
     except Unfit as unfit:
         hint = "; write null" if info.optional and value in ("None", "none") else ""
-        raise ConfigError(f"{source}: {cls.__name__}.{info.name} = {value!r}: {unfit}{hint}") from unfit
+        raise ConfigError(f"{source}: {cls.__name__}.{info.name} = {shown(value)}: {unfit}{hint}") from unfit
 
 
 def _unknown(shown: str, name: str, known: Any, source: str) -> ConfigError:
@@ -157,7 +160,7 @@ def _where(error: yaml.MarkedYAMLError) -> str:
 def _lines(config: Any, indent: str) -> list[str]:
     lines = []
     for info in describe_fields(type(config)):
-        value = getattr(config, info.name)
+        value = _fitting(type(config), info, getattr(config, info.name), "configuration to write")
         value = str(value) if isinstance(value, Path) else value
         text = yaml.safe_dump({info.name: value}, allow_unicode=False, width=2**31).rstrip("\n")
         lines.append(

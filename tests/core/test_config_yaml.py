@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig, load_yaml_config
@@ -94,6 +94,7 @@ def test_an_unknown_override_is_refused_too():
         ("N: !!python/object/apply:os.system ['true']\n", "run.yaml, line 1: "),
         ("? [1, 2]\n: 3\n", "run.yaml, line 1: a key must be a plain word"),
         ("N: 64\x00\n", "run.yaml: "),
+        ("N: " + "[" * 5000 + "\n", "run.yaml"),
     ],
 )
 def test_a_broken_file_gets_one_line_that_says_where(tmp_path, text, message):
@@ -130,6 +131,7 @@ def test_inference_has_its_own_keys():
 finite = st.floats(min_value=1e-12, max_value=1e12)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     n=st.integers(16, 300),
     nphotons=st.none() | finite,
@@ -154,6 +156,23 @@ def test_what_is_written_is_read_back_the_same(
     execution = PyTorchExecutionConfig(learning_rate=lr, checkpoint_monitor_metric=monitor)
     dump_yaml(training, execution, path)
     assert training_config_from(load_yaml_config(path), {}) == (training, execution)
+
+
+def test_a_file_that_unfolds_to_billions_is_answered_in_one_short_line(tmp_path):
+    lines = ["nepochs: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"b{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 40)]
+    values = load_yaml_config(written(tmp_path, "\n".join(lines)))
+    with pytest.raises(ConfigError) as error:
+        training_config_from({"nepochs": values["b39"], "nphotons": 10**400}, {})
+    assert len(str(error.value)) < 400
+    with pytest.raises(ConfigError, match="TrainingConfig.nphotons = 1000.*: must be a number > 0"):
+        training_config_from({"nphotons": 10**400}, {})
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path):
+    with pytest.raises(ConfigError, match="ModelConfig.N = 0: must be an even integer"):
+        dump_yaml(TrainingConfig(model=ModelConfig(N=0)), PyTorchExecutionConfig(), tmp_path / "run.yaml")
+    assert not list(tmp_path.iterdir())
 
 
 def test_writing_is_complete_and_leaves_no_temporary_file(tmp_path):

@@ -8,7 +8,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ptycho.config import config as canonical
@@ -65,6 +65,7 @@ def filled(cls, **more):
     return st.builds(cls, **fields, **more)
 
 
+unhurried = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 models = filled(canonical.ModelConfig)
 trainings = filled(canonical.TrainingConfig, model=models)
 inferences = filled(canonical.InferenceConfig, model=models)
@@ -74,6 +75,7 @@ def back(data, model, training):
     return bridge.to_training_config(bridge.to_model_config(data, model), data, model, training)
 
 
+@unhurried
 @given(trainings)
 def test_a_training_round_trip_loses_nothing(config):
     data, model, training, inference = bridge.from_training_config(config)
@@ -86,12 +88,14 @@ def test_a_training_round_trip_loses_nothing(config):
     )
 
 
+@unhurried
 @given(inferences)
 def test_an_inference_round_trip_loses_nothing(config):
     data, model, inference = bridge.from_inference_config(config)
     assert bridge.to_inference_config(bridge.to_model_config(data, model), data, inference) == config
 
 
+@unhurried
 @given(
     data=filled(
         torch_side.DataConfig,
