@@ -194,5 +194,7 @@ def test_the_old_name_of_n_groups_warns_and_counts():
 def test_the_registry_of_networks_is_asked_when_no_names_are_given():
     validate_model_config(ModelConfig())
     validate_model_config(ModelConfig(architecture="cnn"))
-    with pytest.raises(ConfigError, match="architecture = 'vit': must be a registered network: one of .*'cnn'"):
+    with pytest.raises(
+        ConfigError, match="architecture = 'vit': must be a registered network: one of .*'cnn'"
+    ):
         validate_model_config(ModelConfig(architecture="vit"))
