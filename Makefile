@@ -1,0 +1,47 @@
+# Everything runs in .venv, which is made on first use and remade when the dependencies change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types bench docs clean
+
+help:
+	@echo "make demo   train on a simulated scan and show the image beside the truth (about 4 minutes)"
+	@echo "make test   every test"
+	@echo "make lint   ruff, mypy, import contracts"
+	@echo "make bench  the figures of docs/benchmarks.md"
+	@echo "make docs   the generated pages of docs/"
+	@echo "make clean  remove what these targets made"
+
+$(STAMP): pyproject.toml constraints.txt setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]' </dev/null
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/ptycho demo --output_dir demo_out </dev/null
+
+# Two test processes on two cores: one thread each, or they fight.
+test: export OMP_NUM_THREADS ?= 1
+test: $(STAMP)
+	$(BIN)/pytest -q -n 2 </dev/null
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(MAKE) --no-print-directory types
+	$(BIN)/lint-imports --no-cache
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks </dev/null
+
+docs: $(STAMP)
+	$(BIN)/python -m docs.build </dev/null
+
+clean:
+	rm -rf $(VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
