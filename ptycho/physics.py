@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 Complex = NDArray[np.complex128]
 Real = NDArray[np.float64]
 
-#: weight given to the plain overlap mean, so that the merge is defined outside every window
+#: floor of every merge weight, so that the merge is the plain overlap mean outside all windows
 MERGE_EPSILON = 1e-3
 #: counts added to every predicted rate, so that log(rate) is finite
 RATE_EPSILON = 1e-6
@@ -116,28 +116,22 @@ def canvas_side(N: int, relative_xy: ArrayLike) -> int:
 def merge(patches: ArrayLike, relative_xy: ArrayLike, window: ArrayLike) -> Complex:
     """Lay the C patches of one group on a common canvas: the constraint map.
 
-    canvas = (sum_k T_{+r_k}[w O_k] + eps * mean) / (sum_k T_{+r_k}[w] + eps), where mean is the plain overlap
-    mean of the whole patches; outside every window the canvas is therefore exactly that mean, and consistent
-    patches are merged without bias.
+    canvas = sum_k T_{+r_k}[(w + eps) O_k] / sum_k T_{+r_k}[w + eps]: a weighted mean, so consistent patches merge
+    without bias, and where every window is zero it is exactly the plain overlap mean.
 
     Shapes: patches (C, N, N) complex, relative_xy (C, 2) [x, y] = position minus group mean, window (N, N);
     returns (S, S) complex128 with S = `canvas_side`. Pixels that no patch reaches are zero.
     """
     stack = np.asarray(patches, np.complex128)
     offsets = np.asarray(relative_xy, np.float64)
-    w = np.asarray(window, np.float64)
+    w = np.asarray(window, np.float64) + MERGE_EPSILON
     side = canvas_side(stack.shape[-1], offsets)
-    weighted = np.zeros((side, side), np.complex128)
-    plain, weights, cover = np.zeros_like(weighted), np.zeros_like(weighted), np.zeros_like(weighted)
-    ones = np.ones_like(w)
+    total, weights = np.zeros((side, side), np.complex128), np.zeros((side, side))
     for patch, r in zip(stack, offsets, strict=True):
-        weighted += shift_bilinear(pad_centre(w * patch, side), r)
-        weights += shift_bilinear(pad_centre(w + 0j, side), r)
-        plain += shift_bilinear(pad_centre(patch, side), r)
-        cover += shift_bilinear(pad_centre(ones + 0j, side), r)
-    reached = cover.real > 1e-9
-    mean = np.where(reached, plain / np.where(reached, cover.real, 1.0), 0.0)
-    return np.asarray((weighted + MERGE_EPSILON * mean) / (weights.real + MERGE_EPSILON))
+        total += shift_bilinear(pad_centre(w * patch, side), r)
+        weights += shift_bilinear(pad_centre(w + 0j, side), r).real
+    reached = weights > 0
+    return np.where(reached, total / np.where(reached, weights, 1.0), 0.0)
 
 
 def extract_group(canvas: ArrayLike, relative_xy: ArrayLike, N: int) -> Complex:

@@ -119,7 +119,8 @@ MODEL_LINKS: tuple[Link, ...] = (
     ),
     _renamed("ModelConfig.amp_activation", "ModelConfig.amp_activation", ACTIVATIONS),
     _same("ModelConfig.probe_mask", "ModelConfig.probe_mask", _mask),
-    *_alike("ModelConfig", "ModelConfig", "architecture n_filters_scale object_big probe_big pad_object"),
+    *_alike("ModelConfig", "ModelConfig", "architecture n_filters_scale object_big probe_big"),
+    *_alike("ModelConfig", "ModelConfig", "pad_object merge_window"),
     *_alike("ModelConfig", "ModelConfig", "probe_mask_sigma probe_mask_diameter gaussian_smoothing_sigma"),
 )
 
@@ -161,7 +162,7 @@ TRAINING_LINKS: tuple[Link, ...] = (
         "TrainingConfig", "TrainingConfig", "optimizer momentum weight_decay gradient_clip_algorithm lr_gamma"
     ),
     *_alike("TrainingConfig", "TrainingConfig", "plateau_factor plateau_patience plateau_min_lr"),
-    *_alike("TrainingConfig", "TrainingConfig", "probe_from max_time_s"),
+    *_alike("TrainingConfig", "TrainingConfig", "probe_from probe_refine_sweeps region_ratio max_time_s"),
 )
 
 INFERENCE_LINKS: tuple[Link, ...] = (

@@ -68,6 +68,9 @@ class ModelConfig:
     object_big: bool = option(True, help="one patch for each pattern of a group")
     probe_big: bool = option(True, help="the patch also fills the border outside its well-posed centre")
     pad_object: bool = option(True, help="solve the central N/2 x N/2 of a patch")
+    merge_window: str = option(
+        "central", choices=("central", "probe", "uniform"), help="weight of a patch where patches overlap"
+    )
     loss_function: str = option("Poisson", choices=("Poisson", "MAE"), help="data term")
     amp_activation: str = option("sigmoid", choices=ACTIVATIONS, help="last activation of the amplitude")
     n_filters_scale: int = option(2, ge=1, help="multiplies the number of filters")
@@ -141,6 +144,8 @@ class TrainingConfig:
     seed: int = option(0, ge=0, help="seed of weights, split and batch order")
     val_fraction: float = option(0.1, gt=0, lt=0.5, help="share of the groups kept for validation")
     probe_from: str = option("guess", choices=("guess", "refine"), help="where the probe starts")
+    probe_refine_sweeps: int = option(20, ge=1, help="sweeps of the iterative engine when it is refined")
+    region_ratio: float = option(1.0, ge=0, le=1, help="share of steps on a block of neighbouring groups")
     max_time_s: float | None = option(None, gt=0, help="stop after so many seconds; None: no limit")
     debug: bool = option(False, help="more checks and more output")
     backend: str = option("pytorch", choices=BACKENDS, help="kept so that a round trip loses nothing")

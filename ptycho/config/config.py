@@ -66,6 +66,11 @@ class ModelConfig:
     probe_mask_sigma: float = option(1.0, ge=0, help="softness of the disk's edge, px")
     probe_mask_diameter: float | None = option(None, gt=0, help="diameter of the disk, px; None: from N")
     pad_object: bool = option(True, help="solve the central N/2 x N/2 of a patch, zeros or border outside")
+    merge_window: str = option(
+        "central",
+        choices=("central", "probe", "uniform"),
+        help="weight of a patch where the patches of a group overlap",
+    )
     probe_scale: float = option(
         4.0, gt=0, help="probe gauge: an object of rms amplitude 2/probe_scale explains the mean pattern"
     )
@@ -118,7 +123,11 @@ class TrainingConfig:
     probe_from: str = option(
         "guess", choices=("guess", "refine"), help="start from the file's probe, or refine it in sweeps"
     )
+    probe_refine_sweeps: int = option(20, ge=1, help="sweeps of the iterative engine when probe_from is refine")
     probe_modes: int | None = option(None, ge=1, help="incoherent probe modes; None: as many as the file has")
+    region_ratio: float = option(
+        1.0, ge=0, le=1, help="share of steps on a block of neighbouring groups, judged by their common canvas"
+    )
     max_time_s: float | None = option(None, gt=0, help="stop training after so many seconds; None: no limit")
 
 

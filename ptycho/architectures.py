@@ -1,0 +1,347 @@
+"""The networks, written once as data: both backends build from these graphs, so weights have one set of names.
+
+A `Graph` is a list of `Node`s in the order of computation. Inputs are `diffraction` (B, C, N, N), the normalised
+amplitude x with zero frequency at (N//2, N//2), and `probe` (P, N, N) complex, in the gauge of
+`ptycho.normalization`. Outputs are `amplitude` and `phase`, each (B, C_out, N, N). Channels are first here; a backend
+that prefers them last transposes, the weights stay (out, in, row, column).
+
+Registering an own network takes five lines: see `register`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.errors import ConfigError
+
+Shape = tuple[int, int, int]  # channels, rows, columns
+
+#: pre-activation at which each amplitude activation gives one half, the amplitude that explains the mean pattern
+HALF_AMPLITUDE = {
+    "sigmoid": 0.0,
+    "softplus": math.log(math.expm1(0.5)),
+    "relu": 0.5,
+    "swish": 0.734920655,
+}
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What a network must know of a run: sides, channels and the shape of the answer."""
+
+    N: int = 64
+    channels: int = 1
+    n_filters_scale: int = 2
+    amp_activation: str = "sigmoid"
+    object_big: bool = True
+    probe_big: bool = True
+    pad_object: bool = True
+
+    @property
+    def out_channels(self) -> int:
+        """Complex patches a group: one a pattern, or a single shared one."""
+        return self.channels if self.object_big else 1
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of a graph: `name` = `op`(inputs; options)."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network: nodes in order, plus the two nodes that are its outputs."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    amplitude: str
+    phase: str
+
+
+# --------------------------------------------------------------------------------------------------- building
+
+
+class GraphBuilder:
+    """Appends nodes and hands back their names, so that a network reads like its table."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def add(self, op: str, *inputs: str, name: str | None = None, **options: Any) -> str:
+        """Append one node; nodes without weights are numbered, nodes with weights must be named."""
+        label = name or f"{op}_{len(self.nodes)}"
+        self.nodes.append(Node(label, op, inputs, options))
+        return label
+
+    def conv(
+        self,
+        x: str,
+        name: str,
+        filters: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        activation: str | None = None,
+        init: str = "glorot",
+        bias: float = 0.0,
+    ) -> str:
+        """Convolution with bias; 'same' for stride 1, patch by patch where the stride equals the kernel."""
+        y = self.add(
+            "conv", x, name=name, filters=filters, kernel=kernel, stride=stride, init=init, bias=bias
+        )
+        return self.add("activation", y, kind=activation) if activation else y
+
+
+# ------------------------------------------------------------------------------------------------ the networks
+
+_CNN_ENCODER = {64: (32, 64, 128), 128: (16, 32, 64, 128), 256: (8, 16, 32, 64, 128)}
+_CNN_DECODER = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
+_BORDER_CHANNELS = 4
+
+
+def _tuned_side(N: int) -> int:
+    """The largest tuned side that is not above N (64 for anything smaller)."""
+    return max((side for side in _CNN_ENCODER if side <= N), default=64)
+
+
+def cnn(spec: NetworkSpec) -> Graph:
+    """The literature's network: Hoidn et al. 2023, one encoder, one decoder each for amplitude and phase.
+
+    Its table stands in `specs/architectures.md`. Sides that its pooling does not divide are zero-padded first and
+    cropped last.
+    """
+    tuned, s = _tuned_side(spec.N), spec.n_filters_scale
+    encoder, decoder = _CNN_ENCODER[tuned], _CNN_DECODER[tuned]
+    multiple = 2 ** len(encoder)
+    side = math.ceil(spec.N / multiple) * multiple
+    b = GraphBuilder()
+    x = "diffraction" if side == spec.N else b.add("resize_canvas", "diffraction", side=side)
+    for i, filters in enumerate(encoder):
+        for j in (1, 2):
+            x = b.conv(x, f"encoder.{i}.conv{j}", s * filters, activation="relu")
+        x = b.add("max_pool", x)
+
+    def head(branch: str, activation: str) -> str:
+        h = x
+        for i, filters in enumerate(decoder):
+            for j in (1, 2):
+                h = b.conv(h, f"{branch}.{i}.conv{j}", s * filters, activation="relu")
+            h = b.add("upsample", h)
+        if not spec.pad_object:
+            h = b.add("upsample", h)
+            h = b.conv(h, f"{branch}.centre", spec.out_channels, activation=activation)
+        else:
+            channels = s * decoder[-1]
+            keep = channels - _BORDER_CHANNELS if spec.probe_big else channels
+            centre = b.add("slice_channels", h, start=0, stop=keep)
+            centre = b.conv(centre, f"{branch}.centre", spec.out_channels, activation=activation)
+            centre = b.add("resize_canvas", centre, side=side)
+            if spec.probe_big:
+                ring = b.add("slice_channels", h, start=keep, stop=channels)
+                for j in (1, 2):
+                    ring = b.conv(ring, f"{branch}.border.conv{j}", s * encoder[0], activation="relu")
+                ring = b.add("upsample", ring)
+                ring = b.conv(ring, f"{branch}.border.out", spec.out_channels, activation=activation)
+                ring = b.add("mask_border", ring)
+                centre = b.add("add", centre, ring)
+            h = centre
+        return h if side == spec.N else b.add("resize_canvas", h, side=spec.N)
+
+    amplitude = head("amplitude", spec.amp_activation)
+    phase = head("phase", "pi_tanh")
+    return Graph("cnn", tuple(b.nodes), amplitude, phase)
+
+
+_SWIFT_PATCH = 4
+_SWIFT_WIDTH = 24
+
+
+def swift(spec: NetworkSpec) -> Graph:
+    """The efficient default: physics in the stem, residual blocks at a quarter and an eighth of the resolution.
+
+    The stem back-projects the measured amplitude with the phase of a flat object under the known probe
+    (one step of Fienup's error reduction, Appl. Opt. 21, 2758 (1982)), so that the network starts in real space and
+    learns the local correction; heads start at zero, so that the untrained answer is the flat object of amplitude
+    one half that explains the mean pattern. Residual blocks: pre-normalised, He et al., arXiv 1603.05027.
+    """
+    width = _SWIFT_WIDTH * spec.n_filters_scale
+    multiple = 2 * _SWIFT_PATCH
+    side = math.ceil(spec.N / multiple) * multiple
+    b = GraphBuilder()
+
+    def block(x: str, name: str) -> str:
+        h = b.add("norm", x, name=f"{name}.norm")
+        h = b.conv(h, f"{name}.conv1", width, activation="swish")
+        h = b.conv(h, f"{name}.conv2", width, init="zeros")
+        return b.add("add", x, h)
+
+    x = b.add("backproject", "diffraction", "probe")
+    if side != spec.N:
+        x = b.add("resize_canvas", x, side=side)
+    x = b.conv(x, "stem", width, kernel=_SWIFT_PATCH, stride=_SWIFT_PATCH)
+    x = block(x, "fine.0")
+    low = b.conv(x, "down", width, kernel=2, stride=2)
+    for i in range(2):
+        low = block(low, f"coarse.{i}")
+    low = b.conv(low, "up", 4 * width, kernel=1)
+    x = b.add("add", x, b.add("pixel_shuffle", low, factor=2))
+    x = block(x, "fine.1")
+
+    def head(branch: str, activation: str, bias: float) -> str:
+        h = b.conv(x, branch, spec.out_channels * _SWIFT_PATCH**2, kernel=1, init="zeros", bias=bias)
+        h = b.add("pixel_shuffle", h, factor=_SWIFT_PATCH)
+        h = b.add("activation", h, kind=activation)
+        if side != spec.N:
+            h = b.add("resize_canvas", h, side=spec.N)
+        return b.add("mask_centre", h) if spec.pad_object and not spec.probe_big else h
+
+    amplitude = head("amplitude", spec.amp_activation, HALF_AMPLITUDE[spec.amp_activation])
+    phase = head("phase", "pi_tanh", 0.0)
+    return Graph("swift", tuple(b.nodes), amplitude, phase)
+
+
+# -------------------------------------------------------------------------------------------------- the registry
+
+_REGISTRY: dict[str, Callable[[NetworkSpec], Any]] = {"swift": swift, "cnn": cnn}
+
+
+def register(name: str) -> Callable[[Callable[[NetworkSpec], Any]], Callable[[NetworkSpec], Any]]:
+    """Add a network under a name: decorate a function of a `NetworkSpec`.
+
+    It returns a `Graph` (then both backends run it) or a module of one backend, called with (diffraction, probe) and
+    returning (amplitude, phase), each (B, C_out, N, N); the other backend refuses that one by name.
+    """
+
+    def decorator(factory: Callable[[NetworkSpec], Any]) -> Callable[[NetworkSpec], Any]:
+        if _REGISTRY.get(name, factory) is not factory:
+            raise ConfigError(f"architecture {name!r} is registered already: choose another name")
+        _REGISTRY[name] = factory
+        return factory
+
+    return decorator
+
+
+def available() -> tuple[str, ...]:
+    """Names that `ModelConfig.architecture` accepts now."""
+    return tuple(_REGISTRY)
+
+
+def describe(name: str, spec: NetworkSpec) -> Any:
+    """The registered network of that name for this spec; ConfigError names the nearest known one."""
+    if name not in _REGISTRY:
+        near = difflib.get_close_matches(name, _REGISTRY, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"architecture = {name!r}: not registered (known: {', '.join(_REGISTRY)}){hint} "
+            "- a network of your own must be imported before it is named"
+        )
+    if spec.amp_activation not in HALF_AMPLITUDE:
+        raise ConfigError(f"amp_activation = {spec.amp_activation!r}: one of {', '.join(HALF_AMPLITUDE)}")
+    return _REGISTRY[name](spec)
+
+
+# ------------------------------------------------------------------------------------- what a graph says of itself
+
+
+def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
+    """(channels, rows, columns) of every node, inputs included; ConfigError where a graph does not fit."""
+    known: dict[str, Shape] = {"diffraction": (spec.channels, spec.N, spec.N), "probe": (1, spec.N, spec.N)}
+    for node in graph.nodes:
+        channels, rows, columns = known[node.inputs[0]]
+        option = node.options
+        if node.op == "conv":
+            stride = option["stride"]
+            if rows % stride or columns % stride:
+                raise ConfigError(f"{graph.name}: node {node.name} cannot divide {rows} px by {stride}")
+            known[node.name] = (option["filters"], rows // stride, columns // stride)
+        elif node.op == "max_pool":
+            known[node.name] = (channels, rows // 2, columns // 2)
+        elif node.op == "upsample":
+            known[node.name] = (channels, rows * 2, columns * 2)
+        elif node.op == "pixel_shuffle":
+            f = option["factor"]
+            known[node.name] = (channels // f**2, rows * f, columns * f)
+        elif node.op == "slice_channels":
+            known[node.name] = (option["stop"] - option["start"], rows, columns)
+        elif node.op == "resize_canvas":
+            known[node.name] = (channels, option["side"], option["side"])
+        elif node.op == "backproject":
+            known[node.name] = (2 * channels + 1, rows, columns)
+        elif node.op in ("activation", "norm", "add", "mask_border", "mask_centre"):
+            known[node.name] = (channels, rows, columns)
+        else:
+            raise ConfigError(f"{graph.name}: node {node.name} has the unknown operation {node.op!r}")
+    return known
+
+
+def parameter_shapes(graph: Graph, spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all weights: `<node>.weight` (out, in, k, k) or (channels,), `<node>.bias` (out,)."""
+    known, result = shapes(graph, spec), {}
+    for node in graph.nodes:
+        channels = known[node.inputs[0]][0]
+        if node.op == "conv":
+            kernel, filters = node.options["kernel"], node.options["filters"]
+            result[f"{node.name}.weight"] = (filters, channels, kernel, kernel)
+            result[f"{node.name}.bias"] = (filters,)
+        elif node.op == "norm":
+            result[f"{node.name}.weight"] = (channels,)
+            result[f"{node.name}.bias"] = (channels,)
+    return result
+
+
+def count_parameters(graph: Graph, spec: NetworkSpec) -> int:
+    """Number of trained weights of the network itself (scale and probe not counted)."""
+    return sum(math.prod(shape) for shape in parameter_shapes(graph, spec).values())
+
+
+def count_multiply_adds(graph: Graph, spec: NetworkSpec) -> int:
+    """Multiply-adds of all convolutions for one group, forward."""
+    known, total = shapes(graph, spec), 0
+    for node in graph.nodes:
+        if node.op == "conv":
+            filters, rows, columns = known[node.name]
+            total += rows * columns * filters * known[node.inputs[0]][0] * node.options["kernel"] ** 2
+    return total
+
+
+def initial_weights(graph: Graph, spec: NetworkSpec, seed: int) -> dict[str, NDArray[np.float32]]:
+    """The same starting weights for both backends: Glorot-uniform kernels, constant biases.
+
+    Source: Glorot and Bengio, AISTATS 2010. `init: zeros` nodes start at zero so that residual blocks start as the
+    identity. float32, drawn in float64 from `numpy.random.default_rng(seed)` in node order.
+    """
+    rng = np.random.default_rng(seed)
+    options = {node.name: node for node in graph.nodes}
+    weights: dict[str, NDArray[np.float32]] = {}
+    for name, shape in parameter_shapes(graph, spec).items():
+        node = options[name.rsplit(".", 1)[0]]
+        if node.op == "norm":
+            value = np.ones(shape) if name.endswith("weight") else np.zeros(shape)
+        elif name.endswith("bias"):
+            value = np.full(shape, node.options["bias"])
+        elif node.options["init"] == "zeros":
+            value = np.zeros(shape)
+        else:
+            receptive = math.prod(shape[2:])
+            limit = math.sqrt(6.0 / ((shape[0] + shape[1]) * receptive))
+            value = rng.uniform(-limit, limit, shape)
+        weights[name] = value.astype(np.float32)
+    return weights
+
+
+def spec_from_config(model: Any) -> NetworkSpec:
+    """The part of a `ModelConfig` that shapes the network."""
+    known = {name: getattr(model, name) for name in NetworkSpec.__dataclass_fields__ if hasattr(model, name)}
+    return replace(NetworkSpec(**known), channels=model.gridsize**2)

@@ -1,0 +1,249 @@
+"""The Lightning module: network, probe and scale, and the objective that ties them to the measured counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ptycho.architectures import spec_from_config
+from ptycho.errors import ConfigError
+from ptycho_torch import config_params, losses, training
+from ptycho_torch.config_bridge import to_training_config
+from ptycho_torch.layers import build_network
+from ptycho_torch.physics import amplitude, central_window, diffract, merge_and_extract, rate
+from ptycho_torch.region import region_views
+
+__all__ = ["PtychoPINN_Lightning"]
+
+_CONFIGS = {
+    "model_config": config_params.ModelConfig,
+    "data_config": config_params.DataConfig,
+    "training_config": config_params.TrainingConfig,
+    "inference_config": config_params.InferenceConfig,
+}
+
+
+def _plain(value: Any) -> Any:
+    """Configuration values as what a checkpoint may hold without running code when it is read."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _restored(name: str, value: Any) -> Any:
+    """A configuration from a checkpoint's plain dict; configurations pass through."""
+    if not isinstance(value, Mapping):
+        return value
+    known = _CONFIGS[name].__dataclass_fields__
+    made = _CONFIGS[name](**{key: item for key, item in value.items() if key in known})
+    for key, fallback in ((k, getattr(_CONFIGS[name](), k)) for k in known):
+        if isinstance(fallback, tuple) and isinstance(getattr(made, key), list):
+            setattr(made, key, tuple(getattr(made, key)))
+        if key.endswith(("_file", "_path", "_dir")) and isinstance(getattr(made, key), str):
+            setattr(made, key, Path(getattr(made, key)))
+    return made
+
+
+class PtychoPINN_Lightning(L.LightningModule):
+    """Physics-informed network for one kind of scan, trained on diffraction alone (or on labels: supervised).
+
+    Takes the four configurations of `ptycho_torch.config_params`. `attach_scan` gives it the measured probe and the
+    normalisation; both are stored in the checkpoint, so that `load_from_checkpoint(path)` needs no argument and runs
+    no code from the file.
+
+    forward: x (B, C, N, N) float32 in the gauge of `ptycho.normalization` -> complex patches (B, C_out, N, N).
+    """
+
+    #: keys under which the objective is logged, for clients that follow a run by callback
+    loss_name = "train_loss"
+    val_loss_name = "val_loss"
+
+    probe: nn.Parameter
+    log_scale: nn.Parameter
+    bad_pixels: Tensor
+    gauge: Tensor
+
+    def __init__(
+        self, model_config: Any, data_config: Any, training_config: Any, inference_config: Any = None
+    ) -> None:
+        super().__init__()
+        given = {
+            "model_config": model_config,
+            "data_config": data_config,
+            "training_config": training_config,
+            "inference_config": inference_config or config_params.InferenceConfig(),
+        }
+        configs = {name: _restored(name, value) for name, value in given.items()}
+        self.model_config = configs["model_config"]
+        self.data_config = configs["data_config"]
+        self.training_config = configs["training_config"]
+        self.inference_config = configs["inference_config"]
+        self.save_hyperparameters({name: _plain(asdict(value)) for name, value in configs.items()})
+
+        self.config = to_training_config(
+            self.model_config, self.data_config, self.model_config, self.training_config
+        )
+        model = self.config.model
+        self.network = build_network(model.architecture, spec_from_config(model), self.config.seed)
+        self.probe = nn.Parameter(torch.zeros(1, model.N, model.N, 2), requires_grad=self.config.probe_trainable)
+        self.log_scale = nn.Parameter(
+            torch.zeros(()), requires_grad=self.config.intensity_scale_trainable and not self._supervised
+        )
+        self.register_buffer("bad_pixels", torch.zeros(model.N, model.N, dtype=torch.bool))
+        self.register_buffer("gauge", torch.ones(3, dtype=torch.float64))  # x_scale, nphotons, probe_factor
+        self.learning_rate = self.training_config.learning_rate
+
+    # ------------------------------------------------------------------------------------------------ the scan
+
+    def attach_scan(
+        self,
+        probe: NDArray[np.complex64],
+        *,
+        x_scale: float,
+        nphotons: float,
+        probe_factor: float,
+        bad_pixels: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Take the normalised probe (P, N, N) and the numbers that link the gauges; see `ptycho.normalization`."""
+        values = torch.view_as_real(torch.from_numpy(np.ascontiguousarray(probe, np.complex64)))
+        self.probe = nn.Parameter(values.clone(), requires_grad=self.config.probe_trainable)
+        self.gauge.copy_(torch.tensor([x_scale, nphotons, probe_factor], dtype=torch.float64))
+        if bad_pixels is not None:
+            self.bad_pixels.copy_(torch.from_numpy(np.asarray(bad_pixels, bool)))
+
+    @property
+    def x_scale(self) -> float:
+        """Factor from measured amplitude to x."""
+        return float(self.gauge[0])
+
+    @property
+    def intensity_scale(self) -> float:
+        """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
+        return 2 * math.sqrt(float(self.gauge[1])) / self.config.model.N
+
+    @property
+    def complex_probe(self) -> Tensor:
+        """The probe (P, N, N) complex64 as it stands now."""
+        return torch.view_as_complex(self.probe)
+
+    @property
+    def _supervised(self) -> bool:
+        return self.config.model.model_type == "supervised"
+
+    # ---------------------------------------------------------------------------------------------- the network
+
+    def forward(self, x: Tensor) -> Tensor:
+        counted = (~self.bad_pixels).to(x.dtype)
+        modulus, phase = self.network(x * counted, self.complex_probe.detach())
+        modulus, phase = modulus.float(), phase.float()
+        # not torch.polar: swish may dip below zero, which is a phase of pi
+        return torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Complex patches of one batch of groups."""
+        patches: Tensor = self(batch["x"])
+        return patches
+
+    def views(self, patches: Tensor, batch: dict[str, Any]) -> Tensor:
+        """O'_k: what each pattern sees after the patches of its group, or of its region, were merged."""
+        positions = batch["positions_xy"]
+        centre = positions.mean(1, keepdim=True)
+        N = patches.shape[-1]
+        if batch["region"] and len(patches) > 1:
+            places = positions if patches.shape[1] == positions.shape[1] else centre
+            window = self.complex_probe.detach().abs().square().sum(0)
+            return region_views(patches, places, positions, window)
+        if self.config.model.merge_window == "central":
+            window = central_window(N, device=patches.device)
+        elif self.config.model.merge_window == "probe":
+            window = self.complex_probe.detach().abs().square().sum(0)
+            window = window / window.max()
+        else:
+            window = torch.ones(N, N, device=patches.device)
+        return merge_and_extract(patches, positions - centre, window)
+
+    # -------------------------------------------------------------------------------------------- the objective
+
+    def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Every term of the objective on one batch, and their weighted sum under `loss`."""
+        config = self.config
+        patches = self(batch["x"])
+        with torch.autocast(patches.device.type, enabled=False):
+            illumination = self.complex_probe.detach().abs().square().sum(0)
+            found: dict[str, Tensor] = {}
+            if self._supervised:
+                found["supervised"] = losses.supervised(patches, batch["labels"], illumination)
+                return {"loss": found["supervised"], **found}
+            views = self.views(patches, batch)
+            intensity = diffract(views, self.complex_probe)
+            scale = torch.exp(self.log_scale)
+            expected = rate(intensity, self.intensity_scale * scale)
+            counts = (self.intensity_scale * batch["x"]).square()
+            counted = batch["counted"][:, :, None, None] & ~self.bad_pixels
+            found["poisson_deviance"] = losses.poisson_deviance(expected, counts, counted)
+            found["poisson_nll"] = losses.poisson_nll(expected, counts, counted)
+            found["amplitude_mae"] = losses.amplitude_mae(scale * amplitude(intensity), batch["x"], counted)
+            weights = training.term_weights(config)
+            # the deviance has the gradient of the likelihood and keeps its digits at any dose
+            total = weights["poisson"] * found["poisson_deviance"] + weights["mae"] * found["amplitude_mae"]
+            if config.realspace_weight:
+                found["total_variation"] = losses.total_variation(patches)
+                total = total + config.realspace_weight * found["total_variation"]
+            if config.realspace_mae_weight:
+                found["realspace_mae"] = losses.realspace_mae(patches, batch["labels"], illumination)
+                total = total + config.realspace_mae_weight * found["realspace_mae"]
+        return {"loss": total, **found}
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the objective looks at the object of the file."""
+        return self._supervised or self.config.realspace_mae_weight > 0
+
+    def _log_terms(self, terms: dict[str, Tensor], prefix: str, total: str, size: int) -> None:
+        together = {f"{prefix}loss/{name}": value.detach() for name, value in terms.items() if name != "loss"}
+        self.log_dict(together, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log(
+            total, terms["loss"].detach(), on_step=False, on_epoch=True, batch_size=size, prog_bar=True, sync_dist=True
+        )
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """One step of either context; automatic optimisation does the rest."""
+        terms = self.terms(batch)
+        self._log_terms(terms, "", self.loss_name, len(batch["x"]))
+        return terms["loss"]
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """The same objective on held-out patterns."""
+        self._log_terms(self.terms(batch), "val/", self.val_loss_name, int(batch["counted"].sum()))
+
+    def configure_optimizers(self) -> Any:
+        return training.configure_optimizers(self)
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The number of probe modes is the file's, not the constructor's."""
+        stored = checkpoint["state_dict"]["probe"]
+        if stored.shape != self.probe.shape:
+            self.probe = nn.Parameter(torch.zeros_like(stored), requires_grad=self.config.probe_trainable)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> PtychoPINN_Lightning:
+        """The module of a checkpoint; plain tensors and numbers only, so that reading it cannot run code."""
+        if not Path(checkpoint_path).is_file():
+            raise ConfigError(f"{checkpoint_path}: no such checkpoint")
+        kwargs["weights_only"] = True
+        kwargs.setdefault("map_location", "cpu")
+        made = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        return made
