@@ -28,7 +28,7 @@ HALF_AMPLITUDE = {
     "sigmoid": 0.0,
     "softplus": math.log(math.expm1(0.5)),
     "relu": 0.5,
-    "swish": 0.734920655,
+    "swish": 0.7388350311,
 }
 
 

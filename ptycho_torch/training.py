@@ -1,0 +1,248 @@
+"""The optimisation of a run: terms and their weights, optimisers, schedulers, the Lightning trainer.
+
+Nothing here knows what a probe is; nothing in `model.py` knows what an epoch is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.errors import ConfigError, MissingDependencyError, RunError
+
+if TYPE_CHECKING:
+    from ptycho_torch.model import PtychoPINN_Lightning
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+def term_weights(config: TrainingConfig) -> dict[str, float]:
+    """Weights of the two data terms. `torch_loss_mode` mae turns the likelihood off and the amplitude error on."""
+    if config.torch_loss_mode == "mae":
+        return {"poisson": 0.0, "mae": config.mae_weight or 1.0}
+    return {"poisson": config.nll_weight, "mae": config.mae_weight}
+
+
+def learning_rate_factor(config: TrainingConfig, name: str, step: int, per_epoch: int, total: int) -> float:
+    """Factor on the learning rate after `step` optimiser steps, for the schedulers that need no measurement."""
+    if name == "Exponential":
+        return float(config.lr_gamma ** (step // max(1, per_epoch)))
+    if name == "WarmupCosine":
+        warmup = min(config.lr_warmup_epochs * per_epoch, total // 4)
+        if step < warmup:
+            return (step + 1) / warmup
+        course = min(1.0, (step - warmup) / max(1, total - warmup))
+        return config.lr_min_ratio + (1 - config.lr_min_ratio) * 0.5 * (1 + math.cos(math.pi * course))
+    if name == "OneCycle":  # Smith and Topin, arXiv 1708.07120: up for 30 %, then down to nearly nothing
+        course = min(1.0, step / max(1, total))
+        if course < 0.3:
+            return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * course / 0.3))
+        return 1e-4 + (1 - 1e-4) * 0.5 * (1 + math.cos(math.pi * (course - 0.3) / 0.7))
+    return 1.0
+
+
+def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
+    """Optimiser over everything that trains, and its scheduler, as Lightning takes them."""
+    config = module.config
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    rate = module.learning_rate
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adam":
+        optimizer = torch.optim.Adam(trained, lr=rate, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+    elif config.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(trained, lr=rate, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(
+            trained, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    if config.scheduler == "Default":
+        return optimizer
+    if config.scheduler == "ReduceLROnPlateau":
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer,
+            factor=config.plateau_factor,
+            patience=config.plateau_patience,
+            min_lr=config.plateau_min_lr,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": plateau, "monitor": module.val_loss_name, "interval": "epoch"},
+        }
+    total = int(module.trainer.estimated_stepping_batches)
+    per_epoch = max(1, total // max(1, config.nepochs))
+    stepped = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(config, config.scheduler, step, per_epoch, total)
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": stepped, "interval": "step"}}
+
+
+class History(Callback):
+    """Every epoch's metrics and learning rate, kept as plain numbers; part of the checkpoint, so a resume goes on."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.epochs: dict[str, list[float]] = {}
+        self._progress = progress
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        row = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if not name.startswith("_") and not name.endswith(("_step", "_epoch"))
+        }
+        row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        row["epoch"] = float(trainer.current_epoch)
+        for name, value in row.items():
+            self.epochs.setdefault(name, []).append(value)
+        if self._progress is not None:
+            self._progress(trainer.current_epoch + 1, int(trainer.max_epochs or 0), row)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs = {name: list(values) for name, values in state_dict["epochs"].items()}
+
+
+class Health(Callback):
+    """Stops a run whose loss is no longer a number, with a message instead of a thousand epochs of NaN."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if loss is not None and not bool(torch.isfinite(loss)):
+            raise RunError(
+                f"training diverged: the loss is {float(loss)} at epoch {trainer.current_epoch}, step "
+                f"{trainer.global_step} - lower --learning_rate or set --gradient_clip_val 1"
+            )
+
+
+class TimeLimit(Callback):
+    """Ends training after so many seconds, at the end of an epoch."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if time.monotonic() > self._end:
+            trainer.should_stop = True
+            log.info("time limit reached after epoch %d", trainer.current_epoch)
+
+
+def make_logger(name: str, output_dir: Path) -> Logger | bool:
+    """The logger of a run under its output directory; a missing package is named with its install command."""
+    if name == "none":
+        return False
+    if name == "csv":
+        return CSVLogger(str(output_dir), name="", version="logs")
+    if name == "tensorboard":
+        try:
+            return TensorBoardLogger(str(output_dir), name="", version="logs")
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                "--logger tensorboard needs the package tensorboard: pip install tensorboard"
+            ) from error
+    try:
+        from lightning.pytorch.loggers import MLFlowLogger
+
+        return MLFlowLogger(
+            experiment_name="ptychopinn", tracking_uri=f"sqlite:///{output_dir.resolve()}/mlflow.db"
+        )
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "--logger mlflow needs the package mlflow: pip install 'ptychopinn[mlflow]'"
+        ) from error
+
+
+def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
+    """(accelerator, strategy): what was asked for if it is there, else the CPU with a word about it.
+
+    One device always runs in this process, so that callbacks handed in by a client stay alive.
+    """
+    accelerator = execution.accelerator
+    wants_gpu = accelerator in ("gpu", "cuda")
+    if wants_gpu and not torch.cuda.is_available():
+        log.warning("accelerator %s: no CUDA device here, training on the CPU", accelerator)
+        accelerator = "cpu"
+    if accelerator == "auto" and not torch.cuda.is_available():
+        accelerator = "cpu"
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("accelerator = 'mps': no Apple GPU here - use auto or cpu")
+    return accelerator, "auto" if execution.devices == 1 else execution.strategy
+
+
+def make_callbacks(
+    config: TrainingConfig, execution: PyTorchExecutionConfig, directory: Path | None, history: History
+) -> list[Callback]:
+    """History, health, time limit, best and last checkpoints, early stopping."""
+    made: list[Callback] = [history, Health()]
+    if config.max_time_s:
+        made.append(TimeLimit(config.max_time_s))
+    if execution.enable_checkpointing and directory is not None:
+        made.append(
+            ModelCheckpoint(
+                dirpath=directory / "checkpoints",
+                filename="best-{epoch}",
+                monitor=execution.checkpoint_monitor_metric,
+                mode=execution.checkpoint_mode,
+                save_top_k=execution.checkpoint_save_top_k,
+                save_last=True,
+                enable_version_counter=False,
+            )
+        )
+    made.append(
+        EarlyStopping(
+            monitor=execution.checkpoint_monitor_metric,
+            mode=execution.checkpoint_mode,
+            patience=execution.early_stop_patience,
+        )
+    )
+    return made
+
+
+def make_trainer(
+    config: TrainingConfig, execution: PyTorchExecutionConfig, callbacks: list[Callback], directory: Path | None
+) -> L.Trainer:
+    """A Lightning trainer for this run. Global determinism flags stay untouched: the CPU path is deterministic."""
+    accelerator, strategy = resolve_accelerator(execution)
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=execution.devices,
+        strategy=strategy,
+        precision=execution.precision,  # type: ignore[arg-type]
+        max_epochs=config.nepochs,
+        gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,
+        gradient_clip_algorithm=config.gradient_clip_algorithm,
+        accumulate_grad_batches=execution.accum_steps,
+        enable_progress_bar=execution.enable_progress_bar,
+        enable_model_summary=False,
+        enable_checkpointing=execution.enable_checkpointing and directory is not None,
+        logger=make_logger(execution.logger_backend, directory) if directory is not None else False,
+        callbacks=callbacks,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=50,
+        default_root_dir=str(directory) if directory is not None else None,
+    )
+
+
+def restore_best(module: PtychoPINN_Lightning, trainer: L.Trainer) -> None:
+    """Put the weights of the best checkpoint into the module, where checkpoints were kept and one was best."""
+    checkpoint = trainer.checkpoint_callback
+    best = getattr(checkpoint, "best_model_path", "")
+    if best and Path(best).is_file():
+        stored = torch.load(best, map_location="cpu", weights_only=True)
+        module.load_state_dict(stored["state_dict"])
+        log.info("weights of the best epoch taken from %s", best)

@@ -1,0 +1,1 @@
+"""Whole jobs on the PyTorch path: train, reconstruct, save, load."""

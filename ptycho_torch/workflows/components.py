@@ -1,0 +1,369 @@
+"""The PyTorch path: container, training, reconstruction; the names that programs call.
+
+Each function does one step and hands on plain results. `ptycho.workflows.components` has the same functions for
+TensorFlow; `ptycho.workflows.backend_selector` chooses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ptycho.config.config import (
+    PyTorchExecutionConfig,
+    TrainingConfig,
+    resolve_n_groups,
+    update_legacy_dict,
+    validate_training_config,
+)
+from ptycho.errors import ConfigError, DataError
+from ptycho.loader import PtychoDataContainer
+from ptycho.raw_data import RawData
+from ptycho_torch.workflows.inference import Reconstruction, reconstruct_container
+from ptycho_torch.workflows.outputs import save_outputs
+from ptycho_torch.workflows.probe_start import StartingProbe, starting_probe
+from ptycho_torch.workflows.trained import (
+    TrainedModel,
+    infer_scan,
+    load_inference_bundle_torch,
+    save_trained,
+)
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+__all__ = [
+    "infer_scan",
+    "load_inference_bundle_torch",
+    "run_cdi_example_torch",
+    "save_outputs",
+    "save_trained",
+    "train_cdi_model_torch",
+]
+
+log = logging.getLogger(__name__)
+
+Scan = RawData | PtychoDataContainer
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+def _ensure_container(
+    data: Scan, config: TrainingConfig, *, x_scale: float | None = None, nphotons: float | None = None
+) -> PtychoDataContainer:
+    """A grouped container from a scan; a container passes through.
+
+    Give the training set's `x_scale` and `nphotons` for a test scan: they are never taken from test data.
+    """
+    if isinstance(data, PtychoDataContainer):
+        return data
+    if config.model.N != data.N:
+        raise ConfigError(
+            f"ModelConfig.N = {config.model.N}, but the patterns are {data.N} x {data.N} px: set --N {data.N}"
+        )
+    seed = config.seed if config.subsample_seed is None else config.subsample_seed
+    kept = data.subsample(config.n_subsample, seed)
+    return PtychoDataContainer.from_raw(
+        kept,
+        config.model.gridsize,
+        n_groups=resolve_n_groups(config),
+        n_neighbors=config.neighbor_count,
+        seed=seed,
+        enable_oversampling=config.enable_oversampling,
+        sequential=config.sequential_sampling,
+        neighbor_pool_size=config.neighbor_pool_size,
+        x_scale=x_scale,
+        nphotons=nphotons or config.nphotons,
+    )
+
+
+def _build_lightning_dataloaders(
+    train_container: PtychoDataContainer,
+    test_container: PtychoDataContainer | None,
+    config: TrainingConfig,
+    execution_config: PyTorchExecutionConfig | None = None,
+) -> tuple[DataLoader[dict[str, Any]], DataLoader[dict[str, Any]]]:
+    """Training and validation loaders. Validation is the test container, or held-out groups of the training one."""
+    from ptycho_torch.data import (
+        FixedBatches,
+        GroupBatches,
+        GroupDataset,
+        compact_blocks,
+        group_centres,
+        make_loader,
+        split_groups,
+    )
+
+    execution = execution_config or PyTorchExecutionConfig()
+    supervised = config.model.model_type == "supervised"
+    labels = supervised or config.realspace_mae_weight > 0
+    for name, container in (("training", train_container), ("test", test_container)):
+        if labels and container is not None and not container.has_labels:
+            raise DataError(
+                f"{name} data: labels are needed (model_type supervised or realspace_mae_weight), but the scan has "
+                "no objectGuess - add one, e.g. a refined object, or train with model_type pinn"
+            )
+    ratio = 0.0 if supervised else config.region_ratio
+    centres = group_centres(train_container)
+    if test_container is None:
+        split = split_groups(
+            centres,
+            val_fraction=config.val_fraction,
+            batch_size=config.batch_size,
+            region_ratio=ratio,
+            seed=config.seed,
+        )
+        groups = split.train
+        held_out = FixedBatches(split.validation)
+        validation = GroupDataset(train_container, held_out=split.held_out, labels=labels)
+    else:
+        groups = np.arange(len(train_container))
+        rng = np.random.default_rng([config.seed, 1])
+        blocks = compact_blocks(group_centres(test_container), config.batch_size, rng)
+        held_out = FixedBatches([(block, ratio > 0) for block in blocks])
+        validation = GroupDataset(test_container, labels=labels)
+    order = GroupBatches(groups, centres, config.batch_size, region_ratio=ratio, seed=config.seed)
+    options: dict[str, Any] = {"num_workers": execution.num_workers, "pin_memory": execution.pin_memory}
+    if execution.num_workers:
+        options["persistent_workers"] = execution.persistent_workers
+        options["prefetch_factor"] = execution.prefetch_factor
+    return (
+        make_loader(GroupDataset(train_container, labels=labels), order, **options),
+        make_loader(validation, held_out, **options),
+    )
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's advice about workers and tips is not about this data; its loggers and filters are put back."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _train_with_lightning(
+    train_container: PtychoDataContainer,
+    test_container: PtychoDataContainer | None,
+    config: TrainingConfig,
+    execution_config: PyTorchExecutionConfig | None = None,
+    *,
+    probe: StartingProbe | None = None,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Build the module from all four configurations, fit it, and give back the model that validated best.
+
+    Returns `history` (lists by metric name), `models` (the Lightning module under 'diffraction_to_obj' and the
+    predictor under 'autoencoder'), `train_container`, `test_container`, `intensity_scale`. `resume` is a checkpoint
+    of the same run, continued exactly. Time linear in groups x epochs; memory: the containers and one batch.
+    """
+    import lightning.pytorch as L  # noqa: F401  (the trainer is built in ptycho_torch.training)
+
+    from ptycho_torch import model as model_module
+    from ptycho_torch import training
+    from ptycho_torch.config_bridge import from_training_config
+
+    execution = execution_config or PyTorchExecutionConfig()
+    config = _with_execution(config, execution)
+    loaders = _build_lightning_dataloaders(train_container, test_container, config, execution)
+    data, model, train, inference = from_training_config(config, execution)
+    module = model_module.PtychoPINN_Lightning(model, data, train, inference)
+    start = probe or starting_probe_of(train_container, config)
+    module.attach_scan(
+        start.modes,
+        x_scale=train_container.x_scale,
+        nphotons=train_container.nphotons,
+        probe_factor=start.factor,
+        bad_pixels=train_container.bad_pixels,
+    )
+    directory = config.output_dir if config.output_dir not in (Path(), None) else None
+    history = training.History(progress)
+    callbacks = training.make_callbacks(config, execution, directory, history)
+    with _quiet_lightning():
+        trainer = training.make_trainer(config, execution, callbacks, directory)
+        trainer.fit(
+            module,
+            *loaders,
+            ckpt_path=str(resume) if resume else None,
+            weights_only=True if resume else None,
+        )
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        training.restore_best(module, trainer)
+    module.eval()
+    return {
+        "history": history.epochs,
+        "models": {"diffraction_to_obj": module, "autoencoder": TrainedModel(module)},
+        "train_container": train_container,
+        "test_container": test_container,
+        "intensity_scale": module.intensity_scale,
+        "config": config,
+        "backend": "pytorch",
+    }
+
+
+def _with_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -> TrainingConfig:
+    """The configuration with what the execution overrides."""
+    changes: dict[str, Any] = {}
+    if execution.scheduler is not None:
+        changes["scheduler"] = execution.scheduler
+    if execution.gradient_clip_val is not None:
+        changes["gradient_clip_val"] = execution.gradient_clip_val
+    return dataclasses.replace(config, **changes)
+
+
+def starting_probe_of(container: PtychoDataContainer, config: TrainingConfig) -> StartingProbe:
+    """The starting probe of data that is grouped already: the container's own guess."""
+    if config.probe_from == "refine":
+        raise ConfigError("probe_from = 'refine' needs the scan (RawData), not a grouped container: pass the scan")
+    from ptycho.normalization import normalize_probe
+
+    modes, factor = normalize_probe(container.probe, config.model.probe_scale)
+    return StartingProbe(modes, factor)
+
+
+def train_cdi_model_torch(
+    train_data: Scan,
+    test_data: Scan | None,
+    config: TrainingConfig,
+    execution_config: PyTorchExecutionConfig | None = None,
+    *,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+    probe_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Train on one scan; see `_train_with_lightning` for what comes back.
+
+    Everything that can be wrong with configuration and data is found before the first step.
+    """
+    from ptycho import params
+
+    validate_training_config(config, require_files=False)
+    if config.backend != "pytorch":
+        raise ConfigError(f"backend = {config.backend!r}: this is the PyTorch path; use backend_selector")
+    update_legacy_dict(params.cfg, config)
+    train = _ensure_container(train_data, config)
+    test = None
+    if test_data is not None:
+        # the training set alone decides how many groups are asked for; a test scan is covered once
+        once = dataclasses.replace(config, n_groups=None, n_images=None, n_subsample=None)
+        test = _ensure_container(test_data, once, x_scale=train.x_scale, nphotons=train.nphotons)
+    probe = starting_probe(train_data, config, probe_progress) if isinstance(train_data, RawData) else None
+    results = _train_with_lightning(
+        train, test, config, execution_config, probe=probe, resume=resume, progress=progress
+    )
+    params.cfg["intensity_scale"] = results["intensity_scale"]
+    return results
+
+
+def _reassemble_cdi_image_torch(
+    test_data: Scan,
+    config: TrainingConfig,
+    flip_x: bool = False,
+    flip_y: bool = False,
+    transpose: bool = False,
+    M: int | None = 20,
+    coord_scale: float = 1.0,
+    *,
+    train_results: dict[str, Any] | None = None,
+    canvas_shape: tuple[int, int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Predict every group and stitch: (amplitude (H, W), phase (H, W), results).
+
+    `flip_x`, `flip_y` mirror the positions, `transpose` exchanges x and y (in this order), `coord_scale` multiplies
+    them: for scans whose stage axes differ from the detector's. M is the stitched window's side in pixels, None takes
+    what the probe lights. Results: `obj_tensor_full` (K, N, N) patches, `global_offsets`, `coords_nominal`,
+    `recon_amp`, `recon_phase`, `coverage`, `origin_xy`, `object`. Time linear in patches.
+    """
+    if train_results is None or "models" not in train_results:
+        raise ConfigError("no trained model: pass train_results, as train_cdi_model_torch returns it")
+    module = train_results["models"]["diffraction_to_obj"]
+    once = dataclasses.replace(config, n_groups=None, n_images=None)
+    container = _ensure_container(test_data, once, x_scale=module.x_scale, nphotons=float(module.gauge[1]))
+    execution = train_results.get("execution_config") or PyTorchExecutionConfig()
+    made = reconstruct_container(
+        module,
+        container,
+        flip_x=flip_x,
+        flip_y=flip_y,
+        transpose=transpose,
+        coord_scale=coord_scale,
+        M=M,
+        canvas_shape=canvas_shape,
+        batch_size=execution.inference_batch_size,
+        keep_patches=True,
+        progress=progress,
+    )
+    return as_outputs(made, container)
+
+
+def as_outputs(made: Reconstruction, container: PtychoDataContainer) -> tuple[Any, Any, dict[str, Any]]:
+    """(amplitude, phase, results) in the names that callers know."""
+    amplitude, phase = np.abs(made.image.object), np.angle(made.image.object)
+    results = {
+        "obj_tensor_full": made.patches,
+        "global_offsets": container.global_offsets,
+        "coords_nominal": container.coords_nominal,
+        "recon_amp": amplitude,
+        "recon_phase": phase,
+        "object": made.image.object,
+        "coverage": made.image.coverage,
+        "origin_xy": made.image.frame.origin_xy,
+        "probe": made.probe,
+        "positions_px": made.positions_px,
+        "groups_per_s": made.groups_per_s,
+    }
+    return amplitude, phase, results
+
+
+def run_cdi_example_torch(
+    train_data: Scan,
+    test_data: Scan | None,
+    config: TrainingConfig,
+    flip_x: bool = False,
+    flip_y: bool = False,
+    transpose: bool = False,
+    M: int | None = 20,
+    do_stitching: bool = False,
+    execution_config: PyTorchExecutionConfig | None = None,
+    **options: Any,
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Train, save the bundle where an output directory is set, and stitch if asked.
+
+    Returns (amplitude or None, phase or None, results); without `test_data` the training scan is stitched.
+    """
+    results = train_cdi_model_torch(train_data, test_data, config, execution_config, **options)
+    results["execution_config"] = execution_config
+    if config.output_dir not in (Path(), None):
+        results["bundle"] = save_trained(results["models"]["diffraction_to_obj"], config.output_dir)
+    amplitude = phase = None
+    if do_stitching:
+        amplitude, phase, stitched = _reassemble_cdi_image_torch(
+            test_data if test_data is not None else train_data,
+            config,
+            flip_x,
+            flip_y,
+            transpose,
+            M,
+            train_results=results,
+        )
+        results.update(stitched)
+    return amplitude, phase, results
