@@ -37,6 +37,7 @@ from ptycho_torch.workflows.trained import (
 )
 
 if TYPE_CHECKING:
+    from ptycho_torch.training import Progress
     from torch.utils.data import DataLoader
 
 __all__ = [
@@ -51,7 +52,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Scan = RawData | PtychoDataContainer
-Progress = Callable[[int, int, dict[str, float]], None]
 
 
 def _ensure_container(

@@ -11,8 +11,15 @@ import numpy as np
 import torch
 
 from ptycho.bundle import load_bundle, save_bundle
-from ptycho.config.config import TrainingConfig, dataclass_to_legacy_dict
+from ptycho.config.config import (
+    InferenceConfig,
+    PyTorchExecutionConfig,
+    TrainingConfig,
+    dataclass_to_legacy_dict,
+    resolve_n_groups,
+)
 from ptycho.errors import BundleError, ConfigError, DataError
+from ptycho.evaluation.rfactor import r_factor
 from ptycho.loader import PtychoDataContainer
 from ptycho.raw_data import RawData
 from ptycho_torch.config_bridge import from_training_config
@@ -127,42 +134,62 @@ def infer_scan(
     model: Path | TrainedModel,
     raw: RawData,
     *,
-    gridsize_neighbors: int | None = None,
-    seed: int = 0,
+    config: InferenceConfig | None = None,
+    execution_config: PyTorchExecutionConfig | None = None,
     M: int | None = None,
     canvas_shape: tuple[int, int] | None = None,
-    batch_size: int | None = None,
-    accelerator: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Reconstruct a scan with a trained model: (amplitude, phase, results), as `_reassemble_cdi_image_torch`.
 
-    The normalisation is the training set's. An object in the scan gives the canvas its shape. Time linear in positions;
-    memory: the scan once as float32, the canvas, one batch.
+    The normalisation is the training set's; an object in the scan gives the canvas its shape. Results also hold
+    `r_factor` and `r_per_pattern`: the stitched object re-diffracted at every position with the model's probe.
+    Time linear in positions; memory: the scan once as float32, the canvas, one batch.
     """
+    from ptycho_torch.training import resolve_accelerator
     from ptycho_torch.workflows.components import as_outputs
 
-    trained = model if isinstance(model, TrainedModel) else TrainedModel(load_module(model))
-    module = trained.module
-    config = module.config
-    if raw.N != config.model.N:
+    config, execution = config or InferenceConfig(), execution_config or PyTorchExecutionConfig()
+    module = (model if isinstance(model, TrainedModel) else TrainedModel(load_module(model))).module
+    trained = module.config
+    if raw.N != trained.model.N:
         raise DataError(
-            f"the patterns are {raw.N} x {raw.N} px, the model was trained on {config.model.N}: train one for this size"
+            f"the patterns are {raw.N} x {raw.N} px, the model was trained on {trained.model.N}: train one for this size"
         )
+    seed = config.subsample_seed or 0
     container = PtychoDataContainer.from_raw(
-        raw,
-        config.model.gridsize,
-        n_neighbors=gridsize_neighbors or config.neighbor_count,
+        raw.subsample(config.n_subsample, seed),
+        trained.model.gridsize,
+        n_groups=resolve_n_groups(config),
+        n_neighbors=max(config.neighbor_count, trained.model.gridsize**2 - 1),
         seed=seed,
+        enable_oversampling=config.enable_oversampling,
+        neighbor_pool_size=config.neighbor_pool_size,
         x_scale=module.x_scale,
         nphotons=float(module.gauge[1]),
     )
-    shape = canvas_shape
-    if shape is None and raw.objectGuess is not None:
-        shape = raw.objectGuess.shape
-    if accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available():
-        module.to("cuda")
+    if canvas_shape is None and raw.objectGuess is not None:
+        canvas_shape = raw.objectGuess.shape
+    accelerator, _ = resolve_accelerator(execution)
+    if accelerator != "cpu":
+        module.to("cuda" if accelerator in ("auto", "gpu", "cuda") else accelerator)
     made = reconstruct_container(
-        module, container, M=M, canvas_shape=shape, batch_size=batch_size, progress=progress
+        module,
+        container,
+        M=M,
+        canvas_shape=canvas_shape,
+        batch_size=execution.inference_batch_size,
+        progress=progress,
     )
-    return as_outputs(made, container)
+    amplitude, phase, results = as_outputs(made, container)
+    agreement = r_factor(
+        made.image.object,
+        made.probe,
+        container.positions_px[:, 0],
+        container.positions_px[:, 1],
+        container.patterns,
+        origin_xy=made.image.frame.origin_xy,
+        bad_pixels=container.bad_pixels,
+    )
+    results.update(r_factor=agreement.whole, r_per_pattern=agreement.per_pattern)
+    return amplitude, phase, results
