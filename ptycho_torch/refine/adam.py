@@ -37,9 +37,9 @@ class Adam(Rule):
 
     def __init__(
         self,
-        objective: str | Objective = "poisson",
-        rate: float = 0.02,
-        probe_rate: float = 0.01,
+        objective: str | Objective = "amplitude",
+        rate: float = 0.05,
+        probe_rate: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
         if isinstance(objective, str) and objective not in OBJECTIVES:

@@ -66,13 +66,14 @@ def iterate(
         with_probe = options.probe_from is not None and epoch >= options.probe_from
         moving = options.positions != "fixed" and epoch >= options.positions_from
         steps = torch.zeros_like(state.positions_xy)
+        information = torch.zeros((scan.size, 2, 2), dtype=steps.dtype, device=steps.device)
         background = torch.zeros_like(scan.counts[0])
         wrong = 0.0
         for index in make_batches(scan.positions_xy, size, options.batches, seed, epoch):
             stepped = rule.step(scan, state, index, strength, with_probe)
             wrong += float(misfit(scan.counts[index], stepped.exit.intensity, scan.good).sum())
             if moving:
-                steps[index] = position_step(state, stepped)
+                steps[index], information[index] = position_step(scan, state, stepped.exit)
             if state.intensity is not None:
                 intensity_step(scan, state, stepped.exit, strength)
             if state.background is not None:
@@ -81,8 +82,7 @@ def iterate(
         if state.background is not None:
             state.background *= (background / scan.size).clamp(0.5, 2.0)
         if moving:
-            early = epoch < options.positions_from + (epochs - options.positions_from) // 3
-            move_positions(state, scan, steps * strength, options, options.positions == "affine" and early)
+            move_positions(state, scan, steps, information, options, strength)
         constrain(state, options, light, with_probe)
         state.epoch = epoch + 1
         r = (wrong / total) ** 0.5

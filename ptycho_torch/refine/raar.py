@@ -4,7 +4,8 @@ D. R. Luke, Inverse Problems 21, 37 (2005). With the modulus projection Pi_M and
     psi <- [ beta Pi_O (2 Pi_M - 1) + (1 - 2 beta) Pi_M + beta ] psi .
 beta = 1 is the difference map / Douglas-Rachford of Thibault et al., Ultramicroscopy 109, 338 (2009). Object and
 probe of the overlap projection are found by alternating the two closed forms on y = (2 Pi_M - 1) psi:
-    O = sum_j conj(P_j) y_j / sum_j |P_j|^2,    P = sum_j conj(O_j) y_j / sum_j |O_j|^2 .
+    O = sum_j conj(P_j) y_j / sum_j |P_j|^2,    P = sum_j conj(O_j) y_j / sum_j |O_j|^2 ,
+written as O += sum conj(P) (y - P O) / sum |P|^2, which holds the probe's sub-pixel shift exactly too.
 Memory: all exit waves, M P N^2 complex numbers. One store holds (1 - 2 beta) Pi_M psi + beta psi; the overlap term
 is added when a pattern is next visited, from the object and probe of that sweep's end.
 """
@@ -16,9 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ptycho_torch.refine.forward import object_sums, predict, probe_sums, regularised
+from ptycho_torch.refine.forward import predict, probe_sums, regularised
 from ptycho_torch.refine.noise import factor
-from ptycho_torch.refine.operators import power
+from ptycho_torch.refine.operators import power, scatter_add
 from ptycho_torch.refine.rule import Rule, Stepped
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
@@ -65,11 +66,11 @@ class RAAR(Rule):
         projected = wave + change
         self.kept[index] = (1 - 2 * self.beta) * projected + self.beta * wave
         reflected = projected + change
-        pulled, light = object_sums(state, exit, reflected)
-        self._object += pulled
-        self._light += light
+        missing = reflected - exit.probes * exit.patches[:, None]
+        scatter_add(self._object, (exit.probes.conj() * missing).sum(1), exit.corners_yx)
+        scatter_add(self._light, power(exit.probes).sum(1), exit.corners_yx)
         if with_probe:
-            pulled_probe, window = probe_sums(state, exit, reflected)
+            pulled_probe, window = probe_sums(state, exit, missing)
             self._probe += pulled_probe
             self._window += window
         return Stepped(exit, change)
@@ -77,12 +78,12 @@ class RAAR(Rule):
     def end_epoch(self, scan: RefineScan, state: RefineState, strength: float, with_probe: bool) -> None:
         """Object and probe from the sums; pixels without light keep their value."""
         floor = 1e-3 * self._light.max()
-        state.object += (self._object - self._light * state.object) / regularised(self._light, 1.0, floor)
+        # both explain the same remainder: a full step of each would overshoot their product twofold
+        share = 0.5 if with_probe else 1.0
+        state.object += share * self._object / regularised(self._light, 1.0, floor)
         if with_probe:
             floor = 1e-3 * self._window.max()
-            state.probe = state.probe + (self._probe - self._window * state.probe) / regularised(
-                self._window, 1.0, floor
-            )
+            state.probe += share * self._probe / regularised(self._window, 1.0, floor)
         self._clear(state)
 
     def tensors(self) -> dict[str, Tensor]:

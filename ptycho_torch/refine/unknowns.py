@@ -8,30 +8,48 @@ from torch import Tensor
 from ptycho_torch.refine.forward import Exit
 from ptycho_torch.refine.operators import power
 from ptycho_torch.refine.options import RefineOptions
-from ptycho_torch.refine.rule import Stepped
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
+# how many times the noise's variance the moves must show before any is believed: an object that is itself being
+# fitted lets positions wander by about this much
+_NOISE_MARGIN = 6.0
+# neighbours feel a rotation of the whole scan only through their small relative moves, and the object follows:
+# measured steps are some fiftieth of what is missing
+_AFFINE_GAIN = 15.0
 
-def position_step(state: RefineState, stepped: Stepped) -> Tensor:
-    """Gauss-Newton step (B, 2) [x, y] px of each pattern's position that best explains its residual.
 
-    The exit wave moves by d_x (dpsi/dx) + d_y (dpsi/dy), dpsi/dx = O ifft(-2 pi i k_x FFT P_j); a 2 x 2 real
-    least-squares problem a pattern (Odstrcil et al., Opt. Express 26, 3108 (2018), eq. 26). Two FFTs and modes more.
+def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Tensor, Tensor]:
+    """Gauss-Newton step (B, 2) [x, y] px of each pattern's position and its information (B, 2, 2), px^-2.
+
+    The step is taken in the modulus sqrt(I) that is measured:
+
+    d sqrt(I) / dx = sum_p Re(conj(Psi_p) FFT(O ifft(-2 pi i k_x FFT P_p))) / sqrt(I): only what a move changes in the
+    detector counts, so the common shift of an exit wave, which no detector sees, does not damp the step.
+    A 2 x 2 real least-squares problem a pattern; five more FFTs a mode. The information is that of the misfit's own
+    size, where it weighs, so model errors count as noise.
     """
-    exit, change = stepped
-    n = change.shape[-1]
-    k = torch.fft.fftfreq(n, device=change.device, dtype=change.real.dtype)
+    n = exit.far.shape[-1]
+    k = torch.fft.fftfreq(n, device=exit.far.device, dtype=exit.intensity.dtype)
     spectrum = torch.fft.fft2(exit.probes)
-    slope_x = torch.fft.ifft2(spectrum * (-2j * torch.pi * k)) * exit.patches[:, None]
-    slope_y = torch.fft.ifft2(spectrum * (-2j * torch.pi * k[:, None])) * exit.patches[:, None]
-    slopes = torch.view_as_real(torch.stack([slope_x, slope_y], 1)).flatten(2).to(torch.float64)
-    wanted = torch.view_as_real(change.resolve_conj()).flatten(1).to(torch.float64)
-    normal = slopes @ slopes.transpose(1, 2)
-    right = (slopes @ wanted[:, :, None])[..., 0]
-    ridge = 1e-6 * normal.diagonal(dim1=1, dim2=2).sum(-1).clamp_min(1e-30)
-    normal = normal + ridge[:, None, None] * torch.eye(2, dtype=normal.dtype, device=normal.device)
-    return torch.linalg.solve(normal, right)
+    modulus = (exit.intensity + scan.floor).sqrt()
+    slopes = []
+    for axis in (k, k[:, None]):
+        wave = torch.fft.ifft2(spectrum * (-2j * torch.pi * axis)) * exit.patches[:, None]
+        far = torch.fft.fft2(wave, norm="ortho")
+        slope = (exit.far.real * far.real + exit.far.imag * far.imag).sum(1) / modulus
+        slopes.append(slope if scan.good is None else slope * scan.good)
+    missing = ((scan.counts[exit.index] + scan.floor).sqrt() - modulus).flatten(1)
+    missing = missing if scan.good is None else missing * scan.good.flatten()
+    basis = torch.stack(slopes, 1).flatten(2)
+    normal = (basis @ basis.transpose(1, 2)).to(torch.float64)
+    right = (basis @ missing[:, :, None])[..., 0].to(torch.float64)
+    slope2 = basis.square().sum(1)
+    noise = ((slope2 * missing.square()).sum(1) / slope2.sum(1).clamp_min(1e-30)).to(torch.float64).clamp_min(1e-30)
+    information = normal / noise[:, None, None]
+    ridge = 1e-3 * information.diagonal(dim1=1, dim2=2).sum(-1).clamp_min(1e-30)
+    information = information + ridge[:, None, None] * torch.eye(2, dtype=normal.dtype, device=normal.device)
+    return torch.linalg.solve(information, right / noise[:, None]), information
 
 
 def affine_part(positions_xy: Tensor, moves_xy: Tensor) -> Tensor:
@@ -42,18 +60,51 @@ def affine_part(positions_xy: Tensor, moves_xy: Tensor) -> Tensor:
 
 
 def move_positions(
-    state: RefineState, scan: RefineScan, steps_xy: Tensor, options: RefineOptions, affine_only: bool
+    state: RefineState, scan: RefineScan, steps_xy: Tensor, information: Tensor, options: RefineOptions, gain: float
 ) -> None:
-    """Apply a sweep's steps (M, 2): clipped, affine part only if asked, mean move removed (a common shift is free)."""
-    length = steps_xy.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    steps_xy = steps_xy * (options.position_step_px / length).clamp_max(1)
-    if affine_only:
-        steps_xy = affine_part(state.positions_xy, steps_xy)
-    moved = state.positions_xy + steps_xy
-    moved = moved - (moved - scan.positions_xy).mean(0)
+    """Apply a sweep's steps (M, 2), clipped, times `gain`, as a maximum a posteriori step.
+
+    A pattern's position is known to 1/sqrt(information) only, so moves no larger than that are not believed: the
+    deviations from the scan (from its affine image, if positions="affine") are given a Gaussian prior whose variance
+    is what the data show in excess of the noise, none where they show none. The mean move is removed: it is free.
+    """
+    steps_xy = clipped(steps_xy, options.position_step_px)
+    target = state.positions_xy + steps_xy
+    if options.positions == "affine":
+        target = target + clipped(_AFFINE_GAIN * shape_part(state.positions_xy, steps_xy), options.position_step_px)
+    target = target - (target - scan.positions_xy).mean(0)
+    expected = scan.positions_xy
+    if options.positions == "affine":
+        expected = expected + affine_part(expected, target - expected)
+    away = target - expected
+    information = information / _NOISE_MARGIN
+    excess = float(away.square().mean() - torch.linalg.inv(information).diagonal(dim1=1, dim2=2).mean())
+    if excess <= 0:
+        believed = torch.zeros_like(away)
+    else:
+        prior = torch.eye(2, dtype=away.dtype, device=away.device) / excess
+        believed = torch.linalg.solve(information + prior, (information @ away[:, :, None])[..., 0])
+    moved = state.positions_xy + gain * (expected + believed - state.positions_xy)
     origin = torch.tensor(state.canvas.origin_xy, dtype=moved.dtype, device=moved.device) + scan.n // 2
     size = torch.tensor(state.canvas.shape[::-1], dtype=moved.dtype, device=moved.device) - scan.n
     state.positions_xy = torch.minimum(torch.maximum(moved, origin), origin + size)
+
+
+def clipped(vectors: Tensor, longest: float) -> Tensor:
+    """Vectors (M, 2) no longer than `longest`."""
+    return vectors * (longest / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
+
+
+def shape_part(positions_xy: Tensor, moves_xy: Tensor) -> Tensor:
+    """The part (M, 2) of `moves_xy` that rotates, shears or stretches the scan; no shift, no common scale.
+
+    A common scale of positions is taken up by object and probe curvature in the far field: it has no force to
+    accelerate, only noise.
+    """
+    centred = positions_xy - positions_xy.mean(0)
+    matrix = torch.linalg.lstsq(centred, moves_xy - moves_xy.mean(0)).solution
+    matrix = matrix - 0.5 * matrix.trace() * torch.eye(2, dtype=matrix.dtype, device=matrix.device)
+    return centred @ matrix
 
 
 def intensity_step(scan: RefineScan, state: RefineState, exit: Exit, strength: float) -> None:
