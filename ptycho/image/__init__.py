@@ -1,0 +1,1 @@
+"""Work on images whose pixels are known: registration, cropping, stitching."""

@@ -1,0 +1,79 @@
+"""Cutting images to a common area, pixel on pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.errors import InputError
+
+Box = tuple[int, int, int, int]
+
+
+def centre_crop(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Central window (h, w) of an image (..., H, W), pixel (H//2, W//2) on pixel (h//2, w//2); a view."""
+    top, left = (have // 2 - want // 2 for have, want in zip(image.shape[-2:], shape, strict=True))
+    if (
+        top < 0
+        or left < 0
+        or any(want < 1 or want > have for have, want in zip(image.shape[-2:], shape, strict=True))
+    ):
+        raise InputError(
+            f"cannot crop an image of {image.shape[-2:]} to {tuple(shape)}; ask for 1 px up to its size"
+        )
+    return image[..., top : top + shape[0], left : left + shape[1]]
+
+
+def centre_origin(shape: tuple[int, ...], onto: tuple[int, ...]) -> tuple[int, int]:
+    """[x, y] of pixel (0, 0) of an image (H, W) that lies centre on centre on another one."""
+    return onto[1] // 2 - shape[1] // 2, onto[0] // 2 - shape[0] // 2
+
+
+def common_box(shape: tuple[int, ...], onto: tuple[int, ...], origin_xy: tuple[float, float]) -> Box:
+    """Box (y0, y1, x0, x1), in pixels of `onto`, that an image with its pixel (0, 0) at origin shares with it."""
+    x, y = (round(float(v)) for v in origin_xy)
+    box = (max(y, 0), min(y + shape[0], onto[0]), max(x, 0), min(x + shape[1], onto[1]))
+    if box[1] <= box[0] or box[3] <= box[2]:
+        raise InputError(
+            f"a reconstruction of {tuple(shape)} at origin_xy {(x, y)} does not overlap the truth "
+            f"of {tuple(onto)}: check the origin"
+        )
+    return box
+
+
+def align_for_evaluation(
+    recon: NDArray[Any], truth: NDArray[Any], origin_xy: tuple[float, float] | None = None
+) -> tuple[NDArray[Any], NDArray[Any], Box]:
+    """Reconstruction and truth cut to the area they share, and that area (y0, y1, x0, x1) of the truth.
+
+    Shapes: recon (H, W), truth (H', W'); origin_xy [x, y] is the truth's pixel under recon[0, 0], rounded
+    to whole pixels; None lays the two centre on centre. Views, no copies. Raises InputError when they do
+    not overlap.
+    """
+    origin = centre_origin(recon.shape, truth.shape) if origin_xy is None else origin_xy
+    y0, y1, x0, x1 = common_box(recon.shape, truth.shape, origin)
+    x, y = (round(float(v)) for v in origin)
+    return recon[y0 - y : y1 - y, x0 - x : x1 - x], truth[y0:y1, x0:x1], (y0, y1, x0, x1)
+
+
+def covered_box(coverage: NDArray[Any], share: float = 0.95) -> Box:
+    """The box (y0, y1, x0, x1) whose border rows and columns are covered over at least `share` of their length.
+
+    Shape: coverage (H, W), anything above zero is covered. The worst border is taken off until none is bad.
+    """
+    mask = np.asarray(coverage) > 0
+    y0, y1, x0, x1 = 0, mask.shape[0], 0, mask.shape[1]
+    while y1 - y0 > 1 and x1 - x0 > 1:
+        borders = [
+            mask[y0, x0:x1].mean(),
+            mask[y1 - 1, x0:x1].mean(),
+            mask[y0:y1, x0].mean(),
+            mask[y0:y1, x1 - 1].mean(),
+        ]
+        worst = int(np.argmin(borders))
+        if borders[worst] >= share:
+            break
+        y0, y1, x0, x1 = y0 + (worst == 0), y1 - (worst == 1), x0 + (worst == 2), x1 - (worst == 3)
+    return y0, y1, x0, x1
