@@ -1,0 +1,45 @@
+"""The whole way in minutes: simulate a scan, train on it from diffraction alone, reconstruct, judge, show."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ptycho.cli.console import Console
+from ptycho.cli.judging import judged_lines
+from ptycho.cli.parser import Parser
+from ptycho.cli.runs import prepare_folder
+from ptycho.errors import InputError
+
+HELP = "simulate, train, reconstruct and judge, in minutes"
+
+
+def add_arguments(parser: Parser) -> None:
+    """`--output_dir`, `--seed`, `--quick`."""
+    parser.add_argument(
+        "-o", "--output_dir", type=Path, default=Path("demo_out"), help="folder to write (default demo_out)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of everything random (default 0)")
+    parser.add_argument(
+        "--quick", action="store_true", default=False, help="a smaller scan and a shorter training"
+    )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Run the demonstration and print its figures."""
+    if arguments.seed < 0:
+        raise InputError(f"--seed {arguments.seed}: must be an integer >= 0")
+    output = prepare_folder(arguments.output_dir)
+    console.kept = f"what was finished is in {output}"
+
+    from ptycho_torch.workflows.demo import run_demo
+
+    with console.progress("demo") as progress:
+        metrics = run_demo(output, seed=arguments.seed, quick=arguments.quick, progress=progress)
+    for name, numbers in metrics.items():
+        if isinstance(numbers, dict):
+            console.say(name.replace("_", " "))
+            for line in judged_lines(numbers):
+                console.say(f"  {line}")
+    console.say(f"pictures   {output}")
+    return 0

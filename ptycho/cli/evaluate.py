@@ -1,0 +1,44 @@
+"""Judge a reconstruction against the truth, after removing what ptychography leaves free.
+
+Removed before any number: global phase and scale, linear phase ramp, sub-pixel shift, conjugate twin.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ptycho.cli.console import Console
+from ptycho.cli.judging import judge, judged_lines, read_reconstruction, read_truth
+from ptycho.cli.parser import Parser
+from ptycho.cli.runs import write_json
+from ptycho.errors import InputError
+
+HELP = "judge a reconstruction against the truth"
+
+
+def add_arguments(parser: Parser) -> None:
+    """`RECON TRUTH`, `--pixel_size_m`, `--json`."""
+    add = parser.add_argument
+    add("reconstruction", type=Path, metavar="RECON", help="reconstruction.npz, or its folder")
+    add("truth", type=Path, metavar="TRUTH", help=".npz with object_true, objectGuess or object")
+    add("--pixel_size_m", type=float, metavar="NUMBER", help="of the object, for FRC in metres")
+    add("--json", type=Path, metavar="FILE", help="write every number there as well")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Print the numbers."""
+    path = arguments.reconstruction
+    path = path / "reconstruction.npz" if path.is_dir() else path
+    size = getattr(arguments, "pixel_size_m", None)
+    if size is not None and not 0 < size < float("inf"):
+        raise InputError(f"--pixel_size_m {size}: must be a number > 0")
+    metrics = judge(read_reconstruction(path), read_truth(arguments.truth), pixel_size_m=size)
+    if "json" in arguments:
+        write_json(arguments.json, metrics)
+    for line in judged_lines(metrics):
+        console.say(line)
+    for key, name in (("frc50_m", "FRC50"), ("frc_half_bit_m", "FRC 1/2-bit")):
+        if metrics.get(key) is not None:
+            console.say(f"{name:<11}{metrics[key]:.3g} m")
+    return 0

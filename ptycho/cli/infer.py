@@ -1,0 +1,91 @@
+"""Reconstruct a scan with a trained model: every pattern at its own place, stitched.
+
+OUT gets reconstruction.npz (object, coverage, origin_xy, probe), PNGs and metrics.json. R, the misfit of the
+stitched object re-diffracted at every position, is always printed; a scan that holds the truth is judged too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ptycho.cli.console import Console
+from ptycho.cli.judging import find_truth, judge, judged_lines, read_reconstruction
+from ptycho.cli.parser import Parser, add_fields, fields_given
+from ptycho.cli.runs import (
+    ALIASES,
+    add_config_flag,
+    add_retired_flags,
+    prepare_folder,
+    read_scan,
+    settings_of,
+    write_json,
+)
+from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho.errors import InputError
+
+USAGE = "%(prog)s --model RUN --data FILE -o OUT [flags]"
+HELP = "reconstruct a scan with a trained model"
+
+_CLASSES = (InferenceConfig, PyTorchExecutionConfig)
+_ALIASES = {**ALIASES, "model_path": ("--model",), "test_data_file": ("--data",)}
+PRODUCT = "reconstruction.npz"
+
+
+def add_arguments(parser: Parser) -> None:
+    """`--model`, `--data`, `--config`, and a flag for every field of the two configurations."""
+    add_config_flag(parser)
+    add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
+    add_retired_flags(parser)
+
+
+def configure(
+    arguments: argparse.Namespace, console: Console
+) -> tuple[InferenceConfig, PyTorchExecutionConfig]:
+    """The reconstruction that flags and YAML ask for; raises ConfigError."""
+    from ptycho.config.yaml_io import inference_config_from
+
+    values, overrides, source = settings_of(arguments, fields_given(arguments, *_CLASSES), console)
+    return inference_config_from(values, overrides, source=source)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Check model and scan against each other, reconstruct, and write the products."""
+    from ptycho.bundle import load_bundle
+    from ptycho.config.validation import validate_inference_config
+
+    config, execution = configure(arguments, console)
+    if config.model_path is None:
+        raise InputError("no model; give --model, the output folder of ptycho train")
+    if config.test_data_file is None:
+        raise InputError("no scan to reconstruct; give --data FILE")
+    # Before the paths are looked at: the bundle's own errors say more than "no such file".
+    bundle = load_bundle(config.model_path)
+    validate_inference_config(config)
+    raw = read_scan(config.test_data_file, _side_of(bundle.state), why=" in the model")
+    output = prepare_folder(config.output_dir)
+    console.kept = f"{output} keeps what was there before"
+
+    from ptycho_torch.workflows.components import infer_scan, save_outputs
+
+    with console.progress("reconstructing") as progress:
+        amplitude, phase, results = infer_scan(
+            config.model_path, raw, config=config, execution_config=execution, progress=progress
+        )
+    save_outputs(amplitude, phase, results, str(output))
+    known = ("r_factor", "groups_per_s")
+    metrics: dict[str, Any] = {name: float(results[name]) for name in known if name in results}
+    truth = find_truth(config.test_data_file)
+    if truth is not None:
+        metrics |= judge(read_reconstruction(output / PRODUCT), truth)
+    write_json(output / "metrics.json", metrics)
+    for line in judged_lines(metrics):
+        console.say(line)
+    console.say(f"product    {output / PRODUCT}")
+    return 0
+
+
+def _side_of(state: dict[str, Any]) -> int | None:
+    side = state.get("N")
+    return int(side) if isinstance(side, (int, float)) else None
+

@@ -1,0 +1,110 @@
+"""A reconstruction file against a file that knows the truth, and the lines that say how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ptycho.errors import DataError
+
+# Metric: its name on the screen and how it is written.
+_SHOWN = {
+    "r_factor": ("R", "{:.4f}   (stitched object re-diffracted at every position)"),
+    "nrmse": ("cNRMSE", "{:.4f}"),
+    "frc50": ("FRC50", "{:.3f}    of Nyquist"),
+    "frc_half_bit": ("FRC 1/2-bit", "{:.3f}    of Nyquist"),
+    "amplitude_psnr": ("amp PSNR", "{:.2f} dB"),
+    "amplitude_ssim": ("amp SSIM", "{:.3f}"),
+    "phase_psnr": ("phase PSNR", "{:.2f} dB"),
+    "phase_ssim": ("phase SSIM", "{:.3f}"),
+    "groups_per_s": ("speed", "{:.0f} groups/s"),
+}
+
+
+class Truth(NamedTuple):
+    """An object (H, W) complex, the box (y0, y1, x0, x1) to judge in, and the object pixel of its corner."""
+
+    object: np.ndarray
+    roi: tuple[int, int, int, int] | None = None
+    origin_xy: tuple[float, float] = (0.0, 0.0)
+
+
+class Reconstruction(NamedTuple):
+    """A stitched object (H, W) complex, which pixels were reached, and the object pixel of its corner."""
+
+    object: np.ndarray
+    coverage: np.ndarray | None
+    origin_xy: tuple[float, float] | None
+
+
+def find_truth(path: Path) -> Truth | None:
+    """The truth in a scan file: object_true (with roi), else objectGuess; None where there is neither."""
+    from ptycho.io.npz import open_npz, read_array
+
+    with open_npz(path) as archive:
+        if "object_true" in archive.files:
+            obj = read_array(archive, "object_true", path)
+            roi = _box(read_array(archive, "roi", path), path) if "roi" in archive.files else None
+            return Truth(obj, roi)
+        if "objectGuess" in archive.files:
+            return Truth(read_array(archive, "objectGuess", path))
+    return None
+
+
+def read_truth(path: Path) -> Truth:
+    """As `find_truth`; a reconstruction may serve as truth too. Raises DataError where there is no object."""
+    truth = find_truth(path)
+    if truth is not None:
+        return truth
+    try:
+        made = read_reconstruction(path)
+    except DataError:
+        raise DataError(f"{path} holds no truth: none of object_true, objectGuess, object is in it") from None
+    return Truth(made.object, None, made.origin_xy or (0.0, 0.0))
+
+
+def _box(values: np.ndarray, path: Path) -> tuple[int, int, int, int]:
+    if values.shape != (4,) or values.dtype.kind not in "iu":
+        raise DataError(f"{path}: roi must be four whole numbers (y0, y1, x0, x1), found {values.shape}")
+    y0, y1, x0, x1 = (int(v) for v in values)
+    return y0, y1, x0, x1
+
+
+def read_reconstruction(path: Path) -> Reconstruction:
+    """What `ptycho infer` wrote: object, and coverage and origin_xy where the file has them."""
+    from ptycho.io.npz import open_npz, read_array
+
+    with open_npz(path) as archive:
+        obj = read_array(archive, "object", path)
+        coverage = read_array(archive, "coverage", path) if "coverage" in archive.files else None
+        origin = read_array(archive, "origin_xy", path).ravel() if "origin_xy" in archive.files else None
+    return Reconstruction(obj, coverage, None if origin is None else (float(origin[0]), float(origin[1])))
+
+
+def judge(made: Reconstruction, truth: Truth, *, pixel_size_m: float | None = None) -> dict[str, Any]:
+    """Every number of `ptycho.evaluation.judge.evaluate`, after the gauge is removed. Raises InputError."""
+    from ptycho.evaluation.judge import evaluate
+
+    origin = made.origin_xy
+    if origin is not None:
+        origin = (origin[0] - truth.origin_xy[0], origin[1] - truth.origin_xy[1])
+    return evaluate(
+        made.object,
+        truth.object,
+        truth.roi,
+        pixel_size_m=pixel_size_m,
+        origin_xy=origin,
+        coverage=made.coverage,
+    ).as_dict()
+
+
+def judged_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """One line for each known number that is there."""
+    return [
+        f"{name:<11}{form.format(metrics[key])}"
+        for key, (name, form) in _SHOWN.items()
+        if isinstance(metrics.get(key), (int, float))
+    ]

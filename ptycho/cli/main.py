@@ -1,0 +1,137 @@
+"""Which command, which exit code.
+
+0 done; 1 the run failed; 2 the command line or the input cannot be used; 130 interrupted.  A command is a
+module with `HELP`, `add_arguments(parser)`, `run(arguments, console)` and, where argparse would print a page
+of it, `USAGE`; it is imported to build its flags, and imports what computes only inside `run`, so that
+`--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from types import ModuleType
+
+from ptycho.cli.console import Console
+from ptycho.cli.parser import Parser, UsageError, add_switch
+from ptycho.errors import InputError, MissingDependencyError, PtychoError
+
+# In the order of a user's day; each name is a module of this package.
+COMMANDS = ("demo", "simulate", "validate", "train", "infer", "evaluate", "info")
+
+DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `ptycho COMMAND ...` and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not words or words[0] in ("-h", "--help"):
+            print(overview())
+            return DONE if words else REFUSED
+        if words[0] == "--version":
+            from ptycho import __version__
+
+            print(f"ptychopinn {__version__}")
+            return DONE
+        if words[0] not in COMMANDS:
+            near = get_close_matches(words[0], COMMANDS, n=1, cutoff=0.0)[0]
+            kind = "flag" if words[0].startswith("-") else "command"
+            raise UsageError(f"unknown {kind} {words[0]!r}; nearest command: {near}; see ptycho --help")
+    except UsageError as error:
+        Console("ptycho").error(str(error))
+        return REFUSED
+    return run_command(words[0], words[1:], prog=f"ptycho {words[0]}")
+
+
+def train_main(argv: Sequence[str] | None = None) -> int:
+    """`ptycho_train`: the same as `ptycho train`."""
+    return run_command("train", list(sys.argv[1:] if argv is None else argv), prog="ptycho_train")
+
+
+def inference_main(argv: Sequence[str] | None = None) -> int:
+    """`ptycho_inference`: the same as `ptycho infer`."""
+    return run_command("infer", list(sys.argv[1:] if argv is None else argv), prog="ptycho_inference")
+
+
+def run_command(name: str, argv: Sequence[str], *, prog: str) -> int:
+    """Parse and run one command; every failure becomes one line on stderr and an exit code."""
+    # Asked of the words, not of the parser: a command line that does not parse may still want its traceback.
+    console = Console(prog, quiet="--quiet" in argv, debug="--debug" in argv)
+    try:
+        with console.speaking():
+            command = load_command(name)
+            arguments = build_parser(command, prog).read(argv)
+            console.debug = getattr(arguments, "debug", False)
+            return int(command.run(arguments, console) or DONE)
+    except KeyboardInterrupt:
+        print(f"\n{prog}: interrupted; {console.kept}", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into an exit of its own.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            print(f"\n{prog}: interrupted; {console.kept}", file=sys.stderr)
+            return INTERRUPTED
+        return stop.code if isinstance(stop.code, int) else DONE
+    except BrokenPipeError:
+        # The reader of our output left (`| head`); there is nobody to tell, and Python must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (InputError, MissingDependencyError) as error:
+        return _fail(console, str(error), REFUSED)
+    except PtychoError as error:
+        return _fail(console, str(error), FAILED)
+    except MemoryError:
+        return _fail(console, "out of memory; lower batch_size or n_subsample", FAILED)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        hint = "" if console.debug else "; rerun with --debug for the traceback"
+        return _fail(console, f"{what}{hint}", FAILED)
+
+
+def _fail(console: Console, message: str, code: int) -> int:
+    if console.debug:
+        traceback.print_exc()
+    console.error(message)
+    return code
+
+
+def load_command(name: str) -> ModuleType:
+    """The module of a command."""
+    return import_module(f"ptycho.cli.{name}")
+
+
+def build_parser(command: ModuleType, prog: str) -> Parser:
+    """The parser of a command: its own flags, `--quiet` and `--debug`."""
+    parser = Parser(prog=prog, usage=getattr(command, "USAGE", None), description=command.__doc__)
+    command.add_arguments(parser)
+    common = parser.add_argument_group("everywhere")
+    common.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_switch(common, "--debug", dest="debug", help="show the debug log, and the traceback of an error")
+    return parser
+
+
+def overview() -> str:
+    """The page of `ptycho --help`."""
+    lines = ["usage: ptycho COMMAND [...]", "", "Ptychography with physics-informed networks.", ""]
+    lines += [f"  {name:<10} {load_command(name).HELP}" for name in COMMANDS]
+    return "\n".join([*lines, "", "ptycho COMMAND --help shows every flag; ptycho --version the version."])
+
+
+def console_main() -> None:
+    """Entry point of the installed `ptycho`."""
+    sys.exit(main())
+
+
+def console_train() -> None:
+    """Entry point of the installed `ptycho_train`."""
+    sys.exit(train_main())
+
+
+def console_inference() -> None:
+    """Entry point of the installed `ptycho_inference`."""
+    sys.exit(inference_main())

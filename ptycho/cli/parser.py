@@ -1,0 +1,160 @@
+"""Flags made from the configuration's own field metadata, and errors that fit on one line.
+
+A flag that was not typed leaves no trace in the namespace, so that a YAML value is never overwritten by a
+default of the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ptycho.config.fields import FieldInfo, Unfit, allowed, coerce, describe_fields
+from ptycho.errors import InputError
+
+
+class UsageError(InputError):
+    """A command line that cannot be understood."""
+
+
+def _canonical(flag: str) -> str:
+    """One spelling for `--n-groups` and `--n_groups`."""
+    return "--" + flag[2:].replace("-", "_") if flag.startswith("--") else flag
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises UsageError, takes both spellings of a flag and names the nearest one."""
+
+    def __init__(self, **keywords: Any) -> None:
+        keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **keywords)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+    def read(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The namespace of a command line; UsageError names the first thing that is not understood."""
+        known = {_canonical(flag): flag for flag in self._option_string_actions}
+        arguments, extras = self.parse_known_args([_respell(word, known) for word in argv])
+        if extras:
+            self._refuse(extras)
+        return arguments
+
+    def _refuse(self, extras: list[str]) -> NoReturn:
+        flag = next((word for word in extras if word.startswith("-") and len(word) > 1), None)
+        if flag is None:
+            raise UsageError(f"unexpected argument {extras[0]!r}; see {self.prog} --help")
+        flag = flag.partition("=")[0]
+        shown = [name for name in self._option_string_actions if name.startswith("--")]
+        near = get_close_matches(_canonical(flag), shown, n=1, cutoff=0.0)
+        raise UsageError(f"unknown flag {flag}; nearest known: {near[0]}")
+
+
+def _respell(word: str, known: dict[str, str]) -> str:
+    if not word.startswith("--"):
+        return word
+    flag, equals, value = word.partition("=")
+    return known.get(_canonical(flag), flag) + equals + value
+
+
+class FieldAction(argparse.Action):
+    """Stores one configuration value, checked against its field at once."""
+
+    def __init__(self, *, info: FieldInfo, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.info = info
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        try:
+            value = coerce(self.info, _from_text(self.info, values), from_text=True)
+        except Unfit as unfit:
+            parser.error(f"{option_string} {values}: {unfit}")
+        setattr(namespace, self.dest, value)
+
+
+class SwitchAction(argparse.Action):
+    """Stores True for `--x` and False for `--no-x`; takes no value."""
+
+    def __init__(self, *, flags: Sequence[str], dest: str, help: str | None = None, **keywords: Any) -> None:
+        options = [*flags, *(f"--no-{flag[2:]}" for flag in flags if flag.startswith("--"))]
+        super().__init__(options, dest, nargs=0, help=help, default=argparse.SUPPRESS)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, not (option_string or "").startswith("--no-"))
+
+
+def _from_text(info: FieldInfo, text: str) -> Any:
+    if info.optional and text.lower() in ("none", "null"):
+        return None
+    if info.type_ is int:
+        try:
+            return int(text)
+        except ValueError:
+            return text
+    return text
+
+
+def add_switch(target: Any, *flags: str, dest: str, help: str) -> None:
+    """A boolean as `--x/--no-x`, absent from the namespace unless typed."""
+    target._add_action(SwitchAction(flags=flags, dest=dest, help=help))
+
+
+def add_fields(
+    parser: Parser, *classes: type, aliases: dict[str, tuple[str, ...]], skip: frozenset[str] = frozenset()
+) -> None:
+    """One flag for each plain field of the configuration classes; a name two of them share is added once.
+
+    `aliases` maps a field to further flags of the same meaning, `skip` names fields that are not offered.
+    """
+    seen = set(skip)
+    for cls in classes:
+        group = parser.add_argument_group(f"{cls.__name__}")
+        for info in describe_fields(cls):
+            if info.name in seen:
+                continue
+            seen.add(info.name)
+            flags = (f"--{info.name}", *aliases.get(info.name, ()))
+            if info.type_ is bool:
+                text = f"{info.help} (default {'yes' if info.default else 'no'})"
+                add_switch(group, *flags, dest=info.name, help=text)
+            else:
+                group.add_argument(
+                    *flags,
+                    dest=info.name,
+                    action=FieldAction,
+                    info=info,
+                    metavar=_metavar(info),
+                    help=_help(info),
+                )
+
+
+def _metavar(info: FieldInfo) -> str:
+    if info.choices is not None:
+        return "{" + ",".join(str(choice) for choice in info.choices) + "}"
+    return {int: "INT", float: "NUMBER", Path: "PATH"}.get(info.type_, "TEXT")
+
+
+def _help(info: FieldInfo) -> str:
+    limits = "" if info.choices is not None or info.type_ in (Path, str) else f"; {allowed(info)}"
+    return f"{info.help}{limits} (default {info.default})".replace("%", "%%")
+
+
+def fields_given(arguments: argparse.Namespace, *classes: type) -> dict[str, Any]:
+    """The configuration values that were typed, by field name."""
+    names = {info.name for cls in classes for info in describe_fields(cls)}
+    return {name: value for name, value in vars(arguments).items() if name in names}

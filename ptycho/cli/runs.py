@@ -1,0 +1,106 @@
+"""What the training and inference commands share: settings by precedence, a scan that fits, a folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptycho.cli.console import Console
+from ptycho.cli.parser import FieldAction, Parser
+from ptycho.config.fields import FieldInfo
+from ptycho.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from ptycho.raw_data import RawData
+
+ALIASES: dict[str, tuple[str, ...]] = {"logger_backend": ("--logger",), "output_dir": ("-o",)}
+_RETIRED = {"device": "--accelerator", "disable_mlflow": "--logger none"}
+
+
+def add_config_flag(parser: Parser) -> None:
+    """`--config FILE`."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML settings; a typed flag wins")
+
+
+def add_retired_flags(parser: Parser) -> None:
+    """Flags of older scripts, accepted with a warning."""
+    info = FieldInfo("accelerator", str, False, "auto", "", choices=("auto", "cpu", "gpu", "cuda", "mps"))
+    parser.add_argument("--device", action=FieldAction, info=info, help=argparse.SUPPRESS)
+    parser.add_argument("--disable_mlflow", action="store_true", help=argparse.SUPPRESS)
+
+
+def settings_of(
+    arguments: argparse.Namespace, overrides: dict[str, Any], console: Console
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The YAML values, the typed values with retired flags translated, and the YAML's name for errors."""
+    given = vars(arguments)
+    for flag, instead in _RETIRED.items():
+        if flag in given:
+            console.warn(f"--{flag} is an old flag: use {instead}")
+    if "device" in given:
+        overrides.setdefault("accelerator", given["device"])
+    if given.get("disable_mlflow"):
+        overrides.setdefault("logger_backend", "none")
+    if "n_images" in overrides:
+        console.warn("--n_images is the old name of --n_groups")
+    path = given.get("config")
+    if path is None:
+        return {}, overrides, "command line"
+    from ptycho.config.yaml_io import load_yaml_config
+
+    return load_yaml_config(path), overrides, str(path)
+
+
+def read_scan(path: Path, N: int | None, *, why: str = "") -> RawData:
+    """A scan whose patterns have side N (None: any); the error says where N came from."""
+    from ptycho.raw_data import RawData
+
+    raw = RawData.from_file(path)
+    if N is not None and raw.N != N:
+        sides = f"patterns are {raw.N} x {raw.N} but N is {N}{why}"
+        raise ConfigError(f"{path}: {sides}; crop them, or set N to {raw.N}")
+    return raw
+
+
+def prepare_folder(path: Path) -> Path:
+    """Make the output folder; InputError where it cannot be one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"output folder {path}: a file is in the way; choose another folder") from None
+    except OSError as error:
+        raise InputError(f"output folder {path}: {error.strerror}; choose another folder") from None
+    return path
+
+
+def check_npz_target(path: Path) -> Path:
+    """A path that an NPZ file can be written to; InputError before the work starts."""
+    if path.suffix != ".npz":
+        raise InputError(f"{path}: the output must end in .npz")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file name ending in .npz")
+    prepare_folder(path.parent)
+    return path
+
+
+def write_json(path: Path, values: Any) -> None:
+    """JSON on disk, whole or not at all; what JSON has no word for becomes a number, a list or text."""
+    from ptycho.io.atomic import atomic_write
+
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(_plain(values), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value:
+        return value
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

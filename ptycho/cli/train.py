@@ -1,0 +1,113 @@
+"""Train a network on a scan, from its diffraction alone, and keep the model.
+
+Precedence: a typed flag, then the YAML file of --config, then the default. N is read from the scan unless
+given. OUT gets wts.h5.zip (the model), config.yaml (the settings, all of them), history.json, figures and
+checkpoints/.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ptycho.cli.console import Console
+from ptycho.cli.parser import Parser, add_fields, fields_given
+from ptycho.cli.runs import (
+    ALIASES,
+    add_config_flag,
+    add_retired_flags,
+    prepare_folder,
+    read_scan,
+    settings_of,
+)
+from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.errors import DataError, InputError
+
+USAGE = "%(prog)s FILE [--test FILE] -o OUT [flags]"
+HELP = "train a network on a scan"
+
+_CLASSES = (TrainingConfig, ModelConfig, PyTorchExecutionConfig)
+_ALIASES = {**ALIASES, "test_data_file": ("--test",)}
+
+
+def add_arguments(parser: Parser) -> None:
+    """`FILE`, `--config`, and a flag for every field of the three configurations."""
+    parser.add_argument("scan", nargs="?", type=Path, metavar="FILE", help="scan to train on, .npz")
+    add_config_flag(parser)
+    parser.add_argument("--resume", type=Path, metavar="CKPT", help="checkpoint of the same run to continue")
+    add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
+    add_retired_flags(parser)
+
+
+def configure(
+    arguments: argparse.Namespace, console: Console
+) -> tuple[TrainingConfig, PyTorchExecutionConfig, bool]:
+    """The run that flags and YAML ask for, and whether they fix N; raises ConfigError."""
+    from ptycho.config.yaml_io import training_config_from
+
+    overrides = fields_given(arguments, *_CLASSES)
+    if "scan" in arguments:
+        if "train_data_file" in overrides:
+            raise InputError("the scan is given twice: as FILE and as --train_data_file; keep one")
+        overrides["train_data_file"] = arguments.scan
+    values, overrides, source = settings_of(arguments, overrides, console)
+    config, execution = training_config_from(values, overrides, source=source)
+    section = values.get("model")
+    fixed = "N" in overrides or "N" in values or (isinstance(section, dict) and "N" in section)
+    return config, execution, fixed
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Check everything, train, and write the products."""
+    from ptycho.bundle import BUNDLE_NAME
+    from ptycho.config.validation import validate_training_config
+    from ptycho.config.yaml_io import dump_yaml
+
+    config, execution, n_is_fixed = configure(arguments, console)
+    if config.train_data_file is None:
+        raise InputError("no scan to train on; give FILE or --train_data_file")
+    validate_training_config(config)
+    train = read_scan(config.train_data_file, config.model.N if n_is_fixed else None)
+    config.model.N = train.N
+    test = None
+    if config.test_data_file is not None:
+        test = read_scan(config.test_data_file, train.N, why=" in the training scan")
+    if config.model.model_type == "supervised" and train.objectGuess is None and train.Y is None:
+        raise DataError(
+            f"{config.train_data_file}: model_type 'supervised' learns from objectGuess, which is not there; "
+            "add it or use model_type 'pinn'"
+        )
+    resume = getattr(arguments, "resume", None)
+    if resume is not None and not resume.is_file():
+        raise InputError(f"--resume {resume}: no such file; give a .ckpt of {config.output_dir}/checkpoints")
+    output = prepare_folder(config.output_dir)
+    dump_yaml(config, execution, output / "config.yaml")
+    console.kept = f"{output} keeps config.yaml and the checkpoints so far"
+
+    from ptycho.workflows.backend_selector import run_cdi_example_with_backend
+    from ptycho_torch.workflows.components import save_outputs
+
+    options: dict[str, Any] = {"resume": resume} if resume is not None else {}
+    with console.progress("training") as progress:
+        amplitude, phase, results = run_cdi_example_with_backend(
+            train,
+            test,
+            config,
+            do_stitching=test is not None,
+            execution_config=execution,
+            progress=progress,
+            **options,
+        )
+    save_outputs(amplitude, phase, results, str(output))
+    _report(results.get("history"), output / BUNDLE_NAME, console)
+    return 0
+
+
+def _report(history: Any, bundle: Path, console: Console) -> None:
+    for name in ("train_loss", "val_loss"):
+        values = history.get(name) if isinstance(history, dict) else None
+        if values:
+            console.say(f"{name:<10} {float(values[-1]):.6g} after {len(values)} epochs")
+    console.say(f"model      {bundle}")
+    console.say(f"next       ptycho infer --model {bundle.parent} --data FILE -o OUT")
