@@ -57,7 +57,8 @@ def iterate(
     if rule is None:
         rule = make_rule(options.rule, **options.rule_options)
         rule.start(scan, state)
-    size = options.batch_size or rule.batch_size
+    # a small scan still needs a few dozen steps a sweep
+    size = options.batch_size or max(4, min(rule.batch_size, scan.size // 32))
     total = float(scan.counts.sum(dtype=torch.float64))
     begun = time.perf_counter()
     light = illumination(scan, state) if options.smoothness else state.object.real

@@ -14,7 +14,7 @@ from ptycho.errors import ConfigError
 class RefineOptions:
     """Defaults serve every scan; lengths in px, epochs in sweeps over the scan.
 
-    rule, rule_options: update rule and its arguments.  batch_size: patterns a step (None: the rule's own).
+    rule, rule_options: update rule and its arguments.  batch_size: patterns a step (None: the rule's own, fewer for a small scan).
     batches: "random" or "compact" (neighbours together).  modes: incoherent probe modes (None: as given).
     full_epochs: sweeps at full step before the step falls linearly to `final_strength`.
     probe_from: first sweep (0-based) that changes the probe; None keeps it.

@@ -62,7 +62,7 @@ def start_state(
 ) -> RefineState:
     """A flat object (or `initial_object`, whose [0, 0] is object pixel `initial_origin_xy`) and the scan's probe.
 
-    Missing probe modes are the first one times x, y, xy, ... with 2 % of its power each. The probe's power is then
+    Missing probe modes are the first one times x, y, xy, ... with 5 % of its power each. The probe's power is then
     set so that the model explains the mean pattern.
     """
     canvas = Canvas.around(scan.positions_xy.cpu().numpy(), scan.n, margin_px)
@@ -75,7 +75,7 @@ def start_state(
         more_modes(scan.probe, modes or scan.probe.shape[0]),
         scan.positions_xy.clone(),
         torch.ones(scan.size, dtype=scan.counts.dtype, device=scan.counts.device) if intensity else None,
-        torch.full_like(scan.counts[0], 1e-3 * scan.mean_counts / scan.n**2) if background else None,
+        first_background(scan) if background else None,
     )
     from ptycho_torch.refine.forward import predict  # forward needs the class above
 
@@ -85,6 +85,16 @@ def start_state(
     counts = scan.counts[some].sum(dtype=torch.float64)
     state.probe = state.probe * float(torch.sqrt(counts / model.sum(dtype=torch.float64).clamp_min(1e-30)))
     return state
+
+
+def first_background(scan: RefineScan) -> Tensor:
+    """Half of what the scan's dark pixels hold on average (their 5th percentile), everywhere, (N, N) counts."""
+    mean = torch.zeros_like(scan.counts[0])
+    for part in scan.counts.split(256):
+        mean += part.sum(0)
+    seen = mean[scan.good > 0] if scan.good is not None else mean.flatten()
+    dark = float(seen.sort().values[len(seen) // 20]) / scan.size
+    return torch.full_like(mean, max(0.5 * dark, 1e-3 * scan.mean_counts / scan.n**2))
 
 
 def lay(field: Tensor, image: np.ndarray, origin_xy: tuple[int, int], image_origin_xy: tuple[int, int]) -> None:
@@ -110,7 +120,7 @@ def more_modes(probe: Tensor, modes: int) -> Tensor:
     for order in range(probe.shape[0], modes):
         vertical = order // 2
         mode = probe[0] * x ** (order - vertical) * y**vertical
-        made.append(mode * torch.linalg.vector_norm(probe[0]) / torch.linalg.vector_norm(mode) * 0.02**0.5)
+        made.append(mode * torch.linalg.vector_norm(probe[0]) / torch.linalg.vector_norm(mode) * 0.05**0.5)
     return torch.stack(made)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -65,20 +67,23 @@ def move_positions(
     """Apply a sweep's steps (M, 2), clipped, times `gain`, as a maximum a posteriori step.
 
     A pattern's position is known to 1/sqrt(information) only, so moves no larger than that are not believed: the
-    deviations from the scan (from its affine image, if positions="affine") are given a Gaussian prior whose variance
-    is what the data show in excess of the noise, none where they show none. The mean move is removed: it is free.
+    deviations from an affine image of the scan are given a Gaussian prior whose variance
+    is what the data show in excess of the noise, none where they show none. The mean move is removed: it is free. So is, nearly, a common scale, which curvature
+    of object and probe takes up; only positions="affine" lets the scan turn, shear and grow.
     """
     steps_xy = clipped(steps_xy, options.position_step_px)
     target = state.positions_xy + steps_xy
     if options.positions == "affine":
         target = target + clipped(_AFFINE_GAIN * shape_part(state.positions_xy, steps_xy), options.position_step_px)
     target = target - (target - scan.positions_xy).mean(0)
-    expected = scan.positions_xy
-    if options.positions == "affine":
-        expected = expected + affine_part(expected, target - expected)
-    away = target - expected
+    whole = affine_part(scan.positions_xy, target - scan.positions_xy)
+    away = target - scan.positions_xy - whole
+    expected = scan.positions_xy + whole if options.positions == "affine" else scan.positions_xy
     information = information / _NOISE_MARGIN
-    excess = float(away.square().mean() - torch.linalg.inv(information).diagonal(dim1=1, dim2=2).mean())
+    # medians: the few patterns at the rim of a scan, which little holds, must not speak for all
+    spread = away.square().sum(1).median() / (2 * math.log(2))
+    noise = torch.linalg.inv(information).diagonal(dim1=1, dim2=2).mean(1).median()
+    excess = float(spread - noise)
     if excess <= 0:
         believed = torch.zeros_like(away)
     else:
@@ -112,7 +117,7 @@ def intensity_step(scan: RefineScan, state: RefineState, exit: Exit, strength: f
     assert state.intensity is not None
     model = exit.intensity if scan.good is None else exit.intensity * scan.good
     ratio = scan.counts[exit.index].sum((-2, -1)) / model.sum((-2, -1)).clamp_min(1e-30)
-    state.intensity[exit.index] *= ratio.clamp(0.25, 4.0) ** (0.25 * strength)
+    state.intensity[exit.index] *= ratio.clamp(0.25, 4.0) ** (0.5 * strength)
 
 
 def background_ratio(scan: RefineScan, exit: Exit) -> Tensor:

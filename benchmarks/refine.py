@@ -1,0 +1,268 @@
+"""What the iterative engine reaches, and what it does not: tables for docs/benchmarks.md.
+
+Run from the checkout with `../shared` beside it, one thread, CPU seconds:
+    OMP_NUM_THREADS=1 python benchmarks/refine.py [bench rules sweep positions siemens size] [--seed 0] [--out DIR]
+Every row uses the library's defaults; what a row changes stands in its name. Judging time is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+sys.path[:0] = [str(SHARED / "bench"), str(Path(__file__).resolve().parents[1])]
+
+import judge  # noqa: E402
+import simulate  # noqa: E402
+
+from ptycho_torch.refine import make_scan, reconstruct  # noqa: E402
+
+PICTURES: list[tuple[str, np.ndarray]] = []
+
+
+def centres(data) -> np.ndarray:
+    """(M, 2) centres [x, y] px of a simulated scan."""
+    return data["positions_px"][:, ::-1] + data["diffraction"].shape[-1] // 2
+
+
+def evaluate(image: np.ndarray, origin_xy: tuple[int, int], data) -> dict:
+    """Judge an image after laying it on the true object's frame."""
+    true = data["object_true"]
+    laid = np.ones(true.shape, complex)
+    x, y = origin_xy
+    top, left = max(y, 0), max(x, 0)
+    bottom, right = min(y + image.shape[0], true.shape[0]), min(x + image.shape[1], true.shape[1])
+    laid[top:bottom, left:right] = image[top - y : bottom - y, left - x : right - x]
+    return judge.evaluate(laid, true, data["roi"])
+
+
+def solve(data, name: str, watch: bool = False, probe=None, bad=None, positions=None, **options) -> str:
+    """One reconstruction as a table row."""
+    scan = make_scan(
+        data["diffraction"],
+        centres(data) if positions is None else positions,
+        data["probe_guess"] if probe is None else probe,
+        bad_pixels=bad,
+    )
+    spent, reached = 0.0, {0.06: None, 0.045: None}
+    clock = time.process_time()
+
+    def look(now):
+        nonlocal spent, clock
+        spent += time.process_time() - clock
+        if watch:
+            error = evaluate(now.state.object.numpy(), now.state.canvas.origin_xy, data)["nrmse"]
+            for goal, when in reached.items():
+                if when is None and error <= goal:
+                    reached[goal] = spent
+        clock = time.process_time()
+
+    result = reconstruct(scan, callbacks=(look,), **options)
+    e = evaluate(result.object, result.origin_xy, data)
+    PICTURES.append((name, result.object))
+    sweeps = len(result.history)
+    times = " / ".join("-" if t is None else f"{t:.2f}" for t in reached.values()) if watch else ""
+    return (
+        f"| {name} | {sweeps} | {spent:.2f} | {spent / sweeps:.3f} | {times} | {e['nrmse']:.4f} | "
+        f"{e['amp_psnr']:.1f} / {e['amp_ssim']:.3f} | {e['phase_psnr']:.1f} / {e['phase_ssim']:.3f} | "
+        f"{e['frc50']:.2f} | {result.r:.4f} |"
+    )
+
+
+HEAD = (
+    "| case | sweeps | CPU s | s/sweep | s to 0.06 / 0.045 | cNRMSE | amp PSNR/SSIM | phase PSNR/SSIM | FRC50 | R |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def bench(seed: int) -> None:
+    """The scan of ../shared/bench, its low-dose sibling and another seed; flat start, wrong probe."""
+    print("\n### Bench scan, flat start, probe guess 35 % wrong\n\n" + HEAD)
+    data = dict(np.load(SHARED / "bench" / "scan_subpixel.npz"))
+    print(solve(data, "rPIE, defaults", watch=True, seed=seed))
+    print(solve(data, "rPIE, 60 sweeps", watch=True, seed=seed, epochs=60))
+    print(solve(data, "rPIE, amplitude noise", watch=True, seed=seed, rule_options={"noise": "amplitude"}))
+    print(solve(data, "rPIE, plain Poisson score", watch=True, seed=seed, rule_options={"noise": "poisson"}))
+    print(solve(data, "rPIE, step never lowered", watch=True, seed=seed, final_strength=1.0))
+    print(solve(data, "rPIE, compact batches", watch=True, seed=seed, batches="compact"))
+    print(solve(simulate.simulate(photons=2e3), "2,000 photons, defaults", watch=True, seed=seed))
+    print(solve(simulate.simulate(seed=seed + 1), "another scan (seed + 1), defaults", watch=True, seed=seed))
+
+
+def rules(seed: int) -> None:
+    """Every update rule with its own defaults."""
+    print("\n### Update rules on the bench scan, 40 sweeps\n\n" + HEAD)
+    data = dict(np.load(SHARED / "bench" / "scan_subpixel.npz"))
+    for rule in ("epie", "rpie", "lsqml", "raar", "adam"):
+        print(solve(data, rule, watch=True, seed=seed, rule=rule), flush=True)
+    print(solve(data, "lsqml, amplitude", watch=True, seed=seed, rule="lsqml", rule_options={"noise": "amplitude"}))
+    print(solve(data, "lsqml, Poisson", watch=True, seed=seed, rule="lsqml", rule_options={"noise": "poisson"}))
+    print(solve(data, "adam, Poisson", watch=True, seed=seed, rule="adam", rule_options={"objective": "poisson"}))
+
+
+def three_modes(data, rng):
+    """Counts of the same object under three incoherent modes (70, 20, 10 % of the power)."""
+    n = data["probe_true"].shape[0]
+    x = np.arange(n) - n // 2
+    modes = [data["probe_true"], data["probe_true"] * x, data["probe_true"] * x[:, None]]
+    modes = [m / np.linalg.norm(m) * np.sqrt(share * 1e5) for m, share in zip(modes, (0.7, 0.2, 0.1), strict=True)]
+    corner = np.round(data["positions_px"]).astype(int)
+    counts = []
+    for (y, x0), d in zip(corner, data["positions_px"] - corner, strict=True):
+        window = data["object_true"][y : y + n, x0 : x0 + n]
+        waves = [np.fft.fft2(simulate.fourier_shift(m, d) * window, norm="ortho") for m in modes]
+        counts.append(rng.poisson(np.fft.fftshift(sum(np.abs(w) ** 2 for w in waves))))
+    return data | {"diffraction": np.array(counts, np.int32)}
+
+
+def sweep(seed: int) -> None:
+    """Dose, overlap, size, probe error, modes, dead pixels: defaults everywhere."""
+    print("\n### The same settings elsewhere\n\n" + HEAD)
+    for photons in (1e3, 1e4, 1e6, 1e9):
+        counts = simulate.simulate(photons=photons, seed=seed)
+        print(solve(counts, f"{photons:.0e} photons", seed=seed), flush=True)
+    # the probe is about 20 px wide at N = 64
+    for step, side in ((3.0, 40), (8.0, 18), (12.0, 13)):
+        name = f"overlap about {1 - step / 20:.0%} (step {step:.0f} px)"
+        print(solve(simulate.simulate(step=step, side=side, jitter=0.4 * step, seed=seed), name, seed=seed), flush=True)
+    for n, side in ((128, 14), (256, 8)):
+        data = simulate.simulate(n=n, side=side, step=5.0 * n / 64, jitter=2.0 * n / 64, photons=1e5 * (n / 64) ** 2)
+        print(solve(data, f"N = {n}", seed=seed), flush=True)
+    data = dict(np.load(SHARED / "bench" / "scan_subpixel.npz"))
+    bad = np.random.default_rng(seed).random(data["probe_true"].shape) < 0.05
+    print(solve(data | {"diffraction": np.where(bad, 0, data["diffraction"])}, "5 % dead pixels", bad=bad, seed=seed))
+    mixed = three_modes(data, np.random.default_rng(seed))
+    print(solve(mixed, "3 modes in the data, 1 solved", seed=seed))
+    print(solve(mixed, "3 modes in the data, 3 solved", modes=3, seed=seed))
+
+
+def position_error(true: np.ndarray, found: np.ndarray) -> str:
+    """rms px after removing a common shift, and after removing an affine map."""
+    away = (found - found.mean(0)) - (true - true.mean(0))
+    basis = np.c_[true - true.mean(0), np.ones(len(true))]
+    rest = away - basis @ np.linalg.lstsq(basis, away, rcond=None)[0]
+    rms = [np.sqrt(np.mean(np.sum(z**2, 1))) for z in (away, rest)]
+    return f"{rms[0]:.3f} | {rms[1]:.3f} | {np.median(np.hypot(*rest.T)):.3f}"
+
+
+def positions(seed: int) -> None:
+    """Known position errors put in and what is left of them."""
+    print("\n### Positions (px; shift removed; affine removed; median of the latter)\n")
+    print("| case | start rms | affine removed | median | end rms | affine removed | median | cNRMSE | CPU s |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    rng = np.random.default_rng(seed)
+    turn = np.deg2rad(1.0)
+    map_ = 1.01 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    cases = [
+        ("right positions, free", 0.0, False, {"positions": "free"}),
+        ("right positions, affine", 0.0, False, {"positions": "affine"}),
+        ("1 px rms, free", 1.0, False, {"positions": "free"}),
+        ("1 % scale and 1 degree", 0.0, True, {"positions": "affine", "epochs": 80}),
+        ("3 px rms, 1 % scale, 1 degree", 3.0, True, {"positions": "affine", "epochs": 80, "position_step_px": 2.0}),
+    ]
+    for label, photons in (("1e5", None), ("1e7", 1e7)):
+        data = dict(np.load(SHARED / "bench" / "scan_subpixel.npz")) if photons is None else simulate.simulate(photons=photons)
+        true = centres(data)
+        for name, rms, affine, options in cases:
+            start = (true - true.mean(0)) @ (map_.T if affine else np.eye(2)) + true.mean(0)
+            start = start + rng.normal(0, rms / np.sqrt(2), true.shape) if rms else start
+            clock = time.process_time()
+            result = reconstruct(make_scan(data["diffraction"], start, data["probe_guess"]), seed=seed, **options)
+            spent = time.process_time() - clock
+            error = evaluate(result.object, result.origin_xy, data)["nrmse"]
+            print(
+                f"| {label} photons: {name} | {position_error(true, start)} | "
+                f"{position_error(true, result.positions_xy)} | {error:.4f} | {spent:.1f} |",
+                flush=True,
+            )
+
+
+def siemens(seed: int) -> None:
+    """The measured star: R of the final object re-diffracted, 1 to 3 modes, and the options."""
+    print("\n### Siemens star, analytic probe, flat start\n")
+    print("| case | sweeps | CPU s | R | median R of a pattern |\n|---|---|---|---|---|")
+    data = np.load(SHARED / "data" / "siemens_star_velociprobe.npz")
+    where = np.stack([data["xcoords"], data["ycoords"]], -1)
+    cases = [
+        ("1 mode, 10 sweeps", {"epochs": 10}),
+        ("1 mode", {}),
+        ("2 modes", {"modes": 2}),
+        ("3 modes", {"modes": 3}),
+        ("1 mode, intensity", {"intensity": True}),
+        ("1 mode, positions free", {"positions": "free"}),
+        ("1 mode, background", {"background": True}),
+    ]
+    for name, options in cases:
+        clock = time.process_time()
+        result = reconstruct(make_scan(data["diff3d"], where, data["probeGuess"]), seed=seed, **options)
+        spent = time.process_time() - clock
+        PICTURES.append((f"Siemens {name}", np.where(result.coverage > 0.05, result.object, 0)))
+        print(
+            f"| {name} | {len(result.history)} | {spent:.1f} | {result.r:.4f} | {np.median(result.r_map):.4f} |",
+            flush=True,
+        )
+
+
+def size(seed: int) -> None:
+    """10,000 positions at N = 128: memory and time a sweep, against 2,500."""
+    print("\n### Size, N = 128\n\n| positions | sweeps | CPU s | peak memory of the process, GiB |\n|---|---|---|---|")
+    rng = np.random.default_rng(seed)
+    probe = simulate.make_probe(128, photons=1e5)
+    for side in (50, 100):
+        grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2) * 8.0 + 128
+        counts = rng.poisson(3.0, (64, 128, 128)).astype(np.uint16)
+        counts = np.tile(counts, (len(grid) // 64 + 1, 1, 1))[: len(grid)]
+        clock = time.process_time()
+        reconstruct(make_scan(counts, grid, probe), epochs=2, seed=seed)
+        spent = time.process_time() - clock
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"| {len(grid)} | 2 | {spent:.1f} | {peak:.2f} |", flush=True)
+
+
+def save_pictures(folder: Path) -> None:
+    """Amplitude and phase of every reconstruction so far, one PNG each."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (name, image) in enumerate(PICTURES):
+        figure, axes = plt.subplots(1, 2, figsize=(10, 5))
+        inner = np.abs(image)[np.abs(image) > 0]
+        axes[0].imshow(np.abs(image), cmap="gray", vmin=np.percentile(inner, 1), vmax=np.percentile(inner, 99))
+        axes[1].imshow(np.angle(image), cmap="gray")
+        axes[0].set_title(f"{name}: amplitude")
+        axes[1].set_title("phase, rad")
+        figure.tight_layout()
+        figure.savefig(folder / f"{number:02d}.png", dpi=70)
+        plt.close(figure)
+
+
+def main() -> None:
+    """Run the sections named on the command line, all of them by default."""
+    sections = {f.__name__: f for f in (bench, rules, sweep, positions, siemens, size)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", choices=[[], *sections], default=[])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder for pictures")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    print(f"{platform.machine()} {cpu}, one thread, torch {torch.__version__}, seed {arguments.seed}")
+    for name in arguments.sections or sections:
+        sections[name](arguments.seed)
+    if arguments.out:
+        save_pictures(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
