@@ -1,0 +1,61 @@
+"""Writing a file whole or not at all, so that a killed or failed save leaves the old file as it was."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ptycho.errors import InputError, RunError
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on a clean exit it is synced to disk and takes the place of
+    `path`.
+
+    The temporary name keeps the suffix of `path`, because many writers choose their format by it. The parent
+    folder is made. Raises InputError when `path` is a folder, RunError when the disk is full or not writable;
+    whatever goes wrong, the temporary file is removed and an older `path` stays untouched.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise InputError(f"cannot write {target}: it is a folder; give a file name inside it")
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _as_run_error(error, target) from error
+    finally:
+        temporary.unlink(missing_ok=True) if target.parent.is_dir() else None
+
+
+def _as_run_error(error: OSError, target: Path) -> Exception:
+    """The same failure in one line; errors of this package that happen to be OSErrors pass through."""
+    if isinstance(error, InputError):
+        return error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(f"cannot write {target}: the disk is full; free some space or choose another folder")
+    reason = error.strerror or str(error)
+    return RunError(f"cannot write {target}: {reason}; check the path and its permissions")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable where the system lets a folder be opened (not on Windows)."""
+    if os.name == "posix":
+        _sync(folder)

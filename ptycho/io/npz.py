@@ -1,0 +1,129 @@
+"""Scans as NPZ files: the keys that the field's programs write, and never a pickle."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+from ptycho.errors import DataError, InputError, MissingFileError
+from ptycho.io.atomic import atomic_write
+
+REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d", "probeGuess")
+OPTIONAL_KEYS = ("objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
+TEXT_KEYS = ("diffraction_unit", "pattern_order")
+# The older name of diff3d in the field's files; its (N,N,M) order is settled by FORMAT-001 like any other.
+LEGACY_PATTERNS_KEY = "diffraction"
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Arrays of a scan by the names of RawData's keyword arguments; absent optional keys are left out.
+
+    Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. Raises DataError for a file that is
+    no NPZ, truncated or damaged, lacks a key, or holds Python objects. Time and memory: the arrays, once.
+    """
+    with open_npz(path) as archive:
+        keys = set(archive.files)
+        patterns_key = (
+            LEGACY_PATTERNS_KEY if "diff3d" not in keys and LEGACY_PATTERNS_KEY in keys else "diff3d"
+        )
+        arrays: dict[str, Any] = {}
+        for key in REQUIRED_KEYS:
+            arrays[key] = read_array(archive, patterns_key if key == "diff3d" else key, path)
+        for key in (key for key in OPTIONAL_KEYS if key in keys):
+            arrays[key] = read_array(archive, key, path)
+        for key in (key for key in TEXT_KEYS if key in keys):
+            arrays[key] = _as_text(read_array(archive, key, path), key, path)
+    return arrays
+
+
+def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
+    """Write arrays whole or not at all; None entries are left out. Raises DataError for object arrays."""
+    kept = {key: np.asarray(value) for key, value in arrays.items() if value is not None}
+    for key, value in kept.items():
+        if value.dtype.hasobject:
+            raise DataError(
+                f"cannot write {key!r} to {path}: it holds Python objects; convert it to numbers or text"
+            )
+    with atomic_write(path) as temporary, open(temporary, "wb") as stream:
+        _save(stream, kept)
+
+
+@contextmanager
+def open_npz(path: str | os.PathLike[str]) -> Iterator[NpzFile]:
+    """Open any NPZ file without pickle; what is wrong with the file is said in one line."""
+    source = Path(path)
+    if source.is_dir():
+        raise InputError(f"{source} is a folder; give the .npz file inside it")
+    if not source.exists():
+        raise MissingFileError(f"{source} does not exist; check the path of the .npz file")
+    try:
+        with open(source, "rb") as stream:
+            head = stream.read(6)
+    except OSError as error:
+        raise InputError(f"cannot read {source}: {error.strerror or error}; check its permissions") from error
+    if not head:
+        raise DataError(f"{source} is empty (0 bytes); write or copy it again")
+    if head == b"\x93NUMPY":
+        raise DataError(f"{source} is a single array (.npy), not an NPZ file; save the scan with numpy.savez")
+    if head[:2] != b"PK":
+        raise DataError(f"{source} is not an NPZ file; save the scan with numpy.savez")
+    try:
+        archive = np.load(source, allow_pickle=False)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DataError(f"{source} is truncated or damaged ({error}); write or copy it again") from error
+    with archive:
+        yield archive
+
+
+def read_array(archive: NpzFile, key: str, path: str | os.PathLike[str]) -> NDArray[Any]:
+    """One array of an open NPZ file. Raises DataError naming file and key."""
+    if key not in archive.files:
+        raise DataError(f"{path} has no {key!r}; it holds {_listed(archive.files)}")
+    try:
+        array = archive[key]
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, MemoryError, NotImplementedError) as error:
+        raise DataError(
+            f"{path}: {key!r} is damaged ({_one_line(error)}); write or copy the file again"
+        ) from error
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"{path}: {key!r} holds Python objects, which would need pickle and are refused; "
+                "save it as an array of numbers"
+            ) from error
+        raise DataError(
+            f"{path}: {key!r} is damaged ({_one_line(error)}); write or copy the file again"
+        ) from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: {key!r} is not an array; save the scan with numpy.savez")
+    return array
+
+
+def _save(stream: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+    np.savez(stream, allow_pickle=False, **arrays)
+
+
+def _as_text(array: NDArray[Any], key: str, path: str | os.PathLike[str]) -> str:
+    if array.size != 1 or array.dtype.kind not in "US":
+        raise DataError(
+            f"{path}: {key!r} must be one word of text, found {array.dtype} of shape {array.shape}"
+        )
+    value = array.reshape(-1)[0]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(sorted(keys)) or "nothing"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

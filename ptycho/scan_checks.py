@@ -1,0 +1,185 @@
+"""What a scan's arrays must be before anything long starts; each failure in one line with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ptycho.errors import DataError
+from ptycho.probe import as_modes
+
+MIN_N = 32
+PATTERN_ORDERS = ("MNN", "NNM")
+_CHUNK_BYTES = 32 * 2**20
+
+
+def check_coords(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Positions (M,) float64 px, finite."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "uif":
+        raise DataError(f"{name} has dtype {array.dtype}; it must be real numbers in object pixels")
+    if array.ndim != 1:
+        raise DataError(
+            f"{name} must be one-dimensional, found shape {array.shape}: pass one number per position"
+        )
+    wrong = np.flatnonzero(~np.isfinite(array))
+    if len(wrong):
+        raise DataError(
+            f"{name} holds {len(wrong)} NaN or infinite values, the first at {wrong[0]}: remove those "
+            f"positions "
+            "together with their patterns"
+        )
+    return array.astype(np.float64)
+
+
+def check_lengths(n_positions: int, **others: NDArray[Any]) -> None:
+    """Every array has one entry per position."""
+    if n_positions == 0:
+        raise DataError("the scan has no positions: xcoords is empty; check what was selected or cropped")
+    for name, array in others.items():
+        if array.ndim < 1 or len(array) != n_positions:
+            found = len(array) if array.ndim else "no entries"
+            raise DataError(
+                f"xcoords has {n_positions} entries but {name} has {found}: they must match one to one"
+            )
+
+
+def order_patterns(diff3d: NDArray[Any], n_positions: int, order: str | None = None) -> NDArray[Any]:
+    """FORMAT-001: patterns as (M,N,N), found by matching the number of positions.
+
+    Accepts (M,N,N), legacy (N,N,M), and either with a trailing axis of length one. An array that fits both
+    readings is refused unless `order` ('MNN' or 'NNM') says which it is.
+    """
+    if order is not None and order not in PATTERN_ORDERS:
+        raise DataError(f"pattern_order is {order!r}; it must be 'MNN' or 'NNM'")
+    array = diff3d[..., 0] if diff3d.ndim == 4 and diff3d.shape[-1] == 1 else diff3d
+    if array.ndim != 3:
+        raise DataError(f"diff3d has shape {diff3d.shape}; expected (M,N,N) with M = {n_positions} positions")
+    first, last = array.shape[0] == n_positions, array.shape[2] == n_positions
+    square_first, square_last = array.shape[1] == array.shape[2], array.shape[0] == array.shape[1]
+    if order is not None and not (first if order == "MNN" else last):
+        raise DataError(
+            f"pattern_order says {order} but diff3d has shape {diff3d.shape} for {n_positions} positions: "
+            f"correct one"
+        )
+    reads_first, reads_last = first and square_first, last and square_last
+    if reads_first and reads_last and order is None:
+        raise DataError(
+            f"diff3d has shape {diff3d.shape} for {n_positions} positions, which reads as (M,N,N) and as "
+            f"legacy "
+            "(N,N,M): say pattern_order='MNN' or 'NNM' (an argument, or a key of the file)"
+        )
+    if reads_first and order != "NNM":
+        return array
+    if reads_last:
+        return np.ascontiguousarray(np.moveaxis(array, 2, 0))
+    if first or last:
+        height, width = array.shape[1:] if first else array.shape[:2]
+        raise DataError(f"patterns in diff3d are {height} x {width} pixels: crop or pad them to a square")
+    raise DataError(
+        f"no axis of diff3d {diff3d.shape} that holds patterns matches the {n_positions} positions in "
+        f"xcoords: "
+        "pass one pattern per position"
+    )
+
+
+def check_side(N: int) -> None:
+    """N is even and at least 32."""
+    if N % 2:
+        raise DataError(f"N is {N}: patterns must have an even side; crop or pad diff3d by one pixel")
+    if N < MIN_N:
+        raise DataError(
+            f"N is {N}: patterns must be at least {MIN_N} pixels wide; use a larger detector crop"
+        )
+
+
+def check_patterns(patterns: NDArray[Any], unit: str) -> None:
+    """Finite, nowhere negative, not zero throughout; (M,N,N). One pass in chunks of 32 MiB."""
+    lit = False
+    for begin, chunk in _chunks(patterns):
+        low, high = chunk.min(), chunk.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            where = begin + int(np.argmax(~np.isfinite(chunk).all(axis=(1, 2))))
+            raise DataError(
+                f"diff3d holds NaN or infinite values, the first in pattern {where}: set those pixels to "
+                f"0 and mark "
+                "them in bad_pixels"
+            )
+        if low < 0:
+            where = begin + int(np.argmax((chunk < 0).any(axis=(1, 2))))
+            raise DataError(
+                f"diff3d holds negative {unit} (lowest {low:g}), the first in pattern {where}: clip them "
+                f"with "
+                "np.maximum(diff3d, 0)"
+            )
+        lit = lit or bool(high > 0)
+    if not lit:
+        raise DataError("every diffraction pattern is zero: check the detector crop and the shutter")
+
+
+def check_probe(probe: ArrayLike | None, N: int) -> NDArray[Any]:
+    """The probe guess as given, after its shape, size and values were looked at."""
+    if probe is None:
+        raise DataError("probeGuess is missing: pass a starting probe, (N,N) or modes (P,N,N)")
+    array = np.asarray(probe)
+    modes = as_modes(array)
+    if modes.shape[-1] != N:
+        raise DataError(
+            f"probeGuess has shape {array.shape} but the patterns are {N} x {N}: crop or pad the probe"
+        )
+    if not np.all(np.isfinite(modes)):
+        raise DataError("probeGuess holds NaN or infinite values: replace them by 0")
+    if not np.any(modes):
+        raise DataError("probeGuess is zero everywhere: pass a starting probe, such as a disk of ones")
+    return array
+
+
+def check_object(obj: ArrayLike | None) -> NDArray[Any] | None:
+    """The object guess (H,W) complex, finite, or None."""
+    if obj is None:
+        return None
+    array = np.asarray(obj)
+    if array.ndim != 2 or array.size == 0:
+        raise DataError(f"objectGuess has shape {array.shape}; expected (H,W): pass one layer")
+    if array.dtype.kind != "c":
+        raise DataError(
+            f"objectGuess has dtype {array.dtype}; it must be complex: amplitude * exp(1j * phase)"
+        )
+    if not np.all(np.isfinite(array)):
+        raise DataError("objectGuess holds NaN or infinite values: replace them by 0")
+    return array
+
+
+def check_bad_pixels(bad_pixels: ArrayLike | None, N: int) -> NDArray[np.bool_] | None:
+    """Bad-pixel map (N,N) bool, True = ignore, or None."""
+    if bad_pixels is None:
+        return None
+    array = np.asarray(bad_pixels)
+    if array.shape != (N, N):
+        raise DataError(f"bad_pixels has shape {array.shape}; expected ({N}, {N}), as the patterns")
+    if array.dtype.kind not in "buif" or not np.all((array == 0) | (array == 1)):
+        raise DataError("bad_pixels must hold only True or False (1 or 0), True = ignore")
+    mask = array.astype(np.bool_)
+    if mask.all():
+        raise DataError("bad_pixels marks every pixel: True means ignore; invert the map")
+    return mask
+
+
+def check_scan_index(scan_index: ArrayLike | None, n_positions: int) -> NDArray[np.int64]:
+    """Scan number of every position (M,) int64; zeros when there is none."""
+    if scan_index is None:
+        return np.zeros(n_positions, dtype=np.int64)
+    array = np.asarray(scan_index)
+    if array.dtype.kind not in "bui" and not (array.dtype.kind == "f" and np.all(array == np.rint(array))):
+        raise DataError(f"scan_index has dtype {array.dtype}; it must be whole numbers, one per position")
+    check_lengths(n_positions, scan_index=array)
+    return array.astype(np.int64)
+
+
+def _chunks(patterns: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    step = max(1, _CHUNK_BYTES // max(1, patterns[0].nbytes))
+    for begin in range(0, len(patterns), step):
+        yield begin, patterns[begin : begin + step]

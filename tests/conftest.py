@@ -1,0 +1,74 @@
+"""Fixtures that many tests share: the measured data beside the checkout and scans small enough to read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho.raw_data import RawData
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder `shared` beside the checkout; skips where it is absent, fails in CI, where it must be
+    there."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    if folder.is_dir():
+        return folder
+    message = "the folder 'shared' is not beside the checkout: measured data cannot be tested"
+    if os.environ.get("CI", "").lower() in ("true", "1"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def simulate_counts(
+    n_positions: int = 30, N: int = 32, photons: float = 1e4, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """A jittered raster over a smooth random object, whole-pixel patches, Poisson counts: the keys of a scan
+    file."""
+    rng = np.random.default_rng(seed)
+    side = int(np.ceil(np.sqrt(n_positions)))
+    raster = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[:n_positions] * 3.0
+    positions = np.round(raster + rng.uniform(-1, 1, raster.shape)) + N // 2 + 2
+    size = int(positions.max()) + N
+    spectrum = np.exp(-0.5 * (np.hypot(*np.meshgrid(*[np.fft.fftfreq(size)] * 2)) * 12) ** 2)
+    smooth = [np.fft.ifft2(np.fft.fft2(rng.standard_normal((size, size))) * spectrum).real for _ in range(2)]
+    phase, amplitude = (image / np.abs(image).max() for image in smooth)
+    obj = (0.85 + 0.15 * amplitude) * np.exp(1j * phase)
+    radius = np.hypot(*np.meshgrid(np.arange(N) - N // 2, np.arange(N) - N // 2))
+    probe = np.exp(-0.5 * (radius / (N / 8)) ** 2 + 0.02j * radius**2)
+    probe *= np.sqrt(photons / np.sum(np.abs(probe) ** 2))
+    counts = np.empty((n_positions, N, N), np.uint16)
+    for m, (x, y) in enumerate(positions.astype(int)):
+        patch = obj[y - N // 2 : y - N // 2 + N, x - N // 2 : x - N // 2 + N]
+        field = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(patch * probe), norm="ortho"))
+        counts[m] = rng.poisson(np.abs(field) ** 2)
+    return {
+        "xcoords": positions[:, 0],
+        "ycoords": positions[:, 1],
+        "diff3d": counts,
+        "probeGuess": probe.astype(np.complex64),
+        "objectGuess": obj.astype(np.complex64),
+        "scan_index": np.zeros(n_positions, np.int64),
+    }
+
+
+@pytest.fixture
+def scan_arrays() -> dict[str, np.ndarray]:
+    """The arrays of a tiny scan of counts, M = 30, N = 32; a fresh copy for each test."""
+    return simulate_counts()
+
+
+@pytest.fixture
+def make_scan() -> Callable[..., RawData]:
+    """Builds a tiny RawData; keywords replace arrays, or set n_positions, N, photons, seed."""
+
+    def build(**changes: object) -> RawData:
+        size = {key: changes.pop(key) for key in ("n_positions", "N", "photons", "seed") if key in changes}
+        return RawData.from_coords_without_pc(**{**simulate_counts(**size), **changes})
+
+    return build
