@@ -158,8 +158,8 @@ def _checked(
     inside = np.all((positions >= -N / 2) & (positions <= limits + N / 2), axis=1)
     if not inside.all():
         raise InputError(
-            f"{np.count_nonzero(~inside)} positions lie more than N/2 outside the canvas {canvas.shape}, first "
-            f"pattern {int(np.argmin(inside))}: check origin_xy {tuple(origin_xy)} and the unit of the positions"
+            f"{np.count_nonzero(~inside)} positions lie over N/2 outside the canvas {canvas.shape}, first "
+            f"pattern {int(np.argmin(inside))}: check origin_xy {tuple(origin_xy)} and the positions' unit"
         )
     good = np.ones((N, N), np.bool_) if bad_pixels is None else ~np.asarray(bad_pixels, np.bool_)
     if good.shape != (N, N):

@@ -32,7 +32,7 @@ def centre_origin(shape: tuple[int, ...], onto: tuple[int, ...]) -> tuple[int, i
 
 
 def common_box(shape: tuple[int, ...], onto: tuple[int, ...], origin_xy: tuple[float, float]) -> Box:
-    """Box (y0, y1, x0, x1), in pixels of `onto`, that an image with its pixel (0, 0) at origin shares with it."""
+    """Box (y0, y1, x0, x1), in pixels of `onto`, that an image whose pixel (0, 0) is at origin shares."""
     x, y = (round(float(v)) for v in origin_xy)
     box = (max(y, 0), min(y + shape[0], onto[0]), max(x, 0), min(x + shape[1], onto[1]))
     if box[1] <= box[0] or box[3] <= box[2]:
@@ -59,7 +59,7 @@ def align_for_evaluation(
 
 
 def covered_box(coverage: NDArray[Any], share: float = 0.95) -> Box:
-    """The box (y0, y1, x0, x1) whose border rows and columns are covered over at least `share` of their length.
+    """The box (y0, y1, x0, x1) whose border rows and columns are each covered over at least `share`.
 
     Shape: coverage (H, W), anything above zero is covered. The worst border is taken off until none is bad.
     """
