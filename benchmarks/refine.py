@@ -1,7 +1,8 @@
 """What the iterative engine reaches, and what it does not: tables for docs/benchmarks.md.
 
 Run from the checkout with `../shared` beside it, one thread, CPU seconds:
-    OMP_NUM_THREADS=1 python benchmarks/refine.py [bench rules sweep positions siemens size] [--seed 0] [--out DIR]
+    OMP_NUM_THREADS=1 python benchmarks/refine.py [SECTION ...] [--seed 0] [--out DIR]
+with the sections bench rules sweep positions siemens size.
 Every row uses the library's defaults; what a row changes stands in its name. Judging time is not counted.
 """
 
@@ -78,7 +79,8 @@ def solve(data, name: str, watch: bool = False, probe=None, bad=None, positions=
 
 
 HEAD = (
-    "| case | sweeps | CPU s | s/sweep | s to 0.06 / 0.045 | cNRMSE | amp PSNR/SSIM | phase PSNR/SSIM | FRC50 | R |\n"
+    "| case | sweeps | CPU s | s/sweep | s to 0.06 / 0.045 | cNRMSE | amp PSNR/SSIM | phase PSNR/SSIM "
+    "| FRC50 | R |\n"
     "|---|---|---|---|---|---|---|---|---|---|"
 )
 
@@ -103,9 +105,19 @@ def rules(seed: int) -> None:
     data = dict(np.load(SHARED / "bench" / "scan_subpixel.npz"))
     for rule in ("epie", "rpie", "lsqml", "raar", "adam"):
         print(solve(data, rule, watch=True, seed=seed, rule=rule), flush=True)
-    print(solve(data, "lsqml, amplitude", watch=True, seed=seed, rule="lsqml", rule_options={"noise": "amplitude"}))
-    print(solve(data, "lsqml, Poisson", watch=True, seed=seed, rule="lsqml", rule_options={"noise": "poisson"}))
-    print(solve(data, "adam, Poisson", watch=True, seed=seed, rule="adam", rule_options={"objective": "poisson"}))
+    print(
+        solve(
+            data, "lsqml, amplitude", watch=True, seed=seed, rule="lsqml", rule_options={"noise": "amplitude"}
+        )
+    )
+    print(
+        solve(data, "lsqml, Poisson", watch=True, seed=seed, rule="lsqml", rule_options={"noise": "poisson"})
+    )
+    print(
+        solve(
+            data, "adam, Poisson", watch=True, seed=seed, rule="adam", rule_options={"objective": "poisson"}
+        )
+    )
 
 
 def three_modes(data, rng):
@@ -113,7 +125,9 @@ def three_modes(data, rng):
     n = data["probe_true"].shape[0]
     x = np.arange(n) - n // 2
     modes = [data["probe_true"], data["probe_true"] * x, data["probe_true"] * x[:, None]]
-    modes = [m / np.linalg.norm(m) * np.sqrt(share * 1e5) for m, share in zip(modes, (0.7, 0.2, 0.1), strict=True)]
+    modes = [
+        m / np.linalg.norm(m) * np.sqrt(share * 1e5) for m, share in zip(modes, (0.7, 0.2, 0.1), strict=True)
+    ]
     corner = np.round(data["positions_px"]).astype(int)
     counts = []
     for (y, x0), d in zip(corner, data["positions_px"] - corner, strict=True):
@@ -132,13 +146,25 @@ def sweep(seed: int) -> None:
     # the probe is about 20 px wide at N = 64
     for step, side in ((3.0, 40), (8.0, 18), (12.0, 13)):
         name = f"overlap about {1 - step / 20:.0%} (step {step:.0f} px)"
-        print(solve(simulate.simulate(step=step, side=side, jitter=0.4 * step, seed=seed), name, seed=seed), flush=True)
+        print(
+            solve(simulate.simulate(step=step, side=side, jitter=0.4 * step, seed=seed), name, seed=seed),
+            flush=True,
+        )
     for n, side in ((128, 14), (256, 8)):
-        data = simulate.simulate(n=n, side=side, step=5.0 * n / 64, jitter=2.0 * n / 64, photons=1e5 * (n / 64) ** 2)
+        data = simulate.simulate(
+            n=n, side=side, step=5.0 * n / 64, jitter=2.0 * n / 64, photons=1e5 * (n / 64) ** 2
+        )
         print(solve(data, f"N = {n}", seed=seed), flush=True)
     data = dict(np.load(SHARED / "bench" / "scan_subpixel.npz"))
     bad = np.random.default_rng(seed).random(data["probe_true"].shape) < 0.05
-    print(solve(data | {"diffraction": np.where(bad, 0, data["diffraction"])}, "5 % dead pixels", bad=bad, seed=seed))
+    print(
+        solve(
+            data | {"diffraction": np.where(bad, 0, data["diffraction"])},
+            "5 % dead pixels",
+            bad=bad,
+            seed=seed,
+        )
+    )
     mixed = three_modes(data, np.random.default_rng(seed))
     print(solve(mixed, "3 modes in the data, 1 solved", seed=seed))
     print(solve(mixed, "3 modes in the data, 3 solved", modes=3, seed=seed))
@@ -156,7 +182,9 @@ def position_error(true: np.ndarray, found: np.ndarray) -> str:
 def positions(seed: int) -> None:
     """Known position errors put in and what is left of them."""
     print("\n### Positions (px; shift removed; affine removed; median of the latter)\n")
-    print("| case | start rms | affine removed | median | end rms | affine removed | median | cNRMSE | CPU s |")
+    print(
+        "| case | start rms | affine removed | median | end rms | affine removed | median | cNRMSE | CPU s |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     rng = np.random.default_rng(seed)
     turn = np.deg2rad(1.0)
@@ -166,16 +194,27 @@ def positions(seed: int) -> None:
         ("right positions, affine", 0.0, False, {"positions": "affine"}),
         ("1 px rms, free", 1.0, False, {"positions": "free"}),
         ("1 % scale and 1 degree", 0.0, True, {"positions": "affine", "epochs": 80}),
-        ("3 px rms, 1 % scale, 1 degree", 3.0, True, {"positions": "affine", "epochs": 80, "position_step_px": 2.0}),
+        (
+            "3 px rms, 1 % scale, 1 degree",
+            3.0,
+            True,
+            {"positions": "affine", "epochs": 80, "position_step_px": 2.0},
+        ),
     ]
     for label, photons in (("1e5", None), ("1e7", 1e7)):
-        data = dict(np.load(SHARED / "bench" / "scan_subpixel.npz")) if photons is None else simulate.simulate(photons=photons)
+        data = (
+            dict(np.load(SHARED / "bench" / "scan_subpixel.npz"))
+            if photons is None
+            else simulate.simulate(photons=photons)
+        )
         true = centres(data)
         for name, rms, affine, options in cases:
             start = (true - true.mean(0)) @ (map_.T if affine else np.eye(2)) + true.mean(0)
             start = start + rng.normal(0, rms / np.sqrt(2), true.shape) if rms else start
             clock = time.process_time()
-            result = reconstruct(make_scan(data["diffraction"], start, data["probe_guess"]), seed=seed, **options)
+            result = reconstruct(
+                make_scan(data["diffraction"], start, data["probe_guess"]), seed=seed, **options
+            )
             spent = time.process_time() - clock
             error = evaluate(result.object, result.origin_xy, data)["nrmse"]
             print(
@@ -206,14 +245,18 @@ def siemens(seed: int) -> None:
         spent = time.process_time() - clock
         PICTURES.append((f"Siemens {name}", np.where(result.coverage > 0.05, result.object, 0)))
         print(
-            f"| {name} | {len(result.history)} | {spent:.1f} | {result.r:.4f} | {np.median(result.r_map):.4f} |",
+            f"| {name} | {len(result.history)} | {spent:.1f} | {result.r:.4f} "
+            f"| {np.median(result.r_map):.4f} |",
             flush=True,
         )
 
 
 def size(seed: int) -> None:
     """10,000 positions at N = 128: memory and time a sweep, against 2,500."""
-    print("\n### Size, N = 128\n\n| positions | sweeps | CPU s | peak memory of the process, GiB |\n|---|---|---|---|")
+    print(
+        "\n### Size, N = 128\n\n"
+        "| positions | sweeps | CPU s | peak memory of the process, GiB |\n|---|---|---|---|"
+    )
     rng = np.random.default_rng(seed)
     probe = simulate.make_probe(128, photons=1e5)
     for side in (50, 100):
@@ -238,7 +281,9 @@ def save_pictures(folder: Path) -> None:
     for number, (name, image) in enumerate(PICTURES):
         figure, axes = plt.subplots(1, 2, figsize=(10, 5))
         inner = np.abs(image)[np.abs(image) > 0]
-        axes[0].imshow(np.abs(image), cmap="gray", vmin=np.percentile(inner, 1), vmax=np.percentile(inner, 99))
+        axes[0].imshow(
+            np.abs(image), cmap="gray", vmin=np.percentile(inner, 1), vmax=np.percentile(inner, 99)
+        )
         axes[1].imshow(np.angle(image), cmap="gray")
         axes[0].set_title(f"{name}: amplitude")
         axes[1].set_title("phase, rad")
@@ -250,13 +295,16 @@ def save_pictures(folder: Path) -> None:
 def main() -> None:
     """Run the sections named on the command line, all of them by default."""
     sections = {f.__name__: f for f in (bench, rules, sweep, positions, siemens, size)}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("sections", nargs="*", choices=[[], *sections], default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for pictures")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    cpu = names[0].split(":")[1].strip() if names else ""
     print(f"{platform.machine()} {cpu}, one thread, torch {torch.__version__}, seed {arguments.seed}")
     for name in arguments.sections or sections:
         sections[name](arguments.seed)

@@ -1,4 +1,4 @@
-"""Iterative reconstruction on the package's own physics: usable alone, before training and after inference."""
+"""Iterative reconstruction on the package's own physics: alone, before training, after inference."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ptycho.errors import ConfigError
-from ptycho_torch.refine.forward import predict
+from ptycho_torch.refine.forward import Exit, predict
 from ptycho_torch.refine.operators import power
-from ptycho_torch.refine.rule import Rule, Stepped
+from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
@@ -30,7 +30,7 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 class Adam(Rule):
-    """objective: a name in OBJECTIVES or such a function; rate, probe_rate: steps relative to object and probe size."""
+    """objective: a name in OBJECTIVES or such a function; rate, probe_rate: steps in parts of an unknown's size."""
 
     name: ClassVar[str] = "adam"
     batch_size: ClassVar[int] = 32
@@ -43,7 +43,9 @@ class Adam(Rule):
         betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
         if isinstance(objective, str) and objective not in OBJECTIVES:
-            raise ConfigError(f"objective '{objective}' is unknown; use one of {', '.join(OBJECTIVES)} or a function")
+            raise ConfigError(
+                f"objective '{objective}' is unknown; use one of {', '.join(OBJECTIVES)} or a function"
+            )
         self.objective = OBJECTIVES[objective] if isinstance(objective, str) else objective
         self.rate, self.probe_rate, self.betas = rate, probe_rate, betas
         self._moments: dict[str, Tensor] = {}
@@ -57,7 +59,7 @@ class Adam(Rule):
 
     def step(
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
-    ) -> Stepped:
+    ) -> Exit:
         """One batch: gradient of the objective's sum per pattern, one Adam step of object and probe."""
         field = state.object.detach().requires_grad_(True)
         probe = state.probe.detach().requires_grad_(with_probe)
@@ -68,18 +70,17 @@ class Adam(Rule):
             exit = predict(scan, trial, index)
             loss = self.objective(exit.intensity, scan.counts[index], scan.floor)
             loss = loss if scan.good is None else loss * scan.good
-            gradients = torch.autograd.grad(
-                loss.sum() / len(index), [field, probe, exit.far] if with_probe else [field, exit.far]
-            )
+            wanted = [field, probe] if with_probe else [field]
+            gradients = torch.autograd.grad(loss.sum() / len(index), wanted)
         size = float(power(state.probe).sum(0).max().sqrt())
         state.object = field.detach() - self._adam("object", gradients[0], self.rate * strength)
         if with_probe:
-            state.probe = probe.detach() - self._adam("probe", gradients[1], self.probe_rate * size * strength)
-        # the loss is a sum over counts: its gradient in the far field is -2 f far of noise.py, for either likelihood
-        change = torch.fft.ifft2(gradients[-1] * (-0.25 * len(index)), norm="ortho")
+            state.probe = probe.detach() - self._adam(
+                "probe", gradients[1], self.probe_rate * size * strength
+            )
         for name in ("patches", "probes", "far", "intensity"):
             setattr(exit, name, getattr(exit, name).detach())
-        return Stepped(exit, change)
+        return exit
 
     def _adam(self, name: str, gradient: Tensor, rate: float) -> Tensor:
         first, second = self._moments[f"{name}.first"], self._moments[f"{name}.second"]

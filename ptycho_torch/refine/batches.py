@@ -1,4 +1,4 @@
-"""Which patterns are visited together: a seeded order for every sweep, at random or neighbour by neighbour."""
+"""Which patterns are visited together: a seeded order for every sweep, random or neighbours together."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 def make_batches(positions_xy: Tensor, size: int, kind: str, seed: int, epoch: int) -> list[Tensor]:
     """All M positions once, in batches of about `size`; depends on (seed, epoch) and nothing else.
 
-    "random": a permutation cut into equal parts. "compact": the scan, turned by a random angle, is halved along its
-    longer side until the parts are small enough; the parts come in random order.
+    "random": a permutation cut into equal parts. "compact": the scan, turned by a random angle, is halved
+    along its longer side until the parts are small enough; the parts come in random order.
     """
     rng = np.random.default_rng([seed, epoch])
     count = len(positions_xy)

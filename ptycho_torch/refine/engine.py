@@ -1,7 +1,7 @@
 """The loop: sweeps of batches under one rule, one state out after each, and the calls that wrap it.
 
-`iterate` is a generator, so a caller's own loop can print, plot, save or stop. `reconstruct` and `refine_probe`
-run it to the end, keep the best state on Ctrl-C and measure the result.
+`iterate` is a generator, so a caller's own loop can print, plot, save or stop. `reconstruct` and
+`refine_probe` run it to the end, keep the best state on Ctrl-C and measure the result.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ptycho.errors import ConfigError, RunError
 from ptycho_torch.refine.batches import make_batches
@@ -49,9 +48,9 @@ def iterate(
 ) -> Iterator[IterationState]:
     """Sweep `state` in place from `state.epoch` to `epochs`, yielding after each sweep.
 
-    The order of patterns depends on (seed, sweep) only, so a resumed run repeats an uninterrupted one to the byte.
-    Time: about 4 FFTs of N x N a pattern, mode and sweep. Memory: the scan, the canvas and one batch (RAAR: all
-    exit waves).
+    The order of patterns depends on (seed, sweep) only, so a resumed run repeats an uninterrupted one to
+    the byte. Time: about 4 FFTs of N x N a pattern, mode and sweep. Memory: the scan, the canvas and one
+    batch (RAAR: all exit waves).
     """
     options = (options or RefineOptions()).check()
     if rule is None:
@@ -71,14 +70,14 @@ def iterate(
         background = torch.zeros_like(scan.counts[0])
         wrong = 0.0
         for index in make_batches(scan.positions_xy, size, options.batches, seed, epoch):
-            stepped = rule.step(scan, state, index, strength, with_probe)
-            wrong += float(misfit(scan.counts[index], stepped.exit.intensity, scan.good).sum())
+            exit = rule.step(scan, state, index, strength, with_probe)
+            wrong += float(misfit(scan.counts[index], exit.intensity, scan.good).sum())
             if moving:
-                steps[index], information[index] = position_step(scan, state, stepped.exit)
+                steps[index], information[index] = position_step(scan, state, exit)
             if state.intensity is not None:
-                intensity_step(scan, state, stepped.exit, strength)
+                intensity_step(scan, state, exit, strength)
             if state.background is not None:
-                background += background_ratio(scan, stepped.exit)
+                background += background_ratio(scan, exit)
         rule.end_epoch(scan, state, strength, with_probe)
         if state.background is not None:
             state.background *= (background / scan.size).clamp(0.5, 2.0)
@@ -88,7 +87,9 @@ def iterate(
         state.epoch = epoch + 1
         r = (wrong / total) ** 0.5
         if not np.isfinite(r):
-            raise RunError(f"refinement diverged in sweep {epoch + 1}; check positions and probe, or lower the step")
+            raise RunError(
+                f"refinement diverged in sweep {epoch + 1}; check positions and probe, or lower the step"
+            )
         yield IterationState(state, epoch + 1, epochs, r, strength, time.perf_counter() - begun, rule)
 
 
@@ -104,7 +105,7 @@ def run(
     checkpoint: str | Path | None = None,
     resume: bool = False,
 ) -> RefineResult:
-    """`iterate` to the end. A callback that returns True stops the run; Ctrl-C stops it with the best state so far."""
+    """`iterate` to the end. A callback that returns True stops it; Ctrl-C stops it with the best state so far."""
     rule = make_rule(options.rule, **options.rule_options)
     settings: dict[str, object] = {"epochs": epochs, "seed": seed, "rule": rule.name}
     history: list[dict[str, float]] = []
@@ -112,7 +113,9 @@ def run(
         state, extra, saved = load_state(checkpoint)
         history = saved.pop("history", [])  # type: ignore[assignment]
         if saved != settings:
-            raise ConfigError(f"{checkpoint} was made with {saved}, not {settings}; use the same or start afresh")
+            raise ConfigError(
+                f"{checkpoint} was made with {saved}, not {settings}; use the same or start afresh"
+            )
         rule.start(scan, state)
         rule.restore(extra)
     else:
@@ -136,7 +139,9 @@ def run(
                     stopped = "tolerance"
                     break
     except KeyboardInterrupt:
-        log.warning("refinement interrupted after %d of %d sweeps; the best state is kept", best.epoch, epochs)
+        log.warning(
+            "refinement interrupted after %d of %d sweeps; the best state is kept", best.epoch, epochs
+        )
         stopped, state = "interrupted", best
     return make_result(scan, state, history, stopped)
 
@@ -160,10 +165,10 @@ def reconstruct(
 ) -> RefineResult:
     """One scan to object, probe, positions, history, coverage and R map.
 
-    scan: RawData (counts or amplitude, xcoords, ycoords, probeGuess) or a RefineScan. model: a function from the scan
-    to a first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else flat. `changes` are fields
-    of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the scan twice over at most.
-    Errors: DataError, ConfigError before any work; RunError when the run diverges.
+    scan: RawData (counts or amplitude, xcoords, ycoords, probeGuess) or a RefineScan. model: a function
+    from the scan to a first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else
+    flat. `changes` are fields of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the
+    scan twice over at most. Errors: DataError, ConfigError before any work; RunError when the run diverges.
     """
     names = {entry.name for entry in fields(RefineOptions)}
     if unknown := sorted(set(changes) - names):

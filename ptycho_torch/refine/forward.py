@@ -1,4 +1,4 @@
-"""One batch through the microscope and back: the forward model, its residual and the sums every rule starts from."""
+"""One batch through the microscope and back: the forward model, its residual, the sums every rule needs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from ptycho_torch.refine.state import RefineState
 class Exit:
     """A batch at the detector.
 
-    index (B,); corners_yx (B, 2); ramps (B, N, N); patches (B, N, N) object windows; probes (B, P, N, N) moved to
-    their sub-pixel place and times the pattern's intensity factor; far (B, P, N, N) waves; intensity (B, N, N) counts.
+    index (B,); corners_yx (B, 2); ramps (B, N, N); patches (B, N, N) object windows; probes (B, P, N, N)
+    moved to their sub-pixel place and times the pattern's intensity factor; far (B, P, N, N) waves;
+    intensity (B, N, N) counts.
     """
 
     index: Tensor
@@ -39,7 +40,7 @@ class Exit:
 
 
 def predict(scan: RefineScan, state: RefineState, index: Tensor) -> Exit:
-    """Forward model I = sum_p |FFT_ortho(s P_p(r - d) O(window))|^2 + background for the patterns in `index` (B,)."""
+    """Forward model I = sum_p |FFT_ortho(s P_p(r - d) O(window))|^2 + background for patterns `index` (B,)."""
     corners, fraction = split_positions(state.positions_xy[index], state.canvas, scan.n)
     ramps = shift_ramps(fraction, scan.n, state.probe.dtype)
     patches = gather(state.object, corners, scan.n)
@@ -60,9 +61,11 @@ def residual(scan: RefineScan, exit: Exit, noise: str) -> Tensor:
 
 
 def object_sums(state: RefineState, exit: Exit, change: Tensor) -> tuple[Tensor, Tensor]:
-    """Overlap sums on the canvas: sum_j sum_p conj(P) change, complex, and sum_j sum_p |P|^2, real, both (H, W).
+    """Overlap sums on the canvas: sum_j sum_p conj(P) change, complex, and sum_j sum_p |P|^2, real, both
+    (H, W).
 
-    The second uses the probe before its sub-pixel move: it only sets the step, and saves a pass over the batch.
+    The second uses the probe before its sub-pixel move: it only sets the step, and saves a pass over the
+    batch.
     """
     pulled = exit.probes.conj() * change
     pulled = pulled[:, 0] if pulled.shape[1] == 1 else pulled.sum(1)

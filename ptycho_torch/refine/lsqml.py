@@ -1,7 +1,7 @@
 """LSQML: the least-squares maximum-likelihood step, Gaussian ("amplitude") or Poisson noise.
 
-M. Odstrcil, A. Menzel, M. Guizar-Sicairos, Opt. Express 26, 3108 (2018), eqs. 16-24. With the residual chi_j of exit
-wave j and the batch's mean directions
+M. Odstrcil, A. Menzel, M. Guizar-Sicairos, Opt. Express 26, 3108 (2018), eqs. 16-24. With the residual
+chi_j of exit wave j and the batch's mean directions
     dO = sum_j conj(P_j) chi_j / (sum_j |P_j|^2 + d),    dP = sum_j conj(O_j) chi_j / (sum_j |O_j|^2 + d)
 each pattern's steps solve   min_{a_j, b_j}  | chi_j - a_j dO P_j - b_j dP O_j |^2,  a real 2 x 2 problem, and
     O += s * sum_j a_j |P_j|^2 dO / (sum_j |P_j|^2 + d),    P += s * mean_j b_j dP.
@@ -14,16 +14,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ptycho_torch.refine.forward import object_sums, predict, probe_sums, regularised, residual
+from ptycho_torch.refine.forward import Exit, object_sums, predict, probe_sums, regularised, residual
 from ptycho_torch.refine.noise import check_noise
 from ptycho_torch.refine.operators import gather, power, scatter_add, shift_fourier
-from ptycho_torch.refine.rule import Rule, Stepped
+from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
 
 class LSQML(Rule):
-    """noise: see noise.py; damping: d, in parts of the peak of each sum; largest: bound on the steps a_j and b_j."""
+    """noise: see noise.py; damping: d, in parts of each sum's peak; largest: bound on a_j and b_j."""
 
     name: ClassVar[str] = "lsqml"
     batch_size: ClassVar[int] = 32
@@ -35,7 +35,7 @@ class LSQML(Rule):
 
     def step(
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
-    ) -> Stepped:
+    ) -> Exit:
         """One batch; one more FFT a pattern and mode than rPIE, to move the probe's direction."""
         exit = predict(scan, state, index)
         change = residual(scan, exit, self.noise)
@@ -55,7 +55,7 @@ class LSQML(Rule):
         state.object += strength * towards * (mean_step / denominator)
         if direction is not None:
             state.probe += strength * steps[:, 1].mean() * direction
-        return Stepped(exit, change)
+        return exit
 
     def _line_search(self, along: list[Tensor], change: Tensor) -> Tensor:
         """Steps (B, 1 or 2) along each direction (B, P, N, N) that best explain the change."""

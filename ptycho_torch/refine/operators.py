@@ -24,7 +24,7 @@ class Canvas:
 
     @staticmethod
     def around(positions_xy: np.ndarray, n: int, margin_px: int = 1) -> Canvas:
-        """The smallest canvas that holds every N x N window of (M, 2) centres, plus a margin for moving positions."""
+        """The smallest canvas that holds every N x N window of (M, 2) centres, plus a margin for moves."""
         low = np.floor(positions_xy.min(0)).astype(int) - n // 2 - margin_px
         high = np.ceil(positions_xy.max(0)).astype(int) - n // 2 + n + margin_px
         width, height = (high - low).tolist()

@@ -14,16 +14,16 @@ from ptycho.errors import ConfigError
 class RefineOptions:
     """Defaults serve every scan; lengths in px, epochs in sweeps over the scan.
 
-    rule, rule_options: update rule and its arguments.  batch_size: patterns a step (None: the rule's own, fewer for a small scan).
-    batches: "random" or "compact" (neighbours together).  modes: incoherent probe modes (None: as given).
-    full_epochs: sweeps at full step before the step falls linearly to `final_strength`.
-    probe_from: first sweep (0-based) that changes the probe; None keeps it.
+    rule, rule_options: update rule and its arguments.  batch_size: patterns a step (None: the rule's own,
+    fewer for a small scan). batches: "random" or "compact" (neighbours together).  modes: incoherent probe
+    modes (None: as given). full_epochs: sweeps at full step before the step falls linearly to
+    `final_strength`. probe_from: first sweep (0-based) that changes the probe; None keeps it.
     positions: "fixed", "free" or "affine" (the affine part of the corrections first, then free);
     positions_from, position_step_px (largest move a sweep).  intensity: one amplitude factor a pattern.
     background: one incoherent background image.  probe_support: (N, N) bool, True = probe may be non-zero.
-    amplitude_limits: (low, high) of |object|.  smoothness: weight of the object's squared gradient against the
-    illumination (0 = off).  patience, tolerance: stop when R fell by less than `tolerance` (relative) over
-    `patience` sweeps (0 = never).
+    amplitude_limits: (low, high) of |object|.  smoothness: weight of the object's squared gradient against
+    the illumination (0 = off).  patience, tolerance: stop when R fell by less than `tolerance` (relative)
+    over `patience` sweeps (0 = never).
     """
 
     rule: Any = "rpie"

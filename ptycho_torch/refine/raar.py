@@ -2,12 +2,13 @@
 
 D. R. Luke, Inverse Problems 21, 37 (2005). With the modulus projection Pi_M and the overlap projection Pi_O,
     psi <- [ beta Pi_O (2 Pi_M - 1) + (1 - 2 beta) Pi_M + beta ] psi .
-beta = 1 is the difference map / Douglas-Rachford of Thibault et al., Ultramicroscopy 109, 338 (2009). Object and
-probe of the overlap projection are found by alternating the two closed forms on y = (2 Pi_M - 1) psi:
+beta = 1 is the difference map / Douglas-Rachford of Thibault et al., Ultramicroscopy 109, 338 (2009).
+Object and probe of the overlap projection are found by alternating the two closed forms on y = (2 Pi_M -
+1) psi:
     O = sum_j conj(P_j) y_j / sum_j |P_j|^2,    P = sum_j conj(O_j) y_j / sum_j |O_j|^2 ,
 written as O += sum conj(P) (y - P O) / sum |P|^2, which holds the probe's sub-pixel shift exactly too.
-Memory: all exit waves, M P N^2 complex numbers. One store holds (1 - 2 beta) Pi_M psi + beta psi; the overlap term
-is added when a pattern is next visited, from the object and probe of that sweep's end.
+Memory: all exit waves, M P N^2 complex numbers. One store holds (1 - 2 beta) Pi_M psi + beta psi; the
+overlap term is added when a pattern is next visited, from the object and probe of that sweep's end.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ptycho_torch.refine.forward import predict, probe_sums, regularised
+from ptycho_torch.refine.forward import Exit, predict, probe_sums, regularised
 from ptycho_torch.refine.noise import factor
 from ptycho_torch.refine.operators import power, scatter_add
-from ptycho_torch.refine.rule import Rule, Stepped
+from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
@@ -52,7 +53,7 @@ class RAAR(Rule):
 
     def step(
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
-    ) -> Stepped:
+    ) -> Exit:
         """Project one batch and add it to the sums; object and probe wait for the end of the sweep."""
         assert self.kept is not None
         exit = predict(scan, state, index)
@@ -73,7 +74,7 @@ class RAAR(Rule):
             pulled_probe, window = probe_sums(state, exit, missing)
             self._probe += pulled_probe
             self._window += window
-        return Stepped(exit, change)
+        return exit
 
     def end_epoch(self, scan: RefineScan, state: RefineState, strength: float, with_probe: bool) -> None:
         """Object and probe from the sums; pixels without light keep their value."""

@@ -17,7 +17,7 @@ from ptycho_torch.refine.unknowns import illumination
 
 @dataclass(frozen=True)
 class IterationState:
-    """After a sweep: the live state (clone it to keep it), sweep number, R during the sweep, step factor, seconds."""
+    """After a sweep: the live state (clone it to keep it), sweep, R during it, step factor, seconds."""
 
     state: RefineState
     epoch: int
@@ -37,11 +37,11 @@ class IterationState:
 class RefineResult:
     """A reconstruction in NumPy arrays.
 
-    object (H, W) complex64, its [0, 0] at object pixel origin_xy [x, y]; probe (P, N, N) complex64 in sqrt(counts),
-    strongest mode first; positions_xy (M, 2) float64 px; coverage (H, W) float32 counts through an open object,
-    relative to its peak; r_map (M,) and r: sqrt(sum (|F| - sqrt I)^2 / sum I) of the final object re-diffracted;
-    history: one row a sweep (epoch, r, strength, seconds); intensity (M,), background (N, N) centred, or None;
-    stopped: "epochs", "tolerance", "callback" or "interrupted".
+    object (H, W) complex64, its [0, 0] at object pixel origin_xy [x, y]; probe (P, N, N) complex64 in
+    sqrt(counts), strongest mode first; positions_xy (M, 2) float64 px; coverage (H, W) float32 counts
+    through an open object, relative to its peak; r_map (M,) and r: sqrt(sum (|F| - sqrt I)^2 / sum I) of
+    the final object re-diffracted; history: one row a sweep (epoch, r, strength, seconds); intensity (M,),
+    background (N, N) centred, or None; stopped: "epochs", "tolerance", "callback" or "interrupted".
     """
 
     object: np.ndarray

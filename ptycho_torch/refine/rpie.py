@@ -6,8 +6,9 @@ Optica 4, 736 (2017), eqs. 9 and 11, with sums over the batch normalised by the 
     O += s * sum_j conj(P_j) chi_j / D(sum_j |P_j|^2),    P += s * sum_j conj(O_j) chi_j / D(sum_j |O_j|^2)
     D(w) = w + alpha * max(w_max - w, 0)
 
-chi_j is the residual of exit wave j. w_max is the peak of |P|^2 (object) and of the batch's sum (probe). For one
-pattern D is the paper's (1 - alpha) w + alpha w_max; where windows overlap D never falls under the overlap sum.
+chi_j is the residual of exit wave j. w_max is the peak of |P|^2 (object) and of the batch's sum (probe).
+For one pattern D is the paper's (1 - alpha) w + alpha w_max; where windows overlap D never falls under the
+overlap sum.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ptycho_torch.refine.forward import object_sums, predict, probe_sums, regularised, residual
+from ptycho_torch.refine.forward import Exit, object_sums, predict, probe_sums, regularised, residual
 from ptycho_torch.refine.noise import check_noise
 from ptycho_torch.refine.operators import power
-from ptycho_torch.refine.rule import Rule, Stepped
+from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
 
 class RPIE(Rule):
-    """alpha: regularisation of the object's denominator in (0, 1]; alpha_probe: of the probe's; noise: see noise.py."""
+    """alpha: regularisation of the object's denominator, (0, 1]; alpha_probe: the probe's; noise: noise.py."""
 
     name: ClassVar[str] = "rpie"
 
@@ -36,7 +37,7 @@ class RPIE(Rule):
 
     def step(
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
-    ) -> Stepped:
+    ) -> Exit:
         """One batch: both updates from the same residual. Four FFTs a pattern and mode."""
         exit = predict(scan, state, index)
         change = residual(scan, exit, self.noise)
@@ -47,4 +48,4 @@ class RPIE(Rule):
             denominator_probe = regularised(weight_probe, self.alpha_probe, weight_probe.max())
             state.probe += strength * pulled_probe / denominator_probe
         state.object += strength * pulled / denominator
-        return Stepped(exit, change)
+        return exit

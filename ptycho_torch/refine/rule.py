@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -10,13 +10,6 @@ from ptycho.errors import ConfigError
 from ptycho_torch.refine.forward import Exit
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
-
-
-class Stepped(NamedTuple):
-    """What a rule leaves for the loop: the batch as it was before the step and the residual of its exit waves."""
-
-    exit: Exit
-    change: Tensor
 
 
 class Rule:
@@ -30,8 +23,8 @@ class Rule:
 
     def step(
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
-    ) -> Stepped:
-        """Visit the patterns in `index` (B,) and change `state` in place."""
+    ) -> Exit:
+        """Visit the patterns in `index` (B,) and change `state` in place; returns the batch before it."""
         raise NotImplementedError
 
     def end_epoch(self, scan: RefineScan, state: RefineState, strength: float, with_probe: bool) -> None:

@@ -18,8 +18,9 @@ _CHUNK = 256
 class RefineScan:
     """Measured data on a device.
 
-    counts (M, N, N) real, zero frequency at [0, 0]; good (N, N) of the same dtype, 0 where a pixel is ignored;
-    positions_xy (M, 2) float64 [x, y], object pixels; probe (P, N, N) complex; mean_counts per pattern.
+    counts (M, N, N) real, zero frequency at [0, 0]; good (N, N) of the same dtype, 0 where a pixel is
+    ignored; positions_xy (M, 2) float64 [x, y], object pixels; probe (P, N, N) complex; mean_counts per
+    pattern.
     """
 
     counts: Tensor
@@ -40,7 +41,7 @@ class RefineScan:
 
     @property
     def floor(self) -> float:
-        """Counts under which a rate is taken as dark: relative to the scan, so rescaled counts change nothing."""
+        """Counts under which a rate is taken as dark: in parts of the scan, so rescaled counts change nothing."""
         return 1e-5 * self.mean_counts / self.n**2
 
 
@@ -56,23 +57,32 @@ def make_scan(
 ) -> RefineScan:
     """Check arrays and lay them out for the solvers.
 
-    patterns (M, N, N), zero frequency at [N//2, N//2], amplitude = sqrt(counts) or counts: `unit` is "counts",
-    "amplitude" or "auto" (integer dtype means counts, float means amplitude). positions_xy (M, 2) centres
+    patterns (M, N, N), zero frequency at [N//2, N//2], amplitude = sqrt(counts) or counts: `unit` is
+    "counts", "amplitude" or "auto" (integer dtype means counts, float means amplitude). positions_xy (M, 2) centres
     [x, y] px. probe (N, N) or (P, N, N). bad_pixels (N, N) bool, True = ignore.
     Raises DataError on shapes, values or units that cannot be used. Memory: one float32 copy of the patterns.
     """
-    if patterns.ndim != 3 or patterns.shape[1] != patterns.shape[2] or patterns.shape[1] % 2 or not len(patterns):
+    if (
+        patterns.ndim != 3
+        or patterns.shape[1] != patterns.shape[2]
+        or patterns.shape[1] % 2
+        or not len(patterns)
+    ):
         raise DataError(f"patterns have shape {patterns.shape}; refinement needs (M, N, N) with an even N")
     m, n, _ = patterns.shape
     positions_xy = np.asarray(positions_xy, np.float64)
     if positions_xy.shape != (m, 2) or not np.isfinite(positions_xy).all():
-        raise DataError(f"positions have shape {positions_xy.shape}; {m} patterns need finite ({m}, 2) centres [x, y]")
+        raise DataError(
+            f"positions have shape {positions_xy.shape}; {m} patterns need finite ({m}, 2) centres [x, y]"
+        )
     probe = np.asarray(probe)
     if probe.ndim == 3 and probe.shape == (n, n, 1):
         probe = probe[..., 0]
     probe = probe[None] if probe.ndim == 2 else probe
     if probe.shape[1:] != (n, n) or not np.isfinite(probe).all() or not np.any(probe):
-        raise DataError(f"probe has shape {probe.shape}; give a finite non-zero (N, N) or (P, N, N) with N = {n}")
+        raise DataError(
+            f"probe has shape {probe.shape}; give a finite non-zero (N, N) or (P, N, N) with N = {n}"
+        )
     if unit not in ("auto", "counts", "amplitude"):
         raise DataError(f"diffraction unit '{unit}' is unknown; use 'counts', 'amplitude' or 'auto'")
     if bad_pixels is not None and np.shape(bad_pixels) != (n, n):
@@ -95,12 +105,16 @@ def make_scan(
     mask = None if good is None else torch.fft.ifftshift(torch.from_numpy(good).to(real)).to(device)
     start_probe = torch.from_numpy(np.ascontiguousarray(probe)).to(dtype)
     return RefineScan(
-        counts.to(device), mask, torch.from_numpy(positions_xy.copy()).to(device), start_probe.to(device), mean_counts
+        counts.to(device),
+        mask,
+        torch.from_numpy(positions_xy.copy()).to(device),
+        start_probe.to(device),
+        mean_counts,
     )
 
 
 def scan_from_raw(raw: Any, **options: Any) -> RefineScan:
-    """`make_scan` for a RawData-like object (diff3d, xcoords, ycoords, probeGuess, optional bad_pixels and unit)."""
+    """`make_scan` for a RawData-like object (diff3d, xcoords, ycoords, probeGuess, bad_pixels, unit)."""
     if getattr(raw, "probeGuess", None) is None and "probe" not in options:
         raise DataError("the scan has no probeGuess; give probe= a starting probe (N, N)")
     probe = options.pop("probe", None)

@@ -1,10 +1,11 @@
-"""Everything a reconstruction knows at one moment: the unknowns, where they lie, and how to start and store them."""
+"""Everything a reconstruction knows at one moment: the unknowns, where they lie, how they start and are stored."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +22,9 @@ _FORMAT = "ptychopinn-refine-1"
 class RefineState:
     """The unknowns.
 
-    object (H, W) complex on `canvas`; probe (P, N, N) complex, so that |FFT_ortho(probe * window)|^2 are counts;
-    positions_xy (M, 2) float64; intensity (M,) amplitude factor per pattern or None; background (N, N)
-    counts, zero frequency first, or None; epoch: finished sweeps.
+    object (H, W) complex on `canvas`; probe (P, N, N) complex, so that |FFT_ortho(probe * window)|^2 are
+    counts; positions_xy (M, 2) float64; intensity (M,) amplitude factor per pattern or None; background
+    (N, N) counts, zero frequency first, or None; epoch: finished sweeps.
     """
 
     canvas: Canvas
@@ -47,7 +48,8 @@ class RefineState:
 
     def clone(self) -> RefineState:
         """An independent copy."""
-        return replace(self, **{name: tensor.clone() for name, tensor in self.tensors().items()})
+        copies: dict[str, Any] = {name: tensor.clone() for name, tensor in self.tensors().items()}
+        return replace(self, **copies)
 
 
 def start_state(
@@ -60,10 +62,11 @@ def start_state(
     intensity: bool = False,
     background: bool = False,
 ) -> RefineState:
-    """A flat object (or `initial_object`, whose [0, 0] is object pixel `initial_origin_xy`) and the scan's probe.
+    """A flat object (or `initial_object`, whose [0, 0] is object pixel `initial_origin_xy`) and the scan's
+    probe.
 
-    Missing probe modes are the first one times x, y, xy, ... with 5 % of its power each. The probe's power is then
-    set so that the model explains the mean pattern.
+    Missing probe modes are the first one times x, y, xy, ... with 5 % of its power each. The probe's power
+    is then set so that the model explains the mean pattern.
     """
     canvas = Canvas.around(scan.positions_xy.cpu().numpy(), scan.n, margin_px)
     field = torch.ones(canvas.shape, dtype=scan.probe.dtype)
@@ -88,7 +91,7 @@ def start_state(
 
 
 def first_background(scan: RefineScan) -> Tensor:
-    """Half of what the scan's dark pixels hold on average (their 5th percentile), everywhere, (N, N) counts."""
+    """Half of what the scan's dark pixels hold on average (5th percentile), everywhere, (N, N) counts."""
     mean = torch.zeros_like(scan.counts[0])
     for part in scan.counts.split(256):
         mean += part.sum(0)
@@ -97,8 +100,10 @@ def first_background(scan: RefineScan) -> Tensor:
     return torch.full_like(mean, max(0.5 * dark, 1e-3 * scan.mean_counts / scan.n**2))
 
 
-def lay(field: Tensor, image: np.ndarray, origin_xy: tuple[int, int], image_origin_xy: tuple[int, int]) -> None:
-    """Copy the part of `image` (H, W) complex that falls on `field`, whose [0, 0] is at `origin_xy`, in place."""
+def lay(
+    field: Tensor, image: np.ndarray, origin_xy: tuple[int, int], image_origin_xy: tuple[int, int]
+) -> None:
+    """Copy what of `image` (H, W) falls on `field`, whose [0, 0] is at `origin_xy`, in place."""
     if image.ndim != 2 or not np.isfinite(image).all():
         raise DataError(f"the starting object has shape {image.shape}; give a finite (H, W) complex image")
     x, y = image_origin_xy[0] - origin_xy[0], image_origin_xy[1] - origin_xy[1]
@@ -124,7 +129,9 @@ def more_modes(probe: Tensor, modes: int) -> Tensor:
     return torch.stack(made)
 
 
-def save_state(path: str | Path, state: RefineState, extra: dict[str, Tensor], settings: dict[str, object]) -> None:
+def save_state(
+    path: str | Path, state: RefineState, extra: dict[str, Tensor], settings: dict[str, object]
+) -> None:
     """Write state, the rule's own tensors and the settings as safetensors, through a temporary name."""
     from safetensors.torch import save_file
 
@@ -148,7 +155,9 @@ def load_state(path: str | Path) -> tuple[RefineState, dict[str, Tensor], dict[s
             for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
                 tensors[key] = file.get_tensor(key)
     except Exception as error:
-        raise DataError(f"{path} is no refinement checkpoint ({error}); give a file that `reconstruct` wrote") from error
+        raise DataError(
+            f"{path} is no refinement checkpoint ({error}); give a file that `reconstruct` wrote"
+        ) from error
     if note.get("format") != _FORMAT:
         raise DataError(f"{path} is no refinement checkpoint of this version; start the reconstruction again")
     own = {key[6:]: tensor for key, tensor in tensors.items() if key.startswith("state.")}

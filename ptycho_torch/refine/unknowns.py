@@ -13,11 +13,11 @@ from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
-# how many times the noise's variance the moves must show before any is believed: an object that is itself being
-# fitted lets positions wander by about this much
+# how many times the noise's variance the moves must show before any is believed: an object that is itself
+# being fitted lets positions wander by about this much
 _NOISE_MARGIN = 6.0
-# neighbours feel a rotation of the whole scan only through their small relative moves, and the object follows:
-# measured steps are some fiftieth of what is missing
+# neighbours feel a rotation of the whole scan only through their small relative moves, and the object
+# follows: measured steps are some fiftieth of what is missing
 _AFFINE_GAIN = 15.0
 
 
@@ -26,10 +26,10 @@ def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Ten
 
     The step is taken in the modulus sqrt(I) that is measured:
 
-    d sqrt(I) / dx = sum_p Re(conj(Psi_p) FFT(O ifft(-2 pi i k_x FFT P_p))) / sqrt(I): only what a move changes in the
-    detector counts, so the common shift of an exit wave, which no detector sees, does not damp the step.
-    A 2 x 2 real least-squares problem a pattern; five more FFTs a mode. The information is that of the misfit's own
-    size, where it weighs, so model errors count as noise.
+    d sqrt(I) / dx = sum_p Re(conj(Psi_p) FFT(O ifft(-2 pi i k_x FFT P_p))) / sqrt(I): only what a move
+    changes in the detector counts, so the common shift of an exit wave, which no detector sees, does not
+    damp the step. A 2 x 2 real least-squares problem a pattern; five more FFTs a mode. The information is
+    that of the misfit's own size, where it weighs, so model errors count as noise.
     """
     n = exit.far.shape[-1]
     k = torch.fft.fftfreq(n, device=exit.far.device, dtype=exit.intensity.dtype)
@@ -47,7 +47,11 @@ def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Ten
     normal = (basis @ basis.transpose(1, 2)).to(torch.float64)
     right = (basis @ missing[:, :, None])[..., 0].to(torch.float64)
     slope2 = basis.square().sum(1)
-    noise = ((slope2 * missing.square()).sum(1) / slope2.sum(1).clamp_min(1e-30)).to(torch.float64).clamp_min(1e-30)
+    noise = (
+        ((slope2 * missing.square()).sum(1) / slope2.sum(1).clamp_min(1e-30))
+        .to(torch.float64)
+        .clamp_min(1e-30)
+    )
     information = normal / noise[:, None, None]
     ridge = 1e-3 * information.diagonal(dim1=1, dim2=2).sum(-1).clamp_min(1e-30)
     information = information + ridge[:, None, None] * torch.eye(2, dtype=normal.dtype, device=normal.device)
@@ -62,19 +66,27 @@ def affine_part(positions_xy: Tensor, moves_xy: Tensor) -> Tensor:
 
 
 def move_positions(
-    state: RefineState, scan: RefineScan, steps_xy: Tensor, information: Tensor, options: RefineOptions, gain: float
+    state: RefineState,
+    scan: RefineScan,
+    steps_xy: Tensor,
+    information: Tensor,
+    options: RefineOptions,
+    gain: float,
 ) -> None:
     """Apply a sweep's steps (M, 2), clipped, times `gain`, as a maximum a posteriori step.
 
-    A pattern's position is known to 1/sqrt(information) only, so moves no larger than that are not believed: the
-    deviations from an affine image of the scan are given a Gaussian prior whose variance
-    is what the data show in excess of the noise, none where they show none. The mean move is removed: it is free. So is, nearly, a common scale, which curvature
-    of object and probe takes up; only positions="affine" lets the scan turn, shear and grow.
+    A pattern's position is known to 1/sqrt(information) only, so moves no larger than that are not
+    believed: the deviations from an affine image of the scan are given a Gaussian prior whose variance
+    is what the data show in excess of the noise, none where they show none. The mean move is removed: it
+    is free. So is, nearly, a common scale, which curvature of object and probe takes up; only
+    positions="affine" lets the scan turn, shear and grow.
     """
     steps_xy = clipped(steps_xy, options.position_step_px)
     target = state.positions_xy + steps_xy
     if options.positions == "affine":
-        target = target + clipped(_AFFINE_GAIN * shape_part(state.positions_xy, steps_xy), options.position_step_px)
+        target = target + clipped(
+            _AFFINE_GAIN * shape_part(state.positions_xy, steps_xy), options.position_step_px
+        )
     target = target - (target - scan.positions_xy).mean(0)
     whole = affine_part(scan.positions_xy, target - scan.positions_xy)
     away = target - scan.positions_xy - whole
@@ -121,7 +133,7 @@ def intensity_step(scan: RefineScan, state: RefineState, exit: Exit, strength: f
 
 
 def background_ratio(scan: RefineScan, exit: Exit) -> Tensor:
-    """Sum over the batch of counts / model (N, N): the multiplicative EM step of an additive Poisson background."""
+    """Sum over the batch of counts / model (N, N): the multiplicative EM step of a Poisson background."""
     return ((scan.counts[exit.index] + scan.floor) / (exit.intensity + scan.floor)).sum(0)
 
 
@@ -157,7 +169,9 @@ def constrain(state: RefineState, options: RefineOptions, illumination: Tensor, 
 
 def smoothed(image: Tensor, weight: Tensor, strength: float) -> Tensor:
     """One Jacobi sweep of weight |x - image|^2 + strength max(weight) |grad x|^2, edges replicated."""
-    padded = torch.nn.functional.pad(torch.view_as_real(image).permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate")[0]
+    padded = torch.nn.functional.pad(
+        torch.view_as_real(image).permute(2, 0, 1)[None], (1, 1, 1, 1), mode="replicate"
+    )[0]
     around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
     neighbours = torch.view_as_complex(around.permute(1, 2, 0).contiguous())
     pull = strength * weight.max()
@@ -165,7 +179,7 @@ def smoothed(image: Tensor, weight: Tensor, strength: float) -> Tensor:
 
 
 def illumination(scan: RefineScan, state: RefineState) -> Tensor:
-    """Counts that reach each canvas pixel through an open object, sum_j |P_j|^2, (H, W). One pass over positions."""
+    """Counts that reach each canvas pixel through an open object, sum_j |P_j|^2, (H, W). One pass."""
     from ptycho_torch.refine.operators import scatter_add, split_positions
 
     corners, _ = split_positions(state.positions_xy, state.canvas, scan.n)

@@ -39,11 +39,15 @@ def make_problem(modes=1, photons=3e4, seed=0, side=9, step=2.2, noise=True):
     probe = (probe * np.sqrt(photons / np.sum(np.abs(probe) ** 2))).astype(np.complex64)
     canvas = Canvas.around(positions, N)
     y, x = np.indices(canvas.shape)
-    truth = (0.85 + 0.12 * np.sin(x / 3) * np.cos(y / 4)) * np.exp(0.5j * np.sin((x + y) / 5) + 0.3j * np.cos(y / 3))
+    truth = (0.85 + 0.12 * np.sin(x / 3) * np.cos(y / 4)) * np.exp(
+        0.5j * np.sin((x + y) / 5) + 0.3j * np.cos(y / 3)
+    )
     blank = make_scan(np.ones((len(positions), N, N), np.int32), positions, probe)
     state = start_state(blank, initial_object=truth)
     state.probe = torch.from_numpy(probe)
-    clean = torch.fft.fftshift(predict(blank, state, torch.arange(len(positions))).intensity, dim=(-2, -1)).numpy()
+    clean = torch.fft.fftshift(
+        predict(blank, state, torch.arange(len(positions))).intensity, dim=(-2, -1)
+    ).numpy()
     counts = rng.poisson(clean) if noise else clean
     return counts, positions, probe, truth, canvas.origin_xy
 
@@ -127,7 +131,9 @@ def test_flat_start_and_wrong_probe_reach_the_truth():
 @pytest.mark.parametrize("rule", ["epie", "rpie", "lsqml", "raar", "adam"])
 def test_every_rule_improves_and_repeats_itself_to_the_byte(rule):
     counts, positions, probe, _, _ = make_problem(side=5)
-    first, second = (reconstruct(make_scan(counts, positions, guess_of(probe)), rule=rule, epochs=6) for _ in range(2))
+    first, second = (
+        reconstruct(make_scan(counts, positions, guess_of(probe)), rule=rule, epochs=6) for _ in range(2)
+    )
     assert first.object.tobytes() == second.object.tobytes()
     assert first.probe.tobytes() == second.probe.tobytes()
     assert first.r < first.history[0]["r"]
@@ -136,7 +142,9 @@ def test_every_rule_improves_and_repeats_itself_to_the_byte(rule):
 @pytest.mark.parametrize("batch_size", [1, 7, 25])
 def test_no_batch_size_diverges(batch_size):
     counts, positions, probe, _, _ = make_problem(side=5)
-    result = refine_probe(counts, positions, guess_of(probe), epochs=8, batch_size=batch_size, batches="compact")
+    result = refine_probe(
+        counts, positions, guess_of(probe), epochs=8, batch_size=batch_size, batches="compact"
+    )
     assert result.r < result.history[0]["r"]
 
 
@@ -235,7 +243,13 @@ def test_limits_and_support_hold():
     counts, positions, probe, _, _ = make_problem(side=5)
     support = np.hypot(*(np.indices((N, N)) - N // 2)) < 10
     result = refine_probe(
-        counts, positions, probe, epochs=3, probe_support=support, amplitude_limits=(0.5, 1.0), smoothness=0.01
+        counts,
+        positions,
+        probe,
+        epochs=3,
+        probe_support=support,
+        amplitude_limits=(0.5, 1.0),
+        smoothness=0.01,
     )
     assert np.all(result.probe[:, ~support] == 0)
     assert np.abs(result.object).max() <= 1.0 + 1e-5

@@ -49,7 +49,9 @@ class Oracle:
         return total
 
     def unshift(self, patches):
-        return np.array([[shifted(p, -d) for p in group] for group, d in zip(patches, self.fraction, strict=True)])
+        return np.array(
+            [[shifted(p, -d) for p in group] for group, d in zip(patches, self.fraction, strict=True)]
+        )
 
 
 def regularised(w, alpha, peak):
@@ -90,7 +92,9 @@ def test_rpie_step_is_the_papers(case, noise):
     light = o.onto_canvas(np.repeat((np.abs(o.probe) ** 2).sum(0)[None], M, 0))
     window = (np.abs(o.patches) ** 2).sum(0)
     peak = (np.abs(o.probe) ** 2).sum(0).max()
-    new_object = o.object + 0.7 * o.onto_canvas((o.probes.conj() * chi).sum(1)) / regularised(light, 0.3, peak)
+    new_object = o.object + 0.7 * o.onto_canvas((o.probes.conj() * chi).sum(1)) / regularised(
+        light, 0.3, peak
+    )
     pulled = o.unshift(o.patches.conj()[:, None] * chi).sum(0)
     new_probe = o.probe + 0.7 * pulled / regularised(window, 0.3, window.max())
     step(make_rule("rpie", alpha=0.3, noise=noise), scan, state)
@@ -140,8 +144,12 @@ def test_lsqml_step_is_the_papers(case, noise):
     steps = np.array(steps)
     mean_step = o.onto_canvas(weight * steps[:, 0, None, None])
     step(make_rule("lsqml", noise=noise), scan, state)
-    np.testing.assert_allclose(state.object.numpy(), o.object + 0.7 * d_object * mean_step / light, rtol=1e-8, atol=1e-11)
-    np.testing.assert_allclose(state.probe.numpy(), o.probe + 0.7 * steps[:, 1].mean() * d_probe, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(
+        state.object.numpy(), o.object + 0.7 * d_object * mean_step / light, rtol=1e-8, atol=1e-11
+    )
+    np.testing.assert_allclose(
+        state.probe.numpy(), o.probe + 0.7 * steps[:, 1].mean() * d_probe, rtol=1e-8, atol=1e-8
+    )
 
 
 def test_raar_sweep_is_lukes_map(case):
@@ -153,7 +161,9 @@ def test_raar_sweep_is_lukes_map(case):
     reflected = psi + 2 * change
     light = o.onto_canvas((np.abs(o.probes) ** 2).sum(1))
     missing = reflected - psi
-    new_object = o.object + o.onto_canvas((o.probes.conj() * missing).sum(1)) / np.maximum(light, 1e-3 * light.max())
+    new_object = o.object + o.onto_canvas((o.probes.conj() * missing).sum(1)) / np.maximum(
+        light, 1e-3 * light.max()
+    )
     rule.start(scan, state)
     index = torch.arange(M)
     rule.step(scan, state, index, 1.0, False)
@@ -183,7 +193,9 @@ def test_adams_objective_gradient_matches_finite_differences():
     from ptycho_torch.refine.forward import predict
 
     rng = np.random.default_rng(0)
-    direction = torch.from_numpy(rng.normal(size=state.object.shape) + 1j * rng.normal(size=state.object.shape))
+    direction = torch.from_numpy(
+        rng.normal(size=state.object.shape) + 1j * rng.normal(size=state.object.shape)
+    )
     index = torch.arange(M)
     for objective in OBJECTIVES.values():
 
