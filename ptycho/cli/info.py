@@ -22,12 +22,14 @@ _EXTRAS = {"tensorflow": "tf", "mlflow": "mlflow", "onnxruntime": "onnx"}
 
 def add_arguments(parser: Parser) -> None:
     """`BUNDLE`, optional."""
-    parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="wts.h5.zip or its folder")
+    parser.add_argument(
+        "bundle", nargs="?", default=None, type=Path, metavar="BUNDLE", help="wts.h5.zip or its folder"
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print a table."""
-    rows = _bundle_rows(arguments.bundle) if "bundle" in arguments else _machine_rows()
+    rows = _machine_rows() if arguments.bundle is None else _bundle_rows(arguments.bundle)
     for name, value in rows:
         console.say(f"{name:<16}{value}")
     return 0

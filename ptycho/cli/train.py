@@ -33,7 +33,7 @@ _ALIASES = {**ALIASES, "test_data_file": ("--test",)}
 
 def add_arguments(parser: Parser) -> None:
     """`FILE`, `--config`, and a flag for every field of the three configurations."""
-    parser.add_argument("scan", nargs="?", type=Path, metavar="FILE", help="scan to train on, .npz")
+    parser.add_argument("scan", nargs="?", default=None, type=Path, metavar="FILE", help="scan to train on")
     add_config_flag(parser)
     parser.add_argument("--resume", type=Path, metavar="CKPT", help="checkpoint of the same run to continue")
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
@@ -47,7 +47,7 @@ def configure(
     from ptycho.config.yaml_io import training_config_from
 
     overrides = fields_given(arguments, *_CLASSES)
-    if "scan" in arguments:
+    if arguments.scan is not None:
         if "train_data_file" in overrides:
             raise InputError("the scan is given twice: as FILE and as --train_data_file; keep one")
         overrides["train_data_file"] = arguments.scan

@@ -15,6 +15,7 @@ from typing import Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser
+from ptycho.cli.runs import read_scan
 
 HELP = "say what a scan file is and what is wrong with it"
 
@@ -27,10 +28,11 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print the report; a file that is no usable scan raises DataError or MissingFileError."""
-    from ptycho.raw_data import RawData
+    raw = read_scan(arguments.file, None)
+
     from ptycho.scan_report import describe_scan
 
-    report = asdict(describe_scan(RawData.from_file(arguments.file), arguments.file))
+    report = asdict(describe_scan(raw, arguments.file))
     if arguments.json:
         console.say(json.dumps(report, indent=1))
         return 0
@@ -60,11 +62,10 @@ def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from row("unit", "{unit} ({unit_reason})", "unit", "unit_reason")
     yield from row("extent", "{extent_px[0]:.1f} x {extent_px[1]:.1f} px (x, y)", "extent_px")
     yield from row("step", "{step_px:.2f} px", "step_px")
-    yield from row("probe", "{n_modes} mode(s), {probe_diameter_px:.1f} px wide", "n_modes", "probe_diameter_px")
+    yield from row("probe", "{n_modes} mode(s), {probe_diameter_px:.1f} px wide", "probe_diameter_px")
     yield from row("overlap", "{overlap:.0%}", "overlap")
-    yield from row(
-        "photons", "{counts_mean:.4g} a pattern ({counts_min:.4g} to {counts_max:.4g})", "counts_mean", "counts_min"
-    )
+    photons = "{counts_mean:.4g} a pattern ({counts_min:.4g} to {counts_max:.4g})"
+    yield from row("photons", photons, "counts_mean", "counts_min", "counts_max")
     yield from row("brightest", "{max_count:.4g} counts in one pixel", "max_count")
     yield from row("bad pixels", "{n_bad_pixels}", "n_bad_pixels")
     yield from row("canvas", "{canvas_shape[0]} x {canvas_shape[1]} px (rows, columns)", "canvas_shape")

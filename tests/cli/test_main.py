@@ -1,0 +1,302 @@
+"""Precedence, spellings, exit codes, silence, and how little `--help` loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import subprocess
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptycho.cli import infer, train
+from ptycho.cli.console import Console
+from ptycho.cli.main import COMMANDS, build_parser, load_command, main, run_command
+from ptycho.cli.simulate import MEANINGS
+from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.fields import describe_fields
+from ptycho.errors import DataError, MissingDependencyError, RunError
+
+ROOT = Path(__file__).resolve().parents[2]
+Capture = pytest.CaptureFixture[str]
+
+
+def configure(*words: str) -> tuple[TrainingConfig, PyTorchExecutionConfig, bool]:
+    arguments = build_parser(train, "ptycho train").read(list(words))
+    return train.configure(arguments, Console("ptycho train"))
+
+
+class TestPrecedence:
+    @pytest.fixture
+    def yaml(self, tmp_path: Path) -> str:
+        path = tmp_path / "run.yaml"
+        path.write_text(
+            "nepochs: 7\nprobe_trainable: true\nbatch_size: 8\n"
+            "model: {n_filters_scale: 3}\nexecution: {learning_rate: 5e-4}\n"
+        )
+        return str(path)
+
+    def test_default(self) -> None:
+        config, execution, n_is_fixed = configure("scan.npz")
+        want = TrainingConfig(train_data_file=Path("scan.npz"))
+        assert config == want and execution == PyTorchExecutionConfig() and not n_is_fixed
+
+    def test_yaml_over_default(self, yaml: str) -> None:
+        config, execution, _ = configure("scan.npz", "--config", yaml)
+        assert (config.nepochs, config.batch_size, config.probe_trainable) == (7, 8, True)
+        assert (config.model.n_filters_scale, execution.learning_rate) == (3, 5e-4)
+
+    def test_flag_over_yaml(self, yaml: str) -> None:
+        words = "--nepochs 50 --no-probe_trainable --n_filters_scale 2 --learning_rate 1e-3"
+        config, execution, _ = configure("scan.npz", "--config", yaml, *words.split())
+        assert (config.nepochs, config.probe_trainable, config.batch_size) == (50, False, 8)
+        assert (config.model.n_filters_scale, execution.learning_rate) == (2, 1e-3)
+
+    def test_typed_none_over_yaml(self, tmp_path: Path) -> None:
+        path = tmp_path / "run.yaml"
+        path.write_text("gradient_clip_val: 2.0\n")
+        assert configure("a.npz", "--config", str(path))[0].gradient_clip_val == 2.0
+        config, _, _ = configure("a.npz", "--config", str(path), "--gradient_clip_val", "none")
+        assert config.gradient_clip_val is None
+
+    @pytest.mark.parametrize("text", ["N: 64", "model: {N: 64}"])
+    def test_n_comes_from_the_scan_unless_somebody_says_it(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        assert configure("a.npz", "--config", str(path))[2]
+        assert configure("a.npz", "--N", "64")[2]
+        assert not configure("a.npz", "--gridsize", "2")[2]
+
+
+class TestSpellings:
+    def test_underscore_and_hyphen(self) -> None:
+        for words in (("--n_groups", "5"), ("--n-groups", "5"), ("--n-groups=5",), ("--n_groups=5",)):
+            assert configure("a.npz", *words)[0].n_groups == 5
+
+    def test_booleans(self) -> None:
+        for words, want in {
+            "--object_big": True, "--no-object_big": False, "--no-object-big": False, "--no_object_big": False
+        }.items():  # fmt: skip
+            assert configure("a.npz", words)[0].model.object_big is want
+
+    def test_retired_flags_work_and_warn(self, capsys: Capture) -> None:
+        _, execution, _ = configure("a.npz", "--device", "cpu", "--disable_mlflow")
+        assert (execution.accelerator, execution.logger_backend) == ("cpu", "none")
+        shown = capsys.readouterr().err
+        assert "--device is an old flag: use --accelerator" in shown
+        assert "--disable_mlflow is an old flag: use --logger none" in shown
+
+    def test_aliases(self) -> None:
+        config, execution, _ = configure(
+            "--train_data_file", "a.npz", "--test", "b.npz", "-o", "out", "--logger", "csv"
+        )
+        assert (config.train_data_file, config.test_data_file) == (Path("a.npz"), Path("b.npz"))
+        assert (config.output_dir, execution.logger_backend) == (Path("out"), "csv")
+
+    def test_inference(self) -> None:
+        words = ["--model", "m", "--data", "b.npz", "-o", "out", "--inference_batch_size", "4"]
+        arguments = build_parser(infer, "ptycho infer").read(words)
+        config, execution = infer.configure(arguments, Console("ptycho infer"))
+        assert (config.model_path, config.test_data_file) == (Path("m"), Path("b.npz"))
+        assert execution.inference_batch_size == 4
+
+
+class TestHelp:
+    def test_overview_names_every_command(self, capsys: Capture) -> None:
+        assert main(["--help"]) == 0
+        shown = capsys.readouterr().out
+        assert all(re.search(rf"^  {name} ", shown, re.MULTILINE) for name in COMMANDS)
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_every_command_answers(self, name: str, capsys: Capture) -> None:
+        assert main([name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert f"ptycho {name}" in shown and "--quiet" in shown and "--debug" in shown
+
+    @pytest.mark.parametrize(
+        ("name", "classes"),
+        [
+            ("train", (TrainingConfig, ModelConfig, PyTorchExecutionConfig)),
+            ("infer", (InferenceConfig, PyTorchExecutionConfig)),
+        ],
+    )
+    def test_every_field_is_a_flag(self, name: str, classes: tuple[type, ...], capsys: Capture) -> None:
+        main([name, "--help"])
+        shown = capsys.readouterr().out
+        missing = [i.name for cls in classes for i in describe_fields(cls) if f"--{i.name}" not in shown]
+        assert missing == []
+
+    def test_every_scenario_field_is_a_flag(self) -> None:
+        from ptycho.simulation.scenario import Scenario
+
+        assert list(MEANINGS) == [field.name for field in dataclasses.fields(Scenario)]
+
+    @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "a.npz", "--N", "1"]])
+    def test_no_backend_is_loaded(self, words: list[str]) -> None:
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "ptycho.cli", *words],
+            capture_output=True, text=True, cwd=ROOT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+        assert "ptycho.cli.main" in loaded
+        heavy = {"torch", "lightning", "tensorflow", "keras", "scipy", "matplotlib", "skimage", "rich"}
+        assert loaded.isdisjoint(heavy)
+
+    def test_version(self, capsys: Capture) -> None:
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out.startswith("ptychopinn ")
+
+    def test_no_command_is_a_usage_error(self) -> None:
+        assert main([]) == 2
+
+
+def command_that(act: Callable[[Any, Console], Any]) -> types.ModuleType:
+    module = types.ModuleType("ptycho.cli.probe")
+    module.__dict__.update(HELP="", add_arguments=lambda parser: None, run=act)
+    return module
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run a function as if it were a command of `ptycho`."""
+
+    def call(act: Callable[[Any, Console], Any], *words: str) -> int:
+        monkeypatch.setitem(sys.modules, "ptycho.cli.probe", command_that(act))
+        return run_command("probe", list(words), prog="ptycho probe")
+
+    return call
+
+
+def raising(error: BaseException) -> Callable[[Any, Console], None]:
+    def act(arguments: Any, console: Console) -> None:
+        console.kept = "out keeps the checkpoints so far"
+        raise error
+
+    return act
+
+
+class TestExitCodes:
+    @pytest.mark.parametrize(
+        ("error", "code", "message"),
+        [
+            (DataError("a.npz: bad\nnews"), 2, "ptycho probe: error: a.npz: bad news\n"),
+            (MissingDependencyError("install it"), 2, "ptycho probe: error: install it\n"),
+            (RunError("diverged"), 1, "ptycho probe: error: diverged\n"),
+            (OSError(28, "No space left"), 1, "error: OSError: [Errno 28] No space left; rerun with --debug"),
+            (KeyError("x"), 1, "error: KeyError: 'x'; rerun with --debug for the traceback\n"),
+            (MemoryError(), 1, "out of memory"),
+            (KeyboardInterrupt(), 130, "ptycho probe: interrupted; out keeps the checkpoints so far\n"),
+        ],
+    )
+    def test_one_line_each(
+        self, run: Callable[..., int], capsys: Capture, error: BaseException, code: int, message: str
+    ) -> None:
+        assert run(raising(error)) == code
+        shown = capsys.readouterr().err
+        assert message in shown and shown.strip().count("\n") == 0
+
+    def test_interrupt_that_lightning_turned_into_an_exit(self, run: Callable[..., int]) -> None:
+        def act(arguments: Any, console: Console) -> None:
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                sys.exit(1)
+
+        assert run(act) == 130
+
+    def test_success_and_own_code(self, run: Callable[..., int]) -> None:
+        assert run(lambda arguments, console: None) == 0
+        assert run(lambda arguments, console: 2) == 2
+
+    def test_debug_shows_the_traceback(self, run: Callable[..., int], capsys: Capture) -> None:
+        assert run(raising(ValueError("odd")), "--debug") == 1
+        shown = capsys.readouterr().err
+        assert "Traceback" in shown and shown.endswith("ptycho probe: error: ValueError: odd\n")
+
+
+def talk(arguments: Any, console: Console) -> None:
+    console.say("result")
+    console.warn("careful")
+    logging.getLogger("ptycho.raw_data").info("unit: counts")
+    warnings.warn("n_images is old", DeprecationWarning, stacklevel=1)
+    with console.progress("work") as progress:
+        progress(1, 2)
+        progress(2, 2, {"loss": 0.5})
+
+
+class TestConsole:
+    def test_result_on_stdout_the_rest_on_stderr(self, run: Callable[..., int], capsys: Capture) -> None:
+        assert run(talk) == 0
+        shown = capsys.readouterr()
+        assert shown.out == "result\n"
+        assert "warning: careful" in shown.err and "unit: counts" in shown.err and "\x1b" not in shown.err
+
+    def test_quiet_prints_nothing(self, run: Callable[..., int], capsys: Capture) -> None:
+        assert run(talk, "--quiet") == 0
+        assert capsys.readouterr() == ("", "")
+        assert run(raising(RunError("diverged")), "--quiet") == 1
+        assert capsys.readouterr() == ("", "ptycho probe: error: diverged\n")
+
+    def test_logging_and_warnings_are_left_as_they_were(self, run: Callable[..., int]) -> None:
+        logger = logging.getLogger("ptycho")
+        before = (logger.level, list(logger.handlers), list(warnings.filters), warnings.showwarning)
+        run(talk, "--debug")
+        assert (logger.level, list(logger.handlers), list(warnings.filters), warnings.showwarning) == before
+
+
+def test_commands_are_modules_with_the_three_names() -> None:
+    for name in COMMANDS:
+        module = load_command(name)
+        assert module.HELP and callable(module.add_arguments) and callable(module.run) and module.__doc__
+
+
+class TestShortCommands:
+    def test_simulate_writes_a_scan_and_its_truth(self, tmp_path: Path, capsys: Capture) -> None:
+        import numpy as np
+
+        out = tmp_path / "deep" / "scan.npz"
+        words = f"simulate -o {out} --N 32 --n_positions 16 --amp_range 0.5 1 --photons 1e4 --seed 3"
+        assert main(words.split()) == 0
+        with np.load(out) as scan:
+            assert scan["diff3d"].shape == (16, 32, 32)
+            assert {"object_true", "probe_true", "roi", "xcoords", "probeGuess"} <= set(scan.files)
+        assert str(out) in capsys.readouterr().out
+
+    def test_the_truth_judged_against_itself(self, tmp_path: Path, capsys: Capture) -> None:
+        import json
+
+        import numpy as np
+
+        scan, recon = tmp_path / "scan.npz", tmp_path / "reconstruction.npz"
+        numbers = tmp_path / "numbers.json"
+        main(f"simulate --quiet -o {scan} --N 32 --n_positions 100".split())
+        with np.load(scan) as truth:
+            obj = truth["object_true"]
+        np.savez(recon, object=obj[3:-3, 2:-2] * 2j, origin_xy=np.array([2.0, 3.0]))
+        assert main(["evaluate", str(recon), str(scan), "--json", str(numbers)]) == 0
+        judged = json.loads(numbers.read_text())
+        assert judged["nrmse"] < 1e-3 and judged["frc50"] == 1.0
+        assert "cNRMSE" in capsys.readouterr().out
+        assert main(["evaluate", str(tmp_path), str(recon)]) == 0, "a folder against a product"
+
+    def test_info_tells_what_is_here_and_what_a_bundle_is(self, tmp_path: Path, capsys: Capture) -> None:
+        import numpy as np
+
+        from ptycho.bundle import save_bundle
+
+        assert main(["info"]) == 0
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in ("ptychopinn", "torch", "tensorflow", "devices", "cpu"))
+        weights = {"w": np.ones((2, 3), np.float32)}
+        config = {"model": {"architecture": "cnn"}}
+        save_bundle(tmp_path, weights=weights, config=config, state={"N": 64}, backend="pytorch")
+        assert main(["info", str(tmp_path)]) == 0
+        shown = capsys.readouterr().out
+        assert re.search(r"backend +pytorch", shown) and re.search(r"architecture +cnn", shown)
+        assert re.search(r"weights +6 in 1 arrays", shown)
