@@ -15,7 +15,7 @@ from ptycho.grouping import gather_coords, group_offsets, group_positions
 from ptycho.labels import cut_patches
 from ptycho.normalization import x_scale
 from ptycho.probe import as_modes
-from ptycho.units import Unit, decide_unit, to_amplitude
+from ptycho.units import Unit, decide_unit, explain_unit, to_amplitude
 
 _SIMULATION_CHUNK = 64
 
@@ -27,7 +27,7 @@ class RawData:
         xcoords, ycoords: (M,) float64 px, column and row of the object pixel under patch pixel (N//2, N//2).
         xcoords_start, ycoords_start: (M,) float64 px, nominal positions; equal to the above when not given.
         diff3d: (M,N,N) as given, zero frequency at (N//2, N//2), in `diffraction_unit`.
-        diffraction_unit: 'counts' or 'amplitude', see `ptycho.units.decide_unit`.
+        diffraction_unit: 'counts' or 'amplitude', see `ptycho.units.decide_unit`; unit_reason: why.
         probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N).
         objectGuess: (H,W) complex or None.
         Y: (M,N,N) complex labels, one per pattern, or None.
@@ -67,6 +67,7 @@ class RawData:
 
         patterns = np.asarray(diff3d)
         self.diffraction_unit: Unit = decide_unit(patterns, diffraction_unit, bad_pixels is not None)
+        _, self.unit_reason = explain_unit(patterns, diffraction_unit, bad_pixels is not None)
         self.diff3d: NDArray[Any] = checks.order_patterns(patterns, n_positions, pattern_order)
         checks.check_side(self.N)
         checks.check_patterns(self.diff3d, self.diffraction_unit)
