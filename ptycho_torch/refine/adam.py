@@ -30,7 +30,7 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 class Adam(Rule):
-    """objective: a name in OBJECTIVES or such a function; rate, probe_rate: steps in parts of an unknown's size."""
+    """objective: a name in OBJECTIVES or a function; rate, probe_rate: steps relative to each unknown."""
 
     name: ClassVar[str] = "adam"
     batch_size: ClassVar[int] = 32

@@ -105,7 +105,7 @@ def run(
     checkpoint: str | Path | None = None,
     resume: bool = False,
 ) -> RefineResult:
-    """`iterate` to the end. A callback that returns True stops it; Ctrl-C stops it with the best state so far."""
+    """`iterate` to the end. A callback that returns True stops it; Ctrl-C keeps the best state so far."""
     rule = make_rule(options.rule, **options.rule_options)
     settings: dict[str, object] = {"epochs": epochs, "seed": seed, "rule": rule.name}
     history: list[dict[str, float]] = []

@@ -40,7 +40,7 @@ class Exit:
 
 
 def predict(scan: RefineScan, state: RefineState, index: Tensor) -> Exit:
-    """Forward model I = sum_p |FFT_ortho(s P_p(r - d) O(window))|^2 + background for patterns `index` (B,)."""
+    """Forward model I = sum_p |FFT_ortho(s P_p(r - d) O(window))|^2 + background for `index` (B,)."""
     corners, fraction = split_positions(state.positions_xy[index], state.canvas, scan.n)
     ramps = shift_ramps(fraction, scan.n, state.probe.dtype)
     patches = gather(state.object, corners, scan.n)

@@ -26,7 +26,7 @@ from ptycho_torch.refine.state import RefineState
 
 
 class RPIE(Rule):
-    """alpha: regularisation of the object's denominator, (0, 1]; alpha_probe: the probe's; noise: noise.py."""
+    """alpha: regularisation of the object's denominator, (0, 1]; alpha_probe: the probe's; noise: a name."""
 
     name: ClassVar[str] = "rpie"
 

@@ -41,7 +41,7 @@ class RefineScan:
 
     @property
     def floor(self) -> float:
-        """Counts under which a rate is taken as dark: in parts of the scan, so rescaled counts change nothing."""
+        """Counts under which a rate is taken as dark: relative to the scan's mean."""
         return 1e-5 * self.mean_counts / self.n**2
 
 
@@ -58,7 +58,8 @@ def make_scan(
     """Check arrays and lay them out for the solvers.
 
     patterns (M, N, N), zero frequency at [N//2, N//2], amplitude = sqrt(counts) or counts: `unit` is
-    "counts", "amplitude" or "auto" (integer dtype means counts, float means amplitude). positions_xy (M, 2) centres
+    "counts", "amplitude" or "auto" (integer dtype means counts, float means amplitude). positions_xy (M,
+    2) centres
     [x, y] px. probe (N, N) or (P, N, N). bad_pixels (N, N) bool, True = ignore.
     Raises DataError on shapes, values or units that cannot be used. Memory: one float32 copy of the patterns.
     """
@@ -114,7 +115,7 @@ def make_scan(
 
 
 def scan_from_raw(raw: Any, **options: Any) -> RefineScan:
-    """`make_scan` for a RawData-like object (diff3d, xcoords, ycoords, probeGuess, bad_pixels, unit)."""
+    """`make_scan` for a RawData-like object (diff3d, xcoords, ycoords, probeGuess, ...)."""
     if getattr(raw, "probeGuess", None) is None and "probe" not in options:
         raise DataError("the scan has no probeGuess; give probe= a starting probe (N, N)")
     probe = options.pop("probe", None)

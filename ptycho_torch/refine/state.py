@@ -1,4 +1,4 @@
-"""Everything a reconstruction knows at one moment: the unknowns, where they lie, how they start and are stored."""
+"""Everything a reconstruction knows at one moment: the unknowns, their place, start and storage."""
 
 from __future__ import annotations
 
