@@ -12,7 +12,7 @@ help:
 	@echo "make test   every test"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make bench  the figures of docs/benchmarks.md"
-	@echo "make docs   the generated pages of docs/"
+	@echo "make docs   the generated tables of specs/configuration.md"
 	@echo "make clean  remove what these targets made"
 
 $(STAMP): pyproject.toml constraints.txt setup.py
@@ -37,10 +37,10 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks </dev/null
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script </dev/null; done
 
 docs: $(STAMP)
-	$(BIN)/python -m docs.build </dev/null
+	$(BIN)/python docs/build.py </dev/null
 
 clean:
 	rm -rf $(VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
