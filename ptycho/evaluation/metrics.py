@@ -61,7 +61,7 @@ def ms_ssim(rec: ArrayLike, true: ArrayLike, data_range: float | None = None) ->
     """Multi-scale structural similarity of two real images (H, W), both sides at least 11 px.
 
     prod_j cs_j^w_j * ssim_J^w_J over scales halved by 2 x 2 means, 11 x 11 Gaussian window of sigma 1.5,
-    valid pixels only, negative terms counted as zero. Below 161 px of side only the scales that hold the
+    valid pixels only, negative terms counted as zero. Below 176 px of side only the scales that hold the
     window are used, with their weights scaled to the same sum. Source: Wang, Simoncelli, Bovik, "Multiscale
     structural similarity", Asilomar 2003, eq. 7.
     """

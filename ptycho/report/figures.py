@@ -7,7 +7,7 @@ Every function writes one PNG, whole or not at all, and returns its path.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import InputError
@@ -156,8 +156,7 @@ def history_figure(path: PathLike, history: Mapping[str, Sequence[float]], title
             axis.plot(epochs, values, color=colour, lw=1.6, marker="o" if alone else None, label=_words(name))
         if all(np.all(v[np.isfinite(v)] > 0) for v in lines.values()):
             axis.set_yscale("log")
-            for ticks in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-                ticks(LogFormatter(minor_thresholds=(1.5, 0.5)))
+            _plain_log_labels(axis, lines.values())
         _plain(axis, "epoch" if axis is axes[-1, 0] else "", label)
         if len(lines) > 1:
             axis.legend(frameon=False, fontsize=_LABEL, labelcolor=INK)
@@ -230,7 +229,7 @@ def patterns_figure(
     if seen.ndim != 3 or seen.shape != model.shape:
         raise InputError(f"patterns of shapes {seen.shape} and {model.shape}; expected both (K, N, N)")
     rows = min(len(seen), 4)
-    figure = _figure(9.0, 2.45 * rows + 0.3 + 0.3 * bool(title), title)
+    figure = _figure(9.0, 2.5 * rows + 0.4 + 0.3 * bool(title), title)
     axes = figure.subplots(rows, 3, squeeze=False)
     top = max(float((seen[:rows] ** 2).max()), 10.0)
     error = (model - seen)[:rows]
@@ -256,6 +255,7 @@ def _figure(
     width_in: float, height_in: float, title: str | None = None, subtitle: str | None = None
 ) -> Figure:
     figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
     lines = [line for line in (title, subtitle) if line]
     if lines:
         figure.suptitle("\n".join(lines), fontsize=_TITLE, color=INK)
@@ -286,6 +286,18 @@ def _plain(axis: Axes, xlabel: str, ylabel: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(True, color="#e6e6e6", lw=0.6)
     axis.set_axisbelow(True)
+
+
+def _plain_log_labels(axis: Axes, lines: Iterable[NDArray[np.float64]]) -> None:
+    """Plain numbers on a log axis; 2, 3 and 5 are labelled too where the values span under two decades."""
+    values = np.concatenate([line[np.isfinite(line)] for line in lines])
+    narrow = len(values) > 0 and values.max() < 100 * values.min()
+
+    def short(value: float, _: float) -> str:
+        return f"{value:g}" if f"{value:e}"[0] in "235" else ""
+
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(FuncFormatter(short) if narrow else NullFormatter())
 
 
 def _bar(figure: Figure, axis: Axes, picture: Any, label: str = "") -> Any:
