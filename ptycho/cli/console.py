@@ -7,11 +7,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 # (done, total), and for a training the epoch's metrics by name, which are shown beside the bar.
 Progress = Callable[..., None]
 
+LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 _OWN_LOGGERS = ("ptycho", "ptycho_torch")
 _CHATTY_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning")
 
@@ -19,14 +21,14 @@ _CHATTY_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "pytorc
 class Console:
     """One command's voice; `quiet` silences all but errors, `debug` adds the debug log and tracebacks.
 
-    `kept` is what an interrupted command has left on disk, said when the user presses Ctrl-C.
+    `output` is the folder a command writes to, so that an interrupted one can say what it leaves there.
     """
 
     def __init__(self, prog: str, *, quiet: bool = False, debug: bool = False) -> None:
         self.prog = prog
         self.quiet = quiet
         self.debug = debug
-        self.kept = "nothing was written"
+        self.output: Path | None = None
 
     def say(self, text: str = "") -> None:
         """A line of the result, exactly as given."""
@@ -46,6 +48,15 @@ class Console:
 
     def error(self, text: str) -> None:
         print(f"{self.prog}: error: {_one_line(text)}", file=sys.stderr)
+
+    def interrupted(self) -> None:
+        """The line after Ctrl-C: what is on disk, and how a training goes on."""
+        output = self.output
+        names = sorted(path.name for path in output.iterdir()) if output and output.is_dir() else []
+        kept = f"{output} keeps {', '.join(names)}" if names else "nothing was written"
+        last = output / LAST_CHECKPOINT if output else None
+        more = f"; go on with --resume {last}" if last and last.is_file() else ""
+        print(f"\n{self.prog}: interrupted; {kept}{more}", file=sys.stderr)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Progress]:

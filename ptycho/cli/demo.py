@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: must be an integer >= 0")
     output = prepare_folder(arguments.output_dir)
-    console.kept = f"what was finished is in {output}"
+    console.output = output
 
     from ptycho_torch.workflows.demo import run_demo
 

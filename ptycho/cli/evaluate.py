@@ -40,5 +40,5 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.say(line)
     for key, name in (("frc50_m", "FRC50"), ("frc_half_bit_m", "FRC 1/2-bit")):
         if metrics.get(key) is not None:
-            console.say(f"{name:<11}{metrics[key]:.3g} m")
+            console.say(f"{name:<13}{metrics[key]:.3g} m")
     return 0

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     validate_inference_config(config)
     raw = read_scan(config.test_data_file, _side_of(bundle.state), why=" in the model")
     output = prepare_folder(config.output_dir)
-    console.kept = f"{output} keeps what was there before"
+    console.output = output
 
     from ptycho_torch.workflows.components import infer_scan, save_outputs
 
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     write_json(output / "metrics.json", metrics)
     for line in judged_lines(metrics):
         console.say(line)
-    console.say(f"product    {output / PRODUCT}")
+    console.say(f"product      {output / PRODUCT}")
     return 0
 
 

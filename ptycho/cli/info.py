@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print a table."""
     rows = _machine_rows() if arguments.bundle is None else _bundle_rows(arguments.bundle)
     for name, value in rows:
-        console.say(f"{name:<16}{value}")
+        console.say(f"{name:<26}{value}")
     return 0
 
 

@@ -104,7 +104,7 @@ def judge(made: Reconstruction, truth: Truth, *, pixel_size_m: float | None = No
 def judged_lines(metrics: Mapping[str, Any]) -> list[str]:
     """One line for each known number that is there."""
     return [
-        f"{name:<11}{form.format(metrics[key])}"
+        f"{name:<13}{form.format(metrics[key])}"
         for key, (name, form) in _SHOWN.items()
         if isinstance(metrics.get(key), (int, float))
     ]

@@ -69,12 +69,12 @@ def run_command(name: str, argv: Sequence[str], *, prog: str) -> int:
             console.debug = getattr(arguments, "debug", False)
             return int(command.run(arguments, console) or DONE)
     except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted; {console.kept}", file=sys.stderr)
+        console.interrupted()
         return INTERRUPTED
     except SystemExit as stop:
         # Lightning turns Ctrl-C into an exit of its own.
         if isinstance(stop.__context__, KeyboardInterrupt):
-            print(f"\n{prog}: interrupted; {console.kept}", file=sys.stderr)
+            console.interrupted()
             return INTERRUPTED
         return stop.code if isinstance(stop.code, int) else DONE
     except BrokenPipeError:

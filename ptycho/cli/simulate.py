@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def add_arguments(parser: Parser) -> None:
     from ptycho.simulation.scans import SCANS
     from ptycho.simulation.scenario import Scenario
 
-    names = {"object": OBJECTS, "probe": PROBES, "scan": SCANS}
+    names: dict[str, Iterable[str]] = {"object": OBJECTS, "probe": PROBES, "scan": SCANS}
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="scan to make")
     group = parser.add_argument_group("Scenario")
     for field in dataclasses.fields(Scenario):
@@ -66,8 +67,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Simulate and write."""
     from ptycho.simulation.scenario import Scenario, simulate
 
-    chosen: dict[str, Any] = {name: value for name, value in vars(arguments).items() if name in MEANINGS}
-    scenario = Scenario(**{name: tuple(v) if name in _PAIRS else v for name, v in chosen.items()})
+    typed = {name: value for name, value in vars(arguments).items() if name in MEANINGS}
+    chosen: dict[str, Any] = {name: tuple(v) if name in _PAIRS else v for name, v in typed.items()}
+    scenario = Scenario(**chosen)
     scenario.validate()
     target = check_npz_target(arguments.output)
     with console.progress("simulating") as progress:

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise InputError(f"--resume {resume}: no such file; give a .ckpt of {config.output_dir}/checkpoints")
     output = prepare_folder(config.output_dir)
     dump_yaml(config, execution, output / "config.yaml")
-    console.kept = f"{output} keeps config.yaml and the checkpoints so far"
+    console.output = output
 
     from ptycho.workflows.backend_selector import run_cdi_example_with_backend
     from ptycho_torch.workflows.components import save_outputs

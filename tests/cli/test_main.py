@@ -175,7 +175,6 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 def raising(error: BaseException) -> Callable[[Any, Console], None]:
     def act(arguments: Any, console: Console) -> None:
-        console.kept = "out keeps the checkpoints so far"
         raise error
 
     return act
@@ -191,7 +190,7 @@ class TestExitCodes:
             (OSError(28, "No space left"), 1, "error: OSError: [Errno 28] No space left; rerun with --debug"),
             (KeyError("x"), 1, "error: KeyError: 'x'; rerun with --debug for the traceback\n"),
             (MemoryError(), 1, "out of memory"),
-            (KeyboardInterrupt(), 130, "ptycho probe: interrupted; out keeps the checkpoints so far\n"),
+            (KeyboardInterrupt(), 130, "ptycho probe: interrupted; nothing was written\n"),
         ],
     )
     def test_one_line_each(
@@ -200,6 +199,20 @@ class TestExitCodes:
         assert run(raising(error)) == code
         shown = capsys.readouterr().err
         assert message in shown and shown.strip().count("\n") == 0
+
+    def test_interrupted_training_says_what_is_kept(
+        self, run: Callable[..., int], tmp_path: Path, capsys: Capture
+    ) -> None:
+        def act(arguments: Any, console: Console) -> None:
+            console.output = tmp_path
+            (tmp_path / "config.yaml").touch()
+            (tmp_path / "checkpoints").mkdir()
+            (tmp_path / "checkpoints" / "last.ckpt").touch()
+            raise KeyboardInterrupt
+
+        assert run(act) == 130
+        want = f"{tmp_path} keeps checkpoints, config.yaml; go on with --resume {tmp_path}/checkpoints/last.ckpt\n"
+        assert capsys.readouterr().err.endswith(want)
 
     def test_interrupt_that_lightning_turned_into_an_exit(self, run: Callable[..., int]) -> None:
         def act(arguments: Any, console: Console) -> None:
@@ -267,6 +280,19 @@ class TestShortCommands:
             assert scan["diff3d"].shape == (16, 32, 32)
             assert {"object_true", "probe_true", "roi", "xcoords", "probeGuess"} <= set(scan.files)
         assert str(out) in capsys.readouterr().out
+
+    def test_validate_tells_what_a_scan_is(self, tmp_path: Path, capsys: Capture) -> None:
+        import json
+
+        scan = str(tmp_path / "scan.npz")
+        main(["simulate", "--quiet", "-o", scan, "--N", "32", "--n_positions", "49"])
+        assert main(["validate", scan]) == 0
+        shown = capsys.readouterr().out
+        for told in ("49 of 32 x 32 px", "counts (integer dtype int32)", "overlap", "photons", "usable"):
+            assert told in shown
+        assert main(["validate", scan, "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["unit"], report["n_positions"], report["N"]) == ("counts", 49, 32)
 
     def test_the_truth_judged_against_itself(self, tmp_path: Path, capsys: Capture) -> None:
         import json
