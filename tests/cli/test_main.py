@@ -211,7 +211,8 @@ class TestExitCodes:
             raise KeyboardInterrupt
 
         assert run(act) == 130
-        want = f"{tmp_path} keeps checkpoints, config.yaml; go on with --resume {tmp_path}/checkpoints/last.ckpt\n"
+        last = tmp_path / "checkpoints" / "last.ckpt"
+        want = f"{tmp_path} keeps checkpoints, config.yaml; go on with --resume {last}\n"
         assert capsys.readouterr().err.endswith(want)
 
     def test_interrupt_that_lightning_turned_into_an_exit(self, run: Callable[..., int]) -> None:
@@ -256,6 +257,7 @@ class TestConsole:
         assert run(raising(RunError("diverged")), "--quiet") == 1
         assert capsys.readouterr() == ("", "ptycho probe: error: diverged\n")
 
+    @pytest.mark.filterwarnings("ignore:n_images is old")
     def test_logging_and_warnings_are_left_as_they_were(self, run: Callable[..., int]) -> None:
         logger = logging.getLogger("ptycho")
         before = (logger.level, list(logger.handlers), list(warnings.filters), warnings.showwarning)
