@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ptycho.errors import DataError
 from ptycho.loader import PtychoDataContainer
 
 Index = NDArray[np.int64]
@@ -27,11 +28,15 @@ class GroupDataset(Dataset[dict[str, Any]]):
     """Groups of one container; item = (group numbers, region?) -> batch. Memory: views of the container."""
 
     def __init__(
-        self, container: PtychoDataContainer, *, held_out: NDArray[np.bool_] | None = None, labels: bool = False
+        self,
+        container: PtychoDataContainer,
+        *,
+        held_out: NDArray[np.bool_] | None = None,
+        label_scale: float | None = None,
     ) -> None:
         self.container = container
         self.held_out = held_out
-        self.labels = labels
+        self.label_scale = label_scale
 
     def __len__(self) -> int:
         return len(self.container)
@@ -48,8 +53,8 @@ class GroupDataset(Dataset[dict[str, Any]]):
             "counted": torch.from_numpy(counted),
             "region": region,
         }
-        if self.labels:
-            item["labels"] = torch.from_numpy(self.container.pattern_labels(members))
+        if self.label_scale is not None:
+            item["labels"] = torch.from_numpy(self.container.pattern_labels(members)) * self.label_scale
         return item
 
 
@@ -181,6 +186,17 @@ def split_groups(
     left = np.flatnonzero(held_out)
     batches: list[Batch] = [(left[i : i + batch_size], False) for i in range(0, len(left), batch_size)]
     return Split(np.flatnonzero(~held_out), batches, held_out)
+
+
+def label_scale(container: PtychoDataContainer, probe_scale: float) -> float:
+    """The one number that takes label amplitudes to the network's gauge: rms amplitude in the beam 2 / probe_scale."""
+    light = np.sum(np.abs(container.probe) ** 2, 0)
+    light = light / light.sum()
+    some = np.arange(0, len(container.patterns), max(1, len(container.patterns) // 256))
+    power = np.mean([np.sum(light * np.abs(label) ** 2) for label in container.pattern_labels(some)])
+    if not power > 0:
+        raise DataError("the labels (objectGuess) are zero wherever the probe shines: nothing to learn from")
+    return float(2 / probe_scale / np.sqrt(power))
 
 
 def group_centres(container: PtychoDataContainer) -> NDArray[np.float64]:

@@ -27,7 +27,9 @@ def poisson_deviance(rate: Tensor, counts: Tensor, counted: Tensor) -> Tensor:
 
     Same gradient as `poisson_nll`, and exact in float32 at 1e9 photons, where the difference of two means is not.
     """
-    return masked_mean(rate - counts + torch.xlogy(counts, counts / rate), counted)
+    # not xlogy: its gradient at a count of zero is 0/0
+    ratio = counts.clamp_min(torch.finfo(counts.dtype).tiny) / rate
+    return masked_mean(rate - counts + counts * torch.log(ratio), counted)
 
 
 def amplitude_mae(predicted: Tensor, measured: Tensor, counted: Tensor) -> Tensor:

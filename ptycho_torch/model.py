@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ptycho.architectures import spec_from_config
 from ptycho.errors import ConfigError
 from ptycho_torch import config_params, losses, training
-from ptycho_torch.config_bridge import to_training_config
+from ptycho_torch.config_bridge import to_model_config, to_training_config
 from ptycho_torch.layers import build_network
 from ptycho_torch.physics import amplitude, central_window, diffract, merge_and_extract, rate
 from ptycho_torch.region import region_views
@@ -91,10 +91,8 @@ class PtychoPINN_Lightning(L.LightningModule):
         self.inference_config = configs["inference_config"]
         self.save_hyperparameters({name: _plain(asdict(value)) for name, value in configs.items()})
 
-        self.config = to_training_config(
-            self.model_config, self.data_config, self.model_config, self.training_config
-        )
-        model = self.config.model
+        model = to_model_config(self.data_config, self.model_config)
+        self.config = to_training_config(model, self.data_config, self.model_config, self.training_config)
         self.network = build_network(model.architecture, spec_from_config(model), self.config.seed)
         self.probe = nn.Parameter(torch.zeros(1, model.N, model.N, 2), requires_grad=self.config.probe_trainable)
         self.log_scale = nn.Parameter(

@@ -126,7 +126,7 @@ class Health(Callback):
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         if loss is not None and not bool(torch.isfinite(loss)):
             raise RunError(
-                f"training diverged: the loss is {float(loss)} at epoch {trainer.current_epoch}, step "
+                f"training diverged: the loss is {loss.item()} at epoch {trainer.current_epoch}, step "
                 f"{trainer.global_step} - lower --learning_rate or set --gradient_clip_val 1"
             )
 
@@ -235,7 +235,7 @@ def make_trainer(
         callbacks=callbacks,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=50,
+        log_every_n_steps=1,
         default_root_dir=str(directory) if directory is not None else None,
     )
 

@@ -96,6 +96,7 @@ def _build_lightning_dataloaders(
         GroupDataset,
         compact_blocks,
         group_centres,
+        label_scale,
         make_loader,
         split_groups,
     )
@@ -109,6 +110,7 @@ def _build_lightning_dataloaders(
                 f"{name} data: labels are needed (model_type supervised or realspace_mae_weight), but the scan has "
                 "no objectGuess - add one, e.g. a refined object, or train with model_type pinn"
             )
+    scale = label_scale(train_container, config.model.probe_scale) if labels else None
     ratio = 0.0 if supervised else config.region_ratio
     centres = group_centres(train_container)
     if test_container is None:
@@ -121,20 +123,20 @@ def _build_lightning_dataloaders(
         )
         groups = split.train
         held_out = FixedBatches(split.validation)
-        validation = GroupDataset(train_container, held_out=split.held_out, labels=labels)
+        validation = GroupDataset(train_container, held_out=split.held_out, label_scale=scale)
     else:
         groups = np.arange(len(train_container))
         rng = np.random.default_rng([config.seed, 1])
         blocks = compact_blocks(group_centres(test_container), config.batch_size, rng)
         held_out = FixedBatches([(block, ratio > 0) for block in blocks])
-        validation = GroupDataset(test_container, labels=labels)
+        validation = GroupDataset(test_container, label_scale=scale)
     order = GroupBatches(groups, centres, config.batch_size, region_ratio=ratio, seed=config.seed)
     options: dict[str, Any] = {"num_workers": execution.num_workers, "pin_memory": execution.pin_memory}
     if execution.num_workers:
         options["persistent_workers"] = execution.persistent_workers
         options["prefetch_factor"] = execution.prefetch_factor
     return (
-        make_loader(GroupDataset(train_container, labels=labels), order, **options),
+        make_loader(GroupDataset(train_container, label_scale=scale), order, **options),
         make_loader(validation, held_out, **options),
     )
 

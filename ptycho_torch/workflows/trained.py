@@ -67,7 +67,7 @@ def save_trained(module: PtychoPINN_Lightning, directory: Path) -> Path:
         "nphotons": gauge[1],
         "probe_factor": gauge[2],
         "intensity_scale": module.intensity_scale,
-        "log_scale": float(module.log_scale),
+        "log_scale": module.log_scale.item(),
         "N": module.config.model.N,
         "gridsize": module.config.model.gridsize,
     }
@@ -99,7 +99,8 @@ def load_module(path: Path) -> PtychoPINN_Lightning:
     bundle = load_bundle(Path(path))
     try:
         config, execution = training_config_from(bundle.config, source=str(path))
-        module = PtychoPINN_Lightning(*from_training_config(config, execution))
+        data, model, training, inference = from_training_config(config, execution)
+        module = PtychoPINN_Lightning(model, data, training, inference)
         weights = {name: torch.from_numpy(np.array(value)) for name, value in bundle.weights.items()}
         load_neutral_weights(module.network, weights)
         state, extra = bundle.state, bundle.extra_arrays
