@@ -85,6 +85,14 @@ HEAD = (
 )
 
 
+def blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
+    """A complex image under a Gaussian of `sigma_px`."""
+    from scipy.ndimage import gaussian_filter
+
+    real, imaginary = (gaussian_filter(part, sigma_px) for part in (image.real, image.imag))
+    return (real + 1j * imaginary).astype(np.complex64)
+
+
 def bench(seed: int) -> None:
     """The scan of ../shared/bench, its low-dose sibling and another seed; flat start, wrong probe."""
     print("\n### Bench scan, flat start, probe guess 35 % wrong\n\n" + HEAD)
@@ -95,6 +103,12 @@ def bench(seed: int) -> None:
     print(solve(data, "rPIE, plain Poisson score", watch=True, seed=seed, rule_options={"noise": "poisson"}))
     print(solve(data, "rPIE, step never lowered", watch=True, seed=seed, final_strength=1.0))
     print(solve(data, "rPIE, compact batches", watch=True, seed=seed, batches="compact"))
+    # stand-ins for a trained network: the right probe, and an object blurred to about its measured error
+    print(solve(data, "right probe, flat start", watch=True, seed=seed, probe=data["probe_true"]))
+    blurred = blur(data["object_true"], 4.0)
+    error = evaluate(blurred, (0, 0), data)["nrmse"]
+    start = {"initial_object": blurred, "initial_origin_xy": (0, 0), "probe": data["probe_true"]}
+    print(solve(data, f"right probe, blurred object (cNRMSE {error:.3f})", watch=True, seed=seed, **start))
     print(solve(simulate.simulate(photons=2e3), "2,000 photons, defaults", watch=True, seed=seed))
     print(solve(simulate.simulate(seed=seed + 1), "another scan (seed + 1), defaults", watch=True, seed=seed))
 

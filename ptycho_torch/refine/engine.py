@@ -110,7 +110,7 @@ def run(
     settings: dict[str, object] = {"epochs": epochs, "seed": seed, "rule": rule.name}
     history: list[dict[str, float]] = []
     if resume and checkpoint is not None and Path(checkpoint).exists():
-        state, extra, saved = load_state(checkpoint)
+        state, extra, saved = load_state(checkpoint, scan.counts.device)
         history = saved.pop("history", [])  # type: ignore[assignment]
         if saved != settings:
             raise ConfigError(

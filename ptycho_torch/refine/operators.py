@@ -69,6 +69,11 @@ def gather(canvas: Tensor, corners_yx: Tensor, n: int) -> Tensor:
         plain = canvas.detach().numpy()
         windows = [plain[y : y + n, x : x + n] for y, x in corners_yx.tolist()]
         return torch.from_numpy(np.stack(windows))
+    return gather_indexed(canvas, corners_yx, n)
+
+
+def gather_indexed(canvas: Tensor, corners_yx: Tensor, n: int) -> Tensor:
+    """`gather` as one indexing, for devices where a loop of slices would wait on launches."""
     view = canvas.unfold(0, n, 1).unfold(1, n, 1)
     return view[corners_yx[:, 0], corners_yx[:, 1]]
 
@@ -81,6 +86,12 @@ def scatter_add(canvas: Tensor, patches: Tensor, corners_yx: Tensor) -> None:
         for patch, (y, x) in zip(source, corners_yx.tolist(), strict=True):
             target[y : y + n, x : x + n] += patch
         return
+    scatter_add_indexed(canvas, patches, corners_yx)
+
+
+def scatter_add_indexed(canvas: Tensor, patches: Tensor, corners_yx: Tensor) -> None:
+    """`scatter_add` as one indexing, for devices other than the CPU."""
+    n = patches.shape[-1]
     steps = torch.arange(n, device=canvas.device)
     rows = corners_yx[:, 0, None, None] + steps[:, None]
     columns = corners_yx[:, 1, None, None] + steps

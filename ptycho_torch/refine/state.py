@@ -144,7 +144,9 @@ def save_state(
     temporary.replace(path)
 
 
-def load_state(path: str | Path) -> tuple[RefineState, dict[str, Tensor], dict[str, object]]:
+def load_state(
+    path: str | Path, device: str | torch.device = "cpu"
+) -> tuple[RefineState, dict[str, Tensor], dict[str, object]]:
     """What `save_state` wrote: (state, rule tensors, settings). DataError for a foreign file."""
     from safetensors import safe_open
 
@@ -153,7 +155,7 @@ def load_state(path: str | Path) -> tuple[RefineState, dict[str, Tensor], dict[s
         with safe_open(str(path), "pt") as file:
             note = json.loads((file.metadata() or {}).get("refine", "{}"))
             for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                tensors[key] = file.get_tensor(key)
+                tensors[key] = file.get_tensor(key).to(device)
     except Exception as error:
         raise DataError(
             f"{path} is no refinement checkpoint ({error}); give a file that `reconstruct` wrote"

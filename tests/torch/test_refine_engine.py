@@ -12,7 +12,9 @@ from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.operators import (
     Canvas,
     gather,
+    gather_indexed,
     scatter_add,
+    scatter_add_indexed,
     shift_fourier,
     shift_ramps,
     split_positions,
@@ -88,6 +90,17 @@ def test_gather_and_scatter_are_adjoint_and_land_on_the_known_pixel():
     whole, fraction = split_positions(positions, where, N)
     assert whole.tolist() == [[61 - 16 - 40, 50 - 16 - 30]]
     assert fraction.tolist() == [[0.25, 0.0]]
+
+
+def test_windows_of_other_devices_are_those_of_the_cpu():
+    rng = np.random.default_rng(4)
+    corners = torch.tensor([[0, 0], [3, 7], [3, 6]])
+    canvas, patches = random_complex(rng, 40, 41), random_complex(rng, 3, N, N)
+    torch.testing.assert_close(gather_indexed(canvas, corners, N), gather(canvas, corners, N))
+    first, second = torch.zeros_like(canvas), torch.zeros_like(canvas)
+    scatter_add(first, patches, corners)
+    scatter_add_indexed(second, patches, corners)
+    torch.testing.assert_close(first, second)
 
 
 def test_fourier_shift_is_unitary_and_undone_by_its_adjoint():
