@@ -15,9 +15,6 @@ from torch import Tensor
 from ptycho.physics import MERGE_EPSILON
 from ptycho_torch.physics import gather, splat
 
-#: rounds of canvas-and-patch alignment; the phases of a block of some tens of patches settle in three
-SYNC_ROUNDS = 3
-
 
 @dataclass(frozen=True)
 class Canvas:
@@ -38,17 +35,14 @@ class Canvas:
         return positions_xy - N // 2 - self.origin_xy
 
 
-def region_views(
-    patches: Tensor, places_xy: Tensor, positions_xy: Tensor, window: Tensor, *, sync: bool = True
-) -> Tensor:
+def region_views(patches: Tensor, places_xy: Tensor, positions_xy: Tensor, window: Tensor) -> Tensor:
     """What every pattern of a block sees of the block's common canvas.
 
     Shapes: patches (B, C_out, N, N) complex; places_xy (B, C_out, 2) float64, where each patch lies; positions_xy
     (B, C, 2) float64, where each pattern looks; window (N, N), the patch weights (|P|^2). Returns (B, C, N, N).
-    With `sync` each group is first turned by the global phase that fits it best to the others; that phase is held
-    fixed for the gradient, since diffraction does not know it.
+    Time and memory O(B C N^2).
     """
-    B, _, N, _ = patches.shape
+    N = patches.shape[-1]
     flat, place = patches.reshape(-1, N, N), places_xy.reshape(-1, 2)
     canvas = Canvas.around(torch.cat([place, positions_xy.reshape(-1, 2)]), N)
     corners = canvas.corners(place, N)
@@ -56,16 +50,6 @@ def region_views(
     w = (window / window.max() + MERGE_EPSILON).expand(flat.shape).contiguous()
     weights = splat(w, corners, one, 1, canvas.shape)
     inverse = torch.where(weights > 0, 1 / torch.where(weights > 0, weights, 1), 0)
-
-    if sync and B > 1:
-        fixed = flat.detach()
-        turn = torch.ones(B, 1, 1, 1, dtype=flat.dtype, device=flat.device)
-        for _ in range(SYNC_ROUNDS):
-            turned = (fixed.view(patches.shape) * turn).reshape(-1, N, N)
-            merged = splat(w * turned, corners, one, 1, canvas.shape) * inverse
-            fit = (gather(merged, corners, one, N) * fixed.conj() * w).view(patches.shape)
-            turn = torch.polar(torch.ones_like(turn.real), fit.sum((1, 2, 3), keepdim=True).angle())
-        flat = (patches * turn).reshape(-1, N, N)
     merged = splat(w * flat, corners, one, 1, canvas.shape) * inverse
     looks = canvas.corners(positions_xy.reshape(-1, 2), N)
     which = torch.zeros(len(looks), dtype=torch.int64, device=flat.device)

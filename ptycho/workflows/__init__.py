@@ -1,0 +1,1 @@
+"""Whole jobs: which backend runs them, and the TensorFlow path's own functions."""
