@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,24 +61,36 @@ def residual(scan: RefineScan, exit: Exit, noise: str) -> Tensor:
     return torch.fft.ifft2(exit.far * change[:, None], norm="ortho")
 
 
-def object_sums(state: RefineState, exit: Exit, change: Tensor) -> tuple[Tensor, Tensor]:
-    """Overlap sums on the canvas: sum_j sum_p conj(P) change, complex, and sum_j sum_p |P|^2, real, both
-    (H, W).
+class Overlap(NamedTuple):
+    """The part of the object that a batch reaches (a view), window corners on it, overlap sums."""
+
+    part: Tensor
+    corners_yx: Tensor
+    pulled: Tensor
+    weight: Tensor
+
+
+def object_sums(state: RefineState, exit: Exit, change: Tensor) -> Overlap:
+    """Sums on the box that holds the batch: sum_j sum_p conj(P) change, and sum_j sum_p |P|^2, both (h, w).
 
     The second uses the probe before its sub-pixel move: it only sets the step, and saves a pass over the
-    batch.
+    batch. A box instead of the canvas keeps a sweep linear in positions, however large the canvas.
     """
+    n = exit.patches.shape[-1]
+    low, high = exit.corners_yx.amin(0), (exit.corners_yx.amax(0) + n).tolist()
+    top, left = low.tolist()
+    part, corners = state.object[top : high[0], left : high[1]], exit.corners_yx - low
     pulled = exit.probes.conj() * change
     pulled = pulled[:, 0] if pulled.shape[1] == 1 else pulled.sum(1)
-    numerator = torch.zeros_like(state.object)
-    scatter_add(numerator, pulled, exit.corners_yx)
+    numerator = torch.zeros_like(part)
+    scatter_add(numerator, pulled, corners)
     weight = power(state.probe).sum(0)
     weights = weight.expand(len(exit.index), *weight.shape)
     if state.intensity is not None:
         weights = weights * state.intensity[exit.index, None, None].square()
-    denominator = torch.zeros(state.object.shape, dtype=weight.dtype, device=weight.device)
-    scatter_add(denominator, weights, exit.corners_yx)
-    return numerator, denominator
+    denominator = torch.zeros(part.shape, dtype=weight.dtype, device=weight.device)
+    scatter_add(denominator, weights, corners)
+    return Overlap(part, corners, numerator, denominator)
 
 
 def probe_sums(state: RefineState, exit: Exit, change: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,10 +39,10 @@ class LSQML(Rule):
         """One batch; one more FFT a pattern and mode than rPIE, to move the probe's direction."""
         exit = predict(scan, state, index)
         change = residual(scan, exit, self.noise)
-        pulled, weight = object_sums(state, exit, change)
-        denominator = regularised(weight, self.damping, weight.max())
-        towards = pulled / denominator
-        along = [gather(towards, exit.corners_yx, scan.n)[:, None] * exit.probes]
+        overlap = object_sums(state, exit, change)
+        denominator = regularised(overlap.weight, self.damping, overlap.weight.max())
+        towards = overlap.pulled / denominator
+        along = [gather(towards, overlap.corners_yx, scan.n)[:, None] * exit.probes]
         direction: Tensor | None = None
         if with_probe:
             pulled_probe, weight_probe = probe_sums(state, exit, change)
@@ -50,9 +50,9 @@ class LSQML(Rule):
             along.append(shift_fourier(direction, exit.ramps) * exit.patches[:, None])
         steps = self._line_search(along, change)
         weights = power(state.probe).sum(0)[None] * steps[:, 0, None, None]
-        mean_step = torch.zeros_like(weight)
-        scatter_add(mean_step, weights, exit.corners_yx)
-        state.object += strength * towards * (mean_step / denominator)
+        mean_step = torch.zeros_like(overlap.weight)
+        scatter_add(mean_step, weights, overlap.corners_yx)
+        overlap.part.add_(strength * towards * (mean_step / denominator))
         if direction is not None:
             state.probe += strength * steps[:, 1].mean() * direction
         return exit

@@ -41,11 +41,11 @@ class RPIE(Rule):
         """One batch: both updates from the same residual. Four FFTs a pattern and mode."""
         exit = predict(scan, state, index)
         change = residual(scan, exit, self.noise)
-        pulled, weight = object_sums(state, exit, change)
-        denominator = regularised(weight, self.alpha, power(state.probe).sum(0).max())
+        overlap = object_sums(state, exit, change)
+        denominator = regularised(overlap.weight, self.alpha, power(state.probe).sum(0).max())
         if with_probe:
             pulled_probe, weight_probe = probe_sums(state, exit, change)
             denominator_probe = regularised(weight_probe, self.alpha_probe, weight_probe.max())
             state.probe += strength * pulled_probe / denominator_probe
-        state.object += strength * pulled / denominator
+        overlap.part.add_(strength * overlap.pulled / denominator)
         return exit

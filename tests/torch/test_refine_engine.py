@@ -8,6 +8,7 @@ import torch
 
 from ptycho.errors import ConfigError, DataError
 from ptycho_torch.refine import iterate, make_scan, reconstruct, refine_probe, start_state
+from ptycho_torch.refine.batches import make_batches
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.operators import (
     Canvas,
@@ -101,6 +102,18 @@ def test_windows_of_other_devices_are_those_of_the_cpu():
     scatter_add(first, patches, corners)
     scatter_add_indexed(second, patches, corners)
     torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("kind", ["random", "compact"])
+@pytest.mark.parametrize("count", [5, 100, 3000])
+def test_a_sweep_visits_every_pattern_once(kind, count):
+    positions = torch.from_numpy(np.random.default_rng(0).uniform(0, 100, (count, 2)))
+    batches = make_batches(positions, 16, kind, 0, 3)
+    assert sorted(torch.cat(batches).tolist()) == list(range(count))
+    assert max(len(batch) for batch in batches) <= 24
+    assert all(
+        torch.equal(a, b) for a, b in zip(batches, make_batches(positions, 16, kind, 0, 3), strict=True)
+    )
 
 
 def test_fourier_shift_is_unitary_and_undone_by_its_adjoint():
