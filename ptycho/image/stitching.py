@@ -20,8 +20,8 @@ def reassemble_position(obj: ArrayLike, global_offsets: ArrayLike, M: int = 20) 
     """The mean of the central M x M windows of patches, on a canvas around the centroid of their positions.
 
     Shapes: obj (n,N,N), (n,N,N,1) or (n,N,N,C), real or complex; global_offsets (n,1,2,1), or (n,1,2,C) with
-    one place for every patch, [x, y] in px, of any real dtype: the object pixel under patch pixel (N//2,
-    N//2). Returns (H, W) complex64 (complex128 for double precision); where it lies says `centroid_canvas`.
+    one place for every patch, [x, y] in px, of any real dtype: the object pixel under patch pixel
+    (N//2, N//2). Returns (H, W) complex64 (complex128 for double precision); where it lies says `centroid_canvas`.
     Bilinear at sub-pixel positions; pixels that no window reaches are zero. Time O(n C M^2), memory the
     canvas. Raises DataError: shapes that do not fit, offsets that are not finite real numbers, M outside
     2..N, and groups of C patches with one place for all, because they lie at different places.
@@ -51,11 +51,10 @@ def reassemble_position(obj: ArrayLike, global_offsets: ArrayLike, M: int = 20) 
 
 
 def centroid_canvas(global_offsets: ArrayLike, M: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(origin [x, y], shape (H, W)) of the canvas of `reassemble_position`: the smallest that holds every
-    window.
+    """(origin [x, y], shape (H, W)) of the smallest canvas of `reassemble_position` that holds every window.
 
-    Its pixel (H//2, W//2) is the object pixel nearest to the centroid; `origin` is the object pixel of [0,
-    0]. Shapes: global_offsets (n,2), (n,1,2,1) or (n,1,2,C).
+    Its pixel (H//2, W//2) is the object pixel nearest to the centroid; `origin` is the one of pixel [0, 0].
+    Shapes: global_offsets (n,2), (n,1,2,1) or (n,1,2,C).
     """
     places = _places(np.asarray(global_offsets))
     centre = np.floor(places.mean(0) + 0.5)
@@ -90,8 +89,8 @@ def _flat(obj: NDArray[Any], offsets: NDArray[Any]) -> tuple[NDArray[Any], NDArr
     places = _places(offsets)
     if len(patches) == len(places) and patches.shape[1] > 1:
         raise DataError(
-            f"obj holds {patches.shape[1]} patches a group, which lie at different places, but global_offsets has "
-            "one place a group: pass container.global_offsets - container.local_offsets, (n,1,2,C)"
+            f"obj holds {patches.shape[1]} patches a group, which lie at different places, but global_offsets "
+            "has one place a group: pass container.global_offsets - container.local_offsets, (n,1,2,C)"
         )
     if patches.shape[0] * patches.shape[1] != len(places):
         raise DataError(
