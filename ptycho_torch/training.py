@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: called with (epochs done, epochs in all, a few words about the losses)
-Progress = Callable[[int, int, str], None]
+#: called with (epochs done, epochs in all, losses by name)
+Progress = Callable[[int, int, dict[str, float]], None]
 
 
 def term_weights(config: TrainingConfig) -> dict[str, float]:
@@ -107,8 +107,8 @@ class History(Callback):
         for name, value in row.items():
             self.epochs.setdefault(name, []).append(value)
         if self._progress is not None:
-            words = ", ".join(f"{name} {row[name]:.4g}" for name in ("train_loss", "val_loss") if name in row)
-            self._progress(trainer.current_epoch + 1, int(trainer.max_epochs or 0), words)
+            losses = {name: row[name] for name in ("train_loss", "val_loss") if name in row}
+            self._progress(trainer.current_epoch + 1, int(trainer.max_epochs or 0), losses)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs}

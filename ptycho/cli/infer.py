@@ -66,11 +66,17 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     output = prepare_folder(config.output_dir)
     console.output = output
 
-    from ptycho_torch.workflows.components import infer_scan, save_outputs
+    from ptycho.workflows.backend_selector import infer_scan_with_backend
+    from ptycho_torch.workflows.components import save_outputs
 
     with console.progress("reconstructing") as progress:
-        amplitude, phase, results = infer_scan(
-            config.model_path, raw, config=config, execution_config=execution, progress=progress
+        amplitude, phase, results = infer_scan_with_backend(
+            config.model_path,
+            raw,
+            backend=config.backend,
+            config=config,
+            execution_config=execution,
+            progress=progress,
         )
     save_outputs(amplitude, phase, results, str(output))
     known = ("r_factor", "groups_per_s")

@@ -108,7 +108,7 @@ class TestTrainLightningParityDeterminism:
         class Stop(Exception):
             pass
 
-        def stop(done, total, words):
+        def stop(done, total, losses):
             if done == 2:
                 raise Stop
 
