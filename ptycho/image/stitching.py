@@ -21,10 +21,11 @@ def reassemble_position(obj: ArrayLike, global_offsets: ArrayLike, M: int = 20) 
 
     Shapes: obj (n,N,N), (n,N,N,1) or (n,N,N,C), real or complex; global_offsets (n,1,2,1), or (n,1,2,C) with
     one place for every patch, [x, y] in px, of any real dtype: the object pixel under patch pixel
-    (N//2, N//2). Returns (H, W) complex64 (complex128 for double precision); where it lies says `centroid_canvas`.
-    Bilinear at sub-pixel positions; pixels that no window reaches are zero. Time O(n C M^2), memory the
-    canvas. Raises DataError: shapes that do not fit, offsets that are not finite real numbers, M outside
-    2..N, and groups of C patches with one place for all, because they lie at different places.
+    (N//2, N//2). Returns (H, W) complex64 (complex128 for double precision); where it lies says
+    `centroid_canvas`. Bilinear at sub-pixel positions; pixels that no window reaches are zero. Time O(n C
+    M^2), memory the canvas. Raises DataError: shapes that do not fit, offsets that are not finite real
+    numbers, M outside 2..N, and groups of C patches with one place for all, because they lie at different
+    places.
     """
     patches, places = _flat(np.asarray(obj), np.asarray(global_offsets))
     N = patches.shape[-1]

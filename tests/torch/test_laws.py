@@ -1,4 +1,6 @@
-"""Laws of the physics, through the code that trains: the objective, the loader, the optimiser, the default network."""
+"""Laws of the physics, through the code that trains: the objective, the loader, the optimiser, the default
+network.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,9 @@ class TestPoisson:
     def test_equals_the_oracle(self):
         counts, expected = counts_and_rate()
         bad = bad_pixels()
-        ours = losses.poisson_nll(torch.from_numpy(expected), torch.from_numpy(counts), torch.from_numpy(~bad))
+        ours = losses.poisson_nll(
+            torch.from_numpy(expected), torch.from_numpy(counts), torch.from_numpy(~bad)
+        )
         assert ours.item() == pytest.approx(oracle.poisson_nll(expected, counts, bad), rel=1e-12)
 
     def test_the_deviance_is_the_likelihood_above_its_floor(self):
@@ -138,7 +140,9 @@ class TestRealSpace:
     def test_a_jump_of_two_pi_costs_nothing(self):
         near, label = (torch.full(SHAPE, value) for value in (math.pi - 0.01, -math.pi + 0.01))
         one, other = (torch.polar(torch.ones(SHAPE), angle) for angle in (near, label))
-        assert losses.supervised(one, other, torch.ones(8, 8)).item() == pytest.approx(0.02 / math.pi, rel=1e-3)
+        assert losses.supervised(one, other, torch.ones(8, 8)).item() == pytest.approx(
+            0.02 / math.pi, rel=1e-3
+        )
 
     @pytest.mark.parametrize(
         "loss",
