@@ -18,11 +18,12 @@ import torch
 
 from ptycho.errors import ConfigError, RunError
 from ptycho_torch.refine.batches import make_batches
+from ptycho_torch.refine.network import start_from
 from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
 from ptycho_torch.refine.rule import Rule, make_rule
-from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw
+from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, with_probe
 from ptycho_torch.refine.state import RefineState, load_state, save_state, start_state
 from ptycho_torch.refine.unknowns import (
     background_ratio,
@@ -63,14 +64,14 @@ def iterate(
     light = illumination(scan, state) if options.smoothness else state.object.real
     for epoch in range(state.epoch, epochs):
         strength = options.strength(epoch, epochs)
-        with_probe = options.probe_from is not None and epoch >= options.probe_from
+        probing = options.probe_from is not None and epoch >= options.probe_from
         moving = options.positions != "fixed" and epoch >= options.positions_from
         steps = torch.zeros_like(state.positions_xy)
         information = torch.zeros((scan.size, 2, 2), dtype=steps.dtype, device=steps.device)
         background = torch.zeros_like(scan.counts[0])
         wrong = 0.0
         for index in make_batches(scan.positions_xy, size, options.batches, seed, epoch):
-            exit = rule.step(scan, state, index, strength, with_probe)
+            exit = rule.step(scan, state, index, strength, probing)
             wrong += float(misfit(scan.counts[index], exit.intensity, scan.good).sum())
             if moving:
                 steps[index], information[index] = position_step(scan, state, exit)
@@ -78,12 +79,12 @@ def iterate(
                 intensity_step(scan, state, exit, strength)
             if state.background is not None:
                 background += background_ratio(scan, exit)
-        rule.end_epoch(scan, state, strength, with_probe)
+        rule.end_epoch(scan, state, strength, probing)
         if state.background is not None:
             state.background *= (background / scan.size).clamp(0.5, 2.0)
         if moving:
             move_positions(state, scan, steps, information, options, strength)
-        constrain(state, options, light, with_probe)
+        constrain(state, options, light, probing)
         state.epoch = epoch + 1
         r = (wrong / total) ** 0.5
         if not np.isfinite(r):
@@ -107,14 +108,15 @@ def run(
 ) -> RefineResult:
     """`iterate` to the end. A callback that returns True stops it; Ctrl-C keeps the best state so far."""
     rule = make_rule(options.rule, **options.rule_options)
-    settings: dict[str, object] = {"epochs": epochs, "seed": seed, "rule": rule.name}
+    settings = fingerprint(scan, rule, options, epochs, seed)
     history: list[dict[str, float]] = []
     if resume and checkpoint is not None and Path(checkpoint).exists():
         state, extra, saved = load_state(checkpoint, scan.counts.device)
         history = saved.pop("history", [])  # type: ignore[assignment]
-        if saved != settings:
+        if other := [name for name in settings if saved.get(name) != settings[name]]:
             raise ConfigError(
-                f"{checkpoint} was made with {saved}, not {settings}; use the same or start afresh"
+                f"{checkpoint} was made with {other[0]} = {saved.get(other[0])}, not {settings[other[0]]}; "
+                "use the same, or start afresh"
             )
         rule.start(scan, state)
         rule.restore(extra)
@@ -146,9 +148,25 @@ def run(
     return make_result(scan, state, history, stopped)
 
 
+def fingerprint(
+    scan: RefineScan, rule: Rule, options: RefineOptions, epochs: int, seed: int
+) -> dict[str, object]:
+    """What a checkpoint and the run that goes on from it must agree in."""
+    return {
+        "epochs": epochs,
+        "seed": seed,
+        "rule": rule.name,
+        "positions": options.positions,
+        "modes": options.modes,
+        "background": options.background,
+        "intensity": options.intensity,
+        "scan": f"{scan.size} patterns of {scan.n} px with {scan.mean_counts:.6g} counts",
+    }
+
+
 def reconstruct(
     scan: Any,
-    model: Callable[[Any], tuple[np.ndarray, tuple[int, int]]] | None = None,
+    model: Any = None,
     *,
     rule: str | Rule = "rpie",
     epochs: int = _EPOCHS,
@@ -156,6 +174,7 @@ def reconstruct(
     options: RefineOptions | None = None,
     initial_object: np.ndarray | None = None,
     initial_origin_xy: tuple[int, int] | None = None,
+    initial_probe: np.ndarray | None = None,
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
     callbacks: tuple[Callable[[IterationState], object], ...] = (),
@@ -165,9 +184,10 @@ def reconstruct(
 ) -> RefineResult:
     """One scan to object, probe, positions, history, coverage and R map.
 
-    scan: RawData (counts or amplitude, xcoords, ycoords, probeGuess) or a RefineScan. model: a function
-    from the scan to a first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else
-    flat. `changes` are fields of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the
+    scan: RawData (counts or amplitude, xcoords, ycoords, probeGuess) or a RefineScan. model: a folder or bundle
+    that `ptycho train` wrote or a TrainedModel (its probe is taken too), or a function from the scan to a
+    first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else flat.
+    initial_probe (N, N) or (P, N, N), any scale: instead of the scan's guess. `changes` are fields of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the
     scan twice over at most. Errors: DataError, ConfigError before any work; RunError when the run diverges.
     """
     names = {entry.name for entry in fields(RefineOptions)}
@@ -175,9 +195,12 @@ def reconstruct(
         raise ConfigError(f"unknown refinement option {unknown[0]}; known are {', '.join(sorted(names))}")
     options = replace(options or RefineOptions(), rule=rule, **changes).check()
     make_rule(options.rule, **options.rule_options)
+    if model is not None and not (resume and checkpoint is not None and Path(checkpoint).exists()):
+        initial_object, initial_origin_xy, own_probe = start_from(model, scan)
+        initial_probe = own_probe if initial_probe is None else initial_probe
     data = scan if isinstance(scan, RefineScan) else scan_from_raw(scan, device=device)
-    if model is not None:
-        initial_object, initial_origin_xy = model(scan)
+    if initial_probe is not None:
+        data = with_probe(data, initial_probe)
     state = start_state(
         data,
         modes=options.modes,

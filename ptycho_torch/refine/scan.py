@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ptycho.errors import DataError
+from ptycho.errors import ConfigError, DataError
+from ptycho.units import decide_unit
 
 _CHUNK = 256
 
@@ -58,9 +59,8 @@ def make_scan(
     """Check arrays and lay them out for the solvers.
 
     patterns (M, N, N), zero frequency at [N//2, N//2], amplitude = sqrt(counts) or counts: `unit` is
-    "counts", "amplitude" or "auto" (integer dtype means counts, float means amplitude). positions_xy (M,
-    2) centres
-    [x, y] px. probe (N, N) or (P, N, N). bad_pixels (N, N) bool, True = ignore.
+    "counts", "amplitude" or "auto" (as `ptycho.units.decide_unit` decides).
+    positions_xy (M, 2) centres [x, y] px. probe (N, N) or (P, N, N). bad_pixels (N, N) bool, True = ignore.
     Raises DataError on shapes, values or units that cannot be used. Memory: one float32 copy of the patterns.
     """
     if (
@@ -76,19 +76,13 @@ def make_scan(
         raise DataError(
             f"positions have shape {positions_xy.shape}; {m} patterns need finite ({m}, 2) centres [x, y]"
         )
-    probe = np.asarray(probe)
-    if probe.ndim == 3 and probe.shape == (n, n, 1):
-        probe = probe[..., 0]
-    probe = probe[None] if probe.ndim == 2 else probe
-    if probe.shape[1:] != (n, n) or not np.isfinite(probe).all() or not np.any(probe):
-        raise DataError(
-            f"probe has shape {probe.shape}; give a finite non-zero (N, N) or (P, N, N) with N = {n}"
-        )
+    probe = check_probe(probe, n)
     if unit not in ("auto", "counts", "amplitude"):
         raise DataError(f"diffraction unit '{unit}' is unknown; use 'counts', 'amplitude' or 'auto'")
     if bad_pixels is not None and np.shape(bad_pixels) != (n, n):
         raise DataError(f"bad_pixels has shape {np.shape(bad_pixels)}; it must be ({n}, {n})")
-    is_counts = unit == "counts" or (unit == "auto" and not np.issubdtype(patterns.dtype, np.floating))
+    decided = decide_unit(patterns, None if unit == "auto" else unit, bad_pixels is not None)
+    is_counts = decided == "counts"
     real = torch.float32 if dtype == torch.complex64 else torch.float64
     good = None if bad_pixels is None or not np.any(bad_pixels) else ~np.asarray(bad_pixels, bool)
     counts = torch.empty((m, n, n), dtype=real)
@@ -100,6 +94,7 @@ def make_scan(
         counts[start : start + _CHUNK] = torch.fft.ifftshift(part, dim=(-2, -1))
         if not torch.isfinite(part).all() or part.min() < 0:
             raise DataError("patterns hold NaN, infinite or negative values; mark those pixels in bad_pixels")
+    check_device(device)
     mean_counts = float(counts.sum(dtype=torch.float64)) / m
     if mean_counts <= 0:
         raise DataError("every pattern is empty; check the diffraction array and its unit")
@@ -112,6 +107,33 @@ def make_scan(
         start_probe.to(device),
         mean_counts,
     )
+
+
+def check_device(device: str | torch.device) -> None:
+    """ConfigError where torch cannot put a tensor on `device`."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device '{device}' cannot be used here; use 'cpu'") from error
+
+
+def check_probe(probe: np.ndarray, n: int) -> np.ndarray:
+    """A probe as (P, N, N) modes; DataError where it cannot be one."""
+    probe = np.asarray(probe)
+    if probe.ndim == 3 and probe.shape == (n, n, 1):
+        probe = probe[..., 0]
+    probe = probe[None] if probe.ndim == 2 else probe
+    if probe.shape[1:] != (n, n) or not np.isfinite(probe).all() or not np.any(probe):
+        raise DataError(
+            f"probe has shape {probe.shape}; give a finite non-zero (N, N) or (P, N, N) with N = {n}"
+        )
+    return probe
+
+
+def with_probe(scan: RefineScan, probe: np.ndarray) -> RefineScan:
+    """The same data with another starting probe (N, N) or (P, N, N)."""
+    made = torch.from_numpy(np.ascontiguousarray(check_probe(probe, scan.n)))
+    return replace(scan, probe=made.to(scan.probe))
 
 
 def scan_from_raw(raw: Any, **options: Any) -> RefineScan:

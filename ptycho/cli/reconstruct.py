@@ -1,0 +1,140 @@
+"""Reconstruct a scan by iterative refinement, from a trained network's image or from nothing.
+
+OUT gets reconstruction.npz (object, coverage, origin_xy, probe, positions), PNGs, metrics.json and the state that
+--resume goes on from. Ctrl-C keeps the best state so far and writes it. R is always printed; a scan that holds the
+truth is judged too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptycho.cli.console import Console
+from ptycho.cli.judging import find_truth, judge, judged_lines, read_reconstruction
+from ptycho.cli.parser import Parser, add_switch
+from ptycho.cli.runs import prepare_folder, read_scan, write_json
+from ptycho.errors import InputError, MissingFileError
+
+if TYPE_CHECKING:
+    from ptycho_torch.refine import IterationState, RefineResult
+
+USAGE = "%(prog)s SCAN -o OUT [--model RUN] [flags]"
+HELP = "reconstruct a scan by iterative refinement"
+
+PRODUCT = "reconstruction.npz"
+CHECKPOINT = "refine.safetensors"
+RULES = ("rpie", "lsqml", "epie", "raar", "adam", "none")
+_INTERRUPTED = 130
+
+
+def add_arguments(parser: Parser) -> None:
+    """The scan, where to start, what to solve for, where to write."""
+    add = parser.add_argument
+    add("scan", type=Path, metavar="SCAN", help="scan file")
+    add("-o", "--output_dir", required=True, type=Path, metavar="OUT", help="folder for the products")
+    add("--model", type=Path, metavar="RUN", help="start from this network's image (default: a flat object)")
+    add("--refine", choices=RULES, default="rpie", help="update rule; none: the network alone (default rpie)")
+    add("--sweeps", type=int, default=40, metavar="INT", help="sweeps over the scan (default 40)")
+    add("--probe_modes", type=int, metavar="INT", help="incoherent probe modes (default: as in the scan)")
+    add(
+        "--positions",
+        choices=("fixed", "free", "affine"),
+        default="fixed",
+        help="correct positions: each for itself, or scale, rotation and shear of the scan too (default fixed)",
+    )
+    add_switch(parser, "--background", dest="background", help="solve for a background image")
+    add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
+    add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
+    add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
+    add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise InputError for what flags show by themselves."""
+    if arguments.sweeps < 1:
+        raise InputError(f"--sweeps {arguments.sweeps}: must be at least 1; for none use --refine none")
+    if arguments.seed < 0:
+        raise InputError(f"--seed {arguments.seed}: must not be negative")
+    modes = getattr(arguments, "probe_modes", None)
+    if modes is not None and not 1 <= modes <= 16:
+        raise InputError(f"--probe_modes {modes}: must lie between 1 and 16")
+    if arguments.refine == "none" and not hasattr(arguments, "model"):
+        raise InputError("--refine none without --model leaves nothing to do; give one of them")
+    if arguments.resume and not (arguments.output_dir / CHECKPOINT).is_file():
+        raise MissingFileError(
+            f"--resume: {arguments.output_dir / CHECKPOINT} is not there; leave --resume out to start afresh"
+        )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Read, start, refine, write, judge."""
+    check(arguments)
+    model: Path | None = getattr(arguments, "model", None)
+    side = None
+    if model is not None:
+        from ptycho.bundle import load_bundle
+
+        side = load_bundle(model).state.get("N")
+    raw = read_scan(arguments.scan, side, why=" in the model")
+    result = refine(arguments, raw, model, console)
+
+    from ptycho_torch.refine.product import save_result
+
+    output: Path = arguments.output_dir
+    save_result(result, output)
+    metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
+    truth = find_truth(arguments.scan)
+    if truth is not None:
+        metrics |= judge(read_reconstruction(output / PRODUCT), truth)
+    write_json(output / "metrics.json", metrics)
+    for line in judged_lines(metrics):
+        console.say(line)
+    console.say(f"product      {output / PRODUCT}")
+    if result.stopped == "interrupted":
+        console.warn(
+            f"interrupted after {len(result.history)} of {arguments.sweeps} sweeps: the best state is written; "
+            "go on with --resume"
+        )
+        return _INTERRUPTED
+    return 0
+
+
+def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console: Console) -> RefineResult:
+    """The refinement that the flags ask for; the output folder is made once scan and model are known good."""
+    from ptycho_torch.refine import reconstruct
+    from ptycho_torch.refine.network import start_from
+
+    start: dict[str, Any] = {}
+    if model is not None and not arguments.resume:
+        with console.progress("network") as progress:
+            made = start_from(model, raw, progress)
+        start = {
+            "initial_object": made.object,
+            "initial_origin_xy": made.origin_xy,
+            "initial_probe": made.probe,
+        }
+    output = prepare_folder(arguments.output_dir)
+    console.output = output
+    none = arguments.refine == "none"
+    with console.progress("refining") as progress:
+
+        def show(now: IterationState) -> None:
+            progress(now.epoch, now.epochs, {"R": now.r})
+
+        return reconstruct(
+            raw,
+            rule="rpie" if none else arguments.refine,
+            epochs=0 if none else arguments.sweeps,
+            seed=arguments.seed,
+            modes=getattr(arguments, "probe_modes", None),
+            positions=arguments.positions,
+            background=getattr(arguments, "background", False),
+            intensity=getattr(arguments, "intensity", False),
+            device=arguments.device,
+            callbacks=(show,),
+            checkpoint=None if none else output / CHECKPOINT,
+            resume=arguments.resume,
+            **start,
+        )

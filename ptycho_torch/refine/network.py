@@ -1,0 +1,65 @@
+"""A trained network's image as the first object of a refinement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.errors import ConfigError
+from ptycho.raw_data import RawData
+
+# windows reach beyond what the probe lights; pixels under this share of the peak say nothing
+_SEEN = 0.02
+
+
+class Start(NamedTuple):
+    """A first object (H, W), the object pixel [x, y] of its [0, 0], and the probe (P, N, N) that goes with it."""
+
+    object: NDArray[np.complex64]
+    origin_xy: tuple[int, int]
+    probe: NDArray[np.complex64] | None = None
+
+
+Model = Callable[[Any], tuple[NDArray[Any], tuple[int, int]]]
+
+
+def start_from(model: Any, scan: Any, progress: Callable[[int, int], None] | None = None) -> Start:
+    """The first object that `model` sees in `scan`.
+
+    model: a folder or bundle that `ptycho train` wrote, a TrainedModel, or a function scan -> (object, origin_xy).
+    A network's own probe comes with its image, because the two share a gauge. ConfigError for anything else.
+    """
+    from ptycho_torch.workflows.trained import TrainedModel, infer_scan
+
+    if isinstance(model, (str, Path, TrainedModel)):
+        if not isinstance(scan, RawData):
+            raise ConfigError("a network starts from a RawData scan; pass that, or initial_object=")
+        bundle = model if isinstance(model, TrainedModel) else Path(model)
+        _, _, results = infer_scan(bundle, scan, progress=progress)
+        x, y = results["origin_xy"]
+        flat = flat_where_unseen(np.asarray(results["object"]), np.asarray(results["coverage"]))
+        return Start(flat, (int(x), int(y)), np.asarray(results["probe"]))
+    if callable(model):
+        image, origin_xy = model(scan)
+        return Start(np.asarray(image), origin_xy)
+    raise ConfigError(
+        f"model is a {type(model).__name__}; give a folder that ptycho train wrote, a TrainedModel, or a function"
+    )
+
+
+def flat_where_unseen(image: NDArray[Any], coverage: NDArray[Any]) -> NDArray[np.complex64]:
+    """`image` (H, W) divided by its typical amplitude and mean phase, 1 where `coverage` (H, W) is next to none.
+
+    The engine's flat object is 1 and its probe carries the photons: an image in the network's own scale and
+    phase would leave a step at the rim of what the network saw.
+    """
+    seen = coverage > _SEEN * coverage.max()
+    size = float(np.median(np.abs(image[seen]))) if seen.any() else 0.0
+    if not size > 0:
+        return np.ones(image.shape, np.complex64)
+    turn = np.exp(1j * np.angle(image[seen].sum(dtype=np.complex128)))
+    return np.where(seen, image / (size * turn), 1.0).astype(np.complex64)

@@ -1,0 +1,55 @@
+"""A refinement on disk: the same product as a network's, and what only a refinement knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptycho_torch.refine.result import RefineResult
+
+
+def as_outputs(result: RefineResult) -> tuple[Any, Any, dict[str, Any]]:
+    """(amplitude, phase, results) under the names that `ptycho_torch.workflows.outputs.save_outputs` takes."""
+    amplitude, phase = np.abs(result.object), np.angle(result.object)
+    results: dict[str, Any] = {
+        "recon_amp": amplitude,
+        "recon_phase": phase,
+        "object": result.object,
+        "coverage": result.coverage,
+        "origin_xy": np.asarray(result.origin_xy),
+        "probe": result.probe,
+        "positions_px": result.positions_xy,
+        "r_factor": result.r,
+        "r_per_pattern": result.r_map,
+        "backend": "pytorch",
+    }
+    if result.history:
+        rows = result.history
+        results["history"] = {
+            "r_loss": [row["r"] for row in rows],
+            "strength": [row["strength"] for row in rows],
+            "seconds": [row["seconds"] for row in rows],
+        }
+    return amplitude, phase, results
+
+
+def save_result(result: RefineResult, folder: str | Path) -> list[Path]:
+    """Write `reconstruction.npz`, figures, history and metrics, `r_map.png`; `unknowns.npz` where there are any.
+
+    unknowns.npz: intensity (M,) amplitude factors, background (N, N) counts. Each file is whole or absent.
+    """
+    from ptycho.io.npz import write_npz
+    from ptycho.report.figures import r_map_figure
+    from ptycho_torch.workflows.outputs import save_outputs
+
+    written = save_outputs(*as_outputs(result), folder)
+    written.append(Path(folder) / "r_map.png")
+    r_map_figure(written[-1], result.positions_xy, result.r_map, result.r)
+    more = {"intensity": result.intensity, "background": result.background}
+    known = {name: value for name, value in more.items() if value is not None}
+    if known:
+        written.append(Path(folder) / "unknowns.npz")
+        write_npz(written[-1], known)
+    return written
