@@ -32,7 +32,7 @@ def demo_config(output_dir: Path, *, seed: int, quick: bool) -> tuple[TrainingCo
         output_dir=output_dir,
         seed=seed,
     )
-    return config, PyTorchExecutionConfig(learning_rate=4e-3)
+    return config, PyTorchExecutionConfig(learning_rate=2e-3)
 
 
 def run_demo(
