@@ -90,8 +90,8 @@ def _flat(obj: NDArray[Any], offsets: NDArray[Any]) -> tuple[NDArray[Any], NDArr
     places = _places(offsets)
     if len(patches) == len(places) and patches.shape[1] > 1:
         raise DataError(
-            f"obj holds {patches.shape[1]} patches a group, which lie at different places, but global_offsets "
-            "has one place a group: pass container.global_offsets - container.local_offsets, (n,1,2,C)"
+            f"obj holds {patches.shape[1]} patches a group, which lie at different places, but global_offsets"
+            " has one place a group: pass container.global_offsets - container.local_offsets, (n,1,2,C)"
         )
     if patches.shape[0] * patches.shape[1] != len(places):
         raise DataError(

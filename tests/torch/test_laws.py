@@ -314,10 +314,11 @@ def correlations(N: int, n_positions: int, seed: int, **settings) -> tuple[float
 @pytest.mark.parametrize("seed", range(5))
 def test_the_default_network_does_not_collapse(seed):
     amplitude, phase = correlations(64, 100, seed, nepochs=10)
-    assert amplitude > 0.3 and phase > 0.3, (amplitude, phase)
+    assert min(amplitude, phase) > 0.3, (amplitude, phase)
 
 
-@pytest.mark.parametrize("N", [128, 256])
-def test_nor_does_it_at_larger_sides(N):
-    amplitude, phase = correlations(N, 36, 0, nepochs=12, n_filters_scale=1)
-    assert amplitude > 0.3 and phase > 0.3, (amplitude, phase)
+@pytest.mark.parametrize("N, n_positions, nepochs", [(128, 49, 12), (256, 36, 10)])
+def test_nor_does_it_at_larger_sides(N, n_positions, nepochs):
+    """So few positions need small batches for the same number of steps."""
+    found = correlations(N, n_positions, 0, nepochs=nepochs, batch_size=8, n_filters_scale=1)
+    assert min(found) > 0.3, found
