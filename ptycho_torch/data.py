@@ -1,8 +1,8 @@
 """Batches of groups, made from a container without copying its patterns.
 
-A batch is a dict: `x` (B, C, N, N) float32, `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool, `region`
-bool, and `labels` (B, C, N, N) complex64 where the scan has them. Which groups stand together is decided by
-`GroupBatches`, a pure function of (seed, epoch), so that an interrupted run repeats exactly.
+A batch is a dict: `x` (B, C, N, N) float32, `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool,
+`region` bool, and `labels` (B, C, N, N) complex64 where the scan has them. Which groups stand together is
+decided by `GroupBatches`, a pure function of (seed, epoch), so that an interrupted run repeats exactly.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class GroupDataset(Dataset[dict[str, Any]]):
 
 
 def compact_blocks(positions_xy: NDArray[np.float64], size: int, rng: np.random.Generator) -> list[Index]:
-    """Cut the plane into compact blocks of `size` points, every point in exactly one; only one may be smaller.
+    """Cut the plane into compact blocks of `size` points, every point in one; only one may be smaller.
 
     Boustrophedon strips under a random rotation. Shapes: positions_xy (G, 2); time O(G log G), memory O(G).
     """
@@ -76,15 +76,15 @@ def compact_blocks(positions_xy: NDArray[np.float64], size: int, rng: np.random.
 
 
 def is_region_step(step: int, ratio: float) -> bool:
-    """Whether the global step is a region step: Bresenham's line of slope `ratio`, the same after a resume."""
+    """Whether the global step is a region step: Bresenham's line of slope `ratio`, so a resume goes on."""
     return math.floor((step + 1) * ratio) > math.floor(step * ratio)
 
 
 class GroupBatches(Sampler[Batch]):
     """The order of one epoch: compact blocks for region steps, random batches for the others.
 
-    Every group appears exactly once an epoch. With several processes each takes every world-size-th batch; the last
-    few that would not fill all processes are given again from the start.
+    Every group appears exactly once an epoch. With several processes each takes every world-size-th batch;
+    the last few that would not fill all processes are given again from the start.
     """
 
     def __init__(
@@ -120,9 +120,7 @@ class GroupBatches(Sampler[Batch]):
             if not together:
                 block, pool = pool[: len(block)], pool[len(block) :]
             batches.append((self.groups[block], together))
-        rank, world = _world()
-        missing = -len(batches) % world
-        yield from (batches + batches[:missing])[rank::world]
+        yield from _share(batches)
 
 
 def _world() -> tuple[int, int]:
@@ -130,6 +128,13 @@ def _world() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def _share(batches: list[Batch]) -> list[Batch]:
+    """This process's batches: every world-size-th, some given again so that every process takes as many steps."""
+    rank, world = _world()
+    missing = -len(batches) % world
+    return (batches + [batches[i % len(batches)] for i in range(missing)])[rank::world]
 
 
 class FixedBatches(Sampler[Batch]):
@@ -142,9 +147,7 @@ class FixedBatches(Sampler[Batch]):
         return math.ceil(len(self.batches) / _world()[1])
 
     def __iter__(self) -> Iterator[Batch]:
-        rank, world = _world()
-        missing = -len(self.batches) % world
-        yield from (self.batches + self.batches[:missing])[rank::world]
+        yield from _share(self.batches)
 
 
 @dataclass(frozen=True)
@@ -161,8 +164,8 @@ def split_groups(
 ) -> Split:
     """Hold out about `val_fraction` of the groups; at least one is held out when there are two.
 
-    With regions, every second group of some compact blocks is held out and the block is predicted whole, so that a
-    held-out pattern is judged by the image that its neighbours, which do train, make together with it.
+    With regions, every second group of some compact blocks is held out and the block is predicted whole, so
+    that a held-out pattern is judged by the image that its neighbours, which do train, make together with it.
     """
     count = len(centres_xy)
     rng = np.random.default_rng([seed, 1])
@@ -189,7 +192,7 @@ def split_groups(
 
 
 def label_scale(container: PtychoDataContainer, probe_scale: float) -> float:
-    """The one number that takes label amplitudes to the network's gauge: rms amplitude in the beam 2 / probe_scale."""
+    """The number that takes labels to the network's gauge: rms amplitude in the beam 2 / probe_scale."""
     light = np.sum(np.abs(container.probe) ** 2, 0)
     light = light / light.sum()
     some = np.arange(0, len(container.patterns), max(1, len(container.patterns) // 256))

@@ -81,29 +81,50 @@ def siemens_star(
 def two_photographs(
     shape: tuple[int, int], seed: int = 0, amp_range: Range = (0.7, 1.0), phase_range_rad: Range = (0.0, 1.0)
 ) -> Object:
-    """The camera man as amplitude, the astronaut as phase; both ship with scikit-image (nothing is fetched).
+    """The camera man as amplitude, the astronaut as phase; see `_pair`."""
+    return _pair(("camera", "astronaut"), shape, seed, amp_range, phase_range_rad)
 
-    Returns (H, W) complex64: pictures resized to the longer side and cropped. Seed 0 shows them upright;
-    other seeds turn and mirror each picture by one of the eight symmetries of the square.
+
+def cat_and_coins(
+    shape: tuple[int, int], seed: int = 0, amp_range: Range = (0.7, 1.0), phase_range_rad: Range = (0.0, 1.0)
+) -> Object:
+    """Coins as amplitude, a cat as phase: two more photographs, for a network that saw the others; see `_pair`."""
+    return _pair(("coins", "chelsea"), shape, seed, amp_range, phase_range_rad)
+
+
+def _pair(
+    names: tuple[str, str], shape: tuple[int, int], seed: int, amp_range: Range, phase_range_rad: Range
+) -> Object:
+    """Two pictures that ship with scikit-image (nothing is fetched): amplitude and phase, (H, W) complex64.
+
+    The central square of each is resized to the longer side and cropped. Seed 0 shows them upright; other seeds turn
+    and mirror each picture by one of the eight symmetries of the square.
     """
     from skimage import color, data, transform
 
     # scikit-image is annotated in part only.
-    images: Any = data
     resize: Any = transform.resize
-
-    side = max(shape)
-    pictures = [images.camera() / 255.0, color.rgb2gray(images.astronaut())]
+    pictures: list[Any] = [getattr(data, name)() / 255.0 for name in names]
+    pictures = [color.rgb2gray(picture) if picture.ndim == 3 else picture for picture in pictures]
+    pictures = [_central_square(picture) for picture in pictures]
     if seed != 0:
         rng = np.random.default_rng(seed)
         turns = rng.choice(8, size=2, replace=False)
         pictures = [_dihedral(picture, int(turn)) for picture, turn in zip(pictures, turns, strict=True)]
+    side = max(shape)
     resized = [resize(picture, (side, side), anti_aliasing=True) for picture in pictures]
     amplitude, phase = (picture[: shape[0], : shape[1]] for picture in resized)
     return _complex(amplitude, phase, amp_range, phase_range_rad)
 
 
+def _central_square(image: Image) -> Image:
+    side = min(image.shape)
+    top, left = ((length - side) // 2 for length in image.shape)
+    return image[top : top + side, left : left + side]
+
+
 OBJECTS: dict[str, ObjectMaker] = {
+    "cat_and_coins": cat_and_coins,
     "flat": flat,
     "gaussian_random_field": gaussian_random_field,
     "lines": lines,

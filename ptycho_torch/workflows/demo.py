@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.evaluation import evaluate
 from ptycho.report import figures
@@ -18,7 +17,7 @@ from ptycho_torch.workflows.trained import infer_scan
 
 #: what the network learns from, and an object it never saw, under the same probe
 TRAINED_ON = Scenario(object="two_photographs")
-UNSEEN = Scenario(object="siemens_star", scan="fermat")
+UNSEEN = Scenario(object="cat_and_coins", scan="fermat")
 
 
 def demo_config(output_dir: Path, *, seed: int, quick: bool) -> tuple[TrainingConfig, PyTorchExecutionConfig]:

@@ -204,7 +204,6 @@ class TestGroupBatches:
             seen += [int(groups[0]) for groups, _ in mine]
         assert sorted(seen) == [0, 0, 1, 2, 3, 4]
 
-    @pytest.mark.xfail(reason="GroupBatches gives some processes nothing: batches[:missing] must repeat")
     def test_more_processes_than_batches(self, monkeypatch):
         """Every process takes the same number of steps, or they would wait for each other for ever."""
         lengths = []
@@ -214,7 +213,6 @@ class TestGroupBatches:
             lengths.append((len(list(order)), len(order)))
         assert set(lengths) == {(1, 1)}
 
-    @pytest.mark.xfail(reason="FixedBatches gives some processes nothing: batches[:missing] must repeat")
     def test_one_validation_batch_for_four_processes(self, monkeypatch):
         lengths = []
         for rank in range(4):
