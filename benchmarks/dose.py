@@ -2,7 +2,8 @@
 
     python benchmarks/dose.py [--photons 1e3 1e4 1e5 1e9] [--epochs 30] [--out FOLDER] [--seed 0]
 
-The scan is the default scenario with the true probe given, so that only the loss differs between the two columns.
+The scan is the default scenario with the true probe given, so that only the loss differs between the two
+columns.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def plot(rows: list[tuple[float, float, float]], path: Path) -> None:
 
 def main() -> None:
     """Print the table, draw the plot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--photons", type=float, nargs="+", default=[1e3, 1e4, 1e5, 1e9])
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--out", type=Path, default=Path("benchmark_out"))

@@ -33,6 +33,7 @@ def describe(seed: int) -> str:
     """One line: processor, cores, threads, versions, load, seed."""
     load = os.getloadavg()[0]
     return (
-        f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, "
         f"load {load:.1f}, seed {seed}"
     )

@@ -1,10 +1,11 @@
-"""Training and inference rates of the two networks, and the share of the machine's matrix-multiply rate they reach.
+"""Training and inference rates of the two networks, and the share of the machine's matrix-multiply rate they
+reach.
 
     python benchmarks/networks.py [--sides 64 128] [--seed 0]
 
-A training step is forward, region merge, diffraction, likelihood, backward and Adam on 16 patterns; inference is the
-network alone on 64. Each rate is the best of several timed batches; multiply-adds are those of the convolutions, three
-times the forward ones for a training step.
+A training step is forward, region merge, diffraction, likelihood, backward and Adam on 16 patterns; inference
+is the network alone on 64. Each rate is the best of several timed batches; multiply-adds are those of the
+convolutions, three times the forward ones for a training step.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def measure(name: str, N: int, seed: int) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -89,7 +92,8 @@ def main() -> None:
             train, infer, cost = measure(name, N, options.seed)
             shares = [rate * passes * 2 * cost / 1e9 / peak for rate, passes in ((train, 3), (infer, 1))]
             print(
-                f"| {name} | {N} | {cost / 1e6:.1f} M | {train:.0f} | {shares[0]:.0%} | {infer:.0f} | {shares[1]:.0%} |",
+                f"| {name} | {N} | {cost / 1e6:.1f} M | {train:.0f} | {shares[0]:.0%} | "
+                f"{infer:.0f} | {shares[1]:.0%} |",
                 flush=True,
             )
 

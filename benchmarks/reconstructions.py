@@ -1,4 +1,5 @@
-"""The two scans of ../shared, reconstructed by the network: time, R of the stitched object, numbers against the truth.
+"""The two scans of ../shared, reconstructed by the network: time, R of the stitched object, numbers against
+the truth.
 
     python benchmarks/reconstructions.py [--only bench siemens] [--out FOLDER] [--seed 0]
 """
@@ -21,14 +22,21 @@ CASES = (
     ("bench, swift, longer", "bench", {}, {"nepochs": 150}),
     ("bench, swift, gridsize 2", "bench", {"gridsize": 2}, {"nepochs": 30, "batch_size": 4}),
     ("bench, swift, gridsize 1 without regions", "bench", {}, {"nepochs": 60, "region_ratio": 0.0}),
-    ("bench, cnn, as long as swift", "bench", {"architecture": "cnn"}, {"nepochs": 1000, "max_time_s": 100.0}),
+    (
+        "bench, cnn, as long as swift",
+        "bench",
+        {"architecture": "cnn"},
+        {"nepochs": 1000, "max_time_s": 100.0},
+    ),
     ("siemens, swift", "siemens", {}, {"nepochs": 25}),
 )
 
 
 def main() -> None:
     """Print the table; write a picture of each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="+", default=["bench", "siemens"], choices=["bench", "siemens"])
     parser.add_argument("--case", nargs="+", default=[case[0] for case in CASES], help="names of rows to run")
     parser.add_argument("--out", type=Path, default=Path("benchmark_out"))
@@ -52,7 +60,8 @@ def main() -> None:
             else "- | - | - | -"
         )
         print(
-            f"| {name} | {made.train_s:.0f} | {made.infer_s:.1f} | {made.results['r_factor']:.4f} | {numbers} |",
+            f"| {name} | {made.train_s:.0f} | {made.infer_s:.1f} | "
+            f"{made.results['r_factor']:.4f} | {numbers} |",
             flush=True,
         )
         reconstruction_figure(

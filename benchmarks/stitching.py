@@ -32,7 +32,7 @@ N, M, CHUNK, STEP_PX = 64, 32, 64, 3.0
 
 
 def memory_mib(name: str) -> float:
-    """VmRSS (now) or VmHWM (peak) of this process; getrusage would count the parent's peak before the exec."""
+    """VmRSS (now) or VmHWM (peak) of this process; getrusage also counts the parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
@@ -103,9 +103,7 @@ def main() -> None:
         done = subprocess.run(words, check=True, capture_output=True, text=True)
         seconds = float(done.stdout.split()[1])
         print(f"{done.stdout.rstrip()}  {100 * seconds / (size * per_pattern):.0f} % of the prediction")
-    print(
-        "\npeak: above the memory that Python and torch take when imported; canvas: complex64 sum and float32 weight"
-    )
+    print("\npeak: above what Python, torch and positions take; canvas: complex64 sum, float32 weight")
 
 
 if __name__ == "__main__":

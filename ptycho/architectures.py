@@ -1,9 +1,9 @@
-"""The networks, written once as data: both backends build from these graphs, so weights have one set of names.
+"""The networks, written once as data: both backends build from these graphs and share the weights' names.
 
-A `Graph` is a list of `Node`s in the order of computation. Inputs are `diffraction` (B, C, N, N), the normalised
-amplitude x with zero frequency at (N//2, N//2), and `probe` (P, N, N) complex, in the gauge of
-`ptycho.normalization`. Outputs are `amplitude` and `phase`, each (B, C_out, N, N). Channels are first here; a backend
-that prefers them last transposes, the weights stay (out, in, row, column).
+A `Graph` is a list of `Node`s in the order of computation. Inputs are `diffraction` (B, C, N, N), the
+normalised amplitude x with zero frequency at (N//2, N//2), and `probe` (P, N, N) complex, in the gauge of
+`ptycho.normalization`. Outputs are `amplitude` and `phase`, each (B, C_out, N, N). Channels are first here; a
+backend that prefers them last transposes, the weights stay (out, in, row, column).
 
 Registering an own network takes five lines: see `register`.
 """
@@ -23,7 +23,7 @@ from ptycho.errors import ConfigError
 
 Shape = tuple[int, int, int]  # channels, rows, columns
 
-#: pre-activation at which each amplitude activation gives one half, the amplitude that explains the mean pattern
+#: pre-activation at which each amplitude activation gives one half, which explains the mean pattern
 HALF_AMPLITUDE = {
     "sigmoid": 0.0,
     "softplus": math.log(math.expm1(0.5)),
@@ -104,7 +104,7 @@ class GraphBuilder:
         return self.add("activation", y, kind=activation) if activation else y
 
 
-# ------------------------------------------------------------------------------------------------ the networks
+# --------------------------------------------------------------------------------------------- the networks
 
 _CNN_ENCODER = {64: (32, 64, 128), 128: (16, 32, 64, 128), 256: (8, 16, 32, 64, 128)}
 _CNN_DECODER = {64: (64, 32), 128: (128, 64, 32), 256: (256, 128, 64, 32)}
@@ -119,8 +119,8 @@ def _tuned_side(N: int) -> int:
 def cnn(spec: NetworkSpec) -> Graph:
     """The literature's network: Hoidn et al. 2023, one encoder, one decoder each for amplitude and phase.
 
-    Its table stands in `specs/architectures.md`. Sides that its pooling does not divide are zero-padded first and
-    cropped last.
+    Its table stands in `specs/architectures.md`. Sides that its pooling does not divide are zero-padded first
+    and cropped last.
     """
     tuned, s = _tuned_side(spec.N), spec.n_filters_scale
     encoder, decoder = _CNN_ENCODER[tuned], _CNN_DECODER[tuned]
@@ -169,12 +169,13 @@ _SWIFT_WIDTH = 24
 
 
 def swift(spec: NetworkSpec) -> Graph:
-    """The efficient default: physics in the stem, residual blocks at a quarter and an eighth of the resolution.
+    """The efficient default: physics in the stem, residual blocks at 1/4 and 1/8 of the resolution.
 
     The stem back-projects the measured amplitude with the phase of a flat object under the known probe
-    (one step of Fienup's error reduction, Appl. Opt. 21, 2758 (1982)), so that the network starts in real space and
-    learns the local correction; heads start at zero, so that the untrained answer is the flat object of amplitude
-    one half that explains the mean pattern. Residual blocks: pre-normalised, He et al., arXiv 1603.05027.
+    (one step of Fienup's error reduction, Appl. Opt. 21, 2758 (1982)), so that the network starts in real
+    space and learns the local correction; heads start at zero, so that the untrained answer is the flat
+    object of amplitude one half that explains the mean pattern. Residual blocks: pre-normalised, He et al.,
+    arXiv 1603.05027.
     """
     width = _SWIFT_WIDTH * spec.n_filters_scale
     multiple = 2 * _SWIFT_PATCH
@@ -212,7 +213,7 @@ def swift(spec: NetworkSpec) -> Graph:
     return Graph("swift", tuple(b.nodes), amplitude, phase)
 
 
-# -------------------------------------------------------------------------------------------------- the registry
+# --------------------------------------------------------------------------------------------- the registry
 
 _REGISTRY: dict[str, Callable[[NetworkSpec], Any]] = {"swift": swift, "cnn": cnn}
 
@@ -220,8 +221,9 @@ _REGISTRY: dict[str, Callable[[NetworkSpec], Any]] = {"swift": swift, "cnn": cnn
 def register(name: str) -> Callable[[Callable[[NetworkSpec], Any]], Callable[[NetworkSpec], Any]]:
     """Add a network under a name: decorate a function of a `NetworkSpec`.
 
-    It returns a `Graph` (then both backends run it) or a module of one backend, called with (diffraction, probe) and
-    returning (amplitude, phase), each (B, C_out, N, N); the other backend refuses that one by name.
+    It returns a `Graph` (then both backends run it) or a module of one backend, called with (diffraction,
+    probe) and returning (amplitude, phase), each (B, C_out, N, N); the other backend refuses that one by
+    name.
     """
 
     def decorator(factory: Callable[[NetworkSpec], Any]) -> Callable[[NetworkSpec], Any]:
@@ -252,7 +254,7 @@ def describe(name: str, spec: NetworkSpec) -> Any:
     return _REGISTRY[name](spec)
 
 
-# ------------------------------------------------------------------------------------- what a graph says of itself
+# ------------------------------------------------------------------------------ what a graph says of itself
 
 
 def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
@@ -287,8 +289,9 @@ def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
 
 
 def parameter_shapes(graph: Graph, spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all weights: `<node>.weight` (out, in, k, k) or (channels,), `<node>.bias` (out,)."""
-    known, result = shapes(graph, spec), {}
+    """Names and shapes of weights: `<node>.weight` (out, in, k, k) or (channels,), `<node>.bias` (out,)."""
+    known = shapes(graph, spec)
+    result: dict[str, tuple[int, ...]] = {}
     for node in graph.nodes:
         channels = known[node.inputs[0]][0]
         if node.op == "conv":
@@ -319,8 +322,8 @@ def count_multiply_adds(graph: Graph, spec: NetworkSpec) -> int:
 def initial_weights(graph: Graph, spec: NetworkSpec, seed: int) -> dict[str, NDArray[np.float32]]:
     """The same starting weights for both backends: Glorot-uniform kernels, constant biases.
 
-    Source: Glorot and Bengio, AISTATS 2010. `init: zeros` nodes start at zero so that residual blocks start as the
-    identity. float32, drawn in float64 from `numpy.random.default_rng(seed)` in node order.
+    Source: Glorot and Bengio, AISTATS 2010. `init: zeros` nodes start at zero so that residual blocks start
+    as the identity. float32, drawn in float64 from `numpy.random.default_rng(seed)` in node order.
     """
     rng = np.random.default_rng(seed)
     options = {node.name: node for node in graph.nodes}

@@ -9,6 +9,8 @@ Source: Hoidn et al., Sci. Rep. 13, 22789 (2023), eqs. 1-5; the contract of this
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -56,7 +58,7 @@ def shift_bilinear(image: ArrayLike, shift_xy: ArrayLike) -> Complex:
 def shift_fourier(image: ArrayLike, shift_xy: ArrayLike) -> Complex:
     """Move the content of one image by +shift exactly, for periodic band-limited content.
 
-    Shapes as in `shift_bilinear`. Unitary up to the Nyquist row of an even side; its adjoint is the shift by -t.
+    Shapes as in `shift_bilinear`. Unitary up to the Nyquist row of an even side; adjoint: the shift by -t.
     """
     data = np.asarray(image, np.complex128)
     x, y = np.asarray(shift_xy, np.float64)
@@ -71,7 +73,7 @@ def crop_centre(image: Complex, N: int) -> Complex:
     return image[..., top : top + N, left : left + N]
 
 
-def pad_centre(image: Complex, size: int) -> Complex:
+def pad_centre(image: NDArray[Any], size: int) -> Complex:
     """Zero-pad N x N to size x size, centre pixel on centre pixel: the adjoint of `crop_centre`."""
     N = image.shape[-1]
     before = size // 2 - N // 2
@@ -116,8 +118,8 @@ def canvas_side(N: int, relative_xy: ArrayLike) -> int:
 def merge(patches: ArrayLike, relative_xy: ArrayLike, window: ArrayLike) -> Complex:
     """Lay the C patches of one group on a common canvas: the constraint map.
 
-    canvas = sum_k T_{+r_k}[(w + eps) O_k] / sum_k T_{+r_k}[w + eps]: a weighted mean, so consistent patches merge
-    without bias, and where every window is zero it is exactly the plain overlap mean.
+    canvas = sum_k T_{+r_k}[(w + eps) O_k] / sum_k T_{+r_k}[w + eps]: a weighted mean, so consistent patches
+    merge without bias, and where every window is zero it is exactly the plain overlap mean.
 
     Shapes: patches (C, N, N) complex, relative_xy (C, 2) [x, y] = position minus group mean, window (N, N);
     returns (S, S) complex128 with S = `canvas_side`. Pixels that no patch reaches are zero.

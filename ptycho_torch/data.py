@@ -131,7 +131,7 @@ def _world() -> tuple[int, int]:
 
 
 def _share(batches: list[Batch]) -> list[Batch]:
-    """This process's batches: every world-size-th, some given again so that every process takes as many steps."""
+    """This process's batches: every world-size-th, some given twice so that all take as many steps."""
     rank, world = _world()
     missing = -len(batches) % world
     return (batches + [batches[i % len(batches)] for i in range(missing)])[rank::world]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "pi_tanh": lambda x: math.pi * torch.tanh(x),
 }
 
-#: fraction of the brightest probe pixel under which back-projection is damped (rPIE's regulariser, Maiden 2017)
+#: share of the brightest probe pixel below which back-projection is damped (rPIE, Maiden 2017)
 BACKPROJECT_DAMPING = 0.05
 
 
@@ -45,13 +45,13 @@ def border_mask(x: Tensor) -> Tensor:
 
 
 def backproject(diffraction: Tensor, probe: Tensor) -> Tensor:
-    """Real-space residual of a flat object: what the pattern says about the object before anything is learned.
+    """Real-space residual of a flat object: what the pattern says before anything is learned.
 
-    psi_p = a FFT(P_p) is the flat object's wave, with a = N / (2 |P|) so that it explains the mean pattern; its
-    modulus is replaced by the measured one, and conj(P) (psi' - psi) / (|P|^2 + damping) / a is the first object
-    update (Fienup 1982; damping as in Maiden, Johnson and Li, Optica 4, 736 (2017)).
-    Shapes: diffraction (B, C, N, N), probe (P, N, N) complex; returns (B, 2C+1, N, N): real and imaginary parts of
-    each pattern, then how well the probe lights each pixel.
+    psi_p = a FFT(P_p) is the flat object's wave, with a = N / (2 |P|) so that it explains the mean pattern;
+    its modulus is replaced by the measured one, and conj(P) (psi' - psi) / (|P|^2 + damping) / a is the first
+    object update (Fienup 1982; damping as in Maiden, Johnson and Li, Optica 4, 736 (2017)).
+    Shapes: diffraction (B, C, N, N), probe (P, N, N) complex; returns (B, 2C+1, N, N): real and imaginary
+    parts of each pattern, then how well the probe lights each pixel.
     """
     B, C, N, _ = diffraction.shape
     power = probe.real.square() + probe.imag.square()
@@ -83,7 +83,7 @@ def _key(name: str) -> str:
 
 
 class GraphNetwork(nn.Module):
-    """A graph with its weights: forward(diffraction (B,C,N,N), probe (P,N,N)) -> amplitude, phase (B,C_out,N,N)."""
+    """A graph with its weights: (diffraction (B,C,N,N), probe (P,N,N)) -> amplitude, phase (B,C_out,N,N)."""
 
     def __init__(self, graph: Graph, spec: NetworkSpec, seed: int) -> None:
         super().__init__()
@@ -107,14 +107,17 @@ class GraphNetwork(nn.Module):
     def _run(self, node: Node, inputs: list[Tensor]) -> Tensor:
         x, option = inputs[0], node.options
         if node.op == "conv":
-            own = self.weights[_key(node.name)]
+            own = self._own(node)
             padding = 0 if option["stride"] > 1 else option["kernel"] // 2
             x = x.contiguous(memory_format=torch.channels_last)
             return F.conv2d(x, own.weight, own.bias, stride=option["stride"], padding=padding)
         if node.op == "norm":
-            own = self.weights[_key(node.name)]
+            own = self._own(node)
             return F.group_norm(x, 1, own.weight, own.bias)
         return _STATELESS[node.op](inputs, option)
+
+    def _own(self, node: Node) -> _Weights:
+        return cast(_Weights, self.weights[_key(node.name)])
 
 
 _STATELESS: dict[str, Callable[[list[Tensor], Mapping[str, Any]], Tensor]] = {
@@ -139,7 +142,8 @@ def build_network(name: str, spec: NetworkSpec, seed: int) -> nn.Module:
     if isinstance(made, nn.Module):
         return made
     raise ConfigError(
-        f"architecture {name!r} returned {type(made).__name__}: the PyTorch backend needs a Graph or a torch.nn.Module"
+        f"architecture {name!r} returned {type(made).__name__}: the PyTorch backend needs a Graph "
+        "or a torch.nn.Module"
     )
 
 
@@ -155,7 +159,8 @@ def load_neutral_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> N
     missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or foreign:
         raise ConfigError(
-            f"weights do not fit the network: missing {missing[:3]}, unknown {foreign[:3]} - wrong architecture?"
+            f"weights do not fit the network: missing {missing[:3]}, unknown {foreign[:3]} "
+            "- wrong architecture?"
         )
     network.load_state_dict({own[name]: value for name, value in weights.items()})
 

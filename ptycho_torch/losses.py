@@ -18,14 +18,14 @@ def masked_mean(values: Tensor, counted: Tensor) -> Tensor:
 
 
 def poisson_nll(rate: Tensor, counts: Tensor, counted: Tensor) -> Tensor:
-    """Mean of rate - N log(rate): Poisson negative log-likelihood without log N!, which the object cannot change."""
+    """Mean of rate - N log(rate): Poisson likelihood, negative log, without log N!, a constant."""
     return masked_mean(rate - counts * torch.log(rate), counted)
 
 
 def poisson_deviance(rate: Tensor, counts: Tensor, counted: Tensor) -> Tensor:
     """Poisson NLL minus its floor (rate = N), so that 0 is perfect: mean of rate - N + N log(N / rate).
 
-    Same gradient as `poisson_nll`, and exact in float32 at 1e9 photons, where the difference of two means is not.
+    Same gradient as `poisson_nll`, and exact in float32 at 1e9 photons, where a difference of means is not.
     """
     # not xlogy: its gradient at a count of zero is 0/0
     ratio = counts.clamp_min(torch.finfo(counts.dtype).tiny) / rate
@@ -38,7 +38,7 @@ def amplitude_mae(predicted: Tensor, measured: Tensor, counted: Tensor) -> Tenso
 
 
 def total_variation(patches: Tensor) -> Tensor:
-    """Mean modulus of the complex forward differences: isotropic total variation (Rudin, Osher, Fatemi 1992)."""
+    """Mean modulus of the complex forward differences: isotropic total variation (Rudin et al. 1992)."""
     rows = torch.diff(patches, dim=-2)[..., :, :-1]
     columns = torch.diff(patches, dim=-1)[..., :-1, :]
     squared = rows.real**2 + rows.imag**2 + columns.real**2 + columns.imag**2
@@ -55,7 +55,7 @@ def realspace_mae(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
 def supervised(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Amplitude error plus wrapped phase error over pi, weighted by the illumination (N, N).
 
-    The phase error is |angle(O conj(label))|, so that a jump of 2 pi costs nothing; pi * tanh phases make it finite.
+    The phase error is |angle(O conj(label))|, so a jump of 2 pi costs nothing; pi * tanh keeps it finite.
     """
     relative = patches * labels.conj()
     phase = torch.atan2(relative.imag, relative.real + 1e-12).abs() / math.pi

@@ -24,7 +24,7 @@ from ptycho_torch.region import region_views
 
 __all__ = ["PtychoPINN_Lightning"]
 
-_CONFIGS = {
+_CONFIGS: dict[str, type[Any]] = {
     "model_config": config_params.ModelConfig,
     "data_config": config_params.DataConfig,
     "training_config": config_params.TrainingConfig,
@@ -58,11 +58,11 @@ def _restored(name: str, value: Any) -> Any:
 class PtychoPINN_Lightning(L.LightningModule):
     """Physics-informed network for one kind of scan, trained on diffraction alone (or on labels: supervised).
 
-    Takes the four configurations of `ptycho_torch.config_params`. `attach_scan` gives it the measured probe and the
-    normalisation; both are stored in the checkpoint, so that `load_from_checkpoint(path)` needs no argument and runs
-    no code from the file.
+    Takes the four configurations of `ptycho_torch.config_params`. `attach_scan` gives it the measured probe
+    and the normalisation; both are stored in the checkpoint, so that `load_from_checkpoint(path)` needs no
+    argument and runs no code from the file.
 
-    forward: x (B, C, N, N) float32 in the gauge of `ptycho.normalization` -> complex patches (B, C_out, N, N).
+    forward: x (B, C, N, N) float32 in the gauge of `ptycho.normalization` -> complex (B, C_out, N, N).
     """
 
     #: keys under which the objective is logged, for clients that follow a run by callback
@@ -94,7 +94,9 @@ class PtychoPINN_Lightning(L.LightningModule):
         model = to_model_config(self.data_config, self.model_config)
         self.config = to_training_config(model, self.data_config, self.model_config, self.training_config)
         self.network = build_network(model.architecture, spec_from_config(model), self.config.seed)
-        self.probe = nn.Parameter(torch.zeros(1, model.N, model.N, 2), requires_grad=self.config.probe_trainable)
+        self.probe = nn.Parameter(
+            torch.zeros(1, model.N, model.N, 2), requires_grad=self.config.probe_trainable
+        )
         self.log_scale = nn.Parameter(
             torch.zeros(()), requires_grad=self.config.intensity_scale_trainable and not self._supervised
         )
@@ -102,7 +104,7 @@ class PtychoPINN_Lightning(L.LightningModule):
         self.register_buffer("gauge", torch.ones(3, dtype=torch.float64))  # x_scale, nphotons, probe_factor
         self.learning_rate = self.training_config.learning_rate
 
-    # ------------------------------------------------------------------------------------------------ the scan
+    # --------------------------------------------------------------------------------------------- the scan
 
     def attach_scan(
         self,
@@ -113,7 +115,7 @@ class PtychoPINN_Lightning(L.LightningModule):
         probe_factor: float,
         bad_pixels: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Take the normalised probe (P, N, N) and the numbers that link the gauges; see `ptycho.normalization`."""
+        """Take the normalised probe (P, N, N) and the numbers of `ptycho.normalization`."""
         values = torch.view_as_real(torch.from_numpy(np.ascontiguousarray(probe, np.complex64)))
         self.probe = nn.Parameter(values.clone(), requires_grad=self.config.probe_trainable)
         self.gauge.copy_(torch.tensor([x_scale, nphotons, probe_factor], dtype=torch.float64))
@@ -139,7 +141,7 @@ class PtychoPINN_Lightning(L.LightningModule):
     def _supervised(self) -> bool:
         return self.config.model.model_type == "supervised"
 
-    # ---------------------------------------------------------------------------------------------- the network
+    # ------------------------------------------------------------------------------------------ the network
 
     def forward(self, x: Tensor) -> Tensor:
         counted = (~self.bad_pixels).to(x.dtype)
@@ -171,7 +173,7 @@ class PtychoPINN_Lightning(L.LightningModule):
             window = torch.ones(N, N, device=patches.device)
         return merge_and_extract(patches, positions - centre, window)
 
-    # -------------------------------------------------------------------------------------------- the objective
+    # ---------------------------------------------------------------------------------------- the objective
 
     def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Every term of the objective on one batch, and their weighted sum under `loss`."""
@@ -212,7 +214,13 @@ class PtychoPINN_Lightning(L.LightningModule):
         together = {f"{prefix}loss/{name}": value.detach() for name, value in terms.items() if name != "loss"}
         self.log_dict(together, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         self.log(
-            total, terms["loss"].detach(), on_step=False, on_epoch=True, batch_size=size, prog_bar=True, sync_dist=True
+            total,
+            terms["loss"].detach(),
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+            prog_bar=True,
+            sync_dist=True,
         )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -228,7 +236,7 @@ class PtychoPINN_Lightning(L.LightningModule):
     def configure_optimizers(self) -> Any:
         return training.configure_optimizers(self)
 
-    # ------------------------------------------------------------------------------------------------ checkpoints
+    # ------------------------------------------------------------------------------------------ checkpoints
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The number of probe modes is the file's, not the constructor's."""

@@ -2,8 +2,8 @@
 
 Letters: B groups, C patterns a group, K patches in a flat list, P probe modes, N patch side, S canvas side.
 Positions and shifts are [x, y] in pixels, float64, sub-pixel exact; arrays are [row, column].
-`splat` and `gather` are adjoint to each other and serve every route: the merge inside a group, the region canvas of
-training, and the stitched image.
+`splat` and `gather` are adjoint to each other and serve every route: the merge inside a group, the region
+canvas of training, and the stitched image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = [
 
 
 def _split(corners_xy: Tensor, real: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Whole-pixel corners (K, 2) int64 and the fractions fx, fy (K, 1, 1) that bilinear interpolation blends."""
+    """Whole-pixel corners (K, 2) int64 and the fractions fx, fy (K, 1, 1) of bilinear interpolation."""
     whole = torch.floor(corners_xy)
     fraction = (corners_xy - whole).to(real)
     return whole.to(torch.int64), fraction[:, 0, None, None], fraction[:, 1, None, None]
@@ -43,8 +43,8 @@ def splat(
 ) -> Tensor:
     """Add every patch to its canvas at its own sub-pixel place (bilinear).
 
-    Shapes: patches (K, N, N) real or complex; corners_xy (K, 2) float64, the canvas pixel under patch pixel (0, 0),
-    at least 0 and at most side - N - 1; canvas (K,) int64, which canvas; returns (n_canvases, H, W).
+    Shapes: patches (K, N, N) real or complex; corners_xy (K, 2) float64, the canvas pixel under patch pixel
+    (0, 0), at least 0 and at most side - N - 1; canvas (K,) int64, which canvas; returns (n_canvases, H, W).
     Time and memory O(K N^2). Deterministic on the CPU.
     """
     whole, fx, fy = _split(corners_xy, _real_dtype(patches.dtype))
@@ -69,7 +69,9 @@ def gather(canvases: Tensor, corners_xy: Tensor, canvas: Tensor, N: int) -> Tens
     return (1 - fx) * rows[:, :, :-1] + fx * rows[:, :, 1:]
 
 
-def central_window(N: int, *, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
+def central_window(
+    N: int, *, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+) -> Tensor:
     """(N, N) window, one on the central N/2 x N/2."""
     window = torch.zeros(N, N, dtype=dtype, device=device)
     window[N // 4 : N // 4 + N // 2, N // 4 : N // 4 + N // 2] = 1
@@ -98,8 +100,8 @@ def _merge_on(patches: Tensor, window: Tensor, corners: Tensor, canvas: Tensor, 
 def merge(patches: Tensor, relative_xy: Tensor, window: Tensor) -> Tensor:
     """Lay the C patches of every group on a common canvas: the constraint map of `ptycho.physics.merge`.
 
-    Shapes: patches (B, C, N, N) complex, relative_xy (B, C, 2) float64 = position minus group mean, window (N, N);
-    returns (B, S, S), S = N + 2 ceil(max |r|) over the batch, pixel (S//2, S//2) at the group mean.
+    Shapes: patches (B, C, N, N) complex, relative_xy (B, C, 2) float64 = position minus group mean, window
+    (N, N); returns (B, S, S), S = N + 2 ceil(max |r|) over the batch, pixel (S//2, S//2) at the group mean.
     """
     B, C, N, _ = patches.shape
     corners, canvas, side = _group_corners(relative_xy, N)
@@ -120,7 +122,9 @@ def merge_and_extract(patches: Tensor, relative_xy: Tensor, window: Tensor) -> T
     """O'_k of the contract: merge the group, cut each pattern's view; the identity for C = 1."""
     if patches.shape[1] == 1 and relative_xy.shape[1] == 1:
         return patches
-    if patches.shape[1] == 1:  # one shared patch a group (object_big off): the canvas is that patch, zero outside
+    if (
+        patches.shape[1] == 1
+    ):  # one shared patch a group (object_big off): the canvas is that patch, zero outside
         reach = int(torch.ceil(relative_xy.abs().max()).item())
         canvases = torch.nn.functional.pad(patches[:, 0], (reach, reach, reach, reach))
     else:
@@ -134,7 +138,8 @@ def propagate(waves: Tensor) -> Tensor:
 
 
 def diffract(patches: Tensor, probe: Tensor) -> Tensor:
-    """Intensity sum_p |FFT2_ortho(P_p O)|^2: patches (..., N, N) and probe (P, N, N) give (..., N, N) real."""
+    """Intensity sum_p |FFT2_ortho(P_p O)|^2: patches (..., N, N) and probe (P, N, N) give (..., N, N) real.
+    """
     waves = torch.fft.fft2(patches.unsqueeze(-3) * probe, norm="ortho")
     intensity = (waves.real.square() + waves.imag.square()).sum(-3)
     return torch.fft.fftshift(intensity, dim=(-2, -1))

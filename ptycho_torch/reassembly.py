@@ -32,8 +32,8 @@ class Frame:
 
 @dataclass(frozen=True)
 class Stitched:
-    """An image: `object` (H, W) complex64, zero where nothing was seen; `coverage` (H, W) float32 sum of weights,
-    as a share of its median where covered; `frame`."""
+    """An image: `object` (H, W) complex64, zero where nothing was seen; `coverage` (H, W) float32 sum of
+    weights, as a share of its median where covered; `frame`."""
 
     object: NDArray[np.complex64]
     coverage: NDArray[np.float32]
@@ -46,7 +46,8 @@ class Stitched:
 
 
 def auto_window_side(probe: NDArray[np.complex64], power: float = 0.99) -> int:
-    """Side M of the central window: N/2, or what the probe illuminates (holds `power` of it) if that is more."""
+    """Side M of the central window: N/2, or what the probe illuminates (holds `power` of it) if that is more.
+    """
     N = probe.shape[-1]
     lit = np.sum(np.abs(probe.astype(np.complex128)) ** 2, 0)
     for side in range(N // 2, N, 2):
@@ -73,8 +74,8 @@ def make_frame(
 ) -> Frame:
     """The canvas of a scan: just large enough, or the given one.
 
-    A given canvas is the client's object: positions that lie inside it are its own pixels, so its origin is (0, 0);
-    positions in some other frame are laid on it centre on centre.
+    A given canvas is the client's object: positions that lie inside it are its own pixels, so its origin is
+    (0, 0); positions in some other frame are laid on it centre on centre.
     """
     low, high = positions_xy.min(0), positions_xy.max(0)
     if canvas_shape is None:
@@ -106,7 +107,7 @@ class Stitcher:
         self._weight = torch.zeros(shape, dtype=torch.float32, device=device)
 
     def add(self, patches: Tensor, positions_xy: Tensor) -> None:
-        """Patches (K, N, N) complex64 at positions (K, 2) float64: the object pixel under patch pixel (N//2, N//2)."""
+        """Patches (K, N, N) complex64 at (K, 2) float64: the object pixels under pixel (N//2, N//2)."""
         N, M = patches.shape[-1], self.M
         low = N // 2 - M // 2
         origin = torch.tensor(self.frame.origin_xy, dtype=torch.float64, device=positions_xy.device)

@@ -1,8 +1,8 @@
 """The region context: a block of neighbouring groups on one canvas, as it will be stitched.
 
-A single far-field pattern does not fix its patch: the global phase is free, the dark tails of the probe are almost
-free, and amplitude may pass for phase. Neighbours that look at the same pixels settle all three. So a block of
-neighbouring groups is predicted, laid on one canvas, and every pattern is explained by that canvas.
+A single far-field pattern does not fix its patch: the global phase is free, the dark tails of the probe are
+almost free, and amplitude may pass for phase. Neighbours that look at the same pixels settle all three. So a
+block of neighbouring groups is predicted, laid on one canvas, and every pattern is explained by that canvas.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Canvas:
     @classmethod
     def around(cls, positions_xy: Tensor, N: int) -> Canvas:
         """The smallest canvas that holds the patch of every position (K, 2)."""
-        lowest, highest = positions_xy.amin(0).floor() - N // 2, positions_xy.amax(0).ceil() + (N - N // 2) + 1
+        lowest = positions_xy.amin(0).floor() - N // 2
+        highest = positions_xy.amax(0).ceil() + (N - N // 2) + 1
         width, height = (highest - lowest).to(torch.int64).tolist()
         return cls(lowest, (height, width))
 
@@ -38,9 +39,9 @@ class Canvas:
 def region_views(patches: Tensor, places_xy: Tensor, positions_xy: Tensor, window: Tensor) -> Tensor:
     """What every pattern of a block sees of the block's common canvas.
 
-    Shapes: patches (B, C_out, N, N) complex; places_xy (B, C_out, 2) float64, where each patch lies; positions_xy
-    (B, C, 2) float64, where each pattern looks; window (N, N), the patch weights (|P|^2). Returns (B, C, N, N).
-    Time and memory O(B C N^2).
+    Shapes: patches (B, C_out, N, N) complex; places_xy (B, C_out, 2) float64, where each patch lies;
+    positions_xy (B, C, 2) float64, where each pattern looks; window (N, N), the patch weights (|P|^2).
+    Returns (B, C, N, N). Time and memory O(B C N^2).
     """
     N = patches.shape[-1]
     flat, place = patches.reshape(-1, N, N), places_xy.reshape(-1, 2)

@@ -30,14 +30,14 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 
 def term_weights(config: TrainingConfig) -> dict[str, float]:
-    """Weights of the two data terms. `torch_loss_mode` mae turns the likelihood off and the amplitude error on."""
+    """Weights of the two data terms; `torch_loss_mode` mae exchanges likelihood for amplitude error."""
     if config.torch_loss_mode == "mae":
         return {"poisson": 0.0, "mae": config.mae_weight or 1.0}
     return {"poisson": config.nll_weight, "mae": config.mae_weight}
 
 
 def learning_rate_factor(config: TrainingConfig, name: str, step: int, per_epoch: int, total: int) -> float:
-    """Factor on the learning rate after `step` optimiser steps, for the schedulers that need no measurement."""
+    """Factor on the learning rate after `step` optimiser steps, for schedulers without measurement."""
     if name == "Exponential":
         return float(config.lr_gamma ** (step // max(1, per_epoch)))
     if name == "WarmupCosine":
@@ -90,7 +90,7 @@ def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
 
 
 class History(Callback):
-    """Every epoch's metrics and learning rate, kept as plain numbers; part of the checkpoint, so a resume goes on."""
+    """Every epoch's metrics and learning rate, as plain numbers; in the checkpoint, so a resume goes on."""
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.epochs: dict[str, list[float]] = {}
@@ -107,7 +107,7 @@ class History(Callback):
         for name, value in row.items():
             self.epochs.setdefault(name, []).append(value)
         if self._progress is not None:
-            losses = {name: row[name] for name in ("train_loss", "val_loss") if name in row}
+            losses: dict[str, float] = {name: row[name] for name in ("train_loss", "val_loss") if name in row}
             self._progress(trainer.current_epoch + 1, int(trainer.max_epochs or 0), losses)
 
     def state_dict(self) -> dict[str, Any]:
@@ -215,9 +215,12 @@ def make_callbacks(
 
 
 def make_trainer(
-    config: TrainingConfig, execution: PyTorchExecutionConfig, callbacks: list[Callback], directory: Path | None
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig,
+    callbacks: list[Callback],
+    directory: Path | None,
 ) -> L.Trainer:
-    """A Lightning trainer for this run. Global determinism flags stay untouched: the CPU path is deterministic."""
+    """A Lightning trainer for this run; no global flag is touched, since the CPU path is deterministic."""
     accelerator, strategy = resolve_accelerator(execution)
     return L.Trainer(
         accelerator=accelerator,
@@ -241,7 +244,7 @@ def make_trainer(
 
 
 def restore_best(module: PtychoPINN_Lightning, trainer: L.Trainer) -> None:
-    """Put the weights of the best checkpoint into the module, where checkpoints were kept and one was best."""
+    """Put the weights of the best checkpoint into the module, if checkpoints were kept and one was best."""
     checkpoint = trainer.checkpoint_callback
     best = getattr(checkpoint, "best_model_path", "")
     if best and Path(best).is_file():

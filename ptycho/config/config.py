@@ -123,10 +123,15 @@ class TrainingConfig:
     probe_from: str = option(
         "guess", choices=("guess", "refine"), help="start from the file's probe, or refine it in sweeps"
     )
-    probe_refine_sweeps: int = option(20, ge=1, help="sweeps of the iterative engine when probe_from is refine")
+    probe_refine_sweeps: int = option(
+        20, ge=1, help="sweeps of the iterative engine when probe_from is refine"
+    )
     probe_modes: int | None = option(None, ge=1, help="incoherent probe modes; None: as many as the file has")
     region_ratio: float = option(
-        1.0, ge=0, le=1, help="share of steps on a block of neighbouring groups, judged by their common canvas"
+        1.0,
+        ge=0,
+        le=1,
+        help="share of steps on a block of neighbouring groups, judged by their common canvas",
     )
     max_time_s: float | None = option(None, gt=0, help="stop training after so many seconds; None: no limit")
 

@@ -30,7 +30,8 @@ def _path_of(backend: str) -> ModuleType:
     if backend == "tensorflow":
         if find_spec("tensorflow") is None:
             raise MissingDependencyError(
-                "backend 'tensorflow' needs TensorFlow: pip install 'ptychopinn[tf]' - or use --backend pytorch"
+                "backend 'tensorflow' needs TensorFlow: pip install 'ptychopinn[tf]' "
+                "- or use --backend pytorch"
             )
         raise ConfigError(
             "backend = 'tensorflow': the TensorFlow path is not part of this release - use --backend pytorch"

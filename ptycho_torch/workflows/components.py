@@ -1,7 +1,7 @@
 """The PyTorch path: container, training, reconstruction; the names that programs call.
 
-Each function does one step and hands on plain results. `ptycho.workflows.components` has the same functions for
-TensorFlow; `ptycho.workflows.backend_selector` chooses.
+Each function does one step and hands on plain results. `ptycho.workflows.components` has the same functions
+for TensorFlow; `ptycho.workflows.backend_selector` chooses.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ from ptycho_torch.workflows.trained import (
 )
 
 if TYPE_CHECKING:
-    from ptycho_torch.training import Progress
     from torch.utils.data import DataLoader
+
+    from ptycho_torch.training import Progress
 
 __all__ = [
     "infer_scan",
@@ -89,7 +90,7 @@ def _build_lightning_dataloaders(
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None = None,
 ) -> tuple[DataLoader[dict[str, Any]], DataLoader[dict[str, Any]]]:
-    """Training and validation loaders. Validation is the test container, or held-out groups of the training one."""
+    """Training and validation loaders; validation is the test container, or held-out training groups."""
     from ptycho_torch.data import (
         FixedBatches,
         GroupBatches,
@@ -107,8 +108,8 @@ def _build_lightning_dataloaders(
     for name, container in (("training", train_container), ("test", test_container)):
         if labels and container is not None and not container.has_labels:
             raise DataError(
-                f"{name} data: labels are needed (model_type supervised or realspace_mae_weight), but the scan has "
-                "no objectGuess - add one, e.g. a refined object, or train with model_type pinn"
+                f"{name} data: labels are needed (model_type supervised or realspace_mae_weight), but "
+                "the scan has no objectGuess - add one, e.g. a refined object, or train with model_type pinn"
             )
     scale = label_scale(train_container, config.model.probe_scale) if labels else None
     ratio = 0.0 if supervised else config.region_ratio
@@ -143,7 +144,7 @@ def _build_lightning_dataloaders(
 
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Lightning's advice about workers and tips is not about this data; its loggers and filters are put back."""
+    """Lightning's advice about workers and tips is not about this data; loggers and filters are put back."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -172,9 +173,10 @@ def _train_with_lightning(
 ) -> dict[str, Any]:
     """Build the module from all four configurations, fit it, and give back the model that validated best.
 
-    Returns `history` (lists by metric name), `models` (the Lightning module under 'diffraction_to_obj' and the
-    predictor under 'autoencoder'), `train_container`, `test_container`, `intensity_scale`. `resume` is a checkpoint
-    of the same run, continued exactly. Time linear in groups x epochs; memory: the containers and one batch.
+    Returns `history` (lists by metric name), `models` (the Lightning module under 'diffraction_to_obj' and
+    the predictor under 'autoencoder'), `train_container`, `test_container`, `intensity_scale`. `resume` is a
+    checkpoint of the same run, continued exactly. Time linear in groups x epochs; memory: the containers and
+    one batch.
     """
     import lightning.pytorch as L  # noqa: F401  (the trainer is built in ptycho_torch.training)
 
@@ -234,7 +236,9 @@ def _with_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -
 def starting_probe_of(container: PtychoDataContainer, config: TrainingConfig) -> StartingProbe:
     """The starting probe of data that is grouped already: the container's own guess."""
     if config.probe_from == "refine":
-        raise ConfigError("probe_from = 'refine' needs the scan (RawData), not a grouped container: pass the scan")
+        raise ConfigError(
+            "probe_from = 'refine' needs the scan (RawData), not a grouped container: pass the scan"
+        )
     from ptycho.normalization import normalize_probe
 
     modes, factor = normalize_probe(container.probe, config.model.probe_scale)
@@ -290,10 +294,10 @@ def _reassemble_cdi_image_torch(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Predict every group and stitch: (amplitude (H, W), phase (H, W), results).
 
-    `flip_x`, `flip_y` mirror the positions, `transpose` exchanges x and y (in this order), `coord_scale` multiplies
-    them: for scans whose stage axes differ from the detector's. M is the stitched window's side in pixels, None takes
-    what the probe lights. Results: `obj_tensor_full` (K, N, N) patches, `global_offsets`, `coords_nominal`,
-    `recon_amp`, `recon_phase`, `coverage`, `origin_xy`, `object`. Time linear in patches.
+    `flip_x`, `flip_y` mirror the positions, `transpose` exchanges x and y (in this order), `coord_scale`
+    multiplies them: for scans whose stage axes differ from the detector's. M is the stitched window's side in
+    pixels, None takes what the probe lights. Results: `obj_tensor_full` (K, N, N) patches, `global_offsets`,
+    `coords_nominal`, `recon_amp`, `recon_phase`, `coverage`, `origin_xy`, `object`. Time linear in patches.
     """
     if train_results is None or "models" not in train_results:
         raise ConfigError("no trained model: pass train_results, as train_cdi_model_torch returns it")

@@ -67,7 +67,8 @@ def run_demo(
             results["object"],
             truth=scan.object_true,
             coverage=results["coverage"],
-            title=f"{name.replace('_', ' ')}: complex NRMSE {judged.nrmse:.3f}, FRC 0.5 at {judged.frc50:.2f} Nyquist",
+            title=f"{name.replace('_', ' ')}: complex NRMSE {judged.nrmse:.3f}, "
+            f"FRC 0.5 at {judged.frc50:.2f} Nyquist",
         )
     return metrics
 

@@ -51,7 +51,7 @@ def turned(
 
 @torch.inference_mode()
 def predict_groups(module: PtychoPINN_Lightning, x: torch.Tensor) -> torch.Tensor:
-    """Complex patches (B, C_out, N, N) of a batch x (B, C, N, N), on the module's device, without gradients."""
+    """Complex patches (B, C_out, N, N) of a batch x (B, C, N, N), on its device, without gradients."""
     patches: torch.Tensor = module(x.to(module.probe.device))
     return patches
 

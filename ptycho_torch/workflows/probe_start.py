@@ -1,4 +1,4 @@
-"""The probe a run starts from: the file's, masked and smoothed as configured, or refined in a few sweeps first."""
+"""The probe a run starts from: the file's, masked and smoothed as configured, or refined first."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def starting_probe(
         log.info("probe refined in %d sweeps: R %.4f", config.probe_refine_sweeps, refined.history[-1]["r"])
     elif wanted > len(modes):
         raise DataError(
-            f"probe_modes = {wanted}, but the file has {len(modes)}: use --probe_from refine to find the others"
+            f"probe_modes = {wanted}, but the file has {len(modes)}: "
+            "use --probe_from refine to find the others"
         )
     modes = modes[:wanted].astype(np.complex64)
     model = config.model

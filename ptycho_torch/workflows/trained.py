@@ -48,8 +48,10 @@ class TrainedModel:
         model = self.module.config.model
         wanted = (model.N, model.N, model.gridsize**2)
         if scaled.ndim != 4 or scaled.shape[1:] != wanted:
-            raise DataError(f"predict: input has shape {scaled.shape}; this model takes (B, {wanted[0]}, {wanted[1]}, "
-                            f"{wanted[2]})")  # fmt: skip
+            raise DataError(
+                f"predict: input has shape {scaled.shape}; this model takes "
+                f"(B, {wanted[0]}, {wanted[1]}, {wanted[2]})"
+            )
         x = np.ascontiguousarray(np.moveaxis(scaled, -1, 1)) / np.float32(self.intensity_scale)
         parts = [
             predict_groups(self.module, torch.from_numpy(x[i : i + batch_size])).cpu().numpy()
@@ -93,7 +95,7 @@ def _plain_config(config: TrainingConfig) -> dict[str, Any]:
 
 
 def load_module(path: Path) -> PtychoPINN_Lightning:
-    """The Lightning module of a bundle (zip, its folder, or the unpacked contents), on the CPU, ready to predict."""
+    """The Lightning module of a bundle (zip, its folder, or the unpacked contents), on the CPU."""
     from ptycho.config.yaml_io import training_config_from
 
     bundle = load_bundle(Path(path))
@@ -114,14 +116,16 @@ def load_module(path: Path) -> PtychoPINN_Lightning:
         with torch.no_grad():
             module.log_scale.fill_(state["log_scale"])
     except KeyError as error:
-        raise BundleError(f"{path}: the bundle lacks {error.args[0]!r}; was it written by this package?") from None
+        raise BundleError(
+            f"{path}: the bundle lacks {error.args[0]!r}; was it written by this package?"
+        ) from None
     except ConfigError as error:
         raise BundleError(f"{path}: {error}") from None
     return module.eval()
 
 
 def load_inference_bundle_torch(directory: Path) -> tuple[TrainedModel, dict[str, Any]]:
-    """(model with `.predict`, configuration under its legacy names) of a bundle; params.cfg follows the bundle."""
+    """(model with `.predict`, configuration under legacy names) of a bundle; params.cfg follows it."""
     from ptycho import params
 
     model = TrainedModel(load_module(directory))
@@ -143,9 +147,9 @@ def infer_scan(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Reconstruct a scan with a trained model: (amplitude, phase, results), as `_reassemble_cdi_image_torch`.
 
-    The normalisation is the training set's; an object in the scan gives the canvas its shape. Results also hold
-    `r_factor` and `r_per_pattern`: the stitched object re-diffracted at every position with the model's probe.
-    Time linear in positions; memory: the scan once as float32, the canvas, one batch.
+    The normalisation is the training set's; an object in the scan gives the canvas its shape. Results also
+    hold `r_factor` and `r_per_pattern`: the stitched object re-diffracted at every position with the model's
+    probe. Time linear in positions; memory: the scan once as float32, the canvas, one batch.
     """
     from ptycho_torch.training import resolve_accelerator
     from ptycho_torch.workflows.components import as_outputs
@@ -155,7 +159,8 @@ def infer_scan(
     trained = module.config
     if raw.N != trained.model.N:
         raise DataError(
-            f"the patterns are {raw.N} x {raw.N} px, the model was trained on {trained.model.N}: train one for this size"
+            f"the patterns are {raw.N} x {raw.N} px, the model was trained on {trained.model.N}: "
+            "train one for this size"
         )
     seed = config.subsample_seed or 0
     container = PtychoDataContainer.from_raw(

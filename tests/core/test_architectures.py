@@ -1,4 +1,6 @@
-"""The neutral graphs: sizes, costs, shapes, starting weights, and the registry that a user's own network joins."""
+"""The neutral graphs: sizes, costs, shapes, starting weights, and the registry that a user's own network
+joins.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def test_the_default_network_costs_at_most_a_tenth(N):
 
 
 def test_multiply_adds_of_one_convolution():
-    graph = a.Graph("one", (a.Node("c", "conv", ("diffraction",), {"filters": 5, "kernel": 3, "stride": 1}),), "c", "c")
+    graph = a.Graph(
+        "one", (a.Node("c", "conv", ("diffraction",), {"filters": 5, "kernel": 3, "stride": 1}),), "c", "c"
+    )
     assert a.count_multiply_adds(graph, a.NetworkSpec(N=32, channels=2)) == 32 * 32 * 5 * 2 * 9
 
 
@@ -32,7 +36,9 @@ def test_multiply_adds_of_one_convolution():
 @pytest.mark.parametrize("channels, object_big", [(1, True), (4, True), (4, False), (9, True)])
 @pytest.mark.parametrize("probe_big, pad_object", [(True, True), (False, True), (True, False)])
 def test_every_even_side_gives_patches_of_that_side(name, N, channels, object_big, probe_big, pad_object):
-    spec = a.NetworkSpec(N=N, channels=channels, object_big=object_big, probe_big=probe_big, pad_object=pad_object)
+    spec = a.NetworkSpec(
+        N=N, channels=channels, object_big=object_big, probe_big=probe_big, pad_object=pad_object
+    )
     graph = a.describe(name, spec)
     shapes = a.shapes(graph, spec)
     assert shapes[graph.amplitude] == shapes[graph.phase] == (channels if object_big else 1, N, N)

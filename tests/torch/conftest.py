@@ -14,7 +14,9 @@ from ptycho.raw_data import RawData
 
 @pytest.fixture
 def small_config():
-    """Builds a TrainingConfig for a scan: two epochs, no files; keywords replace fields, model fields included."""
+    """Builds a TrainingConfig for a scan: two epochs, no files; keywords replace fields, model fields
+    included.
+    """
 
     def build(raw: RawData, **changes: Any) -> TrainingConfig:
         model_fields = {f.name for f in dataclasses.fields(ModelConfig)}

@@ -45,9 +45,20 @@ def corner_of_the_star(shared_dir, tmp_path) -> Path:
 class TestPyTorchIntegrationWorkflow:
     def test_pytorch_train_save_load_infer_cycle(self, corner_of_the_star, tmp_path):
         ptycho("validate", str(corner_of_the_star), cwd=tmp_path)
-        settings = ["--nepochs", "6", "--scheduler", "WarmupCosine", "--probe_from", "refine", "--learning_rate", "2e-3"]
+        settings = [
+            "--nepochs",
+            "6",
+            "--scheduler",
+            "WarmupCosine",
+            "--probe_from",
+            "refine",
+            "--learning_rate",
+            "2e-3",
+        ]
         ptycho("train", "star.npz", "-o", "run", *settings, "--gradient_clip_val", "1", cwd=tmp_path)
-        assert {"wts.h5.zip", "config.yaml", "history.json"} <= {path.name for path in (tmp_path / "run").iterdir()}
+        assert {"wts.h5.zip", "config.yaml", "history.json"} <= {
+            path.name for path in (tmp_path / "run").iterdir()
+        }
         ptycho("infer", "--model", "run", "--data", "star.npz", "-o", "image", cwd=tmp_path)
         metrics = json.loads((tmp_path / "image" / "metrics.json").read_text())
 

@@ -27,7 +27,12 @@ def test_the_network_has_the_declared_weights_and_answers_in_bounds(
     name, N, channels, object_big, probe_big, pad_object
 ):
     spec = NetworkSpec(
-        N=N, channels=channels, object_big=object_big, probe_big=probe_big, pad_object=pad_object, n_filters_scale=1
+        N=N,
+        channels=channels,
+        object_big=object_big,
+        probe_big=probe_big,
+        pad_object=pad_object,
+        n_filters_scale=1,
     )
     network = layers.build_network(name, spec, seed=0)
     graph = architectures.describe(name, spec)
@@ -36,7 +41,7 @@ def test_the_network_has_the_declared_weights_and_answers_in_bounds(
     x = torch.rand(2, channels, N, N, generator=torch.Generator().manual_seed(0))
     amplitude, phase = network(x, random_probe(2, N))
     assert amplitude.shape == phase.shape == (2, channels if object_big else 1, N, N)
-    assert 0 <= float(amplitude.min()) and float(amplitude.max()) <= 1
+    assert float(amplitude.min()) >= 0 and float(amplitude.max()) <= 1
     assert float(phase.abs().max()) <= np.pi
     border = amplitude[:, :, : N // 4 - 1]
     assert bool((border == 0).all()) == (pad_object and not probe_big)
@@ -96,7 +101,9 @@ def test_a_network_of_ones_own_joins_in_five_lines():
 def test_what_is_neither_graph_nor_module_is_refused():
     architectures.register("nothing")(lambda spec: 3)
     try:
-        with pytest.raises(ConfigError, match="returned int: the PyTorch backend needs a Graph or a torch.nn.Module"):
+        with pytest.raises(
+            ConfigError, match="returned int: the PyTorch backend needs a Graph or a torch.nn.Module"
+        ):
             layers.build_network("nothing", NetworkSpec(), seed=0)
     finally:
         architectures._REGISTRY.pop("nothing")

@@ -1,4 +1,6 @@
-"""The torch operators: adjoint, unitary, equal to the NumPy oracle, and with gradients that finite differences confirm."""
+"""The torch operators: adjoint, unitary, equal to the NumPy oracle, and with gradients that finite
+differences confirm.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def test_sub_pixel_shift_accuracy_against_the_exact_shift():
     rng = np.random.default_rng(1)
     image = smooth(rng, 64, 64)
     exact = oracle.shift_fourier(image, (0.37, -0.61))[4:-4, 4:-4]
-    error = np.abs(oracle.shift_bilinear(image, (0.37, -0.61))[4:-4, 4:-4] - exact).max() / np.abs(exact).max()
+    error = (
+        np.abs(oracle.shift_bilinear(image, (0.37, -0.61))[4:-4, 4:-4] - exact).max() / np.abs(exact).max()
+    )
     assert error < 0.02
 
 
@@ -76,7 +80,9 @@ def test_splat_and_gather_are_adjoint(n, N, shape):
     assert complex(left) == pytest.approx(complex(right), rel=1e-11)
 
 
-@pytest.mark.parametrize("B, C, reach", [(1, 4, 3.0), (3, 4, 12.6), (21, 3, 5.5), (16, 4, 0.0), (33, 2, 7.9), (5, 9, 20.3)])
+@pytest.mark.parametrize(
+    "B, C, reach", [(1, 4, 3.0), (3, 4, 12.6), (21, 3, 5.5), (16, 4, 0.0), (33, 2, 7.9), (5, 9, 20.3)]
+)
 @pytest.mark.parametrize("window", ["central", "uniform"])
 def test_merge_and_extract_equal_the_oracle_for_groups_of_any_extent(B, C, reach, window):
     rng = np.random.default_rng(B * C)
@@ -180,4 +186,6 @@ def test_rate_and_likelihood_floor():
     )
     bad = np.array([[True, False], [False, False]])
     wrong = oracle.rate(counts + np.array([[100.0, 0], [0, 0]]), 1.0)
-    assert oracle.poisson_nll(wrong, counts, bad) == pytest.approx(oracle.poisson_nll_floor(counts, bad), abs=1e-5)
+    assert oracle.poisson_nll(wrong, counts, bad) == pytest.approx(
+        oracle.poisson_nll_floor(counts, bad), abs=1e-5
+    )

@@ -27,7 +27,9 @@ def containers(make_scan, small_config):
 
 
 class TestTrainWithLightningRed:
-    """What a run must do, each once red: build from four configurations, fit with both loaders, hand back models."""
+    """What a run must do, each once red: build from four configurations, fit with both loaders, hand back
+    models.
+    """
 
     def test_the_module_is_built_from_all_four_configurations(self, containers, silent, monkeypatch):
         train, _, config = containers
@@ -36,7 +38,9 @@ class TestTrainWithLightningRed:
 
         class Spy(original):
             def __init__(self, model_config, data_config, training_config, inference_config):
-                seen.update(model=model_config, data=data_config, training=training_config, inference=inference_config)
+                seen.update(
+                    model=model_config, data=data_config, training=training_config, inference=inference_config
+                )
                 super().__init__(model_config, data_config, training_config, inference_config)
 
         monkeypatch.setattr(model_module, "PtychoPINN_Lightning", Spy)
@@ -90,10 +94,18 @@ class TestTrainLightningParityDeterminism:
 
     def test_nothing_global_changes(self, make_scan, small_config, silent):
         raw = make_scan()
-        before = (torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(), torch.get_num_threads())
+        before = (
+            torch.get_default_dtype(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.get_num_threads(),
+        )
         state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
         components.train_cdi_model_torch(raw, None, small_config(raw), silent)
-        after = (torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(), torch.get_num_threads())
+        after = (
+            torch.get_default_dtype(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.get_num_threads(),
+        )
         assert before == after
         assert torch.equal(state, torch.random.get_rng_state())
         assert np.array_equal(numpy_state, np.random.get_state()[1])
@@ -164,7 +176,9 @@ class TestWhatTrains:
 
     @pytest.mark.parametrize("scale", [True, False])
     @pytest.mark.parametrize("probe", [True, False])
-    def test_scale_and_probe_move_when_trainable_and_stay_when_not(self, make_scan, small_config, silent, scale, probe):
+    def test_scale_and_probe_move_when_trainable_and_stay_when_not(
+        self, make_scan, small_config, silent, scale, probe
+    ):
         raw = make_scan()
         config = small_config(raw, intensity_scale_trainable=scale, probe_trainable=probe)
         start = components.starting_probe(raw, config).modes
@@ -173,7 +187,9 @@ class TestWhatTrains:
         assert (float(module.log_scale.detach()) != 0) == scale
         assert (moved > 1e-4) == probe
 
-    @pytest.mark.parametrize("mode, weights", [("poisson", {}), ("mae", {}), ("poisson", {"mae_weight": 0.5})])
+    @pytest.mark.parametrize(
+        "mode, weights", [("poisson", {}), ("mae", {}), ("poisson", {"mae_weight": 0.5})]
+    )
     def test_every_loss_goes_down(self, make_scan, small_config, silent, mode, weights):
         raw = make_scan(n_positions=64)
         config = small_config(raw, torch_loss_mode=mode, nepochs=12, **weights)
@@ -185,7 +201,9 @@ class TestWhatTrains:
     @pytest.mark.parametrize("object_big", [True, False])
     def test_groups_of_every_size_train(self, make_scan, small_config, silent, gridsize, object_big):
         raw = make_scan()
-        config = small_config(raw, gridsize=gridsize, object_big=object_big, neighbor_count=8, region_ratio=0.5)
+        config = small_config(
+            raw, gridsize=gridsize, object_big=object_big, neighbor_count=8, region_ratio=0.5
+        )
         history = components.train_cdi_model_torch(raw, None, config, silent)["history"]
         assert np.isfinite(history["train_loss"]).all()
 
@@ -287,7 +305,9 @@ class TestRunCdiExampleTorch:
         raw = make_scan(n_positions=30)
         results = components.train_cdi_model_torch(raw, None, small_config(raw, nepochs=1), silent)
         flip_x, flip_y, transpose = flips
-        plain, _, _ = components._reassemble_cdi_image_torch(raw, results["config"], train_results=results, M=16)
+        plain, _, _ = components._reassemble_cdi_image_torch(
+            raw, results["config"], train_results=results, M=16
+        )
         turned, _, _ = components._reassemble_cdi_image_torch(
             raw, results["config"], flip_x, flip_y, transpose, 16, train_results=results
         )
@@ -310,9 +330,13 @@ class TestBundle:
         again, _, _ = components.infer_scan(model, raw)
         np.testing.assert_array_equal(image, again)
 
-    def test_a_bundle_of_another_size_is_refused_for_the_scan(self, make_scan, small_config, silent, tmp_path):
+    def test_a_bundle_of_another_size_is_refused_for_the_scan(
+        self, make_scan, small_config, silent, tmp_path
+    ):
         raw = make_scan()
-        components.run_cdi_example_torch(raw, None, small_config(raw, output_dir=tmp_path), execution_config=silent)
+        components.run_cdi_example_torch(
+            raw, None, small_config(raw, output_dir=tmp_path), execution_config=silent
+        )
         with pytest.raises(DataError, match="patterns are 64 x 64 px, the model was trained on 32"):
             components.infer_scan(tmp_path, make_scan(N=64))
 
@@ -340,7 +364,12 @@ class TestCheckpoint:
         raw = make_scan()
         history = components.train_cdi_model_torch(raw, None, small_config(raw), silent)["history"]
         module = model_module.PtychoPINN_Lightning
-        assert {module.loss_name, module.val_loss_name, "loss/poisson_nll", "val/loss/poisson_deviance"} <= set(history)
+        assert {
+            module.loss_name,
+            module.val_loss_name,
+            "loss/poisson_nll",
+            "val/loss/poisson_deviance",
+        } <= set(history)
 
 
 def test_what_is_wrong_is_said_before_anything_trains(make_scan, small_config, silent):
