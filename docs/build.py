@@ -1,7 +1,7 @@
 """Write the generated parts of the documentation: what the code knows better than a writer.
 
-The tables of `specs/configuration.md` come from the fields, those of `specs/architectures.md` from the graphs,
-the list of `docs/development/TEST_SUITE_INDEX.md` from the first lines of the test files.
+The tables of `specs/configuration.md` come from the fields, those of `specs/architectures.md` from the
+graphs, the list of `docs/development/TEST_SUITE_INDEX.md` from the first lines of the test files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every command and example of the documentation runs, and every relative link leads somewhere.
 
-Commands run in order, page by page, in an empty folder, at the small size that `SMALLER` makes of them. Nothing
-is skipped silently: what cannot run stands in `NOT_RUN` with its reason, anything else unknown is a failure.
+Commands run in order, page by page, in an empty folder, at the small size that `SMALLER` makes of them.
+Nothing is skipped silently: what cannot run stands in `NOT_RUN` with its reason, all else fails.
 """
 
 from __future__ import annotations

@@ -11,9 +11,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from doc_pages import ROOT, read
+from doc_pages import ROOT, pages, read
 
 from ptycho.architectures import NetworkSpec, count_parameters, describe
+from ptycho.cli.main import COMMANDS, build_parser, load_command
+
+#: pages for users; the others quote flags of other programs too
+USER_PAGES = ["README", "quickstart", "concepts", "cookbook", "troubleshooting", "pytorch", "measured"]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,31 @@ def test_signatures_of_the_pytorch_path() -> None:
             if isinstance(argument, ast.arg):
                 argument.annotation = None
         assert ast.unparse(tree.args) == ast.unparse(actual.args), name
+
+
+def test_every_flag_that_is_named_exists() -> None:
+    known = {"--help", "--version", "--extra-index-url"}
+    for name in COMMANDS:
+        parser = build_parser(load_command(name), name)
+        known |= {flag for action in parser._actions for flag in action.option_strings}
+    for page in pages():
+        if page.stem in USER_PAGES:
+            named = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", read(page)))
+            foreign = {flag for flag in named if flag.replace("--no-", "--") not in known}
+            assert not foreign, f"{page}: {sorted(foreign)}"
+
+
+def test_every_file_that_is_named_exists() -> None:
+    for page in pages():
+        if page.parts[0] not in ("docs", "specs") or page.name in (
+            "fix_plan.md",
+            "decisions.md",
+            "findings.md",
+        ):
+            continue
+        named = re.findall(r"`((?:ptycho|ptycho_torch|tests|docs|specs|benchmarks)/[\w/.]*)`", read(page))
+        missing = [name for name in named if not (ROOT / name).exists()]
+        assert not missing, f"{page}: {missing}"
 
 
 def literals() -> list[str]:
