@@ -88,7 +88,7 @@ def two_photographs(
 def cat_and_coins(
     shape: tuple[int, int], seed: int = 0, amp_range: Range = (0.7, 1.0), phase_range_rad: Range = (0.0, 1.0)
 ) -> Object:
-    """Coins as amplitude, a cat as phase: two more photographs, for a network that saw the others; see `_pair`."""
+    """Coins as amplitude, a cat as phase: two more photographs for a network that saw the others."""
     return _pair(("coins", "chelsea"), shape, seed, amp_range, phase_range_rad)
 
 
@@ -97,8 +97,8 @@ def _pair(
 ) -> Object:
     """Two pictures that ship with scikit-image (nothing is fetched): amplitude and phase, (H, W) complex64.
 
-    The central square of each is resized to the longer side and cropped. Seed 0 shows them upright; other seeds turn
-    and mirror each picture by one of the eight symmetries of the square.
+    The central square of each is resized to the longer side and cropped. Seed 0 shows them upright; other
+    seeds turn and mirror each picture by one of the eight symmetries of the square.
     """
     from skimage import color, data, transform
 
