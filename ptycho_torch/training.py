@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
-from ptycho.errors import ConfigError, MissingDependencyError, RunError
+from ptycho.errors import ConfigError, MissingDependencyError, MissingFileError, RunError
 
 if TYPE_CHECKING:
     from ptycho_torch.model import PtychoPINN_Lightning
@@ -182,7 +182,14 @@ def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
         accelerator = "cpu"
     if accelerator == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("accelerator = 'mps': no Apple GPU here - use auto or cpu")
-    return accelerator, "auto" if execution.devices == 1 else execution.strategy
+    if execution.devices == 1:
+        return accelerator, "auto"
+    if execution.strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
+        raise ConfigError(
+            f"strategy = {execution.strategy!r} with {execution.devices} devices: history and callbacks would stay in "
+            "the spawned processes - use ddp"
+        )
+    return accelerator, execution.strategy
 
 
 def make_callbacks(
@@ -251,3 +258,19 @@ def restore_best(module: PtychoPINN_Lightning, trainer: L.Trainer) -> None:
         stored = torch.load(best, map_location="cpu", weights_only=True)
         module.load_state_dict(stored["state_dict"])
         log.info("weights of the best epoch taken from %s", best)
+
+
+def check_checkpoint(path: Path, module: PtychoPINN_Lightning) -> None:
+    """Refuse a checkpoint that cannot go on as this run, before anything starts; reading it runs no code."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises whatever its reader stumbled over
+        raise ConfigError(f"{path}: cannot be read as a checkpoint ({type(error).__name__})") from None
+    own = {name: value.shape for name, value in module.state_dict().items()}
+    if {name: value.shape for name, value in stored.items()} != own:
+        raise ConfigError(
+            f"{path}: does not belong to this run (another network, N, gridsize or number of probe modes) - "
+            "resume with the config.yaml beside it"
+        )

@@ -197,6 +197,8 @@ def _train_with_lightning(
         probe_factor=start.factor,
         bad_pixels=train_container.bad_pixels,
     )
+    if resume is not None:
+        training.check_checkpoint(resume, module)
     directory = config.output_dir if config.output_dir not in (Path(), None) else None
     history = training.History(progress)
     callbacks = training.make_callbacks(config, execution, directory, history)

@@ -1,0 +1,94 @@
+"""The trainer's edges: several processes, a wrong checkpoint, a loss that is no number, a time limit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptycho.config.config import PyTorchExecutionConfig
+from ptycho.errors import ConfigError, MissingDependencyError, RunError
+from ptycho_torch import training
+from ptycho_torch.workflows import components
+
+
+def test_two_processes_train_one_model(make_scan, tmp_path):
+    make_scan(n_positions=64).to_file(tmp_path / "scan.npz")
+    command = [sys.executable, "-m", "ptycho.cli", "train", "scan.npz", "-o", "run", "--nepochs", "2"]
+    command += ["--devices", "2", "--strategy", "ddp", "--accelerator", "cpu", "--n_filters_scale", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert history["train_loss"][1] < history["train_loss"][0]
+    assert (tmp_path / "run" / "wts.h5.zip").is_file()
+
+
+def test_spawned_processes_are_refused_by_name():
+    execution = PyTorchExecutionConfig(devices=2, strategy="ddp_spawn", accelerator="cpu")
+    with pytest.raises(ConfigError, match="strategy = 'ddp_spawn' with 2 devices: .* use ddp"):
+        training.resolve_accelerator(execution)
+    assert training.resolve_accelerator(PyTorchExecutionConfig(strategy="ddp_spawn"))[1] == "auto"
+
+
+def test_a_gpu_that_is_not_there_falls_back_with_a_word(caplog):
+    with caplog.at_level("WARNING", logger="ptycho_torch.training"):
+        accelerator, _ = training.resolve_accelerator(PyTorchExecutionConfig(accelerator="cuda"))
+    if accelerator == "cpu":
+        assert "no CUDA device here, training on the CPU" in caplog.text
+
+
+def test_a_checkpoint_of_another_network_is_refused(make_scan, small_config, tmp_path):
+    raw = make_scan()
+    execution = PyTorchExecutionConfig(logger_backend="none", accelerator="cpu")
+    components.train_cdi_model_torch(raw, None, small_config(raw, output_dir=tmp_path), execution)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    other = small_config(raw, n_filters_scale=2, nepochs=3)
+    with pytest.raises(ConfigError, match="last.ckpt: does not belong to this run"):
+        components.train_cdi_model_torch(raw, None, other, execution, resume=last)
+    (tmp_path / "broken.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ConfigError, match="broken.ckpt: cannot be read as a checkpoint"):
+        components.train_cdi_model_torch(raw, None, other, execution, resume=tmp_path / "broken.ckpt")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(make_scan, small_config, silent):
+    raw = make_scan()
+    config = small_config(raw, nepochs=3, optimizer="sgd", momentum=0.0)
+    with pytest.raises(RunError, match="training diverged: the loss is .* lower --learning_rate"):
+        components.train_cdi_model_torch(
+            raw, None, config, PyTorchExecutionConfig(**{**vars(silent), "learning_rate": 1e30})
+        )
+
+
+def test_a_time_limit_ends_the_run_after_an_epoch(make_scan, small_config, silent):
+    raw = make_scan()
+    results = components.train_cdi_model_torch(raw, None, small_config(raw, nepochs=50, max_time_s=1e-6), silent)
+    assert len(results["history"]["train_loss"]) == 1
+
+
+def test_early_stopping_waits_its_patience(make_scan, small_config):
+    raw = make_scan()
+    execution = PyTorchExecutionConfig(
+        logger_backend="none", enable_checkpointing=False, accelerator="cpu", early_stop_patience=2, learning_rate=1e-12
+    )
+    config = small_config(raw, nepochs=40, intensity_scale_trainable=False)
+    assert len(components.train_cdi_model_torch(raw, None, config, execution)["history"]["val_loss"]) < 40
+
+
+@pytest.mark.parametrize("name", ["mlflow", "tensorboard"])
+def test_a_logger_that_is_not_installed_is_named_with_its_command(name, tmp_path):
+    try:
+        training.make_logger(name, tmp_path)
+    except MissingDependencyError as error:
+        assert f"--logger {name} needs" in str(error) and "pip install" in str(error)
+
+
+def test_the_csv_log_holds_every_epoch(make_scan, small_config, tmp_path):
+    raw = make_scan()
+    execution = PyTorchExecutionConfig(logger_backend="csv", accelerator="cpu")
+    components.train_cdi_model_torch(raw, None, small_config(raw, nepochs=3, output_dir=tmp_path), execution)
+    lines = Path(tmp_path, "logs", "metrics.csv").read_text().splitlines()
+    column = lines[0].split(",").index("val_loss")
+    assert sum(bool(line.split(",")[column]) for line in lines[1:]) == 3
