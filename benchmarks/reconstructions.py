@@ -20,7 +20,7 @@ from ptycho.report.figures import reconstruction_figure
 CASES = (
     ("bench, swift", "bench", {}, {"nepochs": 60}),
     ("bench, swift, longer", "bench", {}, {"nepochs": 150}),
-    ("bench, swift, gridsize 2", "bench", {"gridsize": 2}, {"nepochs": 30, "batch_size": 4}),
+    ("bench, swift, gridsize 2", "bench", {"gridsize": 2}, {"nepochs": 15, "batch_size": 4}),
     ("bench, swift, gridsize 1 without regions", "bench", {}, {"nepochs": 60, "region_ratio": 0.0}),
     (
         "bench, cnn, as long as swift",
