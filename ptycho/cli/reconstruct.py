@@ -44,6 +44,13 @@ def add_arguments(parser: Parser) -> None:
         default="fixed",
         help="correct positions: each for itself, or scale, rotation and shear of the scan too (default fixed)",
     )
+    add(
+        "--position_error",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="with --positions: look for errors of this size, px (default 0: a pixel or less)",
+    )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
@@ -130,6 +137,7 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
             seed=arguments.seed,
             modes=getattr(arguments, "probe_modes", None),
             positions=arguments.positions,
+            position_search_px=arguments.position_error,
             background=getattr(arguments, "background", False),
             intensity=getattr(arguments, "intensity", False),
             device=arguments.device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ptycho_torch.refine.engine import iterate, reconstruct, refine_probe, run
+from ptycho_torch.refine.labels import check_distilled, label_scan
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.result import IterationState, RefineResult, r_factors
 from ptycho_torch.refine.rule import Rule, make_rule
@@ -16,7 +17,9 @@ __all__ = [
     "RefineScan",
     "RefineState",
     "Rule",
+    "check_distilled",
     "iterate",
+    "label_scan",
     "load_state",
     "make_rule",
     "make_scan",

@@ -24,7 +24,9 @@ from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
 from ptycho_torch.refine.rule import Rule, make_rule
 from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, with_probe
+from ptycho_torch.refine.search import find_lost, held, kept, search_batch
 from ptycho_torch.refine.state import RefineState, load_state, save_state, start_state
+from ptycho_torch.refine.strain import undo_strain
 from ptycho_torch.refine.unknowns import (
     background_ratio,
     constrain,
@@ -36,6 +38,8 @@ from ptycho_torch.refine.unknowns import (
 
 log = logging.getLogger(__name__)
 _EPOCHS = 40
+_STRAIN_FROM = 10
+_GRID = 2.0**20
 
 
 def iterate(
@@ -62,19 +66,27 @@ def iterate(
     total = float(scan.counts.sum(dtype=torch.float64))
     begun = time.perf_counter()
     light = illumination(scan, state) if options.smoothness else state.object.real
+    searches = options.search_epochs(epochs)
     for epoch in range(state.epoch, epochs):
         strength = options.strength(epoch, epochs)
         probing = options.probe_from is not None and epoch >= options.probe_from
-        moving = options.positions != "fixed" and epoch >= options.positions_from
+        searching = epoch < searches
+        moving = options.positions != "fixed" and epoch >= options.positions_from and not searching
+        rng = np.random.default_rng([seed, epoch, 1])
         steps = torch.zeros_like(state.positions_xy)
         information = torch.zeros((scan.size, 2, 2), dtype=steps.dtype, device=steps.device)
         background = torch.zeros_like(scan.counts[0])
         wrong = 0.0
         for index in make_batches(scan.positions_xy, size, options.batches, seed, epoch):
+            index = kept(state, index, epoch, max(searches, 1))
+            if not len(index):
+                continue
             exit = rule.step(scan, state, index, strength, probing)
             wrong += float(misfit(scan.counts[index], exit.intensity, scan.good).sum())
             if moving:
                 steps[index], information[index] = position_step(scan, state, exit)
+            if searching:
+                search_batch(scan, state, index, options.position_search_px, epoch, searches, rng)
             if state.intensity is not None:
                 intensity_step(scan, state, exit, strength)
             if state.background is not None:
@@ -82,9 +94,20 @@ def iterate(
         rule.end_epoch(scan, state, strength, probing)
         if state.background is not None:
             state.background *= (background / scan.size).clamp(0.5, 2.0)
+        if searching or (searches and epoch % 5 == 0 and strength > 0.1):
+            find_lost(scan, state, options.position_search_px, epoch, rng)
+        if options.positions == "affine" and epoch >= _STRAIN_FROM and epoch % 2 == 0 and strength > 0.1:
+            settled = epoch >= max(searches, 2 * _STRAIN_FROM)
+            undo_strain(scan, state, epoch, strength, settled=settled, searching=searches > 0)
+        if searching:
+            drift = (state.positions_xy - scan.positions_xy).mean(0)
+            state.positions_xy = held(scan, state, state.positions_xy - drift)
         if moving:
             move_positions(state, scan, steps, information, options, strength)
         constrain(state, options, light, probing)
+        if options.positions != "fixed":
+            # the last bits of small linear systems depend on where memory lies; a millionth of a pixel does not
+            state.positions_xy = (state.positions_xy * _GRID).round().contiguous() / _GRID
         state.epoch = epoch + 1
         r = (wrong / total) ** 0.5
         if not np.isfinite(r):
@@ -157,6 +180,7 @@ def fingerprint(
         "seed": seed,
         "rule": rule.name,
         "positions": options.positions,
+        "position_search_px": options.position_search_px,
         "modes": options.modes,
         "background": options.background,
         "intensity": options.intensity,
@@ -204,7 +228,7 @@ def reconstruct(
     state = start_state(
         data,
         modes=options.modes,
-        margin_px=1 if options.positions == "fixed" else 10,
+        margin_px=1 if options.positions == "fixed" else 10 + round(2 * options.position_search_px),
         initial_object=initial_object,
         initial_origin_xy=initial_origin_xy,
         intensity=options.intensity,

@@ -18,8 +18,9 @@ class RefineOptions:
     fewer for a small scan). batches: "random" or "compact" (neighbours together).  modes: incoherent probe
     modes (None: as given). full_epochs: sweeps at full step before the step falls linearly to
     `final_strength`. probe_from: first sweep (0-based) that changes the probe; None keeps it.
-    positions: "fixed", "free" or "affine" (the affine part of the corrections first, then free);
-    positions_from, position_step_px (largest move a sweep).  intensity: one amplitude factor a pattern.
+    positions: "fixed", "free" (each pattern for itself) or "affine" (scale, rotation and shear of the scan too);
+    positions_from, position_step_px (largest move a sweep); position_search_px: errors of this size are looked
+    for at random during the first half of the sweeps (0 = errors of a pixel or less).  intensity: one amplitude factor a pattern.
     background: one incoherent background image.  probe_support: (N, N) bool, True = probe may be non-zero.
     amplitude_limits: (low, high) of |object|.  smoothness: weight of the object's squared gradient against
     the illumination (0 = off).  patience, tolerance: stop when R fell by less than `tolerance` (relative)
@@ -37,6 +38,7 @@ class RefineOptions:
     positions: str = "fixed"
     positions_from: int = 3
     position_step_px: float = 0.5
+    position_search_px: float = 0.0
     intensity: bool = False
     background: bool = False
     probe_support: np.ndarray | None = None
@@ -57,11 +59,19 @@ class RefineOptions:
             raise ConfigError(f"modes={self.modes} must lie between 1 and 16")
         if not 0 < self.final_strength <= 1 or self.smoothness < 0 or self.position_step_px <= 0:
             raise ConfigError("final_strength must lie in (0, 1], smoothness >= 0 and position_step_px > 0")
+        if not 0 <= self.position_search_px <= 100:
+            raise ConfigError(f"position_search_px={self.position_search_px} must lie between 0 and 100")
+        if self.position_search_px and self.positions == "fixed":
+            raise ConfigError("position_search_px needs positions='free' or 'affine'")
         return self
+
+    def search_epochs(self, epochs: int) -> int:
+        """Sweeps that look for positions at random before any is refined."""
+        return epochs // 2 if self.position_search_px else 0
 
     def strength(self, epoch: int, epochs: int) -> float:
         """Step factor of sweep `epoch` (0-based) of `epochs`: 1, then a straight line to `final_strength`."""
-        full = min(self.full_epochs, epochs // 4)
+        full = max(min(self.full_epochs, epochs // 4), self.search_epochs(epochs))
         if epoch < full:
             return 1.0
         return max(self.final_strength, min(1.0, (epochs - 1 - epoch) / max(epochs - 1 - full, 1)))

@@ -24,7 +24,8 @@ class RefineState:
 
     object (H, W) complex on `canvas`; probe (P, N, N) complex, so that |FFT_ortho(probe * window)|^2 are
     counts; positions_xy (M, 2) float64; intensity (M,) amplitude factor per pattern or None; background
-    (N, N) counts, zero frequency first, or None; epoch: finished sweeps.
+    (N, N) counts, zero frequency first, or None; lost (M,) bool: patterns that a search for positions keeps
+    out of the object, or None; epoch: finished sweeps.
     """
 
     canvas: Canvas
@@ -34,6 +35,7 @@ class RefineState:
     intensity: Tensor | None = None
     background: Tensor | None = None
     epoch: int = 0
+    lost: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Named tensors, the absent ones left out."""
@@ -43,6 +45,7 @@ class RefineState:
             positions_xy=self.positions_xy,
             intensity=self.intensity,
             background=self.background,
+            lost=self.lost,
         )
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
@@ -155,7 +158,8 @@ def load_state(
         with safe_open(str(path), "pt") as file:
             note = json.loads((file.metadata() or {}).get("refine", "{}"))
             for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                tensors[key] = file.get_tensor(key).to(device)
+                # a copy is aligned as torch likes it: sums and transforms then round as they did before
+                tensors[key] = file.get_tensor(key).to(device).clone()
     except Exception as error:
         raise DataError(
             f"{path} is no refinement checkpoint ({error}); give a file that `reconstruct` wrote"

@@ -16,9 +16,6 @@ from ptycho_torch.refine.state import RefineState
 # how many times the noise's variance the moves must show before any is believed: an object that is itself
 # being fitted lets positions wander by about this much
 _NOISE_MARGIN = 6.0
-# neighbours feel a rotation of the whole scan only through their small relative moves, and the object
-# follows: measured steps are some fiftieth of what is missing
-_AFFINE_GAIN = 15.0
 
 
 def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Tensor, Tensor]:
@@ -78,20 +75,20 @@ def move_positions(
     A pattern's position is known to 1/sqrt(information) only, so moves no larger than that are not
     believed: the deviations from an affine image of the scan are given a Gaussian prior whose variance
     is what the data show in excess of the noise, none where they show none. The mean move is removed: it
-    is free. So is, nearly, a common scale, which curvature of object and probe takes up; only
-    positions="affine" lets the scan turn, shear and grow.
+    is free. Only positions="affine" lets the scan turn, shear and grow (strain.py).
     """
     steps_xy = clipped(steps_xy, options.position_step_px)
     target = state.positions_xy + steps_xy
     if options.positions == "affine":
-        target = target + clipped(
-            _AFFINE_GAIN * shape_part(state.positions_xy, steps_xy), options.position_step_px
-        )
+        # what all moves have in common is told better by the windows' own strain, and drifts here
+        target = target - affine_part(state.positions_xy, target - state.positions_xy)
     target = target - (target - scan.positions_xy).mean(0)
     whole = affine_part(scan.positions_xy, target - scan.positions_xy)
     away = target - scan.positions_xy - whole
     expected = scan.positions_xy + whole if options.positions == "affine" else scan.positions_xy
-    information = information / _NOISE_MARGIN
+    # a pattern that was kept out of the sweep has no say and stays
+    visited = information.diagonal(dim1=1, dim2=2).sum(1) > 0
+    information = torch.where(visited[:, None, None], information, information[visited].mean(0)) / _NOISE_MARGIN
     # medians: the few patterns at the rim of a scan, which little holds, must not speak for all
     spread = away.square().sum(1).median() / (2 * math.log(2))
     noise = torch.linalg.inv(information).diagonal(dim1=1, dim2=2).mean(1).median()
@@ -102,6 +99,7 @@ def move_positions(
         prior = torch.eye(2, dtype=away.dtype, device=away.device) / excess
         believed = torch.linalg.solve(information + prior, (information @ away[:, :, None])[..., 0])
     moved = state.positions_xy + gain * (expected + believed - state.positions_xy)
+    moved = torch.where(visited[:, None], moved, state.positions_xy)
     origin = torch.tensor(state.canvas.origin_xy, dtype=moved.dtype, device=moved.device) + scan.n // 2
     size = torch.tensor(state.canvas.shape[::-1], dtype=moved.dtype, device=moved.device) - scan.n
     state.positions_xy = torch.minimum(torch.maximum(moved, origin), origin + size)
@@ -110,18 +108,6 @@ def move_positions(
 def clipped(vectors: Tensor, longest: float) -> Tensor:
     """Vectors (M, 2) no longer than `longest`."""
     return vectors * (longest / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
-
-
-def shape_part(positions_xy: Tensor, moves_xy: Tensor) -> Tensor:
-    """The part (M, 2) of `moves_xy` that rotates, shears or stretches the scan; no shift, no common scale.
-
-    A common scale of positions is taken up by object and probe curvature in the far field: it has no force to
-    accelerate, only noise.
-    """
-    centred = positions_xy - positions_xy.mean(0)
-    matrix = torch.linalg.lstsq(centred, moves_xy - moves_xy.mean(0)).solution
-    matrix = matrix - 0.5 * matrix.trace() * torch.eye(2, dtype=matrix.dtype, device=matrix.device)
-    return centred @ matrix
 
 
 def intensity_step(scan: RefineScan, state: RefineState, exit: Exit, strength: float) -> None:

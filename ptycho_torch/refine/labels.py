@@ -1,0 +1,61 @@
+"""Labels for supervised training from a refined object, and a distilled network checked against them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptycho.errors import DataError
+from ptycho.raw_data import RawData
+from ptycho_torch.refine.result import RefineResult
+
+if TYPE_CHECKING:
+    from ptycho.evaluation import Evaluation
+    from ptycho_torch.workflows.trained import TrainedModel
+
+
+def label_scan(raw: RawData, result: RefineResult) -> RawData:
+    """The scan with what a refinement found as its truth: supervised training takes its labels from there.
+
+    objectGuess (H, W) is the refined object, xcoords and ycoords (M,) px the refined positions in its pixels,
+    probeGuess (N, N) or (P, N, N) the refined probe; patterns, unit and bad pixels are the scan's. The nominal
+    positions move along. Memory: the patterns are shared, not copied. DataError where the two do not belong
+    together.
+    """
+    if len(result.positions_xy) != raw.n_positions or result.probe.shape[-1] != raw.N:
+        raise DataError(
+            f"the refinement has {len(result.positions_xy)} positions of {result.probe.shape[-1]} px, the scan "
+            f"{raw.n_positions} of {raw.N}: refine this scan, then label it"
+        )
+    x, y = result.origin_xy
+    probe = result.probe[0] if len(result.probe) == 1 else result.probe
+    arrays = raw.as_arrays() | {
+        "xcoords": result.positions_xy[:, 0] - x,
+        "ycoords": result.positions_xy[:, 1] - y,
+        "xcoords_start": raw.xcoords_start - x,
+        "ycoords_start": raw.ycoords_start - y,
+        "probeGuess": probe,
+        "objectGuess": result.object,
+        "Y": None,
+    }
+    return RawData(**arrays)
+
+
+def check_distilled(model: TrainedModel | str | Path, raw: RawData, result: RefineResult) -> Evaluation:
+    """How near a network's image of a scan comes to the refined object: `ptycho.evaluation.evaluate` of the two.
+
+    raw: any scan of the refined object with the refined probe, positions in the object pixels of `result`.
+    """
+    from ptycho.evaluation import evaluate
+    from ptycho_torch.workflows.trained import TrainedModel, infer_scan
+
+    _, _, made = infer_scan(model if isinstance(model, TrainedModel) else Path(model), raw)
+    corner = np.subtract(made["origin_xy"], result.origin_xy)
+    return evaluate(
+        made["object"],
+        result.object,
+        origin_xy=(float(corner[0]), float(corner[1])),
+        coverage=made["coverage"],
+    )

@@ -1,0 +1,125 @@
+"""Positions that are wrong by several pixels: random trials in a shrinking circle, and patterns that are lost.
+
+A gradient sees no further than the finest feature under the probe. A. Maiden, M. Humphry, M. Sarahan, B. Kraus,
+J. Rodenburg, Ultramicroscopy 120, 64 (2012) try places at random and keep what lowers a pattern's own misfit,
+within a radius that falls. A pattern in a wrong minimum far away spoils the object around it and is held there
+by what it wrote itself: here such patterns are recognised, kept out of the object, and looked for further off.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ptycho_torch.refine.forward import predict
+from ptycho_torch.refine.noise import misfit
+from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.state import RefineState
+
+_NEAR, _WIDE = 6, 24  # trials a pattern and sweep: within the radius, and far afield
+_LAST_RADIUS_PX = 0.1
+_REACH = 1.5  # how far, in first radii, a lost pattern is looked for
+_WIDE_EVERY = 5
+_FIRST = 2  # sweeps that the object needs before a trial means anything
+_LOST_FROM = 0.35  # share of the search after which lost patterns are kept out of the object
+_LOST_AFTER = 6.0  # excess over the median, in median deviations
+
+
+def radius_px(first_px: float, epoch: int, sweeps: int) -> float:
+    """Radius of sweep `epoch` (0-based) of a search of `sweeps`: geometric, from `first_px` to 0.1 px."""
+    return float(first_px * (min(_LAST_RADIUS_PX, first_px) / first_px) ** (epoch / max(sweeps, 1)))
+
+
+def kept(state: RefineState, index: Tensor, epoch: int, sweeps: int) -> Tensor:
+    """The patterns of a batch (B,) that may change object and probe now."""
+    if state.lost is None or epoch < _LOST_FROM * sweeps:
+        return index
+    return index[~state.lost[index]]
+
+
+def search_batch(
+    scan: RefineScan,
+    state: RefineState,
+    index: Tensor,
+    first_px: float,
+    epoch: int,
+    sweeps: int,
+    rng: np.random.Generator,
+) -> None:
+    """Trials for the patterns `index` (B,), in place. Cost: 6 forward models a pattern, 24 every fifth sweep."""
+    if epoch < _FIRST or not len(index):
+        return
+    wide = epoch >= _WIDE_EVERY and epoch < 0.75 * sweeps and epoch % _WIDE_EVERY == 0
+    if wide:
+        _try(scan, state, index, _REACH * first_px, _WIDE, rng)
+    else:
+        _try(scan, state, index, radius_px(first_px, epoch, sweeps), _NEAR, rng)
+
+
+def find_lost(
+    scan: RefineScan, state: RefineState, first_px: float, epoch: int, rng: np.random.Generator
+) -> None:
+    """After a sweep: look far and near for the patterns marked as lost, then mark anew, in place."""
+    if epoch < 2 * _WIDE_EVERY - 1:
+        return
+    if state.lost is not None and bool(state.lost.any()):
+        for part in torch.nonzero(state.lost)[:, 0].split(16):
+            _try(scan, state, part, _REACH * first_px, _WIDE, rng)
+            _try(scan, state, part, 0.7, _NEAR, rng)
+    wrong = torch.cat(
+        [
+            excess(scan.counts[part], predict(scan, state, part).intensity, scan.good)
+            for part in torch.arange(scan.size, device=scan.counts.device).split(64)
+        ]
+    )
+    deviation = (wrong - wrong.median()).abs().median()
+    state.lost = wrong > wrong.median() + _LOST_AFTER * deviation
+
+
+def excess(counts: Tensor, model: Tensor, good: Tensor | None = None) -> Tensor:
+    """Misfit of each pattern beyond the photons' noise, (B,) float64: sum((n - I)^2 - I) / sum(n^2).
+
+    Its mean is zero for a right model at any dose, so few photons do not look like a wrong place.
+    """
+    away = (counts - model).square() - model
+    away = away if good is None else away * good
+    return (
+        away.sum((-2, -1)).to(torch.float64) / counts.square().sum((-2, -1)).to(torch.float64).clamp_min(1e-30)
+    )
+
+
+def _try(
+    scan: RefineScan, state: RefineState, index: Tensor, radius: float, trials: int, rng: np.random.Generator
+) -> None:
+    """Move each pattern to the best of `trials` places within `radius` px where that lowers its misfit."""
+    count = len(index)
+    angle = rng.uniform(0, 2 * math.pi, (count, 1)) + 2 * math.pi * np.arange(trials) / trials
+    length = radius * np.sqrt(rng.uniform(0, 1, (count, trials)))
+    moves = torch.from_numpy(np.stack([length * np.cos(angle), length * np.sin(angle)], -1))
+    moves = moves.to(state.positions_xy)
+    places = torch.cat([torch.zeros_like(moves[:, :1]), moves], 1) + state.positions_xy[index, None]
+    places = held(scan, state, places.reshape(-1, 2))
+    repeated = index.repeat_interleave(trials + 1)
+    there = replace(
+        state,
+        positions_xy=places,
+        intensity=None if state.intensity is None else state.intensity[repeated],
+    )
+    errors = [
+        misfit(scan.counts[repeated[part]], predict(scan, there, part).intensity, scan.good)
+        for part in torch.arange(len(repeated), device=index.device).split(128)
+    ]
+    best = torch.cat(errors).reshape(count, trials + 1).argmin(1)
+    rows = torch.arange(count, device=index.device)
+    state.positions_xy[index] = places.reshape(count, trials + 1, 2)[rows, best]
+
+
+def held(scan: RefineScan, state: RefineState, places_xy: Tensor) -> Tensor:
+    """Places (K, 2) kept so that their windows lie on the canvas."""
+    low = torch.tensor(state.canvas.origin_xy, dtype=places_xy.dtype, device=places_xy.device) + scan.n // 2
+    size = torch.tensor(state.canvas.shape[::-1], dtype=places_xy.dtype, device=places_xy.device) - scan.n
+    return torch.minimum(torch.maximum(places_xy, low), low + size)

@@ -1,0 +1,122 @@
+"""The affine error of a scan, seen inside its patterns.
+
+Where all positions are stretched, turned or sheared by a few parts in a thousand, no pattern wants to move: its
+neighbours err alike on all sides. But the object that they agree on is strained too, and the window under one
+pattern is not. So the strain is found by least squares from what straining every window would change, and positions
+and object are strained back together, because an object that had to follow would take fifty sweeps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ptycho_torch.refine.forward import Exit, predict
+from ptycho_torch.refine.operators import gather
+from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.state import RefineState
+
+_GAIN = 1.5  # the object gives way to strained positions: what its windows show is less than what is there
+_LARGEST = 0.01
+# standard deviations under which a strain is taken for noise: where positions are searched for, and where they
+# are thought to be good (the photons' noise, which the object took up too, pulls by twice its own deviation)
+_SURE_SEARCHING, _SURE = 4.0, 8.0
+# counts a detector pixel from which a common scale is believed: the noise that the object took up pulls on it,
+# by more than 1 % at 25 counts
+_COUNTS_FOR_SCALE = 300.0
+
+
+def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The strain S (2, 2) of the object as the patterns `index` see it, [x, y] by [x, y], and its deviation.
+
+    Object features under a pattern centred at c lie at c + (1 + S)(r - c). The model is linear in S and in a shift
+    of each pattern, which is eliminated; residuals in the measured modulus. Cost: 7 FFTs a pattern and mode.
+    """
+    n = scan.n
+    across = torch.arange(n, device=index.device, dtype=state.probe.real.dtype) - n // 2
+    down = across[:, None]
+    slope_x, slope_y = slopes(state.object)
+    normal = torch.zeros((4, 4), dtype=torch.float64, device=index.device)
+    right = torch.zeros(4, dtype=torch.float64, device=index.device)
+    wrong, seen = 0.0, 0
+    for part in index.split(32):
+        exit = predict(scan, state, part)
+        modulus = (exit.intensity + scan.floor).sqrt()
+        shifts = [exit.probes * gather(s, exit.corners_yx, n)[:, None] for s in (slope_x, slope_y)]
+        waves = shifts + [shift * arm for shift in shifts for arm in (across, down)]
+        basis = torch.stack([_change(exit, wave, modulus, scan.good) for wave in waves], 1).to(torch.float64)
+        missing = (scan.counts[part] + scan.floor).sqrt() - modulus
+        missing = (missing if scan.good is None else missing * scan.good).flatten(1).to(torch.float64)
+        inner = basis @ basis.transpose(1, 2)
+        asked = (basis @ missing[:, :, None])[..., 0]
+        ridge = 1e-6 * inner.diagonal(dim1=1, dim2=2)[:, :2] + 1e-30
+        solved = torch.linalg.solve(
+            inner[:, :2, :2] + torch.diag_embed(ridge), torch.cat([inner[:, :2, 2:], asked[:, :2, None]], 2)
+        )
+        normal += (inner[:, 2:, 2:] - inner[:, 2:, :2] @ solved[:, :, :4]).sum(0)
+        right += (asked[:, 2:] - (inner[:, 2:, :2] @ solved[:, :, 4:])[..., 0]).sum(0)
+        wrong, seen = wrong + float(missing.square().sum()), seen + missing.numel()
+    normal += torch.diag_embed(1e-9 * normal.diagonal() + 1e-30)
+    deviation = (torch.linalg.inv(normal).diagonal().clamp_min(0) * wrong / max(seen, 1)).sqrt()
+    return torch.linalg.solve(normal, right).reshape(2, 2), deviation.reshape(2, 2)
+
+
+def slopes(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives of a (H, W) canvas by x and y, per px, through its spectrum: exact for what a pixel can hold."""
+    spectrum = torch.fft.fft2(image)
+    height, width = image.shape
+    kx = torch.fft.fftfreq(width, device=image.device, dtype=image.real.dtype)
+    ky = torch.fft.fftfreq(height, device=image.device, dtype=image.real.dtype)[:, None]
+    return torch.fft.ifft2(2j * torch.pi * kx * spectrum), torch.fft.ifft2(2j * torch.pi * ky * spectrum)
+
+
+def _change(exit: Exit, wave: Tensor, modulus: Tensor, good: Tensor | None) -> Tensor:
+    """What adding `wave` (B, P, N, N) to the exit waves changes in the modulus, (B, N N)."""
+    far = torch.fft.fft2(wave, norm="ortho")
+    change = (exit.far.real * far.real + exit.far.imag * far.imag).sum(1) / modulus
+    return (change if good is None else change * good).flatten(1)
+
+
+def undo_strain(
+    scan: RefineScan, state: RefineState, epoch: int, strength: float, *, settled: bool, searching: bool
+) -> None:
+    """Measure the strain on every other pattern and take its sure part out of positions and object, in place.
+
+    `settled`: the probe is good enough for a common scale, which a wrong curvature of the probe looks like.
+    """
+    index = torch.arange(epoch // 2 % 2, scan.size, 2, device=scan.counts.device)
+    found, deviation = strain(scan, state, index)
+    identity = torch.eye(2, dtype=found.dtype, device=found.device)
+    common = 0.5 * found.trace() * identity
+    limit = (_SURE_SEARCHING if searching else _SURE) * deviation
+    shape = _sure(found - common, limit)
+    if settled and scan.mean_counts / scan.n**2 >= _COUNTS_FOR_SCALE:
+        shape = shape + _sure(common, limit)
+    step = (_GAIN * strength * shape).clamp(-_LARGEST, _LARGEST)
+    if bool((step != 0).any()):
+        stretch(state, torch.linalg.inv(identity + step))
+
+
+def _sure(value: Tensor, limit: Tensor) -> Tensor:
+    return value * (1 - limit.square() / value.square().clamp_min(1e-30)).clamp_min(0)
+
+
+def stretch(state: RefineState, matrix: Tensor) -> None:
+    """Positions and object mapped by r -> c + matrix (r - c), c the mean position, in place. Bicubic."""
+    centre = state.positions_xy.mean(0)
+    state.positions_xy = (state.positions_xy - centre) @ matrix.T + centre
+    height, width = state.canvas.shape
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=matrix.dtype, device=matrix.device),
+        torch.arange(width, dtype=matrix.dtype, device=matrix.device),
+        indexing="ij",
+    )
+    middle = centre - torch.tensor(state.canvas.origin_xy, dtype=matrix.dtype, device=matrix.device)
+    from_xy = (torch.stack([x, y], -1) - middle) @ torch.linalg.inv(matrix).T + middle
+    size = torch.tensor([width - 1, height - 1], dtype=matrix.dtype, device=matrix.device)
+    grid = (2 * from_xy / size - 1).to(state.object.real.dtype)[None]
+    planes = torch.view_as_real(state.object).permute(2, 0, 1)[None]
+    moved = torch.nn.functional.grid_sample(
+        planes, grid, mode="bicubic", padding_mode="border", align_corners=True
+    )
+    state.object = torch.view_as_complex(moved[0].permute(1, 2, 0).contiguous())
