@@ -186,8 +186,8 @@ def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
         return accelerator, "auto"
     if execution.strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
         raise ConfigError(
-            f"strategy = {execution.strategy!r} with {execution.devices} devices: history and callbacks would stay in "
-            "the spawned processes - use ddp"
+            f"strategy = {execution.strategy!r} with {execution.devices} devices: history and callbacks "
+            "would stay in the spawned processes - use ddp"
         )
     return accelerator, execution.strategy
 

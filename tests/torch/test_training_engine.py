@@ -64,14 +64,19 @@ def test_a_loss_that_is_no_number_stops_the_run(make_scan, small_config, silent)
 
 def test_a_time_limit_ends_the_run_after_an_epoch(make_scan, small_config, silent):
     raw = make_scan()
-    results = components.train_cdi_model_torch(raw, None, small_config(raw, nepochs=50, max_time_s=1e-6), silent)
+    config = small_config(raw, nepochs=50, max_time_s=1e-6)
+    results = components.train_cdi_model_torch(raw, None, config, silent)
     assert len(results["history"]["train_loss"]) == 1
 
 
 def test_early_stopping_waits_its_patience(make_scan, small_config):
     raw = make_scan()
     execution = PyTorchExecutionConfig(
-        logger_backend="none", enable_checkpointing=False, accelerator="cpu", early_stop_patience=2, learning_rate=1e-12
+        logger_backend="none",
+        enable_checkpointing=False,
+        accelerator="cpu",
+        early_stop_patience=2,
+        learning_rate=1e-12,
     )
     config = small_config(raw, nepochs=40, intensity_scale_trainable=False)
     assert len(components.train_cdi_model_torch(raw, None, config, execution)["history"]["val_loss"]) < 40
