@@ -2,7 +2,7 @@
 
 Run from the checkout with `../shared` beside it, one thread, CPU seconds:
     OMP_NUM_THREADS=1 python benchmarks/refine.py [SECTION ...] [--seed 0] [--out DIR]
-with the sections bench rules sweep positions siemens size.
+with the sections bench rules sweep positions network siemens size.
 Every row uses the library's defaults; what a row changes stands in its name. Judging time is not counted.
 """
 
@@ -193,7 +193,7 @@ def position_error(true: np.ndarray, found: np.ndarray) -> str:
     return f"{rms[0]:.3f} | {rms[1]:.3f} | {np.median(np.hypot(*rest.T)):.3f}"
 
 
-def positions(seed: int) -> None:
+def positions(seed: int, doses: tuple[float | None, ...] = (None, 1e7)) -> None:
     """Known position errors put in and what is left of them."""
     print("\n### Positions (px; shift removed; affine removed; median of the latter)\n")
     print(
@@ -212,10 +212,11 @@ def positions(seed: int) -> None:
             "3 px rms, 1 % scale, 1 degree",
             3.0,
             True,
-            {"positions": "affine", "epochs": 80, "position_step_px": 2.0},
+            {"positions": "affine", "epochs": 80, "position_search_px": 4.0},
         ),
     ]
-    for label, photons in (("1e5", None), ("1e7", 1e7)):
+    for photons in doses:
+        label = "1e5" if photons is None else f"{photons:.0e}"
         data = (
             dict(np.load(SHARED / "bench" / "scan_subpixel.npz"))
             if photons is None
@@ -236,6 +237,79 @@ def positions(seed: int) -> None:
                 f"{position_error(true, result.positions_xy)} | {error:.4f} | {spent:.1f} |",
                 flush=True,
             )
+
+
+OTHERS = (("gaussian_random_field", 6), ("lines", 6), ("cat_and_coins", 20))
+
+
+def network(seed: int, cases: tuple[tuple[str, int], ...] = OTHERS) -> None:
+    """The bench scan from the image of a network that saw other objects under the same probe."""
+    from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+    from ptycho.evaluation import evaluate as judged
+    from ptycho.raw_data import RawData
+    from ptycho_torch.refine.network import start_from
+    from ptycho_torch.workflows.components import run_cdi_example_torch
+    from ptycho_torch.workflows.trained import TrainedModel
+
+    print("\n### From a network trained on other objects with the same probe\n")
+    data = dict(np.load(SHARED / "bench" / "scan_subpixel.npz"))
+    n = data["probe_true"].shape[0]
+    for name, epochs in cases:
+        other = other_scan(name, data["probe_true"], seed)
+        config = TrainingConfig(
+            model=ModelConfig(N=n),
+            nepochs=epochs,
+            output_dir=Path(),
+            scheduler="WarmupCosine",
+            gradient_clip_val=1.0,
+        )
+        execution = PyTorchExecutionConfig(learning_rate=2e-3, accelerator="cpu", logger_backend="none")
+        clock = time.process_time()
+        _, _, trained = run_cdi_example_torch(other, None, config, execution_config=execution)
+        training = time.process_time() - clock
+        where = centres(data)
+        raw = RawData.from_coords_without_pc(
+            where[:, 0], where[:, 1], data["diffraction"], data["probe_guess"]
+        )
+        model = TrainedModel(trained["models"]["diffraction_to_obj"])
+        clock = time.process_time()
+        start = start_from(model, raw)
+        seeing = time.process_time() - clock
+        box = tuple(int(v) for v in data["roi"])
+        error = judged(start.object, data["object_true"], box, origin_xy=start.origin_xy)
+        print(
+            f"{name}: {epochs} epochs in {training:.1f} CPU s; its image in {seeing:.2f} CPU s, "
+            f"cNRMSE {error.nrmse:.3f}\n\n{HEAD}"
+        )
+        begin = {"initial_object": start.object, "initial_origin_xy": start.origin_xy, "probe": start.probe}
+        for full in (8, 2):
+            print(
+                solve(
+                    data, f"from the network, full_epochs {full}", True, seed=seed, full_epochs=full, **begin
+                ),
+                flush=True,
+            )
+    print(solve(data, "flat, same probe", True, seed=seed, probe=data["probe_true"]))
+    print(solve(data, "flat, probe guess", True, seed=seed))
+
+
+def other_scan(name: str, probe: np.ndarray, seed: int):
+    """676 patterns of an object of the library under the probe of the bench scan."""
+    from ptycho.raw_data import RawData
+    from ptycho.simulation.objects import get_object
+
+    rng = np.random.default_rng(seed + 7)
+    n = len(probe)
+    corners = simulate.make_positions(26, 5.0, 2.0, 4, rng)
+    side = int(np.ceil(corners.max())) + n + 4
+    image = get_object(name)((side, side), seed + 7, (0.7, 1.0), (0.0, 1.0))
+    counts = np.empty((len(corners), n, n), np.int32)
+    whole = np.round(corners).astype(int)
+    for i, ((y, x), d) in enumerate(zip(whole, corners - whole, strict=True)):
+        wave = np.fft.fft2(simulate.fourier_shift(probe, d) * image[y : y + n, x : x + n], norm="ortho")
+        counts[i] = rng.poisson(np.fft.fftshift(np.abs(wave) ** 2))
+    y, x = corners.T + n // 2
+    return RawData.from_coords_without_pc(x, y, counts, probe)
 
 
 def siemens(seed: int) -> None:
@@ -308,7 +382,7 @@ def save_pictures(folder: Path) -> None:
 
 def main() -> None:
     """Run the sections named on the command line, all of them by default."""
-    sections = {f.__name__: f for f in (bench, rules, sweep, positions, siemens, size)}
+    sections = {f.__name__: f for f in (bench, rules, sweep, positions, network, siemens, size)}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,8 @@
 """Reconstruct a scan by iterative refinement, from a trained network's image or from nothing.
 
-OUT gets reconstruction.npz (object, coverage, origin_xy, probe, positions), PNGs, metrics.json and the state that
---resume goes on from. Ctrl-C keeps the best state so far and writes it. R is always printed; a scan that holds the
-truth is judged too.
+OUT gets reconstruction.npz (object, coverage, origin_xy, probe, positions), PNGs, metrics.json and the state
+that --resume goes on from. Ctrl-C keeps the best state so far and writes it. R is always printed; a scan
+that holds the truth is judged too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def add_arguments(parser: Parser) -> None:
         "--positions",
         choices=("fixed", "free", "affine"),
         default="fixed",
-        help="correct positions: each for itself, or scale, rotation and shear of the scan too (default fixed)",
+        help="correct positions: each for itself, or scale, rotation and shear too (default fixed)",
     )
     add(
         "--position_error",
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.say(f"product      {output / PRODUCT}")
     if result.stopped == "interrupted":
         console.warn(
-            f"interrupted after {len(result.history)} of {arguments.sweeps} sweeps: the best state is written; "
+            f"interrupted after {len(result.history)} of {arguments.sweeps} sweeps: the best is written; "
             "go on with --resume"
         )
         return _INTERRUPTED

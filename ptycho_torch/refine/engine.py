@@ -106,7 +106,7 @@ def iterate(
             move_positions(state, scan, steps, information, options, strength)
         constrain(state, options, light, probing)
         if options.positions != "fixed":
-            # the last bits of small linear systems depend on where memory lies; a millionth of a pixel does not
+            # the last bits of small linear systems depend on where memory lies; a millionth of a px does not
             state.positions_xy = (state.positions_xy * _GRID).round().contiguous() / _GRID
         state.epoch = epoch + 1
         r = (wrong / total) ** 0.5
@@ -208,11 +208,12 @@ def reconstruct(
 ) -> RefineResult:
     """One scan to object, probe, positions, history, coverage and R map.
 
-    scan: RawData (counts or amplitude, xcoords, ycoords, probeGuess) or a RefineScan. model: a folder or bundle
-    that `ptycho train` wrote or a TrainedModel (its probe is taken too), or a function from the scan to a
-    first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else flat.
-    initial_probe (N, N) or (P, N, N), any scale: instead of the scan's guess. `changes` are fields of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the
-    scan twice over at most. Errors: DataError, ConfigError before any work; RunError when the run diverges.
+    scan: RawData (counts or amplitude, xcoords, ycoords, probeGuess) or a RefineScan. model: a folder or
+    bundle that `ptycho train` wrote or a TrainedModel (its probe is taken too), or a function from the scan
+    to a first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else flat.
+    initial_probe (N, N) or (P, N, N), any scale: instead of the scan's guess. `changes` are fields of
+    RefineOptions. Time: linear in positions, sweeps and modes. Memory: the scan twice over at most. Errors:
+    DataError, ConfigError before any work; RunError when the run diverges.
     """
     names = {entry.name for entry in fields(RefineOptions)}
     if unknown := sorted(set(changes) - names):

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def label_scan(raw: RawData, result: RefineResult) -> RawData:
-    """The scan with what a refinement found as its truth: supervised training takes its labels from there.
+    """The scan with what a refinement found as its truth, for supervised training.
 
     objectGuess (H, W) is the refined object, xcoords and ycoords (M,) px the refined positions in its pixels,
-    probeGuess (N, N) or (P, N, N) the refined probe; patterns, unit and bad pixels are the scan's. The nominal
-    positions move along. Memory: the patterns are shared, not copied. DataError where the two do not belong
-    together.
+    probeGuess (N, N) or (P, N, N) the refined probe; patterns, unit and bad pixels are the scan's. The
+    nominal positions move along. Memory: the patterns are shared, not copied. DataError where the two do not
+    belong together.
     """
     if len(result.positions_xy) != raw.n_positions or result.probe.shape[-1] != raw.N:
         raise DataError(
-            f"the refinement has {len(result.positions_xy)} positions of {result.probe.shape[-1]} px, the scan "
-            f"{raw.n_positions} of {raw.N}: refine this scan, then label it"
+            f"the refinement has {len(result.positions_xy)} positions of {result.probe.shape[-1]} px, the "
+            f"scan {raw.n_positions} of {raw.N}: refine this scan, then label it"
         )
     x, y = result.origin_xy
     probe = result.probe[0] if len(result.probe) == 1 else result.probe
@@ -44,7 +44,7 @@ def label_scan(raw: RawData, result: RefineResult) -> RawData:
 
 
 def check_distilled(model: TrainedModel | str | Path, raw: RawData, result: RefineResult) -> Evaluation:
-    """How near a network's image of a scan comes to the refined object: `ptycho.evaluation.evaluate` of the two.
+    """How near a network's image of a scan comes to the refined object: `evaluate` of the two.
 
     raw: any scan of the refined object with the refined probe, positions in the object pixels of `result`.
     """

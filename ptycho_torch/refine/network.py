@@ -17,7 +17,7 @@ _SEEN = 0.02
 
 
 class Start(NamedTuple):
-    """A first object (H, W), the object pixel [x, y] of its [0, 0], and the probe (P, N, N) that goes with it."""
+    """A first object (H, W), the object pixel [x, y] of its [0, 0], and the probe (P, N, N) it goes with."""
 
     object: NDArray[np.complex64]
     origin_xy: tuple[int, int]
@@ -30,8 +30,9 @@ Model = Callable[[Any], tuple[NDArray[Any], tuple[int, int]]]
 def start_from(model: Any, scan: Any, progress: Callable[[int, int], None] | None = None) -> Start:
     """The first object that `model` sees in `scan`.
 
-    model: a folder or bundle that `ptycho train` wrote, a TrainedModel, or a function scan -> (object, origin_xy).
-    A network's own probe comes with its image, because the two share a gauge. ConfigError for anything else.
+    model: a folder or bundle that `ptycho train` wrote, a TrainedModel, or a function scan -> (object,
+    origin_xy). A network's own probe comes with its image, because the two share a gauge. ConfigError for
+    anything else.
     """
     from ptycho_torch.workflows.trained import TrainedModel, infer_scan
 
@@ -47,12 +48,12 @@ def start_from(model: Any, scan: Any, progress: Callable[[int, int], None] | Non
         image, origin_xy = model(scan)
         return Start(np.asarray(image), origin_xy)
     raise ConfigError(
-        f"model is a {type(model).__name__}; give a folder that ptycho train wrote, a TrainedModel, or a function"
+        f"model is a {type(model).__name__}; give a folder of ptycho train, a TrainedModel, or a function"
     )
 
 
 def flat_where_unseen(image: NDArray[Any], coverage: NDArray[Any]) -> NDArray[np.complex64]:
-    """`image` (H, W) divided by its typical amplitude and mean phase, 1 where `coverage` (H, W) is next to none.
+    """`image` (H, W) over its typical amplitude and mean phase, 1 where `coverage` (H, W) is next to none.
 
     The engine's flat object is 1 and its probe carries the photons: an image in the network's own scale and
     phase would leave a step at the rim of what the network saw.

@@ -18,13 +18,13 @@ class RefineOptions:
     fewer for a small scan). batches: "random" or "compact" (neighbours together).  modes: incoherent probe
     modes (None: as given). full_epochs: sweeps at full step before the step falls linearly to
     `final_strength`. probe_from: first sweep (0-based) that changes the probe; None keeps it.
-    positions: "fixed", "free" (each pattern for itself) or "affine" (scale, rotation and shear of the scan too);
-    positions_from, position_step_px (largest move a sweep); position_search_px: errors of this size are looked
-    for at random during the first half of the sweeps (0 = errors of a pixel or less).  intensity: one amplitude factor a pattern.
-    background: one incoherent background image.  probe_support: (N, N) bool, True = probe may be non-zero.
-    amplitude_limits: (low, high) of |object|.  smoothness: weight of the object's squared gradient against
-    the illumination (0 = off).  patience, tolerance: stop when R fell by less than `tolerance` (relative)
-    over `patience` sweeps (0 = never).
+    positions: "fixed", "free" (each pattern for itself) or "affine" (scale, rotation and shear of the scan
+    too); positions_from, position_step_px (largest move a sweep); position_search_px: errors of this size
+    are looked for at random during the first half of the sweeps (0 = errors of a pixel or less).  intensity:
+    one amplitude factor a pattern. background: one incoherent background image.  probe_support: (N, N) bool,
+    True = probe may be non-zero. amplitude_limits: (low, high) of |object|.  smoothness: weight of the
+    object's squared gradient against the illumination (0 = off).  patience, tolerance: stop when R fell by
+    less than `tolerance` (relative) over `patience` sweeps (0 = never).
     """
 
     rule: Any = "rpie"

@@ -11,7 +11,7 @@ from ptycho_torch.refine.result import RefineResult
 
 
 def as_outputs(result: RefineResult) -> tuple[Any, Any, dict[str, Any]]:
-    """(amplitude, phase, results) under the names that `ptycho_torch.workflows.outputs.save_outputs` takes."""
+    """(amplitude, phase, results) under the names that `workflows.outputs.save_outputs` takes."""
     amplitude, phase = np.abs(result.object), np.angle(result.object)
     results: dict[str, Any] = {
         "recon_amp": amplitude,
@@ -36,7 +36,7 @@ def as_outputs(result: RefineResult) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def save_result(result: RefineResult, folder: str | Path) -> list[Path]:
-    """Write `reconstruction.npz`, figures, history and metrics, `r_map.png`; `unknowns.npz` where there are any.
+    """Write `reconstruction.npz`, figures, history and metrics, `r_map.png`, and `unknowns.npz` if any.
 
     unknowns.npz: intensity (M,) amplitude factors, background (N, N) counts. Each file is whole or absent.
     """

@@ -1,9 +1,10 @@
-"""Positions that are wrong by several pixels: random trials in a shrinking circle, and patterns that are lost.
+"""Positions wrong by several pixels: random trials in a shrinking circle, and patterns that are lost.
 
-A gradient sees no further than the finest feature under the probe. A. Maiden, M. Humphry, M. Sarahan, B. Kraus,
-J. Rodenburg, Ultramicroscopy 120, 64 (2012) try places at random and keep what lowers a pattern's own misfit,
-within a radius that falls. A pattern in a wrong minimum far away spoils the object around it and is held there
-by what it wrote itself: here such patterns are recognised, kept out of the object, and looked for further off.
+A gradient sees no further than the finest feature under the probe. A. Maiden, M. Humphry, M. Sarahan, B.
+Kraus, J. Rodenburg, Ultramicroscopy 120, 64 (2012) try places at random and keep what lowers a pattern's own
+misfit, within a radius that falls. A pattern in a wrong minimum far away spoils the object around it and is
+held there by what it wrote itself: here such patterns are recognised, kept out of the object, and looked for
+further off.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def search_batch(
     sweeps: int,
     rng: np.random.Generator,
 ) -> None:
-    """Trials for the patterns `index` (B,), in place. Cost: 6 forward models a pattern, 24 every fifth sweep."""
+    """Trials for the patterns `index` (B,), in place: 6 forward models each, 24 every fifth sweep."""
     if epoch < _FIRST or not len(index):
         return
     wide = epoch >= _WIDE_EVERY and epoch < 0.75 * sweeps and epoch % _WIDE_EVERY == 0
@@ -87,15 +88,15 @@ def excess(counts: Tensor, model: Tensor, good: Tensor | None = None) -> Tensor:
     """
     away = (counts - model).square() - model
     away = away if good is None else away * good
-    return (
-        away.sum((-2, -1)).to(torch.float64) / counts.square().sum((-2, -1)).to(torch.float64).clamp_min(1e-30)
+    return away.sum((-2, -1)).to(torch.float64) / counts.square().sum((-2, -1)).to(torch.float64).clamp_min(
+        1e-30
     )
 
 
 def _try(
     scan: RefineScan, state: RefineState, index: Tensor, radius: float, trials: int, rng: np.random.Generator
 ) -> None:
-    """Move each pattern to the best of `trials` places within `radius` px where that lowers its misfit."""
+    """Move each pattern to the best of `trials` places within `radius` px, if that lowers its misfit."""
     count = len(index)
     angle = rng.uniform(0, 2 * math.pi, (count, 1)) + 2 * math.pi * np.arange(trials) / trials
     length = radius * np.sqrt(rng.uniform(0, 1, (count, trials)))

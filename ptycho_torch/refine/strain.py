@@ -1,9 +1,10 @@
 """The affine error of a scan, seen inside its patterns.
 
-Where all positions are stretched, turned or sheared by a few parts in a thousand, no pattern wants to move: its
-neighbours err alike on all sides. But the object that they agree on is strained too, and the window under one
-pattern is not. So the strain is found by least squares from what straining every window would change, and positions
-and object are strained back together, because an object that had to follow would take fifty sweeps.
+Where all positions are stretched, turned or sheared by a few parts in a thousand, no pattern wants to move:
+its neighbours err alike on all sides. But the object that they agree on is strained too, and the window
+under one pattern is not. So the strain is found by least squares from what straining every window would
+change, and positions and object are strained back together, because an object that had to follow would take
+fifty sweeps.
 """
 
 from __future__ import annotations
@@ -18,19 +19,21 @@ from ptycho_torch.refine.state import RefineState
 
 _GAIN = 1.5  # the object gives way to strained positions: what its windows show is less than what is there
 _LARGEST = 0.01
-# standard deviations under which a strain is taken for noise: where positions are searched for, and where they
-# are thought to be good (the photons' noise, which the object took up too, pulls by twice its own deviation)
+# standard deviations under which a strain is taken for noise: where positions are searched for, and where
+# they are thought to be good (the photons' noise, which the object took up too, pulls by twice its own
+# deviation)
 _SURE_SEARCHING, _SURE = 4.0, 8.0
-# counts a detector pixel from which a common scale is believed: the noise that the object took up pulls on it,
-# by more than 1 % at 25 counts
+# counts a detector pixel from which a common scale is believed: the noise that the object took up pulls on
+# it, by more than 1 % at 25 counts
 _COUNTS_FOR_SCALE = 300.0
 
 
 def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor, Tensor]:
     """The strain S (2, 2) of the object as the patterns `index` see it, [x, y] by [x, y], and its deviation.
 
-    Object features under a pattern centred at c lie at c + (1 + S)(r - c). The model is linear in S and in a shift
-    of each pattern, which is eliminated; residuals in the measured modulus. Cost: 7 FFTs a pattern and mode.
+    Object features under a pattern centred at c lie at c + (1 + S)(r - c). The model is linear in S and in a
+    shift of each pattern, which is eliminated; residuals in the measured modulus. Cost: 7 FFTs a pattern and
+    mode.
     """
     n = scan.n
     across = torch.arange(n, device=index.device, dtype=state.probe.real.dtype) - n // 2
@@ -62,7 +65,7 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
 
 
 def slopes(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivatives of a (H, W) canvas by x and y, per px, through its spectrum: exact for what a pixel can hold."""
+    """Derivatives of a (H, W) canvas by x and y, per px, through its spectrum: exact where band-limited."""
     spectrum = torch.fft.fft2(image)
     height, width = image.shape
     kx = torch.fft.fftfreq(width, device=image.device, dtype=image.real.dtype)

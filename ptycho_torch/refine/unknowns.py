@@ -88,7 +88,9 @@ def move_positions(
     expected = scan.positions_xy + whole if options.positions == "affine" else scan.positions_xy
     # a pattern that was kept out of the sweep has no say and stays
     visited = information.diagonal(dim1=1, dim2=2).sum(1) > 0
-    information = torch.where(visited[:, None, None], information, information[visited].mean(0)) / _NOISE_MARGIN
+    information = (
+        torch.where(visited[:, None, None], information, information[visited].mean(0)) / _NOISE_MARGIN
+    )
     # medians: the few patterns at the rim of a scan, which little holds, must not speak for all
     spread = away.square().sum(1).median() / (2 * math.log(2))
     noise = torch.linalg.inv(information).diagonal(dim1=1, dim2=2).mean(1).median()

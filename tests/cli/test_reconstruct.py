@@ -19,7 +19,9 @@ Capture = pytest.CaptureFixture[str]
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scan of 36 patterns that holds its truth."""
     path = tmp_path_factory.mktemp("scans") / "scan.npz"
-    simulate(Scenario(N=32, n_positions=36, step_px=3.0, photons=1e5, object="gaussian_random_field")).to_npz(path)
+    simulate(Scenario(N=32, n_positions=36, step_px=3.0, photons=1e5, object="gaussian_random_field")).to_npz(
+        path
+    )
     return path
 
 
@@ -41,11 +43,16 @@ def judged(out: Path) -> dict:
 
 
 def test_products_figures_and_judged_numbers(scan: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert reconstruct(scan, tmp_path, "--sweeps 6 --background --intensity --positions free --probe-modes 2") == 0
+    assert (
+        reconstruct(scan, tmp_path, "--sweeps 6 --background --intensity --positions free --probe-modes 2")
+        == 0
+    )
     shown = capsys.readouterr().out
     assert re.search(r"^R +0\.\d{4}", shown, re.MULTILINE) and "cNRMSE" in shown
     with np.load(tmp_path / "reconstruction.npz") as product:
-        assert product["object"].dtype == np.complex64 and product["object"].shape == product["coverage"].shape
+        assert (
+            product["object"].dtype == np.complex64 and product["object"].shape == product["coverage"].shape
+        )
         assert product["probe"].shape == (2, 32, 32) and product["positions_px"].shape == (36, 2)
         assert product["origin_xy"].shape == (2,) and product["r_per_pattern"].shape == (36,)
     for name in ("reconstruction.png", "probe.png", "r_map.png", "history.png", "history.json"):
@@ -90,7 +97,10 @@ def test_ctrl_c_writes_the_best_and_resume_ends_where_an_uninterrupted_run_does(
     assert judged(tmp_path / "cut")["stopped"] == "interrupted"
     assert 0 < judged(tmp_path / "cut")["sweeps"] < 6
     assert reconstruct(scan, tmp_path / "cut", "--sweeps 6 --resume --quiet") == 0
-    with np.load(tmp_path / "whole/reconstruction.npz") as whole, np.load(tmp_path / "cut/reconstruction.npz") as cut:
+    with (
+        np.load(tmp_path / "whole/reconstruction.npz") as whole,
+        np.load(tmp_path / "cut/reconstruction.npz") as cut,
+    ):
         assert whole["object"].tobytes() == cut["object"].tobytes()
         assert whole["probe"].tobytes() == cut["probe"].tobytes()
 
@@ -104,6 +114,7 @@ REFUSED = {
     "no sweeps": ("reconstruct SCAN -o out --sweeps 0", "--sweeps 0: must be at least 1"),
     "negative seed": ("reconstruct SCAN -o out --seed -1", "--seed -1"),
     "too many modes": ("reconstruct SCAN -o out --probe-modes 99", "between 1 and 16"),
+    "errors but fixed": ("reconstruct SCAN -o out --position-error 3", "needs positions"),
     "nothing to do": ("reconstruct SCAN -o out --refine none", "leaves nothing to do"),
     "nothing to resume": ("reconstruct SCAN -o out --resume", "leave --resume out"),
     "no model there": ("reconstruct SCAN -o out --model nowhere", "nowhere"),

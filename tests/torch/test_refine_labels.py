@@ -48,7 +48,9 @@ def test_a_supervised_run_learns_from_them_and_is_checked(refined, small_config,
     model = trained["models"]["autoencoder"]
     from ptycho_torch.workflows.trained import TrainedModel
 
-    model = model if isinstance(model, TrainedModel) else TrainedModel(trained["models"]["diffraction_to_obj"])
+    model = (
+        model if isinstance(model, TrainedModel) else TrainedModel(trained["models"]["diffraction_to_obj"])
+    )
     shifted = label_scan(raw, dataclasses.replace(result, origin_xy=(0, 0)))
     judged = check_distilled(model, shifted, result)
     assert 0 < judged.nrmse < 0.6

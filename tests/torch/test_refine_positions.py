@@ -1,4 +1,4 @@
-"""Positions wrong by pixels, and scans that are strained: found where there is something, left alone where not."""
+"""Positions wrong by pixels, and scans that are strained: found where they are, left alone where not."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def test_a_search_resumes_to_the_byte(tmp_path):
     assert again.object.tobytes() == whole.object.tobytes()
 
 
-@pytest.mark.parametrize("matrix", [[[0.01, 0], [0, 0.01]], [[0, -0.015], [0.015, 0]], [[0.008, 0.004], [0, -0.008]]])
+@pytest.mark.parametrize(
+    "matrix", [[[0.01, 0], [0, 0.01]], [[0, -0.015], [0.015, 0]], [[0.008, 0.004], [0, -0.008]]]
+)
 def test_a_strained_object_is_seen_inside_the_windows_and_straightened(matrix):
     scan, state = true_state()
     index = torch.arange(20, 60)
