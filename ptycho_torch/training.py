@@ -5,10 +5,11 @@ Nothing here knows what a probe is; nothing in `model.py` knows what an epoch is
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +197,12 @@ def make_callbacks(
     config: TrainingConfig, execution: PyTorchExecutionConfig, directory: Path | None, history: History
 ) -> list[Callback]:
     """History, health, time limit, best and last checkpoints, early stopping."""
+    monitor = execution.checkpoint_monitor_metric
+    if monitor not in ("train_loss", "val_loss") and not monitor.startswith(("loss/", "val/loss/")):
+        raise ConfigError(
+            f"checkpoint_monitor_metric = {monitor!r}: no such metric; use val_loss, train_loss, or a term such as "
+            "val/loss/poisson_deviance"
+        )
     made: list[Callback] = [history, Health()]
     if config.max_time_s:
         made.append(TimeLimit(config.max_time_s))
@@ -246,8 +253,29 @@ def make_trainer(
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
+        detect_anomaly=config.debug,
         default_root_dir=str(directory) if directory is not None else None,
     )
+
+
+@contextlib.contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Torch's deterministic kernels for the time of a run on a GPU; the CPU path needs no flag.
+
+    The global flags are put back. Kernels without a deterministic form warn instead of failing.
+    """
+    if not wanted or not torch.cuda.is_available():
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def restore_best(module: PtychoPINN_Lightning, trainer: L.Trainer) -> None:

@@ -222,13 +222,13 @@ def patterns_figure(
 ) -> Path:
     """Measured and predicted counts on one log scale, and predicted - measured amplitude (noise is 0.5).
 
-    Shapes: measured and predicted (K, N, N) amplitude (square root of counts), at most the first four are
-    shown.
+    Shapes: measured and predicted (K, N, N) amplitude (square root of counts), at most the first sixteen
+    are shown.
     """
     seen, model = np.asarray(measured, np.float64), np.asarray(predicted, np.float64)
     if seen.ndim != 3 or seen.shape != model.shape:
         raise InputError(f"patterns of shapes {seen.shape} and {model.shape}; expected both (K, N, N)")
-    rows = min(len(seen), 4)
+    rows = min(len(seen), 16)
     figure = _figure(9.0, 2.5 * rows + 0.4 + 0.3 * bool(title), title)
     axes = figure.subplots(rows, 3, squeeze=False)
     top = max(float((seen[:rows] ** 2).max()), 10.0)

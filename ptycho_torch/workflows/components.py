@@ -178,8 +178,6 @@ def _train_with_lightning(
     checkpoint of the same run, continued exactly. Time linear in groups x epochs; memory: the containers and
     one batch.
     """
-    import lightning.pytorch as L  # noqa: F401  (the trainer is built in ptycho_torch.training)
-
     from ptycho_torch import model as model_module
     from ptycho_torch import training
     from ptycho_torch.config_bridge import from_training_config
@@ -202,7 +200,19 @@ def _train_with_lightning(
     directory = config.output_dir if config.output_dir not in (Path(), None) else None
     history = training.History(progress)
     callbacks = training.make_callbacks(config, execution, directory, history)
-    with _quiet_lightning():
+    if execution.recon_log_every_n_epochs and directory is not None:
+        from ptycho_torch.callbacks.panels import ReconstructionPanels
+
+        callbacks.append(
+            ReconstructionPanels(
+                test_container or train_container,
+                directory / "figures",
+                every=execution.recon_log_every_n_epochs,
+                patches=execution.recon_log_num_patches,
+                stitch=execution.recon_log_stitch,
+            )
+        )
+    with _quiet_lightning(), training.deterministic_algorithms(execution.deterministic):
         trainer = training.make_trainer(config, execution, callbacks, directory)
         trainer.fit(
             module,

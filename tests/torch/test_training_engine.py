@@ -97,3 +97,31 @@ def test_the_csv_log_holds_every_epoch(make_scan, small_config, tmp_path):
     lines = Path(tmp_path, "logs", "metrics.csv").read_text().splitlines()
     column = lines[0].split(",").index("val_loss")
     assert sum(bool(line.split(",")[column]) for line in lines[1:]) == 3
+
+
+def test_panels_are_drawn_without_changing_the_run(make_scan, small_config, tmp_path):
+    raw = make_scan(n_positions=25)
+    plain = PyTorchExecutionConfig(logger_backend="none", accelerator="cpu")
+    watched = PyTorchExecutionConfig(
+        logger_backend="none", accelerator="cpu", recon_log_every_n_epochs=2, recon_log_stitch=True
+    )
+    histories = []
+    for name, execution in (("plain", plain), ("watched", watched)):
+        config = small_config(raw, nepochs=3, gridsize=2, neighbor_count=4, output_dir=tmp_path / name)
+        histories.append(components.train_cdi_model_torch(raw, None, config, execution)["history"])
+    assert histories[0] == histories[1]
+    drawn = {path.name for path in (tmp_path / "watched" / "figures").iterdir()}
+    assert drawn == {"patterns_0002.png", "image_0002.png"}
+
+
+def test_a_metric_that_nobody_logs_is_refused(make_scan, small_config):
+    raw = make_scan()
+    execution = PyTorchExecutionConfig(accelerator="cpu", checkpoint_monitor_metric="vall_loss")
+    with pytest.raises(ConfigError, match="checkpoint_monitor_metric = 'vall_loss': no such metric; use val_loss"):
+        components.train_cdi_model_torch(raw, None, small_config(raw), execution)
+
+
+def test_debug_trains_as_well(make_scan, small_config, silent):
+    raw = make_scan()
+    results = components.train_cdi_model_torch(raw, None, small_config(raw, nepochs=1, debug=True), silent)
+    assert len(results["history"]["train_loss"]) == 1
