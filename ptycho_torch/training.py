@@ -200,8 +200,8 @@ def make_callbacks(
     monitor = execution.checkpoint_monitor_metric
     if monitor not in ("train_loss", "val_loss") and not monitor.startswith(("loss/", "val/loss/")):
         raise ConfigError(
-            f"checkpoint_monitor_metric = {monitor!r}: no such metric; use val_loss, train_loss, or a term such as "
-            "val/loss/poisson_deviance"
+            f"checkpoint_monitor_metric = {monitor!r}: no such metric; use val_loss, train_loss, or a term "
+            "such as val/loss/poisson_deviance"
         )
     made: list[Callback] = [history, Health()]
     if config.max_time_s:
@@ -267,14 +267,15 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     if not wanted or not torch.cuda.is_available():
         yield
         return
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.use_deterministic_algorithms(before, warn_only=warned)
         torch.backends.cudnn.benchmark = benchmark
 
 

@@ -17,8 +17,8 @@ from ptycho_torch.physics import amplitude, diffract
 class ReconstructionPanels(Callback):
     """Every n epochs: `patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked.
 
-    Reads the module and draws; weights, gradients and random state stay as they are. Time: a few forward patterns,
-    or one inference over the container where the image is stitched; memory as inference.
+    Reads the module and draws; weights, gradients and random state stay as they are. Time: a few forward
+    patterns, or one inference over the container where the image is stitched; memory as inference.
     """
 
     def __init__(

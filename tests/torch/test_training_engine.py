@@ -117,7 +117,7 @@ def test_panels_are_drawn_without_changing_the_run(make_scan, small_config, tmp_
 def test_a_metric_that_nobody_logs_is_refused(make_scan, small_config):
     raw = make_scan()
     execution = PyTorchExecutionConfig(accelerator="cpu", checkpoint_monitor_metric="vall_loss")
-    with pytest.raises(ConfigError, match="checkpoint_monitor_metric = 'vall_loss': no such metric; use val_loss"):
+    with pytest.raises(ConfigError, match="checkpoint_monitor_metric = 'vall_loss': no such metric; use val"):
         components.train_cdi_model_torch(raw, None, small_config(raw), execution)
 
 
