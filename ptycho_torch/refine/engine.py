@@ -103,7 +103,8 @@ def iterate(
             drift = (state.positions_xy - scan.positions_xy).mean(0)
             state.positions_xy = held(scan, state, state.positions_xy - drift)
         if moving:
-            move_positions(state, scan, steps, information, options, strength)
+            gain = min(1.0, 2 * strength) if searches else strength
+            move_positions(state, scan, steps, information, options, gain)
         constrain(state, options, light, probing)
         if options.positions != "fixed":
             # the last bits of small linear systems depend on where memory lies; a millionth of a px does not

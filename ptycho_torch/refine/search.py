@@ -20,6 +20,7 @@ from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
+from ptycho_torch.refine.unknowns import affine_part
 
 _NEAR, _WIDE = 6, 24  # trials a pattern and sweep: within the radius, and far afield
 _LAST_RADIUS_PX = 0.1
@@ -68,8 +69,11 @@ def find_lost(
     if epoch < 2 * _WIDE_EVERY - 1:
         return
     if state.lost is not None and bool(state.lost.any()):
+        # around where the scan says it is: a walk from a wrong place would only lead further away
+        moves = state.positions_xy - scan.positions_xy
+        home = scan.positions_xy + affine_part(scan.positions_xy, moves, ~state.lost)
         for part in torch.nonzero(state.lost)[:, 0].split(16):
-            _try(scan, state, part, _REACH * first_px, _WIDE, rng)
+            _try(scan, state, part, _REACH * first_px, _WIDE, rng, home[part])
             _try(scan, state, part, 0.7, _NEAR, rng)
     wrong = torch.cat(
         [
@@ -94,15 +98,25 @@ def excess(counts: Tensor, model: Tensor, good: Tensor | None = None) -> Tensor:
 
 
 def _try(
-    scan: RefineScan, state: RefineState, index: Tensor, radius: float, trials: int, rng: np.random.Generator
+    scan: RefineScan,
+    state: RefineState,
+    index: Tensor,
+    radius: float,
+    trials: int,
+    rng: np.random.Generator,
+    around_xy: Tensor | None = None,
 ) -> None:
-    """Move each pattern to the best of `trials` places within `radius` px, if that lowers its misfit."""
+    """Move each pattern to the best of `trials` places within `radius` px (of `around_xy` (B, 2),
+    or of where it is), if that lowers its misfit.
+    """
     count = len(index)
     angle = rng.uniform(0, 2 * math.pi, (count, 1)) + 2 * math.pi * np.arange(trials) / trials
     length = radius * np.sqrt(rng.uniform(0, 1, (count, trials)))
     moves = torch.from_numpy(np.stack([length * np.cos(angle), length * np.sin(angle)], -1))
     moves = moves.to(state.positions_xy)
-    places = torch.cat([torch.zeros_like(moves[:, :1]), moves], 1) + state.positions_xy[index, None]
+    now = state.positions_xy[index, None]
+    centre = now if around_xy is None else around_xy[:, None]
+    places = torch.cat([now, centre + moves], 1)
     places = held(scan, state, places.reshape(-1, 2))
     repeated = index.repeat_interleave(trials + 1)
     there = replace(

@@ -17,7 +17,10 @@ from ptycho_torch.refine.operators import gather
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
-_GAIN = 1.5  # the object gives way to strained positions: what its windows show is less than what is there
+_GAIN_SEARCHING, _GAIN = (
+    2.5,
+    1.5,
+)  # the object gives way to strained positions: what its windows show is less than what is there
 _LARGEST = 0.01
 # standard deviations under which a strain is taken for noise: where positions are searched for, and where
 # they are thought to be good (the photons' noise, which the object took up too, pulls by twice its own
@@ -91,11 +94,12 @@ def undo_strain(
     found, deviation = strain(scan, state, index)
     identity = torch.eye(2, dtype=found.dtype, device=found.device)
     common = 0.5 * found.trace() * identity
+    gain = _GAIN_SEARCHING if searching else _GAIN * strength
     limit = (_SURE_SEARCHING if searching else _SURE) * deviation
     shape = _sure(found - common, limit)
     if settled and scan.mean_counts / scan.n**2 >= _COUNTS_FOR_SCALE:
         shape = shape + _sure(common, limit)
-    step = (_GAIN * strength * shape).clamp(-_LARGEST, _LARGEST)
+    step = (gain * shape).clamp(-_LARGEST, _LARGEST)
     if bool((step != 0).any()):
         stretch(state, torch.linalg.inv(identity + step))
 

@@ -55,11 +55,15 @@ def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Ten
     return torch.linalg.solve(information, right / noise[:, None]), information
 
 
-def affine_part(positions_xy: Tensor, moves_xy: Tensor) -> Tensor:
-    """The part (M, 2) of `moves_xy` that a global affine map of the positions explains, by least squares."""
+def affine_part(positions_xy: Tensor, moves_xy: Tensor, trusted: Tensor | None = None) -> Tensor:
+    """The part (M, 2) of `moves_xy` that a global affine map of the positions explains, by least squares.
+
+    trusted (M,) bool: the rows that are asked; the map is given for all.
+    """
     centred = positions_xy - positions_xy.mean(0)
     basis = torch.cat([centred, torch.ones_like(centred[:, :1])], 1)
-    return basis @ torch.linalg.lstsq(basis, moves_xy).solution
+    asked = slice(None) if trusted is None else trusted
+    return basis @ torch.linalg.lstsq(basis[asked], moves_xy[asked]).solution
 
 
 def move_positions(
