@@ -21,6 +21,7 @@ CASES = (
     ("bench, swift", "bench", {}, {"nepochs": 60}),
     ("bench, swift, longer", "bench", {}, {"nepochs": 150}),
     ("bench, swift, gridsize 2", "bench", {"gridsize": 2}, {"nepochs": 15, "batch_size": 4}),
+    ("bench, swift, gridsize 2, longer", "bench", {"gridsize": 2}, {"nepochs": 45, "batch_size": 4}),
     ("bench, swift, gridsize 1 without regions", "bench", {}, {"nepochs": 60, "region_ratio": 0.0}),
     (
         "bench, cnn, as long as swift",
