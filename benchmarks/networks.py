@@ -49,7 +49,7 @@ def measure(name: str, N: int, seed: int) -> tuple[float, float, float]:
     data, model, training, inference = from_training_config(config)
     module = PtychoPINN_Lightning(model, data, training, inference)
     container = _ensure_container(scan, config)
-    start = starting_probe(scan, config)
+    start = starting_probe(container, config)
     module.attach_scan(
         start.modes, x_scale=container.x_scale, nphotons=container.nphotons, probe_factor=start.factor
     )

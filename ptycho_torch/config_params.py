@@ -143,7 +143,7 @@ class TrainingConfig:
     plateau_min_lr: float = option(1e-6, ge=0, help="ReduceLROnPlateau: smallest learning rate")
     seed: int = option(0, ge=0, help="seed of weights, split and batch order")
     val_fraction: float = option(0.1, gt=0, lt=0.5, help="share of the groups kept for validation")
-    probe_from: str = option("guess", choices=("guess", "refine"), help="where the probe starts")
+    probe_from: str = option("refine", choices=("guess", "refine"), help="where the probe starts")
     probe_refine_sweeps: int = option(20, ge=1, help="sweeps of the iterative engine when it is refined")
     region_ratio: float = option(1.0, ge=0, le=1, help="share of steps on a block of neighbouring groups")
     max_time_s: float | None = option(None, gt=0, help="stop after so many seconds; None: no limit")

@@ -121,7 +121,7 @@ class TrainingConfig:
     seed: int = option(0, ge=0, help="seed of weights, split and batch order")
     val_fraction: float = option(0.1, gt=0, lt=0.5, help="share of the groups kept for validation")
     probe_from: str = option(
-        "guess", choices=("guess", "refine"), help="start from the file's probe, or refine it in sweeps"
+        "refine", choices=("guess", "refine"), help="refine the file's probe in sweeps, or take it as it is"
     )
     probe_refine_sweeps: int = option(
         20, ge=1, help="sweeps of the iterative engine when probe_from is refine"

@@ -187,7 +187,7 @@ def _train_with_lightning(
     loaders = _build_lightning_dataloaders(train_container, test_container, config, execution)
     data, model, train, inference = from_training_config(config, execution)
     module = model_module.PtychoPINN_Lightning(model, data, train, inference)
-    start = probe or starting_probe_of(train_container, config)
+    start = probe or starting_probe(train_container, config)
     module.attach_scan(
         start.modes,
         x_scale=train_container.x_scale,
@@ -245,18 +245,6 @@ def _with_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -
     return dataclasses.replace(config, **changes)
 
 
-def starting_probe_of(container: PtychoDataContainer, config: TrainingConfig) -> StartingProbe:
-    """The starting probe of data that is grouped already: the container's own guess."""
-    if config.probe_from == "refine":
-        raise ConfigError(
-            "probe_from = 'refine' needs the scan (RawData), not a grouped container: pass the scan"
-        )
-    from ptycho.normalization import normalize_probe
-
-    modes, factor = normalize_probe(container.probe, config.model.probe_scale)
-    return StartingProbe(modes, factor)
-
-
 def train_cdi_model_torch(
     train_data: Scan,
     test_data: Scan | None,
@@ -283,7 +271,7 @@ def train_cdi_model_torch(
         # the training set alone decides how many groups are asked for; a test scan is covered once
         once = dataclasses.replace(config, n_groups=None, n_images=None, n_subsample=None)
         test = _ensure_container(test_data, once, x_scale=train.x_scale, nphotons=train.nphotons)
-    probe = starting_probe(train_data, config, probe_progress) if isinstance(train_data, RawData) else None
+    probe = starting_probe(train, config, probe_progress)
     results = _train_with_lightning(
         train, test, config, execution_config, probe=probe, resume=resume, progress=progress
     )

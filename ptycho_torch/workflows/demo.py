@@ -24,7 +24,7 @@ def demo_config(output_dir: Path, *, seed: int, quick: bool) -> tuple[TrainingCo
     """The settings of the demo: the package's defaults, with a schedule that ends."""
     config = TrainingConfig(
         model=ModelConfig(N=64),
-        nepochs=6 if quick else 60,
+        nepochs=6 if quick else 80,
         scheduler="WarmupCosine",
         gradient_clip_val=1.0,
         probe_from="refine",

@@ -1,4 +1,4 @@
-"""The probe a run starts from: the file's, masked and smoothed as configured, or refined first."""
+"""The probe a run starts from: refined in sweeps or the file's own, then masked and smoothed if asked."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import DataError
+from ptycho.loader import PtychoDataContainer
 from ptycho.normalization import normalize_probe
 from ptycho.probe import probe_mask
-from ptycho.raw_data import RawData
 
 log = logging.getLogger(__name__)
+
+#: fewer positions than this do not tell a probe from an object
+MIN_POSITIONS = 9
 
 
 @dataclass(frozen=True)
@@ -27,40 +30,33 @@ class StartingProbe:
 
 
 def starting_probe(
-    raw: RawData, config: TrainingConfig, progress: Callable[[int, int], None] | None = None
+    container: PtychoDataContainer,
+    config: TrainingConfig,
+    progress: Callable[[int, int], None] | None = None,
 ) -> StartingProbe:
     """Choose modes, refine if asked, mask, smooth, normalise: in this order.
 
     Time: nothing, or `probe_refine_sweeps` sweeps of the iterative engine (seconds); memory: the scan twice.
-    DataError where more modes are asked for than the file has and nothing is there to find them.
+    DataError where more modes are asked for than the file has and nothing is there to find them. Scans of
+    fewer than nine positions keep the file's probe.
     """
-    modes = raw.probe_modes
+    modes = container.probe
     wanted = config.probe_modes or len(modes)
-    if config.probe_from == "refine":
-        from ptycho_torch.refine import refine_probe
-
-        refined = refine_probe(
-            raw.amplitude(),
-            raw.positions_px,
-            modes[:wanted],
-            unit="amplitude",
-            epochs=config.probe_refine_sweeps,
-            seed=config.seed,
-            bad_pixels=raw.bad_pixels,
-            progress=progress,
-            modes=wanted,
-        )
-        modes = np.asarray(refined.probe).reshape(-1, raw.N, raw.N)
-        log.info("probe refined in %d sweeps: R %.4f", config.probe_refine_sweeps, refined.history[-1]["r"])
-    elif wanted > len(modes):
+    refine = config.probe_from == "refine"
+    if refine and len(container.patterns) < MIN_POSITIONS:
+        log.info("%d positions do not tell probe from object: the file's is kept", len(container.patterns))
+        refine = False
+    if wanted > len(modes) and not refine:
         raise DataError(
             f"probe_modes = {wanted}, but the file has {len(modes)}: "
             "use --probe_from refine to find the others"
         )
-    modes = modes[:wanted].astype(np.complex64)
+    modes = modes[:wanted]
+    if refine:
+        modes = _refined(container, modes, wanted, config, progress)
     model = config.model
     if model.probe_mask:
-        modes = modes * probe_mask(raw.N, model.probe_mask_sigma, model.probe_mask_diameter)
+        modes = modes * probe_mask(container.N, model.probe_mask_sigma, model.probe_mask_diameter)
     if model.gaussian_smoothing_sigma:
         from scipy.ndimage import gaussian_filter
 
@@ -68,3 +64,28 @@ def starting_probe(
         modes = gaussian_filter(modes.real, sigma) + 1j * gaussian_filter(modes.imag, sigma)
     normalised, factor = normalize_probe(modes, model.probe_scale)
     return StartingProbe(normalised, factor)
+
+
+def _refined(
+    container: PtychoDataContainer,
+    modes: NDArray[np.complex64],
+    wanted: int,
+    config: TrainingConfig,
+    progress: Callable[[int, int], None] | None,
+) -> NDArray[np.complex64]:
+    """The probe after some sweeps from a flat object, in the gauge of the container's absolute amplitudes."""
+    from ptycho_torch.refine import refine_probe
+
+    refined = refine_probe(
+        container.patterns / np.float32(container.x_scale),
+        container.positions_px,
+        modes,
+        unit="amplitude",
+        epochs=config.probe_refine_sweeps,
+        seed=config.seed,
+        bad_pixels=container.bad_pixels,
+        progress=progress,
+        modes=wanted,
+    )
+    log.info("probe refined in %d sweeps: R %.4f", config.probe_refine_sweeps, refined.history[-1]["r"])
+    return np.asarray(refined.probe, np.complex64).reshape(-1, container.N, container.N)

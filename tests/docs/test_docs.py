@@ -28,7 +28,8 @@ SMALLER = {
     r"(?<=ptycho train )(.*)--nepochs 1( .*--resume)": r"\g<1>--nepochs 2\g<2>",
     r"\bmake demo\b": "ptycho demo --quick -o demo_out",
     r"ptycho demo -o demo_out": "ptycho demo --quick -o demo_out",
-    r"(?<=siemens_star_velociprobe.npz -o star )": "--n_subsample 36 ",
+    r"(?<=siemens_star_velociprobe.npz -o star)$": " --n_subsample 36 --nepochs 1 --probe_refine_sweeps 1",
+    r"(?<=-o star_refined)$": " --sweeps 1",
     r"(?<=--data \.\./shared/data/siemens_star_velociprobe.npz)": " --n_subsample 36",
 }
 

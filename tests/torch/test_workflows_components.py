@@ -181,7 +181,7 @@ class TestWhatTrains:
     ):
         raw = make_scan()
         config = small_config(raw, intensity_scale_trainable=scale, probe_trainable=probe)
-        start = components.starting_probe(raw, config).modes
+        start = components.starting_probe(components._ensure_container(raw, config), config).modes
         module = self.fitted(raw, config, silent)
         moved = np.abs(module.complex_probe.detach().numpy() - start).max()
         assert (float(module.log_scale.detach()) != 0) == scale
@@ -240,14 +240,16 @@ class TestWhatTrains:
         module = self.fitted(two, small_config(two), silent)
         assert module.complex_probe.shape == (2, 32, 32)
         with pytest.raises(DataError, match="probe_modes = 3, but the file has 1: use --probe_from refine"):
-            components.train_cdi_model_torch(raw, None, small_config(raw, probe_modes=3), silent)
+            config = small_config(raw, probe_modes=3, probe_from="guess")
+            components.train_cdi_model_torch(raw, None, config, silent)
 
     def test_the_probe_is_refined_when_asked(self, make_scan, small_config, silent):
         raw = make_scan(n_positions=49)
         radius = np.hypot(*np.meshgrid(np.arange(32) - 16, np.arange(32) - 16))
         wrong = (np.exp(-0.5 * (radius / 5) ** 2)).astype(np.complex64)
         scan = make_scan(n_positions=49, probeGuess=wrong)
-        found = components.starting_probe(scan, small_config(scan, probe_from="refine")).modes[0]
+        config = small_config(scan, probe_from="refine")
+        found = components.starting_probe(components._ensure_container(scan, config), config).modes[0]
         true = raw.probeGuess
 
         def likeness(a):
