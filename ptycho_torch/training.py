@@ -144,11 +144,19 @@ class TimeLimit(Callback):
             log.info("time limit reached after epoch %d", trainer.current_epoch)
 
 
+def _keep_earlier_log(path: Path) -> None:
+    """Move the log of an earlier run, or of the part before a resume, aside: CSVLogger would delete it."""
+    if path.is_file():
+        taken = len(list(path.parent.glob("metrics.*.csv")))
+        path.rename(path.with_name(f"metrics.{taken + 1}.csv"))
+
+
 def make_logger(name: str, output_dir: Path) -> Logger | bool:
     """The logger of a run under its output directory; a missing package is named with its install command."""
     if name == "none":
         return False
     if name == "csv":
+        _keep_earlier_log(output_dir / "logs" / "metrics.csv")
         return CSVLogger(str(output_dir), name="", version="logs")
     if name == "tensorboard":
         try:

@@ -98,6 +98,11 @@ def test_the_csv_log_holds_every_epoch(make_scan, small_config, tmp_path):
     column = lines[0].split(",").index("val_loss")
     assert sum(bool(line.split(",")[column]) for line in lines[1:]) == 3
 
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    longer = small_config(raw, nepochs=4, output_dir=tmp_path)
+    components.train_cdi_model_torch(raw, None, longer, execution, resume=last)
+    assert Path(tmp_path, "logs", "metrics.1.csv").read_text().splitlines() == lines
+
 
 def test_panels_are_drawn_without_changing_the_run(make_scan, small_config, tmp_path):
     raw = make_scan(n_positions=25)
