@@ -153,7 +153,7 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-            warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*logs directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
             warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
             yield
