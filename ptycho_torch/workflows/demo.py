@@ -45,6 +45,7 @@ def run_demo(
 
     Writes the two scans, the model, the products and the figures under `output_dir`; returns the numbers.
     """
+    output_dir.mkdir(parents=True, exist_ok=True)
     positions = 144 if quick else 676
     scans: dict[str, Simulated] = {}
     for name, scenario in (("trained_on", TRAINED_ON), ("unseen", UNSEEN)):
