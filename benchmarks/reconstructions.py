@@ -24,7 +24,7 @@ CASES = (
     ("bench, swift, gridsize 2, longer", "bench", {"gridsize": 2}, {"nepochs": 45, "batch_size": 4}),
     ("bench, swift, gridsize 1 without regions", "bench", {}, {"nepochs": 60, "region_ratio": 0.0}),
     (
-        "bench, cnn, as long as swift",
+        "bench, cnn, about 100 s",
         "bench",
         {"architecture": "cnn"},
         {"nepochs": 1000, "max_time_s": 100.0},

@@ -207,11 +207,6 @@ def group_centres(container: PtychoDataContainer) -> NDArray[np.float64]:
     return np.asarray(container.positions_px[container.nn_indices].mean(1))
 
 
-def batches_in_order(count: int, batch_size: int) -> list[Batch]:
-    """Plain consecutive batches of group numbers: inference."""
-    return [(np.arange(i, min(i + batch_size, count)), False) for i in range(0, count, batch_size)]
-
-
 def make_loader(dataset: GroupDataset, sampler: Sampler[Batch], **options: Any) -> DataLoader[dict[str, Any]]:
     """A DataLoader whose sampler yields whole batches; no global random state is touched."""
     return DataLoader(

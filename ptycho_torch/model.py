@@ -205,11 +205,6 @@ class PtychoPINN_Lightning(L.LightningModule):
                 total = total + config.realspace_mae_weight * found["realspace_mae"]
         return {"loss": total, **found}
 
-    @property
-    def needs_labels(self) -> bool:
-        """Whether the objective looks at the object of the file."""
-        return self._supervised or self.config.realspace_mae_weight > 0
-
     def _log_terms(self, terms: dict[str, Tensor], prefix: str, total: str, size: int) -> None:
         together = {f"{prefix}loss/{name}": value.detach() for name, value in terms.items() if name != "loss"}
         self.log_dict(together, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)

@@ -10,7 +10,7 @@ import argparse
 from typing import Any
 
 from ptycho.cli.console import Console
-from ptycho.cli.judging import find_truth, judge, judged_lines, read_reconstruction
+from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_fields, fields_given
 from ptycho.cli.runs import (
     ALIASES,
@@ -19,7 +19,6 @@ from ptycho.cli.runs import (
     prepare_folder,
     read_scan,
     settings_of,
-    write_json,
 )
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
@@ -81,13 +80,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     save_outputs(amplitude, phase, results, str(output))
     known = ("r_factor", "groups_per_s")
     metrics: dict[str, Any] = {name: float(results[name]) for name in known if name in results}
-    truth = find_truth(config.test_data_file)
-    if truth is not None:
-        metrics |= judge(read_reconstruction(output / PRODUCT), truth)
-    write_json(output / "metrics.json", metrics)
-    for line in judged_lines(metrics):
-        console.say(line)
-    console.say(f"product      {output / PRODUCT}")
+    report_product(output / PRODUCT, config.test_data_file, metrics, console)
     return 0
 
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ptycho.cli.console import Console
+from ptycho.cli.runs import write_json
 from ptycho.errors import DataError
 
 # Metric: its name on the screen and how it is written.
@@ -108,3 +110,14 @@ def judged_lines(metrics: Mapping[str, Any]) -> list[str]:
         for key, (name, form) in _SHOWN.items()
         if isinstance(metrics.get(key), (int, float))
     ]
+
+
+def report_product(product: Path, scan: Path, metrics: Mapping[str, Any], console: Console) -> None:
+    """Judge a product where its scan knows the truth; write metrics.json beside it and say the numbers."""
+    truth = find_truth(scan)
+    judged = judge(read_reconstruction(product), truth) if truth is not None else {}
+    together = {**metrics, **judged}
+    write_json(product.with_name("metrics.json"), together)
+    for line in judged_lines(together):
+        console.say(line)
+    console.say(f"product      {product}")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
-from ptycho.cli.judging import find_truth, judge, judged_lines, read_reconstruction
+from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
-from ptycho.cli.runs import prepare_folder, read_scan, write_json
+from ptycho.cli.runs import prepare_folder, read_scan
 from ptycho.errors import InputError, MissingFileError
 
 if TYPE_CHECKING:
@@ -92,13 +92,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     output: Path = arguments.output_dir
     save_result(result, output)
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
-    truth = find_truth(arguments.scan)
-    if truth is not None:
-        metrics |= judge(read_reconstruction(output / PRODUCT), truth)
-    write_json(output / "metrics.json", metrics)
-    for line in judged_lines(metrics):
-        console.say(line)
-    console.say(f"product      {output / PRODUCT}")
+    report_product(output / PRODUCT, arguments.scan, metrics, console)
     if result.stopped == "interrupted":
         console.warn(
             f"interrupted after {len(result.history)} of {arguments.sweeps} sweeps: the best is written; "

@@ -297,28 +297,21 @@ class TestOptimisation:
         np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
 
 
-def correlations(N: int, n_positions: int, seed: int, **settings) -> tuple[float, float]:
-    """Pearson correlation of reconstructed amplitude and phase with the truth after a short default run."""
-    made = simulate(
-        Scenario(N=N, n_positions=n_positions, step_px=5 * N / 64, seed=seed, probe_error=0.0)
-    )
-    model = ModelConfig(N=N, n_filters_scale=settings.pop("n_filters_scale", 2))
-    config = TrainingConfig(model=model, seed=seed, output_dir=Path(), **settings)
+#: side: positions, epochs - as many as it takes for some tens of optimiser steps on a small scan
+COLLAPSE_RUNS = {64: (100, 15), 128: (49, 25), 256: (36, 40)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("N", COLLAPSE_RUNS)
+def test_default_settings_do_not_collapse(N, seed):
+    """Pearson correlation with the truth, from the wrong probe guess: a flat or dead image has none."""
+    n_positions, nepochs = COLLAPSE_RUNS[N]
+    made = simulate(Scenario(N=N, n_positions=n_positions, step_px=5 * N / 64, seed=seed))
+    config = TrainingConfig(model=ModelConfig(N=N), seed=seed, nepochs=nepochs, output_dir=Path())
     execution = PyTorchExecutionConfig(logger_backend="none", enable_checkpointing=False, accelerator="cpu")
     results = components.train_cdi_model_torch(made.raw, None, config, execution)
     _, _, found = components.infer_scan(results["models"]["autoencoder"], made.raw)
     verdict = evaluate(found["object"], made.object_true, made.roi, origin_xy=found["origin_xy"])
-    return verdict.amplitude_pearson, verdict.phase_pearson
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_default_network_does_not_collapse(seed):
-    amplitude, phase = correlations(64, 100, seed, nepochs=10)
-    assert min(amplitude, phase) > 0.3, (amplitude, phase)
-
-
-@pytest.mark.parametrize("N, n_positions, nepochs", [(128, 49, 12), (256, 36, 10)])
-def test_nor_does_it_at_larger_sides(N, n_positions, nepochs):
-    """So few positions need small batches for the same number of steps."""
-    found = correlations(N, n_positions, 0, nepochs=nepochs, batch_size=8, n_filters_scale=1)
-    assert min(found) > 0.3, found
+    correlations = (verdict.amplitude_pearson, verdict.phase_pearson)
+    assert min(correlations) > 0.3, correlations
