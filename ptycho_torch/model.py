@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ptycho.architectures import spec_from_config
 from ptycho.errors import ConfigError
+from ptycho.normalization import intensity_scale
 from ptycho_torch import config_params, losses, training
 from ptycho_torch.config_bridge import to_model_config, to_training_config
 from ptycho_torch.layers import build_network
@@ -130,7 +130,7 @@ class PtychoPINN_Lightning(L.LightningModule):
     @property
     def intensity_scale(self) -> float:
         """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
-        return 2 * math.sqrt(float(self.gauge[1])) / self.config.model.N
+        return intensity_scale(float(self.gauge[1]), self.config.model.N)
 
     @property
     def complex_probe(self) -> Tensor:

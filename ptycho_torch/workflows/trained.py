@@ -14,7 +14,6 @@ from ptycho.bundle import load_bundle, save_bundle
 from ptycho.config.config import (
     InferenceConfig,
     PyTorchExecutionConfig,
-    TrainingConfig,
     dataclass_to_legacy_dict,
     resolve_n_groups,
 )
@@ -62,7 +61,7 @@ class TrainedModel:
 
 def save_trained(module: PtychoPINN_Lightning, directory: Path) -> Path:
     """Write `wts.h5.zip`: configuration, neutral weights, normalisation, probe, scale. Atomic."""
-    config = _plain_config(module.config)
+    config = dataclasses.asdict(module.config)
     gauge = module.gauge.tolist()
     state = {
         "x_scale": gauge[0],
@@ -81,17 +80,6 @@ def save_trained(module: PtychoPINN_Lightning, directory: Path) -> Path:
     return save_bundle(
         directory, weights=weights, config=config, state=state, backend="pytorch", extra_arrays=extra
     )
-
-
-def _plain_config(config: TrainingConfig) -> dict[str, Any]:
-    """The configuration as JSON: paths as text."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return str(value) if isinstance(value, Path) else value
-
-    return dict(plain(dataclasses.asdict(config)))
 
 
 def load_module(path: Path) -> PtychoPINN_Lightning:
