@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,11 +23,13 @@ from benchmarks.machine import describe, matmul_gflops
 from ptycho import architectures
 from ptycho.architectures import NetworkSpec
 from ptycho.config.config import ModelConfig, TrainingConfig
+from ptycho.preparation import ensure_container, plan_training
+from ptycho.probe_start import starting_probe
 from ptycho.simulation import Scenario, simulate
 from ptycho_torch.config_bridge import from_training_config
-from ptycho_torch.data import GroupBatches, GroupDataset, group_centres
+from ptycho_torch.data import GroupDataset
 from ptycho_torch.model import PtychoPINN_Lightning
-from ptycho_torch.workflows.components import _ensure_container, starting_probe
+from ptycho_torch.refine.starting import refined_modes
 
 
 def best_seconds(step, repeats: int) -> float:
@@ -48,13 +49,12 @@ def measure(name: str, N: int, seed: int) -> tuple[float, float, float]:
     config = TrainingConfig(model=ModelConfig(N=N, architecture=name), seed=seed)
     data, model, training, inference = from_training_config(config)
     module = PtychoPINN_Lightning(model, data, training, inference)
-    container = _ensure_container(scan, config)
-    start = starting_probe(container, config)
+    container = ensure_container(scan, config)
+    start = starting_probe(container, config, refined_modes)
     module.attach_scan(
         start.modes, x_scale=container.x_scale, nphotons=container.nphotons, probe_factor=start.factor
     )
-    order = GroupBatches(np.arange(64), group_centres(container), 16, region_ratio=1.0, seed=seed)
-    batch = GroupDataset(container)[next(iter(order))]
+    batch = GroupDataset(container)[plan_training(container, None, config).epoch(0)[0]]
     optimizer = torch.optim.Adam(p for p in module.parameters() if p.requires_grad)
 
     def train() -> None:

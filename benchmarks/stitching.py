@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ptycho.architectures import NetworkSpec
 from ptycho.config.config import DEFAULT_ARCHITECTURE
+from ptycho.image.canvas import chunks, make_frame, scan_order, window_weights
 from ptycho_torch.layers import build_network
-from ptycho_torch.reassembly import Stitcher, chunks, make_frame, scan_order, window_weights
+from ptycho_torch.reassembly import Stitcher
 
 N, M, CHUNK, STEP_PX = 64, 32, 64, 3.0
 
@@ -51,7 +52,7 @@ def measure(size: int, seed: int) -> tuple[float, float, float, tuple[int, int]]
     stitcher = Stitcher(frame, window_weights(probe, M))
     order = scan_order(positions, CHUNK)
     for part in chunks(size, CHUNK):
-        where = torch.from_numpy(positions[order[part]])
+        where = positions[order[part]]
         stitcher.add(patches[: len(where)], where)
     image = stitcher.result()
     seconds = time.perf_counter() - start

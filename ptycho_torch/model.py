@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ptycho.architectures import spec_from_config
 from ptycho.errors import ConfigError
 from ptycho.normalization import intensity_scale
+from ptycho.objectives.flat import term_weights
 from ptycho_torch import config_params, losses, training
 from ptycho_torch.config_bridge import to_model_config, to_training_config
 from ptycho_torch.layers import build_network
@@ -146,7 +147,8 @@ class PtychoPINN_Lightning(L.LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         counted = (~self.bad_pixels).to(x.dtype)
         modulus, phase = self.network(x * counted, self.complex_probe.detach())
-        modulus, phase = modulus.float(), phase.float()
+        # back from half precision under autocast; the probe has the precision of the whole module
+        modulus, phase = modulus.to(self.probe.dtype), phase.to(self.probe.dtype)
         # not torch.polar: swish may dip below zero, which is a phase of pi
         return torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
 
@@ -194,7 +196,7 @@ class PtychoPINN_Lightning(L.LightningModule):
             found["poisson_deviance"] = losses.poisson_deviance(expected, counts, counted)
             found["poisson_nll"] = losses.poisson_nll(expected, counts, counted)
             found["amplitude_mae"] = losses.amplitude_mae(scale * amplitude(intensity), batch["x"], counted)
-            weights = training.term_weights(config)
+            weights = term_weights(config)
             # the deviance has the gradient of the likelihood and keeps its digits at any dose
             total = weights["poisson"] * found["poisson_deviance"] + weights["mae"] * found["amplitude_mae"]
             if config.realspace_weight:

@@ -6,88 +6,14 @@ Time O(K M^2); memory: the canvas and one chunk of patches, since patches are ad
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ptycho.errors import DataError
+from ptycho.image.canvas import COVERAGE_FLOOR, Frame, Stitched, chunks, make_frame, scan_order
 from ptycho_torch.physics import splat
-
-#: weights below this share of the largest are called uncovered: one patch's far tail is not an image
-COVERAGE_FLOOR = 1e-3
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where a canvas lies: `origin_xy` is the object pixel of canvas pixel [0, 0]; `shape` is (H, W)."""
-
-    origin_xy: tuple[float, float]
-    shape: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Stitched:
-    """An image: `object` (H, W) complex64, zero where nothing was seen; `coverage` (H, W) float32 sum of
-    weights, as a share of its median where covered; `frame`."""
-
-    object: NDArray[np.complex64]
-    coverage: NDArray[np.float32]
-    frame: Frame
-
-    @property
-    def covered(self) -> NDArray[np.bool_]:
-        """(H, W) True where patches reached."""
-        return self.coverage > 0
-
-
-def auto_window_side(probe: NDArray[np.complex64], power: float = 0.99) -> int:
-    """Side M of the central window: N/2, or what the probe illuminates (holds `power` of it) if that is more.
-    """
-    N = probe.shape[-1]
-    lit = np.sum(np.abs(probe.astype(np.complex128)) ** 2, 0)
-    for side in range(N // 2, N, 2):
-        low = N // 2 - side // 2
-        if lit[low : low + side, low : low + side].sum() >= power * lit.sum():
-            return side
-    return N
-
-
-def window_weights(probe: NDArray[np.complex64], M: int, weighting: str = "probe") -> NDArray[np.float32]:
-    """(M, M) weights of the central window: |P|^2 with a floor of 1e-3 of its maximum, or uniform."""
-    N = probe.shape[-1]
-    if not 2 <= M <= N:
-        raise DataError(f"M = {M}: the stitched window must be between 2 and N = {N} pixels")
-    if weighting == "uniform":
-        return np.ones((M, M), np.float32)
-    low = N // 2 - M // 2
-    lit = np.sum(np.abs(probe.astype(np.complex128)) ** 2, 0)[low : low + M, low : low + M]
-    return (lit / lit.max() + 1e-3).astype(np.float32)
-
-
-def make_frame(
-    positions_xy: NDArray[np.float64], M: int, canvas_shape: tuple[int, int] | None = None
-) -> Frame:
-    """The canvas of a scan: just large enough, or the given one.
-
-    A given canvas is the client's object: positions that lie inside it are its own pixels, so its origin is
-    (0, 0); positions in some other frame are laid on it centre on centre.
-    """
-    low, high = positions_xy.min(0), positions_xy.max(0)
-    if canvas_shape is None:
-        first = np.floor(low) - M // 2
-        width, height = (np.ceil(high) + (M - M // 2) - first + 1).astype(int)
-        return Frame((float(first[0]), float(first[1])), (int(height), int(width)))
-    height, width = canvas_shape
-    size = np.array([width, height], np.float64)
-    if (low >= -0.5).all() and (high <= size - 0.5).all():
-        return Frame((0.0, 0.0), (height, width))
-    origin = np.round((low + high) / 2 - (size - 1) / 2)
-    return Frame((float(origin[0]), float(origin[1])), (height, width))
 
 
 class Stitcher:
@@ -106,8 +32,13 @@ class Stitcher:
         self._sum = torch.zeros(shape, dtype=torch.complex64, device=device)
         self._weight = torch.zeros(shape, dtype=torch.float32, device=device)
 
-    def add(self, patches: Tensor, positions_xy: Tensor) -> None:
-        """Patches (K, N, N) complex64 at (K, 2) float64: the object pixels under pixel (N//2, N//2)."""
+    def add(self, patches: Tensor, positions_xy: NDArray[np.float64]) -> None:
+        """Patches (..., N, N) complex64 at (K, 2) float64: the object pixels under pixel (N//2, N//2)."""
+        self._add(
+            patches.reshape(-1, *patches.shape[-2:]), torch.from_numpy(positions_xy).to(patches.device)
+        )
+
+    def _add(self, patches: Tensor, positions_xy: Tensor) -> None:
         N, M = patches.shape[-1], self.M
         low = N // 2 - M // 2
         origin = torch.tensor(self.frame.origin_xy, dtype=torch.float64, device=positions_xy.device)
@@ -144,12 +75,6 @@ class Stitcher:
         return Stitched(image.cpu().numpy(), coverage.cpu().numpy(), self.frame)
 
 
-def chunks(count: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size`."""
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
-
-
 def stitch(
     patches: NDArray[np.complex64],
     positions_xy: NDArray[np.float64],
@@ -167,16 +92,5 @@ def stitch(
     order = scan_order(positions_xy, chunk)
     for part in chunks(len(order), chunk):
         rows = order[part]
-        stitcher.add(torch.from_numpy(patches[rows]), torch.from_numpy(positions_xy[rows]))
+        stitcher.add(torch.from_numpy(patches[rows]), positions_xy[rows])
     return stitcher.result()
-
-
-def scan_order(positions_xy: NDArray[np.float64], chunk: int) -> NDArray[np.int64]:
-    """An order in which consecutive chunks are compact: strips, back and forth. O(K log K)."""
-    count = len(positions_xy)
-    strips = max(1, round(math.sqrt(count / chunk)))
-    rank = np.empty(count, np.int64)
-    rank[np.argsort(positions_xy[:, 1], kind="stable")] = np.arange(count)
-    strip = rank * strips // count
-    x = np.where(strip % 2 == 0, positions_xy[:, 0], -positions_xy[:, 0])
-    return np.lexsort((x, strip))

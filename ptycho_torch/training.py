@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingDependencyError, MissingFileError, RunError
+from ptycho.schedules import learning_rate_factor
 
 if TYPE_CHECKING:
     from ptycho_torch.model import PtychoPINN_Lightning
@@ -28,31 +28,6 @@ log = logging.getLogger(__name__)
 
 #: called with (epochs done, epochs in all, losses by name)
 Progress = Callable[[int, int, dict[str, float]], None]
-
-
-def term_weights(config: TrainingConfig) -> dict[str, float]:
-    """Weights of the two data terms; `torch_loss_mode` mae exchanges likelihood for amplitude error."""
-    if config.torch_loss_mode == "mae":
-        return {"poisson": 0.0, "mae": config.mae_weight or 1.0}
-    return {"poisson": config.nll_weight, "mae": config.mae_weight}
-
-
-def learning_rate_factor(config: TrainingConfig, name: str, step: int, per_epoch: int, total: int) -> float:
-    """Factor on the learning rate after `step` optimiser steps, for schedulers without measurement."""
-    if name == "Exponential":
-        return float(config.lr_gamma ** (step // max(1, per_epoch)))
-    if name == "WarmupCosine":
-        warmup = min(config.lr_warmup_epochs * per_epoch, total // 4)
-        if step < warmup:
-            return (step + 1) / warmup
-        course = min(1.0, (step - warmup) / max(1, total - warmup))
-        return config.lr_min_ratio + (1 - config.lr_min_ratio) * 0.5 * (1 + math.cos(math.pi * course))
-    if name == "OneCycle":  # Smith and Topin, arXiv 1708.07120: up for 30 %, then down to nearly nothing
-        course = min(1.0, step / max(1, total))
-        if course < 0.3:
-            return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * course / 0.3))
-        return 1e-4 + (1 - 1e-4) * 0.5 * (1 + math.cos(math.pi * (course - 0.3) / 0.7))
-    return 1.0
 
 
 def configure_optimizers(module: PtychoPINN_Lightning) -> Any:

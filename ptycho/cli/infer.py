@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.output = output
 
     from ptycho.workflows.backend_selector import infer_scan_with_backend
-    from ptycho_torch.workflows.components import save_outputs
+    from ptycho.report.outputs import save_outputs
 
     with console.progress("reconstructing") as progress:
         amplitude, phase, results = infer_scan_with_backend(

@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.output = output
 
     from ptycho.workflows.backend_selector import run_cdi_example_with_backend
-    from ptycho_torch.workflows.components import save_outputs
+    from ptycho.report.outputs import save_outputs
 
     options: dict[str, Any] = {"resume": resume} if resume is not None else {}
     with console.progress("training") as progress:

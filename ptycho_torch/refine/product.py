@@ -11,7 +11,7 @@ from ptycho_torch.refine.result import RefineResult
 
 
 def as_outputs(result: RefineResult) -> tuple[Any, Any, dict[str, Any]]:
-    """(amplitude, phase, results) under the names that `workflows.outputs.save_outputs` takes."""
+    """(amplitude, phase, results) under the names that `ptycho.report.outputs.save_outputs` takes."""
     amplitude, phase = np.abs(result.object), np.angle(result.object)
     results: dict[str, Any] = {
         "recon_amp": amplitude,
@@ -42,7 +42,7 @@ def save_result(result: RefineResult, folder: str | Path) -> list[Path]:
     """
     from ptycho.io.npz import write_npz
     from ptycho.report.figures import r_map_figure
-    from ptycho_torch.workflows.outputs import save_outputs
+    from ptycho.report.outputs import save_outputs
 
     written = save_outputs(*as_outputs(result), folder)
     written.append(Path(folder) / "r_map.png")

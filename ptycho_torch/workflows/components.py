@@ -14,21 +14,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ptycho.config.config import (
     PyTorchExecutionConfig,
     TrainingConfig,
-    resolve_n_groups,
     update_legacy_dict,
     validate_training_config,
 )
-from ptycho.errors import ConfigError, DataError
+from ptycho.errors import ConfigError
 from ptycho.loader import PtychoDataContainer
-from ptycho.raw_data import RawData
-from ptycho_torch.workflows.inference import Reconstruction, reconstruct_container
-from ptycho_torch.workflows.outputs import save_outputs
-from ptycho_torch.workflows.probe_start import StartingProbe, starting_probe
+from ptycho.preparation import Scan, ensure_container, plan_training, train_and_test, with_execution
+from ptycho.probe_start import StartingProbe, starting_probe
+from ptycho.reconstruction import as_outputs
+from ptycho.report.outputs import save_outputs
+from ptycho_torch.refine.starting import refined_modes
+from ptycho_torch.workflows.inference import reconstruct_container
 from ptycho_torch.workflows.trained import (
     TrainedModel,
     infer_scan,
@@ -52,36 +51,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-Scan = RawData | PtychoDataContainer
-
-
-def _ensure_container(
-    data: Scan, config: TrainingConfig, *, x_scale: float | None = None, nphotons: float | None = None
-) -> PtychoDataContainer:
-    """A grouped container from a scan; a container passes through.
-
-    Give the training set's `x_scale` and `nphotons` for a test scan: they are never taken from test data.
-    """
-    if isinstance(data, PtychoDataContainer):
-        return data
-    if config.model.N != data.N:
-        raise ConfigError(
-            f"ModelConfig.N = {config.model.N}, but the patterns are {data.N} x {data.N} px: set --N {data.N}"
-        )
-    seed = config.seed if config.subsample_seed is None else config.subsample_seed
-    kept = data.subsample(config.n_subsample, seed)
-    return PtychoDataContainer.from_raw(
-        kept,
-        config.model.gridsize,
-        n_groups=resolve_n_groups(config),
-        n_neighbors=config.neighbor_count,
-        seed=seed,
-        enable_oversampling=config.enable_oversampling,
-        sequential=config.sequential_sampling,
-        neighbor_pool_size=config.neighbor_pool_size,
-        x_scale=x_scale,
-        nphotons=nphotons or config.nphotons,
-    )
+#: a grouped container from a scan; the name that `ptycho.workflows.components` gives its twin's
+_ensure_container = ensure_container
 
 
 def _build_lightning_dataloaders(
@@ -91,54 +62,21 @@ def _build_lightning_dataloaders(
     execution_config: PyTorchExecutionConfig | None = None,
 ) -> tuple[DataLoader[dict[str, Any]], DataLoader[dict[str, Any]]]:
     """Training and validation loaders; validation is the test container, or held-out training groups."""
-    from ptycho_torch.data import (
-        FixedBatches,
-        GroupBatches,
-        GroupDataset,
-        compact_blocks,
-        group_centres,
-        label_scale,
-        make_loader,
-        split_groups,
-    )
+    from ptycho_torch.data import FixedBatches, GroupBatches, GroupDataset, make_loader
 
     execution = execution_config or PyTorchExecutionConfig()
-    supervised = config.model.model_type == "supervised"
-    labels = supervised or config.realspace_mae_weight > 0
-    for name, container in (("training", train_container), ("test", test_container)):
-        if labels and container is not None and not container.has_labels:
-            raise DataError(
-                f"{name} data: labels are needed (model_type supervised or realspace_mae_weight), but "
-                "the scan has no objectGuess - add one, e.g. a refined object, or train with model_type pinn"
-            )
-    scale = label_scale(train_container, config.model.probe_scale) if labels else None
-    ratio = 0.0 if supervised else config.region_ratio
-    centres = group_centres(train_container)
-    if test_container is None:
-        split = split_groups(
-            centres,
-            val_fraction=config.val_fraction,
-            batch_size=config.batch_size,
-            region_ratio=ratio,
-            seed=config.seed,
-        )
-        groups = split.train
-        held_out = FixedBatches(split.validation)
-        validation = GroupDataset(train_container, held_out=split.held_out, label_scale=scale)
-    else:
-        groups = np.arange(len(train_container))
-        rng = np.random.default_rng([config.seed, 1])
-        blocks = compact_blocks(group_centres(test_container), config.batch_size, rng)
-        held_out = FixedBatches([(block, ratio > 0) for block in blocks])
-        validation = GroupDataset(test_container, label_scale=scale)
-    order = GroupBatches(groups, centres, config.batch_size, region_ratio=ratio, seed=config.seed)
+    plan = plan_training(train_container, test_container, config)
     options: dict[str, Any] = {"num_workers": execution.num_workers, "pin_memory": execution.pin_memory}
     if execution.num_workers:
         options["persistent_workers"] = execution.persistent_workers
         options["prefetch_factor"] = execution.prefetch_factor
+    training = GroupDataset(train_container, label_scale=plan.label_scale)
+    validation = GroupDataset(
+        plan.validation_container, held_out=plan.held_out, label_scale=plan.label_scale
+    )
     return (
-        make_loader(GroupDataset(train_container, label_scale=scale), order, **options),
-        make_loader(validation, held_out, **options),
+        make_loader(training, GroupBatches(plan), **options),
+        make_loader(validation, FixedBatches(plan.validation), **options),
     )
 
 
@@ -184,11 +122,11 @@ def _train_with_lightning(
     from ptycho_torch.config_bridge import from_training_config
 
     execution = execution_config or PyTorchExecutionConfig()
-    config = _with_execution(config, execution)
+    config = with_execution(config, execution)
     loaders = _build_lightning_dataloaders(train_container, test_container, config, execution)
     data, model, train, inference = from_training_config(config, execution)
     module = model_module.PtychoPINN_Lightning(model, data, train, inference)
-    start = probe or starting_probe(train_container, config)
+    start = probe or starting_probe(train_container, config, refined_modes)
     module.attach_scan(
         start.modes,
         x_scale=train_container.x_scale,
@@ -236,16 +174,6 @@ def _train_with_lightning(
     }
 
 
-def _with_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -> TrainingConfig:
-    """The configuration with what the execution overrides."""
-    changes: dict[str, Any] = {}
-    if execution.scheduler is not None:
-        changes["scheduler"] = execution.scheduler
-    if execution.gradient_clip_val is not None:
-        changes["gradient_clip_val"] = execution.gradient_clip_val
-    return dataclasses.replace(config, **changes)
-
-
 def train_cdi_model_torch(
     train_data: Scan,
     test_data: Scan | None,
@@ -266,13 +194,8 @@ def train_cdi_model_torch(
     if config.backend != "pytorch":
         raise ConfigError(f"backend = {config.backend!r}: this is the PyTorch path; use backend_selector")
     update_legacy_dict(params.cfg, config)
-    train = _ensure_container(train_data, config)
-    test = None
-    if test_data is not None:
-        # the training set alone decides how many groups are asked for; a test scan is covered once
-        once = dataclasses.replace(config, n_groups=None, n_images=None, n_subsample=None)
-        test = _ensure_container(test_data, once, x_scale=train.x_scale, nphotons=train.nphotons)
-    probe = starting_probe(train, config, probe_progress)
+    train, test = train_and_test(train_data, test_data, config)
+    probe = starting_probe(train, config, refined_modes, probe_progress)
     results = _train_with_lightning(
         train, test, config, execution_config, probe=probe, resume=resume, progress=progress
     )
@@ -320,25 +243,6 @@ def _reassemble_cdi_image_torch(
         progress=progress,
     )
     return as_outputs(made, container)
-
-
-def as_outputs(made: Reconstruction, container: PtychoDataContainer) -> tuple[Any, Any, dict[str, Any]]:
-    """(amplitude, phase, results) in the names that callers know."""
-    amplitude, phase = np.abs(made.image.object), np.angle(made.image.object)
-    results = {
-        "obj_tensor_full": made.patches,
-        "global_offsets": container.global_offsets,
-        "coords_nominal": container.coords_nominal,
-        "recon_amp": amplitude,
-        "recon_phase": phase,
-        "object": made.image.object,
-        "coverage": made.image.coverage,
-        "origin_xy": made.image.frame.origin_xy,
-        "probe": made.probe,
-        "positions_px": made.positions_px,
-        "groups_per_s": made.groups_per_s,
-    }
-    return amplitude, phase, results
 
 
 def run_cdi_example_torch(

@@ -10,9 +10,9 @@ from typing import Any
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.evaluation import evaluate
 from ptycho.report import figures
+from ptycho.report.outputs import save_outputs
 from ptycho.simulation import Scenario, Simulated, simulate
 from ptycho_torch.workflows.components import run_cdi_example_torch
-from ptycho_torch.workflows.outputs import save_outputs
 from ptycho_torch.workflows.trained import infer_scan
 
 #: what the network learns from, and an object it never saw, under the same probe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptycho.bundle import load_bundle, save_bundle
-from ptycho.config.config import (
-    InferenceConfig,
-    PyTorchExecutionConfig,
-    dataclass_to_legacy_dict,
-    resolve_n_groups,
-)
-from ptycho.errors import BundleError, ConfigError, DataError
-from ptycho.evaluation.rfactor import r_factor
-from ptycho.loader import PtychoDataContainer
+from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, dataclass_to_legacy_dict
+from ptycho.errors import BundleError, ConfigError
+from ptycho.preparation import inference_container
 from ptycho.raw_data import RawData
+from ptycho.reconstruction import as_outputs, judged_by_data
+from ptycho.trained import TrainedState, load_trained_state, predict_scaled
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.layers import load_neutral_weights, neutral_weights
 from ptycho_torch.model import PtychoPINN_Lightning
@@ -41,74 +35,56 @@ class TrainedModel:
     def predict(self, inputs: Sequence[Any], batch_size: int = 64) -> np.ndarray:
         """Complex patches (B, N, N, C_out) complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
 
-        The offsets belong to the merge of training and are not needed here; they may be left out.
+        See `ptycho.trained.predict_scaled`.
         """
-        scaled = np.asarray(inputs[0], np.float32)
-        model = self.module.config.model
-        wanted = (model.N, model.N, model.gridsize**2)
-        if scaled.ndim != 4 or scaled.shape[1:] != wanted:
-            raise DataError(
-                f"predict: input has shape {scaled.shape}; this model takes "
-                f"(B, {wanted[0]}, {wanted[1]}, {wanted[2]})"
-            )
-        x = np.ascontiguousarray(np.moveaxis(scaled, -1, 1)) / np.float32(self.intensity_scale)
-        parts = [
-            predict_groups(self.module, torch.from_numpy(x[i : i + batch_size])).cpu().numpy()
-            for i in range(0, len(x), batch_size)
-        ]
-        return np.moveaxis(np.concatenate(parts), 1, -1)
+        return predict_scaled(
+            inputs,
+            self.module.config.model,
+            self.intensity_scale,
+            lambda x: predict_groups(self.module, torch.from_numpy(x)).cpu().numpy(),
+            batch_size,
+        )
+
+
+def trained_state(module: PtychoPINN_Lightning) -> TrainedState:
+    """Everything the module knows, as arrays on the CPU."""
+    gauge = module.gauge.tolist()
+    return TrainedState(
+        config=module.config,
+        weights={name: value.numpy() for name, value in neutral_weights(module.network).items()},
+        probe=module.complex_probe.detach().cpu().numpy(),
+        bad_pixels=module.bad_pixels.cpu().numpy(),
+        x_scale=gauge[0],
+        nphotons=gauge[1],
+        probe_factor=gauge[2],
+        log_scale=module.log_scale.item(),
+    )
 
 
 def save_trained(module: PtychoPINN_Lightning, directory: Path) -> Path:
     """Write `wts.h5.zip`: configuration, neutral weights, normalisation, probe, scale. Atomic."""
-    config = dataclasses.asdict(module.config)
-    gauge = module.gauge.tolist()
-    state = {
-        "x_scale": gauge[0],
-        "nphotons": gauge[1],
-        "probe_factor": gauge[2],
-        "intensity_scale": module.intensity_scale,
-        "log_scale": module.log_scale.item(),
-        "N": module.config.model.N,
-        "gridsize": module.config.model.gridsize,
-    }
-    weights = {name: value.numpy() for name, value in neutral_weights(module.network).items()}
-    extra = {
-        "probe": module.complex_probe.detach().cpu().numpy(),
-        "bad_pixels": module.bad_pixels.cpu().numpy(),
-    }
-    return save_bundle(
-        directory, weights=weights, config=config, state=state, backend="pytorch", extra_arrays=extra
-    )
+    return trained_state(module).save(directory, "pytorch")
 
 
 def load_module(path: Path) -> PtychoPINN_Lightning:
     """The Lightning module of a bundle (zip, its folder, or the unpacked contents), on the CPU."""
-    from ptycho.config.yaml_io import training_config_from
-
-    bundle = load_bundle(Path(path))
+    state, execution = load_trained_state(path)
     try:
-        config, execution = training_config_from(bundle.config, source=str(path))
-        data, model, training, inference = from_training_config(config, execution)
+        data, model, training, inference = from_training_config(state.config, execution)
         module = PtychoPINN_Lightning(model, data, training, inference)
-        weights = {name: torch.from_numpy(np.array(value)) for name, value in bundle.weights.items()}
+        weights = {name: torch.from_numpy(np.array(value)) for name, value in state.weights.items()}
         load_neutral_weights(module.network, weights)
-        state, extra = bundle.state, bundle.extra_arrays
-        module.attach_scan(
-            extra["probe"],
-            x_scale=state["x_scale"],
-            nphotons=state["nphotons"],
-            probe_factor=state["probe_factor"],
-            bad_pixels=extra.get("bad_pixels"),
-        )
-        with torch.no_grad():
-            module.log_scale.fill_(state["log_scale"])
-    except KeyError as error:
-        raise BundleError(
-            f"{path}: the bundle lacks {error.args[0]!r}; was it written by this package?"
-        ) from None
     except ConfigError as error:
         raise BundleError(f"{path}: {error}") from None
+    module.attach_scan(
+        state.probe,
+        x_scale=state.x_scale,
+        nphotons=state.nphotons,
+        probe_factor=state.probe_factor,
+        bad_pixels=state.bad_pixels,
+    )
+    with torch.no_grad():
+        module.log_scale.fill_(state.log_scale)
     return module.eval()
 
 
@@ -140,27 +116,11 @@ def infer_scan(
     probe. Time linear in positions; memory: the scan once as float32, the canvas, one batch.
     """
     from ptycho_torch.training import resolve_accelerator
-    from ptycho_torch.workflows.components import as_outputs
 
     config, execution = config or InferenceConfig(), execution_config or PyTorchExecutionConfig()
     module = (model if isinstance(model, TrainedModel) else TrainedModel(load_module(model))).module
-    trained = module.config
-    if raw.N != trained.model.N:
-        raise DataError(
-            f"the patterns are {raw.N} x {raw.N} px, the model was trained on {trained.model.N}: "
-            "train one for this size"
-        )
-    seed = config.subsample_seed or 0
-    container = PtychoDataContainer.from_raw(
-        raw.subsample(config.n_subsample, seed),
-        trained.model.gridsize,
-        n_groups=resolve_n_groups(config),
-        n_neighbors=max(config.neighbor_count, trained.model.gridsize**2 - 1),
-        seed=seed,
-        enable_oversampling=config.enable_oversampling,
-        neighbor_pool_size=config.neighbor_pool_size,
-        x_scale=module.x_scale,
-        nphotons=float(module.gauge[1]),
+    container = inference_container(
+        raw, module.config, config, x_scale=module.x_scale, nphotons=float(module.gauge[1])
     )
     if canvas_shape is None and raw.objectGuess is not None:
         canvas_shape = raw.objectGuess.shape
@@ -176,14 +136,4 @@ def infer_scan(
         progress=progress,
     )
     amplitude, phase, results = as_outputs(made, container)
-    agreement = r_factor(
-        made.image.object,
-        made.probe,
-        container.positions_px[:, 0],
-        container.positions_px[:, 1],
-        container.patterns,
-        origin_xy=made.image.frame.origin_xy,
-        bad_pixels=container.bad_pixels,
-    )
-    results.update(r_factor=agreement.whole, r_per_pattern=agreement.per_pattern)
-    return amplitude, phase, results
+    return amplitude, phase, {**results, **judged_by_data(made, container)}

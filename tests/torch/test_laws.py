@@ -19,11 +19,11 @@ from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingCo
 from ptycho.evaluation import evaluate
 from ptycho.normalization import normalize_probe
 from ptycho.raw_data import RawData
+from ptycho.schedules import learning_rate_factor
 from ptycho.simulation import Scenario, simulate
 from ptycho_torch import data, training
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.model import PtychoPINN_Lightning
-from ptycho_torch.training import learning_rate_factor
 from ptycho_torch.workflows import components
 
 N = 32

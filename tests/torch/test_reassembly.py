@@ -14,20 +14,13 @@ from ptycho import physics as oracle
 from ptycho.cli.main import main
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError, DataError
+from ptycho.image.canvas import auto_window_side, chunks, make_frame, scan_order, window_weights
 from ptycho.image.stitching import centroid_canvas, reassemble_position
 from ptycho.normalization import normalize_probe
 from ptycho_torch import physics
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.model import PtychoPINN_Lightning
-from ptycho_torch.reassembly import (
-    Stitcher,
-    auto_window_side,
-    chunks,
-    make_frame,
-    scan_order,
-    stitch,
-    window_weights,
-)
+from ptycho_torch.reassembly import Stitcher, stitch
 from ptycho_torch.workflows import components
 from ptycho_torch.workflows.inference import reconstruct_container
 from ptycho_torch.workflows.trained import TrainedModel, save_trained
@@ -262,7 +255,7 @@ class TestCanvas:
     def test_a_canvas_that_no_patch_reaches(self):
         frame = make_frame(np.array([[10.0, 10.0]]), 16, (40, 40))
         stitcher = Stitcher(frame, uniform(16))
-        stitcher.add(torch.from_numpy(delta_patches(1)), torch.tensor([[500.0, 500.0]], dtype=torch.float64))
+        stitcher.add(torch.from_numpy(delta_patches(1)), np.array([[500.0, 500.0]]))
         with pytest.raises(DataError, match="no patch reached the canvas"):
             stitcher.result()
 
@@ -274,7 +267,7 @@ class TestCanvas:
 def stitch_weight(where: np.ndarray, M: int) -> float:
     """Sum of all weights that fell on the canvas."""
     stitcher = Stitcher(make_frame(where, M), uniform(M))
-    stitcher.add(torch.ones(len(where), N, N, dtype=torch.complex64), torch.from_numpy(where))
+    stitcher.add(torch.ones(len(where), N, N, dtype=torch.complex64), where)
     m = stitcher._margin
     height, width = stitcher.frame.shape
     return float(stitcher._weight[m : m + height, m : m + width].sum())
@@ -428,7 +421,7 @@ class TestStreaming:
             where[:2] = [[20, 20], [60, 60]]
             stitcher = Stitcher(make_frame(where, 16), uniform(16))
             for part in chunks(count, 8):
-                place = torch.from_numpy(where[part])
+                place = where[part]
                 stitcher.add(torch.ones(len(place), N, N, dtype=torch.complex64), place)
             shapes.add((stitcher._sum.shape, stitcher._weight.shape))
         assert len(shapes) == 1

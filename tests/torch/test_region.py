@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from ptycho import batches as plans
 from ptycho import physics as oracle
+from ptycho.preparation import TrainingPlan
 from ptycho_torch import data
 from ptycho_torch.physics import merge_and_extract
 from ptycho_torch.region import Canvas, region_views
@@ -114,14 +116,14 @@ class TestBlocks:
     @pytest.mark.parametrize("count, size", [(1, 16), (16, 16), (17, 16), (500, 16), (90, 7)])
     def test_every_point_once_and_one_short_block_at_most(self, count, size):
         positions = np.random.default_rng(0).uniform(0, 100, (count, 2))
-        blocks = data.compact_blocks(positions, size, np.random.default_rng(1))
+        blocks = plans.compact_blocks(positions, size, np.random.default_rng(1))
         assert sorted(np.concatenate(blocks)) == list(range(count))
         assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
 
     def test_blocks_are_compact(self):
         """Within a block points lie as close as in a square patch of the scan, not as in a random batch."""
         positions = np.random.default_rng(0).uniform(0, 100, (1600, 2))
-        blocks = data.compact_blocks(positions, 16, np.random.default_rng(1))
+        blocks = plans.compact_blocks(positions, 16, np.random.default_rng(1))
         spread = np.mean([np.sqrt(positions[block].var(0).sum()) for block in blocks])
         square = 10 / np.sqrt(6)  # a square that holds 16 of 1600 points has a side of 10
         assert spread < 1.6 * square
@@ -129,15 +131,24 @@ class TestBlocks:
 
     @pytest.mark.parametrize("ratio", [0.0, 0.25, 1 / 3, 0.5, 0.9, 1.0])
     def test_region_steps_are_spread_evenly(self, ratio):
-        steps = [data.is_region_step(step, ratio) for step in range(600)]
+        steps = [plans.is_region_step(step, ratio) for step in range(600)]
         done = np.cumsum(steps)
         assert np.abs(done - ratio * np.arange(1, 601)).max() <= 1
 
 
-def order_of(count: int = 50, **options) -> data.GroupBatches:
-    centres = np.random.default_rng(0).uniform(0, 60, (200, 2))
-    groups = np.random.default_rng(1).permutation(200)[:count]
-    return data.GroupBatches(groups, centres, 8, **{"region_ratio": 0.5, "seed": 3, **options})
+def order_of(count: int = 50, *, region_ratio: float = 0.5, seed: int = 3) -> data.GroupBatches:
+    plan = TrainingPlan(
+        groups=np.random.default_rng(1).permutation(200)[:count],
+        centres_xy=np.random.default_rng(0).uniform(0, 60, (200, 2)),
+        batch_size=8,
+        region_ratio=region_ratio,
+        seed=seed,
+        validation_container=None,  # type: ignore[arg-type]
+        validation=[],
+        held_out=None,
+        label_scale=None,
+    )
+    return data.GroupBatches(plan)
 
 
 def plain(batches) -> list[tuple[list[int], bool]]:
@@ -152,7 +163,7 @@ class TestGroupBatches:
             order.set_epoch(epoch)
             batches = list(order)
             assert len(batches) == len(order) == 7
-            assert sorted(np.concatenate([groups for groups, _ in batches])) == sorted(order.groups)
+            assert sorted(np.concatenate([groups for groups, _ in batches])) == sorted(order.plan.groups)
             assert np.mean([region for _, region in batches]) == pytest.approx(ratio, abs=0.1)
 
     def test_an_epoch_repeats_and_epochs_differ(self):
@@ -171,13 +182,13 @@ class TestGroupBatches:
         for epoch in range(10):
             order.set_epoch(epoch)
             regions += [region for _, region in order]
-        assert regions == [data.is_region_step(step, 0.3) for step in range(70)]
+        assert regions == [plans.is_region_step(step, 0.3) for step in range(70)]
 
     def test_region_batches_are_compact_and_the_others_are_not(self):
         order = order_of(count=200, region_ratio=0.5)
         spread = {True: [], False: []}
         for groups, region in order:
-            spread[region].append(np.sqrt(order.centres_xy[groups].var(0).sum()))
+            spread[region].append(np.sqrt(order.plan.centres_xy[groups].var(0).sum()))
         assert np.mean(spread[True]) < 0.5 * np.mean(spread[False])
 
     @pytest.mark.parametrize("count", [48, 50])
@@ -226,7 +237,7 @@ class TestSplit:
     @pytest.mark.parametrize("count", [2, 3, 40])
     def test_train_and_held_out_are_apart_and_together_everything(self, ratio, count):
         centres = np.random.default_rng(0).uniform(0, 60, (count, 2))
-        split = data.split_groups(centres, val_fraction=0.1, batch_size=8, region_ratio=ratio, seed=0)
+        split = plans.split_groups(centres, val_fraction=0.1, batch_size=8, region_ratio=ratio, seed=0)
         held = np.flatnonzero(split.held_out)
         assert len(held) == max(1, round(0.1 * count)) and len(split.train) == count - len(held)
         assert sorted([*split.train, *held]) == list(range(count))

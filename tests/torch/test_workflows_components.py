@@ -181,7 +181,9 @@ class TestWhatTrains:
     ):
         raw = make_scan()
         config = small_config(raw, intensity_scale_trainable=scale, probe_trainable=probe)
-        start = components.starting_probe(components._ensure_container(raw, config), config).modes
+        start = components.starting_probe(
+            components._ensure_container(raw, config), config, components.refined_modes
+        ).modes
         module = self.fitted(raw, config, silent)
         moved = np.abs(module.complex_probe.detach().numpy() - start).max()
         assert (float(module.log_scale.detach()) != 0) == scale
@@ -249,7 +251,9 @@ class TestWhatTrains:
         wrong = (np.exp(-0.5 * (radius / 5) ** 2)).astype(np.complex64)
         scan = make_scan(n_positions=49, probeGuess=wrong)
         config = small_config(scan, probe_from="refine")
-        found = components.starting_probe(components._ensure_container(scan, config), config).modes[0]
+        found = components.starting_probe(
+            components._ensure_container(scan, config), config, components.refined_modes
+        ).modes[0]
         true = raw.probeGuess
 
         def likeness(a):

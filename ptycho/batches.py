@@ -1,0 +1,128 @@
+"""Which groups stand together in a batch, and which are held out: decided once, for both backends.
+
+Everything is a pure function of (seed, epoch), so that an interrupted run repeats exactly and two backends
+see the same batches in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.errors import DataError
+from ptycho.loader import PtychoDataContainer
+
+Index = NDArray[np.int64]
+#: group numbers, and whether they are judged together on one canvas (a region)
+Batch = tuple[Index, bool]
+
+
+def compact_blocks(positions_xy: NDArray[np.float64], size: int, rng: np.random.Generator) -> list[Index]:
+    """Cut the plane into compact blocks of `size` points, every point in one; only one may be smaller.
+
+    Boustrophedon strips under a random rotation. Shapes: positions_xy (G, 2); time O(G log G), memory O(G).
+    """
+    count = len(positions_xy)
+    angle = rng.uniform(0, 2 * np.pi)
+    u = positions_xy @ np.array([np.cos(angle), np.sin(angle)])
+    v = positions_xy @ np.array([-np.sin(angle), np.cos(angle)])
+    strips = max(1, round(math.sqrt(count / size)))
+    rank = np.empty(count, np.int64)
+    rank[np.argsort(u, kind="stable")] = np.arange(count)
+    strip = rank * strips // count
+    order = np.lexsort((np.where(strip % 2 == 0, v, -v), strip))
+    return [order[start : start + size] for start in range(0, count, size)]
+
+
+def is_region_step(step: int, ratio: float) -> bool:
+    """Whether the global step is a region step: Bresenham's line of slope `ratio`, so a resume goes on."""
+    return math.floor((step + 1) * ratio) > math.floor(step * ratio)
+
+
+def epoch_batches(
+    groups: Index,
+    centres_xy: NDArray[np.float64],
+    batch_size: int,
+    *,
+    region_ratio: float,
+    seed: int,
+    epoch: int,
+) -> list[Batch]:
+    """The batches of one epoch: compact blocks for region steps, random batches for the others.
+
+    Every group of `groups` appears exactly once; which steps are region steps follows from the global step.
+    Shapes: groups (G,), centres_xy (all groups, 2). Time O(G log G), memory O(G).
+    """
+    rng = np.random.default_rng([seed, epoch])
+    blocks = compact_blocks(centres_xy[groups], batch_size, rng)
+    blocks = [blocks[i] for i in rng.permutation(len(blocks))]
+    first = epoch * len(blocks)
+    region = [is_region_step(first + i, region_ratio) for i in range(len(blocks))]
+    loose = [block for block, together in zip(blocks, region, strict=True) if not together]
+    pool = rng.permutation(np.concatenate(loose)) if loose else np.empty(0, np.int64)
+    batches: list[Batch] = []
+    for block, together in zip(blocks, region, strict=True):
+        if not together:
+            block, pool = pool[: len(block)], pool[len(block) :]
+        batches.append((groups[block], together))
+    return batches
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which groups train, and which batches validate on which held-out groups."""
+
+    train: Index
+    validation: list[Batch]
+    held_out: NDArray[np.bool_]
+
+
+def split_groups(
+    centres_xy: NDArray[np.float64], *, val_fraction: float, batch_size: int, region_ratio: float, seed: int
+) -> Split:
+    """Hold out about `val_fraction` of the groups; at least one is held out when there are two.
+
+    With regions, every second group of some compact blocks is held out and the block is predicted whole, so
+    that a held-out pattern is judged by the image that its neighbours, which do train, make together with it.
+    """
+    count = len(centres_xy)
+    rng = np.random.default_rng([seed, 1])
+    held_out = np.zeros(count, bool)
+    if count < 2:
+        every: Index = np.arange(count)
+        return Split(every, [(every, region_ratio > 0)], np.ones(count, bool))
+    wanted = max(1, round(val_fraction * count))
+    if region_ratio > 0:
+        blocks = compact_blocks(centres_xy, batch_size, rng)
+        chosen: list[Batch] = []
+        for i in rng.permutation(len(blocks)):
+            members = blocks[i]
+            some = members[1::2] if len(members) > 1 else members
+            held_out[some[: wanted - int(held_out.sum())]] = True
+            chosen.append((members, True))
+            if held_out.sum() >= wanted:
+                break
+        return Split(np.flatnonzero(~held_out), chosen, held_out)
+    held_out[rng.permutation(count)[:wanted]] = True
+    left = np.flatnonzero(held_out)
+    batches: list[Batch] = [(left[i : i + batch_size], False) for i in range(0, len(left), batch_size)]
+    return Split(np.flatnonzero(~held_out), batches, held_out)
+
+
+def label_scale(container: PtychoDataContainer, probe_scale: float) -> float:
+    """The number that takes labels to the network's gauge: rms amplitude in the beam 2 / probe_scale."""
+    light = np.sum(np.abs(container.probe) ** 2, 0)
+    light = light / light.sum()
+    some = np.arange(0, len(container.patterns), max(1, len(container.patterns) // 256))
+    power = np.mean([np.sum(light * np.abs(label) ** 2) for label in container.pattern_labels(some)])
+    if not power > 0:
+        raise DataError("the labels (objectGuess) are zero wherever the probe shines: nothing to learn from")
+    return float(2 / probe_scale / np.sqrt(power))
+
+
+def group_centres(container: PtychoDataContainer) -> NDArray[np.float64]:
+    """(B, 2) mean position of every group, [x, y] px."""
+    return np.asarray(container.positions_px[container.nn_indices].mean(1))

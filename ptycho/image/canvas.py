@@ -1,0 +1,114 @@
+"""The canvas that patches are stitched on: where it lies, the window and its weights, the order of patches.
+
+Geometry only, in NumPy; adding patches is each backend's own room (`reassembly`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.errors import ConfigError, DataError
+
+#: weights below this share of the largest are called uncovered: one patch's far tail is not an image
+COVERAGE_FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a canvas lies: `origin_xy` is the object pixel of canvas pixel [0, 0]; `shape` is (H, W)."""
+
+    origin_xy: tuple[float, float]
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Stitched:
+    """An image: `object` (H, W) complex64, zero where nothing was seen; `coverage` (H, W) float32 sum of
+    weights, as a share of its median where covered; `frame`."""
+
+    object: NDArray[np.complex64]
+    coverage: NDArray[np.float32]
+    frame: Frame
+
+    @property
+    def covered(self) -> NDArray[np.bool_]:
+        """(H, W) True where patches reached."""
+        return self.coverage > 0
+
+
+def auto_window_side(probe: NDArray[np.complex64], power: float = 0.99) -> int:
+    """Side M of the central window: N/2, or what the probe illuminates (holds `power` of it) if that is more.
+    """
+    N = probe.shape[-1]
+    lit = np.sum(np.abs(probe.astype(np.complex128)) ** 2, 0)
+    for side in range(N // 2, N, 2):
+        low = N // 2 - side // 2
+        if lit[low : low + side, low : low + side].sum() >= power * lit.sum():
+            return side
+    return int(N)
+
+
+def window_weights(probe: NDArray[np.complex64], M: int, weighting: str = "probe") -> NDArray[np.float32]:
+    """(M, M) weights of the central window: |P|^2 with a floor of 1e-3 of its maximum, or uniform."""
+    N = probe.shape[-1]
+    if not 2 <= M <= N:
+        raise DataError(f"M = {M}: the stitched window must be between 2 and N = {N} pixels")
+    if weighting == "uniform":
+        return np.ones((M, M), np.float32)
+    low = N // 2 - M // 2
+    lit = np.sum(np.abs(probe.astype(np.complex128)) ** 2, 0)[low : low + M, low : low + M]
+    return np.asarray(lit / lit.max() + 1e-3, np.float32)
+
+
+def make_frame(
+    positions_xy: NDArray[np.float64], M: int, canvas_shape: tuple[int, int] | None = None
+) -> Frame:
+    """The canvas of a scan: just large enough, or the given one.
+
+    A given canvas is the client's object: positions that lie inside it are its own pixels, so its origin is
+    (0, 0); positions in some other frame are laid on it centre on centre.
+    """
+    low, high = positions_xy.min(0), positions_xy.max(0)
+    if canvas_shape is None:
+        first = np.floor(low) - M // 2
+        width, height = (np.ceil(high) + (M - M // 2) - first + 1).astype(int)
+        return Frame((float(first[0]), float(first[1])), (int(height), int(width)))
+    height, width = canvas_shape
+    size = np.array([width, height], np.float64)
+    if (low >= -0.5).all() and (high <= size - 0.5).all():
+        return Frame((0.0, 0.0), (height, width))
+    origin = np.round((low + high) / 2 - (size - 1) / 2)
+    return Frame((float(origin[0]), float(origin[1])), (height, width))
+
+
+def chunks(count: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `size`."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def scan_order(positions_xy: NDArray[np.float64], chunk: int) -> NDArray[np.int64]:
+    """An order in which consecutive chunks are compact: strips, back and forth. O(K log K)."""
+    count = len(positions_xy)
+    strips = max(1, round(math.sqrt(count / chunk)))
+    rank = np.empty(count, np.int64)
+    rank[np.argsort(positions_xy[:, 1], kind="stable")] = np.arange(count)
+    strip = rank * strips // count
+    x = np.where(strip % 2 == 0, positions_xy[:, 0], -positions_xy[:, 0])
+    return np.lexsort((x, strip))
+
+
+def turned(
+    positions_xy: NDArray[np.float64], *, flip_x: bool, flip_y: bool, transpose: bool, coord_scale: float
+) -> NDArray[np.float64]:
+    """Positions (..., 2) with mirrored axes, exchanged axes and scale, in this order."""
+    if not (np.isfinite(coord_scale) and coord_scale > 0):
+        raise ConfigError(f"coord_scale = {coord_scale}: must be a positive number")
+    signs = np.array([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0])
+    moved: NDArray[np.float64] = positions_xy * signs * coord_scale
+    return moved[..., ::-1] if transpose else moved

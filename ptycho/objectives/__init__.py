@@ -1,0 +1,1 @@
+"""What is minimised and what is watched, declared in configuration; each backend computes the terms."""

@@ -1,0 +1,25 @@
+"""The course of the learning rate, as numbers: both backends multiply by the same factor at the same step."""
+
+from __future__ import annotations
+
+import math
+
+from ptycho.config.config import TrainingConfig
+
+
+def learning_rate_factor(config: TrainingConfig, name: str, step: int, per_epoch: int, total: int) -> float:
+    """Factor on the learning rate after `step` optimiser steps, for schedulers without measurement."""
+    if name == "Exponential":
+        return float(config.lr_gamma ** (step // max(1, per_epoch)))
+    if name == "WarmupCosine":
+        warmup = min(config.lr_warmup_epochs * per_epoch, total // 4)
+        if step < warmup:
+            return (step + 1) / warmup
+        course = min(1.0, (step - warmup) / max(1, total - warmup))
+        return config.lr_min_ratio + (1 - config.lr_min_ratio) * 0.5 * (1 + math.cos(math.pi * course))
+    if name == "OneCycle":  # Smith and Topin, arXiv 1708.07120: up for 30 %, then down to nearly nothing
+        course = min(1.0, step / max(1, total))
+        if course < 0.3:
+            return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * course / 0.3))
+        return 1e-4 + (1 - 1e-4) * 0.5 * (1 + math.cos(math.pi * (course - 0.3) / 0.7))
+    return 1.0
