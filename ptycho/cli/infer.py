@@ -2,12 +2,16 @@
 
 OUT gets reconstruction.npz (object, coverage, origin_xy, probe), PNGs and metrics.json. R, the misfit of the
 stitched object re-diffracted at every position, is always printed; a scan that holds the truth is judged too.
+--product writes the image as a product that ptychodus opens, on the object of the scan's own product.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
@@ -23,6 +27,10 @@ from ptycho.cli.runs import (
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 
+if TYPE_CHECKING:
+    from ptycho.bundle import Bundle
+    from ptycho.raw_data import RawData
+
 USAGE = "%(prog)s --model RUN --data FILE -o OUT [flags]"
 HELP = "reconstruct a scan with a trained model"
 
@@ -34,6 +42,9 @@ PRODUCT = "reconstruction.npz"
 def add_arguments(parser: Parser) -> None:
     """`--model`, `--data`, `--config`, and a flag for every field of the two configurations."""
     add_config_flag(parser)
+    parser.add_argument(
+        "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
+    )
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_retired_flags(parser)
 
@@ -54,6 +65,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.config.validation import validate_inference_config
 
     config, execution = configure(arguments, console)
+    product = _product_target(vars(arguments).get("product"))
     if config.model_path is None:
         raise InputError("no model; give --model, the output folder of ptycho train")
     if config.test_data_file is None:
@@ -65,8 +77,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     output = prepare_folder(config.output_dir)
     console.output = output
 
-    from ptycho.workflows.backend_selector import infer_scan_with_backend
     from ptycho.report.outputs import save_outputs
+    from ptycho.workflows.backend_selector import infer_scan_with_backend
 
     with console.progress("reconstructing") as progress:
         amplitude, phase, results = infer_scan_with_backend(
@@ -80,8 +92,42 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     save_outputs(amplitude, phase, results, str(output))
     known = ("r_factor", "groups_per_s")
     metrics: dict[str, Any] = {name: float(results[name]) for name in known if name in results}
-    report_product(output / PRODUCT, config.test_data_file, metrics, console)
+    if product is not None:
+        _write_product(product, config, bundle, raw, results)
+        console.say(f"ptychodus    {product}")
+    # only an NPZ scan can know the truth: the object in a product is what its client guessed
+    knows = config.test_data_file if config.test_data_file.suffix == ".npz" else output / PRODUCT
+    report_product(output / PRODUCT, knows, metrics, console)
     return 0
+
+
+def _product_target(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in (".h5", ".hdf5", ".npz"):
+        raise InputError(f"--product {path}: a product of ptychodus ends in .h5 or .npz")
+    return path
+
+
+def _write_product(
+    path: Path, config: InferenceConfig, bundle: Bundle, raw: RawData, results: dict[str, Any]
+) -> None:
+    """The image and the probe in photons on the object frame of the scan, and the losses of training."""
+    from ptycho.io.ptychodus_product import write_product
+    from ptycho.io.ptychodus_scan import product_of_image
+
+    assert config.test_data_file is not None and config.model_path is not None
+    photons = bundle.state["intensity_scale"] * math.exp(bundle.state["log_scale"])
+    folder = Path(config.model_path)
+    history = (folder if folder.is_dir() else folder.parent) / "history.json"
+    losses = json.loads(history.read_text()).get("train_loss", ()) if history.is_file() else ()
+    made = product_of_image(
+        config.test_data_file,
+        results["object"],
+        results["origin_xy"],
+        results["probe"] * photons,
+        raw.positions_px,
+        losses,
+    )
+    write_product(path, made)
 
 
 def _side_of(state: dict[str, Any]) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from ptycho.errors import InputError, MissingFileError
 from ptycho.io.npz import read_npz, write_npz
+from ptycho.io.ptychodus_scan import read_ptychodus_scan
 
 Reader = Callable[[Path], dict[str, Any]]
 Writer = Callable[[Path, Mapping[str, Any]], None]
@@ -25,7 +26,11 @@ class Format(NamedTuple):
     writer: Writer | None
 
 
-_FORMATS: dict[str, Format] = {".npz": Format(read_npz, write_npz)}
+_FORMATS: dict[str, Format] = {
+    ".npz": Format(read_npz, write_npz),
+    ".h5": Format(read_ptychodus_scan, None),
+    ".hdf5": Format(read_ptychodus_scan, None),
+}
 
 
 def register_format(suffix: str, reader: Reader, writer: Writer | None = None) -> None:

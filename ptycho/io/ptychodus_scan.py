@@ -1,0 +1,206 @@
+"""A scan out of ptychodus' files, and an image back into one: patterns paired to positions by scan index."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ptycho.errors import DataError, MissingFileError
+from ptycho.io.ptychodus_diffraction import Diffraction, read_diffraction
+from ptycho.io.ptychodus_frame import ObjectFrame, centre_offset_px, far_field_pixel_m
+from ptycho.io.ptychodus_hdf5 import open_hdf5, read_dataset
+from ptycho.io.ptychodus_product import Metadata, Product, is_product, read_product
+
+logger = logging.getLogger(__name__)
+
+DIFFRACTION, PRODUCT = "diffraction.h5", "product.h5"
+_TRAINING_KEY = "probe_position_x_px"
+# What ptychodus assumes for an NPZ scan that does not say (its reader SLAC_NPZ).
+_ASSUMED = {"detector_distance_m": 0.75, "photon_energy_eV": 8000.0, "detector_pixel_size_m": 75e-6}
+
+
+class ScanFiles(NamedTuple):
+    """The two files that make one scan."""
+
+    diffraction: Path
+    product: Path
+
+
+def read_ptychodus_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The arrays of a scan, by the names of RawData's keyword arguments, from a file of ptychodus.
+
+    `path` is diffraction.h5 with product.h5 beside it, or a product with diffraction.h5 beside it, or
+    training data exported as HDF5. Patterns are counts. Positions are in pixels of the product's object,
+    which is objectGuess (its first layer, a guess and no truth). Patterns without a position are handled
+    as ptychodus does, see `paired`. Raises MissingFileError, InputError, DataError.
+    Time and memory: the patterns, once or twice.
+    """
+    source = Path(path)
+    with open_hdf5(source) as archive:
+        if _TRAINING_KEY in archive:
+            return _training_arrays(archive)
+    files = scan_files(source)
+    return scan_arrays(read_diffraction(files.diffraction), read_product(files.product), files)
+
+
+def scan_files(path: Path) -> ScanFiles:
+    """Which two files a given one stands for; its partner lies beside it under ptychodus' own name."""
+    with open_hdf5(path) as archive:
+        given_product = is_product(archive)
+        given_patterns = "patterns" in archive
+    if not (given_product or given_patterns):
+        raise DataError(
+            f"{path} is neither diffraction ('patterns') nor a product ('object', 'probe', positions) of"
+            " ptychodus: give diffraction.h5 with product.h5 beside it"
+        )
+    files = (
+        ScanFiles(path.with_name(DIFFRACTION), path)
+        if given_product
+        else (ScanFiles(path, path.with_name(PRODUCT)))
+    )
+    for kind, file in zip(files._fields, files, strict=True):
+        if not file.exists():
+            raise MissingFileError(f"{path} is one half of a scan; put its {kind} beside it as {file.name}")
+    return files
+
+
+def scan_arrays(diffraction: Diffraction, product: Product, where: ScanFiles | None = None) -> dict[str, Any]:
+    """The keyword arguments of RawData for a pair read before."""
+    origin = f"{where.product}: " if where else ""
+    if not product.metadata.far_field:
+        raise DataError(f"{origin}the product is near field; this package models far field only")
+    N = diffraction.patterns.shape[-1]
+    rows, x_m, y_m = paired(diffraction.indexes, product)
+    places = product.frame.to_pixels(x_m, y_m, N)
+    if len(product.object) > 1:
+        logger.warning("%sthe object has %d layers; its first is used", origin, len(product.object))
+    if len(product.probe) > 1:
+        logger.warning("%sthe probe varies along the scan (OPR); its mean mode is used", origin)
+    patterns = diffraction.patterns if len(rows) == len(diffraction.patterns) else diffraction.patterns[rows]
+    arrays = {
+        "xcoords": places[:, 0],
+        "ycoords": places[:, 1],
+        "diff3d": patterns,
+        "probeGuess": product.probe[0],
+        "scan_index": np.zeros(len(rows), np.int64),
+        "bad_pixels": diffraction.bad_pixels,
+        "diffraction_unit": "counts",
+        "pattern_order": "MNN",
+    }
+    return arrays | ({"objectGuess": product.object[0]} if product.object.size else {})
+
+
+def paired(indexes: NDArray[Any], product: Product) -> tuple[NDArray[np.int64], Any, Any]:
+    """Rows of the patterns that have a place (K,), and the places x and y (K,) float64 m.
+
+    The rule of ptychodus 1.7 (`prepare_reconstruct_input`): positions with the same scan index are
+    averaged, a pattern between two positions gets the place between them, one outside the range is dropped.
+    """
+    if len(indexes) == 0 or len(product.indexes) == 0:
+        raise DataError("the scan is empty: there are no patterns or no positions")
+    known, group = np.unique(product.indexes, return_inverse=True)
+    share = np.bincount(group)
+    x_m, y_m = (np.bincount(group, weights=v) / share for v in (product.x_m, product.y_m))
+    rows = np.flatnonzero((indexes >= known[0]) & (indexes <= known[-1])).astype(np.int64)
+    if len(rows) == 0:
+        raise DataError(
+            f"no pattern has a position: patterns are numbered {indexes.min()} to {indexes.max()}, "
+            f"positions {known[0]} to {known[-1]}"
+        )
+    if len(rows) < len(indexes):
+        logger.warning(
+            "%d of %d patterns have no position and are left out", len(indexes) - len(rows), len(indexes)
+        )
+    return rows, np.interp(indexes[rows], known, x_m), np.interp(indexes[rows], known, y_m)
+
+
+def product_of_image(
+    scan: str | os.PathLike[str],
+    image: ArrayLike,
+    origin_xy: tuple[float, float],
+    probe: ArrayLike,
+    positions_px: ArrayLike,
+    losses: ArrayLike = (),
+) -> Product:
+    """An image as a product on the scan's own object frame, so that ptychodus lays it where it belongs.
+
+    `scan` is the file it was made of: ptychodus' own, whose metadata and positions are kept, or NPZ, whose
+    geometry is read where the file says it (detector_distance_m, photon_energy_eV, detector_pixel_size_m)
+    and else is what ptychodus itself assumes for such a file; the comments say so. Shapes: image (H,W) and
+    probe (P,N,N) complex, origin_xy the scan's object pixel of image[0, 0], positions_px (M,2) [x, y] px.
+    """
+    obj, modes = np.asarray(image), np.asarray(probe)
+    template = _template(Path(scan), modes, np.asarray(positions_px, np.float64))
+    history = np.asarray(losses, np.float64)
+    return replace(
+        template,
+        object=obj,
+        frame=template.frame.placed((obj.shape[0], obj.shape[1]), origin_xy),
+        layer_spacing_m=None,
+        probe=modes,
+        opr_weights=None,
+        loss_epochs=np.arange(len(history)),
+        loss_values=history,
+    )
+
+
+def _template(scan: Path, probe: NDArray[Any], positions_px: NDArray[np.float64]) -> Product:
+    """A product with everything but the image: of the scan's own files, or made from what its file says."""
+    N = probe.shape[-1]
+    if scan.suffix.lower() == ".npz":
+        values, said = _npz_geometry(scan)
+        energy_ev, distance_m = values["photon_energy_eV"], values["detector_distance_m"]
+        size = far_field_pixel_m(energy_ev, distance_m, N, values["detector_pixel_size_m"])
+        frame = ObjectFrame((1, 1), (size, size))
+    else:
+        with open_hdf5(scan) as archive:
+            if _TRAINING_KEY not in archive:
+                return read_product(scan_files(scan).product)
+            names = ("photon_energy_eV", "detector_object_distance_m")
+            energy_ev, distance_m = (float(read_dataset(archive, name)) for name in names)
+            pixel = [float(read_dataset(archive, f"object_pixel_{side}_m")) for side in ("width", "height")]
+            height, width = read_dataset(archive, "object").shape[-2:]
+        frame, said = (
+            ObjectFrame((height, width), (pixel[0], pixel[1])),
+            "positions about the object's centre",
+        )
+    places = frame.to_metres(positions_px, N)
+    empty = np.zeros(frame.shape, np.complex64)
+    metadata = Metadata(scan.stem, said, distance_m, energy_ev)
+    return Product(empty, frame, probe, np.arange(len(places)), places[:, 0], places[:, 1], metadata)
+
+
+def _npz_geometry(scan: Path) -> tuple[dict[str, float], str]:
+    from ptycho.io.npz import open_npz, read_array
+
+    values, assumed = dict(_ASSUMED), []
+    with open_npz(scan) as archive:
+        for key in _ASSUMED:
+            if key in archive.files:
+                values[key] = float(read_array(archive, key, scan).reshape(-1)[0])
+            else:
+                assumed.append(f"{key} = {values[key]:g}")
+    if assumed:
+        logger.warning("%s does not say its geometry; the product assumes %s", scan, ", ".join(assumed))
+    return values, f"assumed: {', '.join(assumed)}" if assumed else ""
+
+
+def _training_arrays(archive: Any) -> dict[str, Any]:
+    patterns = read_dataset(archive, "patterns")
+    half = centre_offset_px(patterns.shape[-1])
+    return {
+        "xcoords": read_dataset(archive, _TRAINING_KEY) + half,
+        "ycoords": read_dataset(archive, "probe_position_y_px") + half,
+        "diff3d": patterns,
+        "probeGuess": read_dataset(archive, "probe"),
+        "objectGuess": read_dataset(archive, "object"),
+        "bad_pixels": read_dataset(archive, "bad_pixels"),
+        "diffraction_unit": "counts",
+        "pattern_order": "MNN",
+    }
