@@ -163,6 +163,7 @@ TRAINING_LINKS: tuple[Link, ...] = (
     ),
     *_alike("TrainingConfig", "TrainingConfig", "plateau_factor plateau_patience plateau_min_lr"),
     *_alike("TrainingConfig", "TrainingConfig", "probe_from probe_refine_sweeps region_ratio max_time_s"),
+    *_alike("TrainingConfig", "TrainingConfig", "objectives diagnostics stages"),
 )
 
 INFERENCE_LINKS: tuple[Link, ...] = (

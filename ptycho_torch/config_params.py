@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ptycho.config.config import BACKENDS, CLIP_ALGORITHMS, DEFAULT_ARCHITECTURE
 from ptycho.config.fields import option
@@ -147,6 +148,9 @@ class TrainingConfig:
     probe_refine_sweeps: int = option(20, ge=1, help="sweeps of the iterative engine when it is refined")
     region_ratio: float = option(1.0, ge=0, le=1, help="share of steps on a block of neighbouring groups")
     max_time_s: float | None = option(None, gt=0, help="stop after so many seconds; None: no limit")
+    objectives: list[Any] | None = option(None, help="what is minimised; None: what the weights say")
+    diagnostics: list[Any] | None = option(None, help="what is watched; None: the usual")
+    stages: list[Any] | None = option(None, help="stages run one after another; None: one")
     debug: bool = option(False, help="more checks and more output")
     backend: str = option("pytorch", choices=BACKENDS, help="kept so that a round trip loses nothing")
     device: str = option(

@@ -106,6 +106,13 @@ def _from_text(info: FieldInfo, text: str) -> Any:
             return int(text)
         except ValueError:
             return text
+    if info.type_ is list:
+        import yaml
+
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
     return text
 
 

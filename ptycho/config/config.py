@@ -134,6 +134,11 @@ class TrainingConfig:
         help="share of steps on a block of neighbouring groups, judged by their common canvas",
     )
     max_time_s: float | None = option(None, gt=0, help="stop training after so many seconds; None: no limit")
+    objectives: list[Any] | None = option(
+        None, help="what is minimised, a list of modules; None: what the weights above say"
+    )
+    diagnostics: list[Any] | None = option(None, help="what is watched, a list of modules; None: the usual")
+    stages: list[Any] | None = option(None, help="stages run one after another; None: nepochs of one kind")
 
 
 @dataclass

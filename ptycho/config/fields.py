@@ -107,6 +107,7 @@ _NOUNS = {
     str: "text",
     Path: "a path",
     tuple: "a sequence",
+    list: "a list",
 }
 
 
@@ -158,6 +159,8 @@ def _convert(info: FieldInfo, value: Any, from_text: bool) -> Any:
         return Path(value) if isinstance(value, (str, Path)) else None
     if info.type_ is tuple:
         return tuple(value) if isinstance(value, (list, tuple)) else None
+    if info.type_ is list:
+        return list(value) if isinstance(value, (list, tuple)) else None
     return value if isinstance(value, info.type_) else None
 
 

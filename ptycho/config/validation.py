@@ -150,10 +150,15 @@ def _grouping_problems(config: TrainingConfig | InferenceConfig) -> list[Problem
 
 
 def _objective_problems(config: TrainingConfig) -> list[Problem]:
-    weights = ("mae_weight", "nll_weight", "realspace_mae_weight", "realspace_weight")
-    if any(getattr(config, name) > 0 for name in weights):
-        return []
-    return [_problem(config, "nll_weight", f"nothing to minimise: one of {', '.join(weights)} must be > 0")]
+    from ptycho.objectives.manifest import resolve
+    from ptycho.objectives.stages import resolve_stages
+
+    try:
+        resolve_stages(config)
+        resolve(config)
+    except ConfigError as error:
+        return [error]
+    return []
 
 
 def _path_problems(

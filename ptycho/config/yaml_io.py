@@ -163,6 +163,9 @@ def _lines(config: Any, indent: str) -> list[str]:
         value = _fitting(type(config), info, getattr(config, info.name), "configuration to write")
         value = str(value) if isinstance(value, Path) else value
         text = yaml.safe_dump({info.name: value}, allow_unicode=False, width=2**31).rstrip("\n")
+        if isinstance(value, list):
+            flow = yaml.safe_dump(value, allow_unicode=False, width=2**31, default_flow_style=True)
+            text = f"{info.name}: {flow.rstrip()}"
         lines.append(
             f"{indent}{text}  # {info.help}" if "\n" not in text else _double_quoted(info.name, value, indent)
         )

@@ -1,0 +1,91 @@
+"""Diagnostics as sums over a pass: backends add up, this module divides, names and sounds the alarm.
+
+Sums are what several processes can add, so a ratio is always formed here, after they were added. A diagnostic
+that fails puts NaN into its sums and is switched off with one warning; it never stops a run.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+
+from ptycho.objectives.manifest import Module
+from ptycho.objectives.terms import DIAGNOSTICS
+
+log = logging.getLogger(__name__)
+
+#: the sums that a backend collects for each diagnostic, in this order
+SUMS: dict[str, tuple[str, ...]] = {
+    "r_factor": ("num", "den"),
+    "photons": ("predicted", "measured", "count"),
+    "phase_range": ("sum", "count"),
+    "collapse": ("amplitude", "complex", "count"),
+    "probe_drift": ("change", "start"),
+    "gradient_norm": ("sum", "count"),
+}
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator else math.nan
+
+
+_FINISHES: dict[str, Callable[..., dict[str, float]]] = {
+    "r_factor": lambda num, den: {"r_frac": math.sqrt(_ratio(num, den)) if num >= 0 else math.nan},
+    "photons": lambda predicted, measured, count: {
+        "photons_predicted_mean": _ratio(predicted, count),
+        "photons_measured_mean": _ratio(measured, count),
+        "photons_rate": _ratio(predicted, measured),
+    },
+    "phase_range": lambda total, count: {"phase_range_rad_mean": _ratio(total, count)},
+    "collapse": lambda amplitude, field, count: {
+        "amplitude_spread_mean": _ratio(amplitude, count),
+        "object_spread_mean": _ratio(field, count),
+    },
+    "probe_drift": lambda change, start: {"probe_drift_frac": math.sqrt(_ratio(change, start))},
+    "gradient_norm": lambda total, count: {"gradient_norm_mean": _ratio(total, count)},
+}
+
+
+def slots(modules: tuple[Module, ...]) -> tuple[tuple[str, str], ...]:
+    """(diagnostic, sum) for every number that a pass adds up, in a fixed order on every process."""
+    return tuple((module.name, name) for module in modules for name in SUMS[module.name])
+
+
+def finish(modules: tuple[Module, ...], sums: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """The named values of a pass. Means end in `_mean`, ratios in `_rate` or `_frac`; NaN: nothing was seen.
+    """
+    made: dict[str, float] = {}
+    for module in modules:
+        values = [sums[module.name, name] for name in SUMS[module.name]]
+        made.update(_FINISHES[module.name](*values))
+    return made
+
+
+class CollapseAlarm:
+    """Warns, once, when the network's patches have had no structure for some epochs in a row.
+
+    The complex patch is judged: an object of pure phase is not dead.
+    """
+
+    def __init__(self, modules: tuple[Module, ...]) -> None:
+        found = next((module for module in modules if module.name == "collapse"), None)
+        self._settings = found.settings(DIAGNOSTICS) if found is not None else None
+        self._flat_epochs = 0
+        self.sounded = False
+
+    def listen(self, values: Mapping[str, float]) -> bool:
+        """Take the values of one epoch; True when the alarm sounds now."""
+        spread = values.get("object_spread_mean", math.nan)
+        if self._settings is None or self.sounded or math.isnan(spread):
+            return False
+        self._flat_epochs = self._flat_epochs + 1 if spread < self._settings.threshold else 0
+        self.sounded = self._flat_epochs >= self._settings.patience
+        if self.sounded:
+            log.warning(
+                "the network is dead: for %d epochs its patches have had no structure (relative standard "
+                "deviation %.1e) - lower learning_rate, set gradient_clip_val 1, or check the probe",
+                self._flat_epochs,
+                spread,
+            )
+        return self.sounded
