@@ -121,7 +121,8 @@ def _from_flat(config: TrainingConfig) -> tuple[Module, ...]:
     made = tuple(Module(name, weight) for name, weight in weights.items() if weight > 0)
     if not made:
         raise ConfigError(
-            f"nothing to minimise: one of {', '.join(FLAT_WEIGHTS)} must be above 0 (nll_weight is the usual)"
+            f"TrainingConfig.nll_weight = {config.nll_weight}: nothing to minimise: one of "
+            f"{', '.join(sorted(FLAT_WEIGHTS))} must be > 0"
         )
     return made
 
