@@ -150,12 +150,12 @@ def build_network(name: str, spec: NetworkSpec, seed: int) -> nn.Module:
 def neutral_weights(network: nn.Module) -> dict[str, Tensor]:
     """Weights under their neutral names, detached, on the CPU, contiguous."""
     state = network.state_dict()
-    return {_neutral(name): value.detach().cpu().contiguous() for name, value in state.items()}
+    return {neutral_name(name): value.detach().cpu().contiguous() for name, value in state.items()}
 
 
 def load_neutral_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Put weights with neutral names into the network; every name and shape must match."""
-    own = {_neutral(name): name for name in network.state_dict()}
+    own = {neutral_name(name): name for name in network.state_dict()}
     missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or foreign:
         raise ConfigError(
@@ -165,5 +165,6 @@ def load_neutral_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> N
     network.load_state_dict({own[name]: value for name, value in weights.items()})
 
 
-def _neutral(name: str) -> str:
+def neutral_name(name: str) -> str:
+    """The name of a weight in the graph and in bundles, of its name in a `GraphNetwork`."""
     return name.removeprefix("weights.").replace("/", ".")

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingDependencyError, MissingFileError, RunError
 from ptycho.schedules import learning_rate_factor
+from ptycho_torch import finetuning
 
 if TYPE_CHECKING:
     from ptycho_torch.model import PtychoPINN_Lightning
@@ -33,7 +34,12 @@ Progress = Callable[[int, int, dict[str, float]], None]
 def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
     """Optimiser over everything that trains, and its scheduler, as Lightning takes them."""
     config = module.config
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    staged = finetuning.stages_of(module.training_config)
+    trained: list[Any]
+    if staged:
+        trained = finetuning.parameter_groups(module)
+    else:
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     rate = module.learning_rate
     optimizer: torch.optim.Optimizer
     if config.optimizer == "adam":
@@ -58,6 +64,8 @@ def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
             "lr_scheduler": {"scheduler": plateau, "monitor": module.val_loss_name, "interval": "epoch"},
         }
     total = int(module.trainer.estimated_stepping_batches)
+    if staged:  # the schedule is that of the main epochs; the stages after them have rates of their own
+        total = total * config.nepochs // max(1, int(module.trainer.max_epochs or config.nepochs))
     per_epoch = max(1, total // max(1, config.nepochs))
     stepped = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(config, config.scheduler, step, per_epoch, total)
@@ -217,14 +225,20 @@ def make_trainer(
     callbacks: list[Callback],
     directory: Path | None,
 ) -> L.Trainer:
-    """A Lightning trainer for this run; no global flag is touched, since the CPU path is deterministic."""
+    """A Lightning trainer for this run; no global flag is touched, since the CPU path is deterministic.
+
+    Fine-tuning stages among the callbacks come after the configured epochs.
+    """
+    stages = [made for made in callbacks if isinstance(made, finetuning.Finetuning)]
+    if stages and execution.devices > 1:
+        raise ConfigError(f"devices = {execution.devices}: fine-tuning in stages runs on one device")
     accelerator, strategy = resolve_accelerator(execution)
     return L.Trainer(
         accelerator=accelerator,
         devices=execution.devices,
         strategy=strategy,
         precision=execution.precision,  # type: ignore[arg-type]
-        max_epochs=config.nepochs,
+        max_epochs=config.nepochs + sum(made.extra_epochs for made in stages),
         gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,
         gradient_clip_algorithm=config.gradient_clip_algorithm,
         accumulate_grad_batches=execution.accum_steps,

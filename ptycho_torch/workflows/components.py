@@ -36,9 +36,11 @@ from ptycho_torch.workflows.trained import (
 )
 
 if TYPE_CHECKING:
+    import lightning.pytorch
     from torch.utils.data import DataLoader
 
-    from ptycho_torch.training import Progress
+    from ptycho_torch.model import PtychoPINN_Lightning
+    from ptycho_torch.training import History, Progress
 
 __all__ = [
     "infer_scan",
@@ -100,6 +102,109 @@ def _quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
+@dataclasses.dataclass
+class LightningRun:
+    """A training run that is ready to go: clients look at module and trainer before it starts."""
+
+    module: PtychoPINN_Lightning
+    trainer: lightning.pytorch.Trainer
+    loaders: tuple[DataLoader[dict[str, Any]], DataLoader[dict[str, Any]]]
+    history: History
+    train_container: PtychoDataContainer
+    test_container: PtychoDataContainer | None
+    config: TrainingConfig
+    execution: PyTorchExecutionConfig
+
+
+def prepare_lightning_run(
+    train_container: PtychoDataContainer,
+    test_container: PtychoDataContainer | None,
+    config: TrainingConfig,
+    execution_config: PyTorchExecutionConfig | None = None,
+    *,
+    module: PtychoPINN_Lightning | None = None,
+    progress: Progress | None = None,
+) -> LightningRun:
+    """Loaders, module, callbacks and trainer of a run; nothing is trained yet.
+
+    A given `module` is trained instead of a new one; its own configurations say what it is and which
+    fine-tuning stages follow.
+    """
+    from ptycho_torch import finetuning, training
+    from ptycho_torch import model as model_module
+    from ptycho_torch.config_bridge import from_training_config
+
+    execution = execution_config or PyTorchExecutionConfig()
+    config = with_execution(config, execution)
+    loaders = _build_lightning_dataloaders(train_container, test_container, config, execution)
+    if module is None:
+        data, model, train, inference = from_training_config(config, execution)
+        module = model_module.PtychoPINN_Lightning(model, data, train, inference)
+    directory = config.output_dir if config.output_dir not in (Path(), None) else None
+    history = training.History(progress)
+    callbacks = training.make_callbacks(config, execution, directory, history)
+    stages = finetuning.stages_of(module.training_config)
+    if stages:
+        callbacks.insert(0, finetuning.Finetuning(stages, config.nepochs))
+    if execution.recon_log_every_n_epochs and directory is not None:
+        from ptycho_torch.callbacks.panels import ReconstructionPanels
+
+        callbacks.append(
+            ReconstructionPanels(
+                test_container or train_container,
+                directory / "figures",
+                every=execution.recon_log_every_n_epochs,
+                patches=execution.recon_log_num_patches,
+                stitch=execution.recon_log_stitch,
+            )
+        )
+    with _quiet_lightning():
+        trainer = training.make_trainer(config, execution, callbacks, directory)
+    return LightningRun(
+        module, trainer, loaders, history, train_container, test_container, config, execution
+    )
+
+
+def fit_lightning_run(
+    run: LightningRun, *, probe: StartingProbe | None = None, resume: Path | None = None
+) -> dict[str, Any]:
+    """Fit a prepared run and leave the weights that validated best in its module; returns as
+    `_train_with_lightning`."""
+    from ptycho_torch import training
+
+    module, trainer, train_container = run.module, run.trainer, run.train_container
+    start = probe or starting_probe(train_container, run.config, refined_modes)
+    module.attach_scan(
+        start.modes,
+        x_scale=train_container.x_scale,
+        nphotons=train_container.nphotons,
+        probe_factor=start.factor,
+        bad_pixels=train_container.bad_pixels,
+    )
+    if resume is not None:
+        training.check_checkpoint(resume, module)
+    with _quiet_lightning(), training.deterministic_algorithms(run.execution.deterministic):
+        trainer.fit(
+            module,
+            *run.loaders,
+            ckpt_path=str(resume) if resume else None,
+            weights_only=True if resume else None,
+        )
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        training.restore_best(module, trainer)
+    module.eval()
+    return {
+        "history": run.history.epochs,
+        "models": {"diffraction_to_obj": module, "autoencoder": TrainedModel(module)},
+        "train_container": train_container,
+        "test_container": run.test_container,
+        "intensity_scale": module.intensity_scale,
+        "config": run.config,
+        "backend": "pytorch",
+    }
+
+
 def _train_with_lightning(
     train_container: PtychoDataContainer,
     test_container: PtychoDataContainer | None,
@@ -117,61 +222,8 @@ def _train_with_lightning(
     checkpoint of the same run, continued exactly. Time linear in groups x epochs; memory: the containers and
     one batch.
     """
-    from ptycho_torch import model as model_module
-    from ptycho_torch import training
-    from ptycho_torch.config_bridge import from_training_config
-
-    execution = execution_config or PyTorchExecutionConfig()
-    config = with_execution(config, execution)
-    loaders = _build_lightning_dataloaders(train_container, test_container, config, execution)
-    data, model, train, inference = from_training_config(config, execution)
-    module = model_module.PtychoPINN_Lightning(model, data, train, inference)
-    start = probe or starting_probe(train_container, config, refined_modes)
-    module.attach_scan(
-        start.modes,
-        x_scale=train_container.x_scale,
-        nphotons=train_container.nphotons,
-        probe_factor=start.factor,
-        bad_pixels=train_container.bad_pixels,
-    )
-    if resume is not None:
-        training.check_checkpoint(resume, module)
-    directory = config.output_dir if config.output_dir not in (Path(), None) else None
-    history = training.History(progress)
-    callbacks = training.make_callbacks(config, execution, directory, history)
-    if execution.recon_log_every_n_epochs and directory is not None:
-        from ptycho_torch.callbacks.panels import ReconstructionPanels
-
-        callbacks.append(
-            ReconstructionPanels(
-                test_container or train_container,
-                directory / "figures",
-                every=execution.recon_log_every_n_epochs,
-                patches=execution.recon_log_num_patches,
-                stitch=execution.recon_log_stitch,
-            )
-        )
-    with _quiet_lightning(), training.deterministic_algorithms(execution.deterministic):
-        trainer = training.make_trainer(config, execution, callbacks, directory)
-        trainer.fit(
-            module,
-            *loaders,
-            ckpt_path=str(resume) if resume else None,
-            weights_only=True if resume else None,
-        )
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        training.restore_best(module, trainer)
-    module.eval()
-    return {
-        "history": history.epochs,
-        "models": {"diffraction_to_obj": module, "autoencoder": TrainedModel(module)},
-        "train_container": train_container,
-        "test_container": test_container,
-        "intensity_scale": module.intensity_scale,
-        "config": config,
-        "backend": "pytorch",
-    }
+    run = prepare_lightning_run(train_container, test_container, config, execution_config, progress=progress)
+    return fit_lightning_run(run, probe=probe, resume=resume)
 
 
 def train_cdi_model_torch(

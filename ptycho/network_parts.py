@@ -1,0 +1,64 @@
+"""Which part of a network a weight belongs to, so that stages can train one part and leave the others.
+
+Parts, from the diffraction to the answer: `encoder_bottom` (near the measurement), `encoder_top` (the deepest
+layers), `decoder`, `amplitude_head` and `phase_head` (what only one of the two answers uses last). Beside the
+network stand `probe` and `scale`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ptycho.architectures import Graph
+from ptycho.errors import ConfigError
+
+PARTS = ("encoder_bottom", "encoder_top", "decoder", "amplitude_head", "phase_head", "probe", "scale")
+
+#: network -> (pattern of the node's name, part); the first that matches decides
+_RULES: dict[str, tuple[tuple[str, str], ...]] = {
+    "cnn": (
+        (r"encoder\.", "encoder_bottom"),
+        (r"amplitude\.(centre|border)\b", "amplitude_head"),
+        (r"phase\.(centre|border)\b", "phase_head"),
+        (r"(amplitude|phase)\.\d", "decoder"),
+    ),
+    "swift": (
+        (r"(stem|fine\.0)\b", "encoder_bottom"),
+        (r"(down|coarse\.\d+)\b", "encoder_top"),
+        (r"(up|fine\.1)\b", "decoder"),
+        (r"amplitude\b", "amplitude_head"),
+        (r"phase\b", "phase_head"),
+    ),
+}
+
+
+def part_of(parameter: str, graph: Graph) -> str:
+    """The part that a weight (`<node>.weight` or `<node>.bias`, neutral name) of this graph belongs to.
+
+    In the literature's network the top of the encoder is its deepest entry. Raises ConfigError for a network
+    whose parts nobody declared (`declare_parts`), and for a weight that its rules do not know.
+    """
+    rules = _RULES.get(graph.name)
+    if rules is None:
+        raise ConfigError(
+            f"architecture {graph.name!r}: its parts are not declared, so it cannot be trained part by part "
+            "- call ptycho.network_parts.declare_parts"
+        )
+    if graph.name == "cnn" and re.match(rf"encoder\.{_deepest(graph)}\.", parameter):
+        return "encoder_top"
+    for pattern, part in rules:
+        if re.match(pattern, parameter):
+            return part
+    raise ConfigError(f"architecture {graph.name!r}: weight {parameter!r} belongs to no declared part")
+
+
+def declare_parts(architecture: str, rules: tuple[tuple[str, str], ...]) -> None:
+    """Say where the weights of an own network belong: (regular expression of the name, part), in order."""
+    for pattern, part in rules:
+        if part not in PARTS:
+            raise ConfigError(f"part {part!r} of {pattern!r}: must be one of {', '.join(PARTS)}")
+    _RULES[architecture] = tuple(rules)
+
+
+def _deepest(graph: Graph) -> int:
+    return max(int(node.name.split(".")[1]) for node in graph.nodes if node.name.startswith("encoder."))
