@@ -1,1 +1,1 @@
-"""The TensorFlow backend: the rooms of `ptycho_torch`, function for function. Needs the extra ptychopinn[tf]."""
+"""The TensorFlow backend: the rooms of `ptycho_torch`, function by function. Needs ptychopinn[tf]."""

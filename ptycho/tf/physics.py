@@ -16,8 +16,8 @@ import tensorflow as tf
 from ptycho.physics import MERGE_EPSILON, RATE_EPSILON
 
 __all__ = [
-    "amplitude", "central_window", "diffract", "extract_group", "gather", "merge", "merge_and_extract",
-    "propagate", "rate", "splat",
+    "amplitude", "central_window", "diffract", "extract_group", "gather", "inverse_weights", "merge",
+    "merge_and_extract", "propagate", "rate", "splat",
 ]  # fmt: skip
 
 Tensor = Any
@@ -26,11 +26,14 @@ DType = Any
 Size = Any
 
 
+def _real_dtype(dtype: DType) -> DType:
+    return tf.as_dtype(dtype).real_dtype
+
+
 def _split(corners_xy: Tensor, dtype: DType) -> tuple[Tensor, Tensor, Tensor]:
     """Whole-pixel corners (K, 2) int32 and the fractions fx, fy (K, 1, 1) of bilinear interpolation."""
     whole = tf.floor(corners_xy)
     fraction = tf.cast(corners_xy - whole, _real_dtype(dtype))
-    fraction = tf.cast(fraction, dtype)
     return tf.cast(whole, tf.int32), fraction[:, 0, None, None], fraction[:, 1, None, None]
 
 
@@ -42,8 +45,23 @@ def _flat_index(whole: Tensor, canvas: Tensor, side: Size, height: Size, width: 
     return rows[:, :, None] * width + columns[:, None, :]
 
 
-def _real_dtype(dtype: DType) -> DType:
-    return tf.as_dtype(dtype).real_dtype
+def _as_real(patches: Tensor) -> tuple[Tensor, int]:
+    """Patches (K, R, S) as real numbers (K, R, S * parts), and the parts: 2 for complex (real, imaginary).
+
+    Weights of interpolation are real: half the arithmetic. TensorFlow has no gradient for this view.
+    """
+    if not patches.dtype.is_complex:
+        return patches, 1
+    size = tf.shape(patches)
+    return tf.reshape(tf.bitcast(patches, _real_dtype(patches.dtype)), [size[0], size[1], size[2] * 2]), 2
+
+
+def _as_dtype(values: Tensor, dtype: DType) -> Tensor:
+    """The way back of `_as_real`."""
+    if not tf.as_dtype(dtype).is_complex:
+        return values
+    size = tf.shape(values)
+    return tf.bitcast(tf.reshape(values, [size[0], size[1], size[2] // 2, 2]), dtype)
 
 
 def splat(
@@ -52,29 +70,48 @@ def splat(
     """Add every patch to its canvas at its own sub-pixel place (bilinear).
 
     Shapes: patches (K, N, N) real or complex; corners_xy (K, 2) float64, the canvas pixel under patch pixel
-    (0, 0), at least 0 and at most side - N - 1; canvas (K,) integer, which canvas; returns (n_canvases, H, W).
-    Time and memory O(K N^2). Deterministic on the CPU: a segment's terms are added in their own order.
+    (0, 0), at least 0 and at most side - N - 1; canvas (K,) integer, which canvas; returns (n_canvases, H,
+    W). Time and memory O(K N^2). Deterministic on the CPU: a pixel's terms are added in their own order.
+    Differentiable in the patches, not in the corners.
     """
-    whole, fx, fy = _split(corners_xy, patches.dtype)
-    rows = tf.pad((1 - fy) * patches, [[0, 0], [0, 1], [0, 0]]) + tf.pad(fy * patches, [[0, 0], [1, 0], [0, 0]])
-    spread = tf.pad((1 - fx) * rows, [[0, 0], [0, 0], [0, 1]]) + tf.pad(fx * rows, [[0, 0], [0, 0], [1, 0]])
+    N = tf.shape(patches)[-1]
     height, width = shape
-    index = _flat_index(whole, canvas, tf.shape(patches)[-1] + 1, height, width)
-    flat = tf.math.unsorted_segment_sum(spread, index, n_canvases * height * width)
-    return tf.reshape(flat, [n_canvases, height, width])
+    whole, fx, fy = _split(corners_xy, patches.dtype)
+    index = _flat_index(whole, canvas, N + 1, height, width)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def forward(given: Tensor) -> tuple[Tensor, Any]:
+        values, parts = _as_real(given)
+        rows = tf.pad((1 - fy) * values, [[0, 0], [0, 1], [0, 0]])
+        rows += tf.pad(fy * values, [[0, 0], [1, 0], [0, 0]])
+        spread = tf.pad((1 - fx) * rows, [[0, 0], [0, 0], [0, parts]])
+        spread += tf.pad(fx * rows, [[0, 0], [0, 0], [parts, 0]])
+        spread = _as_dtype(spread, given.dtype)
+        flat = tf.math.unsorted_segment_sum(spread, index, n_canvases * height * width)
+        canvases = tf.reshape(flat, [n_canvases, height, width])
+        return canvases, lambda upstream: gather(upstream, corners_xy, canvas, N)
+
+    return forward(patches)
 
 
 def gather(canvases: Tensor, corners_xy: Tensor, canvas: Tensor, N: Size) -> Tensor:
     """Cut the patch under every corner out of its canvas (bilinear): the adjoint of `splat`.
 
     Shapes: canvases (n, H, W); corners_xy (K, 2) float64; canvas (K,) integer; returns (K, N, N).
+    Differentiable in the canvases, not in the corners.
     """
-    whole, fx, fy = _split(corners_xy, canvases.dtype)
     size = tf.shape(canvases)
+    whole, fx, fy = _split(corners_xy, canvases.dtype)
     index = _flat_index(whole, canvas, N + 1, size[-2], size[-1])
-    window = tf.gather(tf.reshape(canvases, [-1]), index)
-    rows = (1 - fy) * window[:, :-1] + fy * window[:, 1:]
-    return (1 - fx) * rows[:, :, :-1] + fx * rows[:, :, 1:]
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def forward(given: Tensor) -> tuple[Tensor, Any]:
+        window, parts = _as_real(tf.gather(tf.reshape(given, [-1]), index))
+        rows = (1 - fy) * window[:, :-1] + fy * window[:, 1:]
+        patches = _as_dtype((1 - fx) * rows[:, :, :-parts] + fx * rows[:, :, parts:], given.dtype)
+        return patches, lambda upstream: splat(upstream, corners_xy, canvas, size[0], (size[1], size[2]))
+
+    return forward(canvases)
 
 
 def central_window(N: int, *, dtype: DType = tf.float32) -> Tensor:
@@ -102,15 +139,17 @@ def _reach(relative_xy: Tensor) -> Tensor:
     return tf.cast(tf.math.ceil(largest), tf.int32)
 
 
-def _merge_on(patches: Tensor, window: Tensor, corners: Tensor, canvas: Tensor, n: Size, side: Size) -> Tensor:
+def _merge_on(
+    patches: Tensor, window: Tensor, corners: Tensor, canvas: Tensor, n: Size, side: Size
+) -> Tensor:
     """Weighted mean of patches (K, N, N) on n canvases (n, side, side)."""
     w = tf.cast(window, _real_dtype(patches.dtype)) + MERGE_EPSILON
     total = splat(tf.cast(w, patches.dtype) * patches, corners, canvas, n, (side, side))
     weights = splat(tf.broadcast_to(w, tf.shape(patches)), corners, canvas, n, (side, side))
-    return total * tf.cast(_inverse(weights), patches.dtype)
+    return total * tf.cast(inverse_weights(weights), patches.dtype)
 
 
-def _inverse(weights: Tensor) -> Tensor:
+def inverse_weights(weights: Tensor) -> Tensor:
     """1 / weights, and zero where nothing was reached."""
     reached = weights > 0
     return tf.where(reached, 1 / tf.where(reached, weights, tf.ones_like(weights)), tf.zeros_like(weights))
@@ -173,7 +212,9 @@ def _unitary(waves: Tensor) -> Tensor:
 
 
 def diffract(patches: Tensor, probe: Tensor) -> Tensor:
-    """Intensity sum_p |FFT2_ortho(P_p O)|^2: patches (..., N, N) and probe (P, N, N) give (..., N, N) real.
+    """Intensity sum_p |FFT2_ortho(P_p O)|^2.
+
+    Shapes: patches (..., N, N) and probe (P, N, N) complex give (..., N, N) real.
     """
     # the factor of the unitary transform goes to the probe, which is the smallest of the three arrays
     waves = tf.signal.fft2d(patches[..., None, :, :] * (probe * _unitary(probe)))
