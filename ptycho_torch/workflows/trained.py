@@ -33,9 +33,10 @@ class TrainedModel:
         return self.module.intensity_scale
 
     def predict(self, inputs: Sequence[Any], batch_size: int = 64) -> np.ndarray:
-        """Complex patches (B, N, N, C_out) complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
+        """Complex patches complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
 
-        See `ptycho.trained.predict_scaled`.
+        Without offsets (B, N, N, C_out); with them the patches of each group merged: (B, N, N, 1). See
+        `ptycho.trained.predict_scaled`.
         """
         return predict_scaled(
             inputs,
@@ -43,6 +44,7 @@ class TrainedModel:
             self.intensity_scale,
             lambda x: predict_groups(self.module, torch.from_numpy(x)).cpu().numpy(),
             batch_size,
+            window=self.module.complex_probe.detach().abs().square().sum(0).cpu().numpy(),
         )
 
 
@@ -107,6 +109,7 @@ def infer_scan(
     execution_config: PyTorchExecutionConfig | None = None,
     M: int | None = None,
     canvas_shape: tuple[int, int] | None = None,
+    weighting: str = "probe",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Reconstruct a scan with a trained model: (amplitude, phase, results), as `_reassemble_cdi_image_torch`.
@@ -131,6 +134,7 @@ def infer_scan(
         module,
         container,
         M=M,
+        weighting=weighting,
         canvas_shape=canvas_shape,
         batch_size=execution.inference_batch_size,
         progress=progress,

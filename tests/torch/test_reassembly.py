@@ -150,10 +150,21 @@ class TestADeltaLandsOnItsPixel:
     def test_the_client_call_with_groups(self, make_scan, delta_module):
         raw = make_scan(n_positions=23)
         module, container, _ = delta_module(raw, gridsize=2)
-        patches = TrainedModel(module).predict([container.X, container.local_offsets])
+        patches = TrainedModel(module).predict([container.X])
         places = container.global_offsets - container.local_offsets
         image = reassemble_position(patches, places, M=20)
         assert landed(image, centroid_canvas(places, 20)[0]) == pixels(raw.positions_px)
+
+    def test_the_client_call_with_groups_and_one_place_a_group(self, make_scan, delta_module):
+        raw = make_scan(
+            n_positions=4, xcoords=np.array([20.0, 30, 20, 30]), ycoords=np.array([20.0, 20, 28, 28])
+        )
+        module, container, _ = delta_module(raw, gridsize=2, n_groups=1)
+        patches = TrainedModel(module).predict([container.X, container.local_offsets])
+        assert patches.shape == (1, 32, 32, 1)
+        image = np.squeeze(reassemble_position(patches, container.global_offsets, M=20))
+        # far from the middle of a patch only its neighbours' tails lower the mean
+        assert landed(image, centroid_canvas(container.global_offsets, 20)[0]) == pixels(raw.positions_px)
 
     @pytest.mark.parametrize("with_object", [True, False])
     def test_the_command_line(self, make_scan, delta_module, tmp_path, with_object):

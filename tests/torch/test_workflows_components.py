@@ -330,7 +330,8 @@ class TestBundle:
         x = container.X * stored["intensity_scale"]
         one = model.predict([x, container.local_offsets])
         other = results["models"]["autoencoder"].predict([x, container.local_offsets])
-        assert one.shape == (len(container), 32, 32, 4) and one.dtype == np.complex64
+        assert one.shape == (len(container), 32, 32, 1) and one.dtype == np.complex64
+        assert model.predict([x]).shape == (len(container), 32, 32, 4)
         np.testing.assert_array_equal(one, other)
         image, _, _ = components.infer_scan(tmp_path / "wts.h5.zip", raw)
         again, _, _ = components.infer_scan(model, raw)
