@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ from ptycho.errors import InputError
 
 if TYPE_CHECKING:
     from ptycho.bundle import Bundle
+    from ptycho.onnx_model import OnnxModel
     from ptycho.raw_data import RawData
 
 USAGE = "%(prog)s --model RUN --data FILE -o OUT [flags]"
@@ -71,24 +74,28 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if config.test_data_file is None:
         raise InputError("no scan to reconstruct; give --data FILE")
     # Before the paths are looked at: the bundle's own errors say more than "no such file".
-    bundle = load_bundle(config.model_path)
+    bundle: Bundle | OnnxModel
+    infer: Callable[..., Any]
+    if config.model_path.suffix == ".onnx":
+        from ptycho.onnx_model import open_onnx
+        from ptycho.workflows.onnx_inference import infer_scan_onnx
+
+        bundle = open_onnx(config.model_path, execution)
+        infer = partial(infer_scan_onnx, bundle)
+    else:
+        from ptycho.workflows.backend_selector import infer_scan_with_backend
+
+        bundle = load_bundle(config.model_path)
+        infer = partial(infer_scan_with_backend, config.model_path, backend=config.backend)
     validate_inference_config(config)
     raw = read_scan(config.test_data_file, _side_of(bundle.state), why=" in the model")
     output = prepare_folder(config.output_dir)
     console.output = output
 
     from ptycho.report.outputs import save_outputs
-    from ptycho.workflows.backend_selector import infer_scan_with_backend
 
     with console.progress("reconstructing") as progress:
-        amplitude, phase, results = infer_scan_with_backend(
-            config.model_path,
-            raw,
-            backend=config.backend,
-            config=config,
-            execution_config=execution,
-            progress=progress,
-        )
+        amplitude, phase, results = infer(raw, config=config, execution_config=execution, progress=progress)
     save_outputs(amplitude, phase, results, str(output))
     known = ("r_factor", "groups_per_s")
     metrics: dict[str, Any] = {name: float(results[name]) for name in known if name in results}
@@ -108,7 +115,7 @@ def _product_target(path: Path | None) -> Path | None:
 
 
 def _write_product(
-    path: Path, config: InferenceConfig, bundle: Bundle, raw: RawData, results: dict[str, Any]
+    path: Path, config: InferenceConfig, bundle: Bundle | OnnxModel, raw: RawData, results: dict[str, Any]
 ) -> None:
     """The image and the probe in photons on the object frame of the scan, and the losses of training."""
     from ptycho.io.ptychodus_product import write_product

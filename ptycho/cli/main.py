@@ -21,7 +21,7 @@ from ptycho.cli.parser import Parser, UsageError, add_switch
 from ptycho.errors import InputError, MissingDependencyError, PtychoError
 
 # In the order of a user's day; each name is a module of this package.
-COMMANDS = ("demo", "simulate", "validate", "train", "infer", "reconstruct", "evaluate", "info")
+COMMANDS = ("demo", "simulate", "validate", "train", "infer", "reconstruct", "evaluate", "export", "info")
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 

@@ -1,0 +1,43 @@
+"""Write a trained model as one ONNX file, for programs and machines without this package.
+
+It takes counts as the detector gives them and answers amplitude and phase of the object patches; square root,
+normalisation, bad pixels and probe lie inside. ptycho infer --model FILE.onnx runs it with onnxruntime.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ptycho.cli.console import Console
+from ptycho.cli.parser import Parser
+
+HELP = "write a model as ONNX"
+_FORMATS = ("onnx",)
+
+
+def add_arguments(parser: Parser) -> None:
+    """`BUNDLE`, `-o`, `--format`."""
+    add = parser.add_argument
+    add("bundle", type=Path, metavar="BUNDLE", help="wts.h5.zip, or the output folder of ptycho train")
+    add("-o", "--output", type=Path, metavar="FILE", help="where to (default: model.onnx beside the bundle)")
+    add("--format", choices=_FORMATS, help="file format (default: onnx)")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Export, and say what goes in and what comes out."""
+    from ptycho.architectures import spec_from_config
+    from ptycho.onnx_export import OPSET, check_target, signature, write_onnx
+    from ptycho.trained import load_trained_state
+
+    bundle: Path = arguments.bundle
+    folder = bundle if bundle.is_dir() else bundle.parent
+    target: Path = vars(arguments).get("output", folder / "model.onnx")
+    check_target(target)
+    state, _ = load_trained_state(bundle)
+    write_onnx(state, target, source=str(bundle))
+    for name, shape in signature(spec_from_config(state.config.model)).items():
+        console.say(f"{name:<13}float32 ({', '.join(map(str, shape))})")
+    console.say(f"opset        {OPSET}")
+    console.say(f"product      {target}, {target.stat().st_size / 1e6:.1f} MB")
+    return 0

@@ -1,0 +1,175 @@
+"""An exported model, opened and run by onnxruntime: counts in, complex patches out, no backend loaded."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.architectures import spec_from_config
+from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.yaml_io import training_config_from
+from ptycho.errors import BundleError, ConfigError, DataError, MissingDependencyError, PtychoError
+from ptycho.normalization import intensity_scale
+from ptycho.onnx_export import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS, signature
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """A model of `ptycho export`. `config` carries the network (its `model`), the rest is at its default;
+    `probe` (P, N, N) complex64 in the network's gauge; the numbers are those of `ptycho.normalization`."""
+
+    path: Path
+    session: Any
+    config: TrainingConfig
+    probe: NDArray[np.complex64]
+    x_scale: float
+    nphotons: float
+    probe_factor: float
+    log_scale: float
+    version: str
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The numbers under the names that a bundle's `state` has."""
+        model = self.config.model
+        return {
+            "x_scale": self.x_scale,
+            "nphotons": self.nphotons,
+            "probe_factor": self.probe_factor,
+            "intensity_scale": intensity_scale(self.nphotons, model.N),
+            "log_scale": self.log_scale,
+            "N": model.N,
+            "gridsize": model.gridsize,
+        }
+
+    def predict(self, counts: NDArray[Any]) -> NDArray[np.complex64]:
+        """Complex patches (B, C_out, N, N) complex64 from counts (B, C, N, N), of any real dtype.
+
+        Raises DataError for another shape. Memory: what the batch needs inside the network.
+        """
+        model = self.config.model
+        wanted = (model.gridsize**2, model.N, model.N)
+        if counts.ndim != 4 or counts.shape[1:] != wanted:
+            raise DataError(f"{self.path}: counts have shape {counts.shape}; this model takes (B, {wanted})")
+        if not len(counts):
+            return np.empty((0, spec_from_config(model).out_channels, model.N, model.N), np.complex64)
+        amplitude, phase = self.session.run(OUTPUTS, {INPUT: np.ascontiguousarray(counts, np.float32)})
+        patches = np.empty(amplitude.shape, np.complex64)
+        patches.real, patches.imag = amplitude * np.cos(phase), amplitude * np.sin(phase)
+        return patches
+
+
+def open_onnx(path: Path, execution: PyTorchExecutionConfig | None = None) -> OnnxModel:
+    """Open a file of `ptycho export`; nothing in it is run, weights in other files are not followed.
+
+    `execution.accelerator`: auto takes CUDA where onnxruntime has it. Threads: what OMP_NUM_THREADS says,
+    else one a core. Raises MissingDependencyError without onnxruntime, BundleError for a file that is
+    missing, truncated, foreign or too new, ConfigError for a device that onnxruntime does not have.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{path} does not exist; give a file that ptycho export wrote") from None
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); give a file of ptycho export") from None
+    if not data:
+        raise BundleError(f"{path} is empty; copy it again or export again")
+    session = _session(path, data, (execution or PyTorchExecutionConfig()).accelerator)
+    noted = dict(session.get_modelmeta().custom_metadata_map)
+    if noted.get("format") != FORMAT:
+        raise BundleError(
+            f"{path} is an ONNX model, but not one of ptycho export (or it was truncated): export it again"
+        )
+    version = noted.get("format_version", "")
+    if version != str(FORMAT_VERSION):
+        raise BundleError(
+            f"{path} has format {version}, this ptychopinn reads {FORMAT_VERSION}; upgrade ptychopinn"
+        )
+    model = _described(path, session, noted)
+    _check_tensors(model)
+    return model
+
+
+def _session(path: Path, data: bytes, accelerator: str) -> Any:
+    """onnxruntime's session; it is told nothing of the path, so that it cannot follow others from there."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingDependencyError(
+            f"{path}: running ONNX needs the package onnxruntime: pip install 'ptychopinn[onnx]'"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    options.intra_op_num_threads = int(threads) if threads.isdigit() else 0
+    providers = _providers(accelerator, onnxruntime.get_available_providers())
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=providers)
+    # onnxruntime's exceptions have no common base of their own
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise BundleError(f"{path} is truncated, or no ONNX model that can run here ({reason})") from None
+
+
+def _providers(accelerator: str, available: list[str]) -> list[str]:
+    if accelerator in ("gpu", "cuda") and _CUDA not in available:
+        raise ConfigError(
+            f"accelerator = {accelerator!r}: onnxruntime has no CUDA here; use cpu, or onnxruntime-gpu"
+        )
+    if accelerator == "mps":
+        raise ConfigError("accelerator = 'mps': an ONNX model runs in onnxruntime on cpu or cuda; use cpu")
+    return [_CPU] if accelerator == "cpu" or _CUDA not in available else [_CUDA, _CPU]
+
+
+def _described(path: Path, session: Any, noted: Mapping[str, str]) -> OnnxModel:
+    """The metadata as values; BundleError names the entry that is missing or makes no sense."""
+    key = ""
+    try:
+        key = "model_config"
+        config, _ = training_config_from({"model": json.loads(noted[key])}, source=f"{path}: {key}")
+        numbers = {}
+        for key in ("x_scale", "nphotons", "probe_factor", "log_scale"):
+            numbers[key] = float(noted[key])
+            if not math.isfinite(numbers[key]):
+                raise ValueError("not finite")
+        if not numbers["x_scale"] > 0:
+            key = "x_scale"
+            raise ValueError("not positive")
+        key = "probe"
+        raw = np.frombuffer(base64.b64decode(noted[key], validate=True), "<c8")
+        probe = raw.reshape(-1, config.model.N, config.model.N).astype(np.complex64)
+        if not (probe.size and np.isfinite(probe).all() and probe.any()):
+            raise ValueError("empty, zero or not finite")
+    except KeyError:
+        raise BundleError(f"{path}: its metadata lack {key!r}; export it again") from None
+    except (ValueError, TypeError, AttributeError, ZeroDivisionError, binascii.Error, PtychoError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BundleError(f"{path}: {key!r} in its metadata is damaged ({reason}); export it again") from None
+    return OnnxModel(path, session, config, probe, version=noted.get("ptychopinn_version", ""), **numbers)
+
+
+def _check_tensors(model: OnnxModel) -> None:
+    """Inputs and outputs are those that the metadata promise; BundleError."""
+    wanted = signature(spec_from_config(model.config.model))
+    session = model.session
+    found = {tensor.name: tensor.shape for tensor in [*session.get_inputs(), *session.get_outputs()]}
+    for name in sorted(wanted.keys() | found.keys()):
+        expected, there = (shapes.get(name, [None])[1:] for shapes in (wanted, found))
+        if expected != there:
+            raise BundleError(
+                f"{model.path}: tensor {name} is {there or 'missing'} a sample, its metadata promise "
+                f"{expected or 'none'}; export it again"
+            )
