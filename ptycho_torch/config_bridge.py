@@ -216,8 +216,19 @@ OURS_UNMAPPED: dict[str, str] = {
 }
 """Canonical field -> why no torch field carries it."""
 
-_STITCH_REASON = "how patches are stitched is an argument of reassembly"
+_STITCH_REASON = "how patches are stitched is an argument of reassembly, which ptycho_torch.api passes"
+_SCAN_REASON = "done to the scan by ptycho_torch.api before the workflow sees it"
+_TUNING_REASON = "stages after the main epochs, read by ptycho_torch.finetuning"
+_TUNING = (
+    "epochs_fine_tune",
+    "fine_tune_gamma",
+    "enable_staged_finetuning",
+    *(field.name for field in dataclasses.fields(TrainingConfig) if field.name.startswith("finetune_")),
+)
 _TORCH_ONLY = {
+    "DataConfig.probe_ramp_removal": _SCAN_REASON,
+    "DataConfig.phase_subtraction": _SCAN_REASON,
+    **{f"TrainingConfig.{name}": _TUNING_REASON for name in _TUNING},
     "TrainingConfig.notes": "free text, kept in the checkpoint only",
     "TrainingConfig.model_name": "free text, kept in the checkpoint only",
     "InferenceConfig.middle_trim": _STITCH_REASON,
@@ -316,12 +327,21 @@ def from_inference_config(
     return parts["DataConfig"], parts["ModelConfig"], parts["InferenceConfig"]
 
 
+_CHANNELS = ("ModelConfig.C_model", "ModelConfig.C_forward", "ModelConfig.decoder_last_amp_channels")
+
+
 def settings_without_effect(*configs: Any) -> list[str]:
-    """One line for every torch field that differs from its default and does nothing here, with the reason."""
+    """One line for every torch field that differs from its default and does nothing here, with the reason.
+
+    Channel numbers that say the same as a DataConfig among the configurations are not named.
+    """
+    channels = [config.C for config in configs if isinstance(config, DataConfig)]
     lines = []
     for config in configs:
         for info in describe_fields(type(config)):
             key, value = f"{type(config).__name__}.{info.name}", getattr(config, info.name)
+            if key in _CHANNELS and value in channels:
+                continue
             if key in _ACCEPTED and value != info.default:
                 lines.append(f"{key} = {shown(value)}: no effect: {_ACCEPTED[key]}")
     return lines

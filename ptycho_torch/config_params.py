@@ -51,9 +51,9 @@ class DataConfig:
     max_neighbor_distance: float = option(3.0, ge=0, help="accepted; the K nearest are taken at any distance")
     K_quadrant: int = option(30, ge=0, help="accepted; no quadrant search")
     n_subsample: int = option(7, ge=1, help="accepted; groups per position follow from n_groups")
-    probe_ramp_removal: bool = option(False, help="accepted; the judge removes ramps")
+    probe_ramp_removal: bool = option(False, help="take the phase ramp out of the starting probe")
     data_scaling: str = option("Parseval", choices=("Parseval", "Max"), help="accepted; always Parseval")
-    phase_subtraction: bool = option(True, help="accepted; the judge removes the global phase")
+    phase_subtraction: bool = option(True, help="take the mean phase out of supervised labels")
 
     def __post_init__(self) -> None:
         if self.C == 0 and isinstance(self.grid_size, (tuple, list)) and len(self.grid_size) == 2:
@@ -164,23 +164,25 @@ class TrainingConfig:
     orchestrator: str = option("Lightning", help="accepted; always Lightning")
     notes: str = option("", help="free text")
     model_name: str = option("", help="free text")
-    epochs_fine_tune: int = option(0, ge=0, help="accepted; no fine-tuning stage")
-    fine_tune_gamma: float = option(0.1, ge=0, help="accepted; no fine-tuning stage")
-    enable_staged_finetuning: bool = option(False, help="accepted; no fine-tuning stage")
-    finetune_stage1_epochs: int = option(0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_stage2_epochs: int = option(0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_stage3_epochs: int = option(0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_stage1_lr_decoder: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_stage2_lr_encoder_top: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_stage2_lr_decoder: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_stage2_lr_phase_head: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_stage3_lr_encoder_bottom: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_stage3_lr_encoder_top: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_stage3_lr_decoder: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_stage3_lr_phase_head: float = option(0.0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_skip_stage3: bool = option(False, help="accepted; no fine-tuning stage")
-    finetune_early_stop_patience: int = option(0, ge=0, help="accepted; no fine-tuning stage")
-    finetune_val_split: float = option(0.1, ge=0, le=1, help="accepted; no fine-tuning stage")
+    epochs_fine_tune: int = option(0, ge=0, help="epochs of everything after the main ones")
+    fine_tune_gamma: float = option(0.1, ge=0, help="their learning rate, as a factor on learning_rate")
+    enable_staged_finetuning: bool = option(False, help="stages after the main epochs, part by part")
+    finetune_stage1_epochs: int = option(7, ge=0, help="epochs of stage 1: the decoder")
+    finetune_stage2_epochs: int = option(7, ge=0, help="epochs of stage 2: top of the encoder, decoder")
+    finetune_stage3_epochs: int = option(5, ge=0, help="epochs of stage 3: everything")
+    finetune_stage1_lr_decoder: float = option(0.1, ge=0, help="factor on learning_rate in stage 1")
+    finetune_stage2_lr_encoder_top: float = option(0.01, ge=0, help="factor on learning_rate in stage 2")
+    finetune_stage2_lr_decoder: float = option(0.05, ge=0, help="factor on learning_rate in stage 2")
+    finetune_stage2_lr_phase_head: float = option(0.1, ge=0, help="factor on learning_rate in stage 2")
+    finetune_stage3_lr_encoder_bottom: float = option(0.005, ge=0, help="factor on learning_rate in stage 3")
+    finetune_stage3_lr_encoder_top: float = option(0.01, ge=0, help="factor on learning_rate in stage 3")
+    finetune_stage3_lr_decoder: float = option(0.02, ge=0, help="factor on learning_rate in stage 3")
+    finetune_stage3_lr_phase_head: float = option(0.05, ge=0, help="factor on learning_rate in stage 3")
+    finetune_skip_stage3: bool = option(True, help="end after stage 2")
+    finetune_early_stop_patience: int = option(3, ge=0, help="epochs without progress that end a stage")
+    finetune_val_split: float = option(
+        0.05, ge=0, le=1, help="val_fraction of a run with stages, in the main epochs too; 0: val_fraction"
+    )
 
 
 @dataclass
@@ -189,7 +191,7 @@ class InferenceConfig:
 
     batch_size: int | None = option(None, ge=1, help="groups per batch; None: by memory")
     middle_trim: int | None = option(
-        None, ge=1, help="side of the window stitched from a patch, px; None: N/2"
+        None, ge=0, help="side of the window stitched from a patch, px; None or 0: what the probe lights"
     )
     patch_weighting: str = option(
         "probe", choices=("probe", "uniform"), help="weight of a patch when stitched"

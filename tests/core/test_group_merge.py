@@ -46,7 +46,9 @@ def test_patches_of_one_object_come_back_as_that_object(group):
     )
     merged = merge_groups(patches.astype(np.complex64), offsets_of(np.round(relative)), window)
     wanted = physics.extract(obj, [centre], [centre], 32)[0]
-    np.testing.assert_allclose(merged[:, 8:24, 8:24], np.broadcast_to(wanted[8:24, 8:24], (3, 16, 16)), rtol=1e-5)
+    middle = (slice(8, 24), slice(8, 24))
+    for one in merged:
+        np.testing.assert_allclose(one[middle], wanted[middle], rtol=1e-5)
 
 
 def test_predict_merges_only_where_it_knows_the_places(group):
