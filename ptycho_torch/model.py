@@ -42,7 +42,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _restored(name: str, value: Any) -> Any:
+def restored_config(name: str, value: Any) -> Any:
     """A configuration from a checkpoint's plain dict; configurations pass through."""
     if not isinstance(value, Mapping):
         return value
@@ -85,7 +85,7 @@ class PtychoPINN_Lightning(L.LightningModule):
             "training_config": training_config,
             "inference_config": inference_config or config_params.InferenceConfig(),
         }
-        configs = {name: _restored(name, value) for name, value in given.items()}
+        configs = {name: restored_config(name, value) for name, value in given.items()}
         self.model_config = configs["model_config"]
         self.data_config = configs["data_config"]
         self.training_config = configs["training_config"]
@@ -104,6 +104,8 @@ class PtychoPINN_Lightning(L.LightningModule):
         self.register_buffer("bad_pixels", torch.zeros(model.N, model.N, dtype=torch.bool))
         self.register_buffer("gauge", torch.ones(3, dtype=torch.float64))  # x_scale, nphotons, probe_factor
         self.learning_rate = self.training_config.learning_rate
+        #: extent and object shape of the scans it was trained on, where a client told; kept in checkpoints
+        self.trained_scans: list[dict[str, Any]] = []
 
     # --------------------------------------------------------------------------------------------- the scan
 
@@ -235,8 +237,13 @@ class PtychoPINN_Lightning(L.LightningModule):
 
     # ------------------------------------------------------------------------------------------ checkpoints
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside the weights: which scans, so that a client gets the same scan on the same canvas."""
+        checkpoint["trained_scans"] = self.trained_scans
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The number of probe modes is the file's, not the constructor's."""
+        self.trained_scans = checkpoint.get("trained_scans", [])
         stored = checkpoint["state_dict"]["probe"]
         if stored.shape != self.probe.shape:
             self.probe = nn.Parameter(torch.zeros_like(stored), requires_grad=self.config.probe_trainable)
