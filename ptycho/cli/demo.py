@@ -8,6 +8,7 @@ from pathlib import Path
 from ptycho.cli.console import Console
 from ptycho.cli.judging import judged_lines
 from ptycho.cli.parser import Parser
+from ptycho.cli.recording import begin_record, recorded
 from ptycho.cli.runs import prepare_folder
 from ptycho.errors import InputError
 
@@ -25,12 +26,14 @@ def add_arguments(parser: Parser) -> None:
     )
 
 
+@recorded
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Run the demonstration and print its figures."""
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: must be an integer >= 0")
     output = prepare_folder(arguments.output_dir)
     console.output = output
+    begin_record(console, arguments, inputs={}, seeds={"seed": arguments.seed})
 
     from ptycho_torch.workflows.demo import run_demo
 

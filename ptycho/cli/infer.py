@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_fields, fields_given
+from ptycho.cli.recording import begin_record, recorded
 from ptycho.cli.runs import (
     ALIASES,
     add_config_flag,
@@ -62,6 +63,7 @@ def configure(
     return inference_config_from(values, overrides, source=source)
 
 
+@recorded
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Check model and scan against each other, reconstruct, and write the products."""
     from ptycho.bundle import load_bundle
@@ -91,6 +93,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     raw = read_scan(config.test_data_file, _side_of(bundle.state), why=" in the model")
     output = prepare_folder(config.output_dir)
     console.output = output
+    inputs = {"scan": config.test_data_file, "model": config.model_path}
+    seeds = {"subsample_seed": config.subsample_seed}
+    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
 
     from ptycho.report.outputs import save_outputs
 

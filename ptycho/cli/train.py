@@ -1,6 +1,6 @@
 """Train a network on a scan, from its diffraction alone, and keep the model.
 
-Precedence: a typed flag, then the YAML file of --config, then the default. N is read from the scan unless
+Precedence: a typed flag, then the YAML file of --config, then --preset, then the default. N is read from the scan unless
 given. OUT gets wts.h5.zip (the model), config.yaml (the settings, all of them), history.json, figures and
 checkpoints/.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, add_fields, fields_given
+from ptycho.cli.recording import begin_record, recorded
 from ptycho.cli.runs import (
     ALIASES,
     add_config_flag,
@@ -35,6 +36,7 @@ def add_arguments(parser: Parser) -> None:
     """`FILE`, `--config`, and a flag for every field of the three configurations."""
     parser.add_argument("scan", nargs="?", default=None, type=Path, metavar="FILE", help="scan to train on")
     add_config_flag(parser)
+    parser.add_argument("--preset", metavar="NAME", help="start from a preset; --config and flags win")
     parser.add_argument("--resume", type=Path, metavar="CKPT", help="checkpoint of the same run to continue")
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_retired_flags(parser)
@@ -52,12 +54,17 @@ def configure(
             raise InputError("the scan is given twice: as FILE and as --train_data_file; keep one")
         overrides["train_data_file"] = arguments.scan
     values, overrides, source = settings_of(arguments, overrides, console)
+    if "preset" in arguments:
+        from ptycho.experiments.presets import beneath, preset_values
+
+        values = beneath(preset_values(arguments.preset), values)
     config, execution = training_config_from(values, overrides, source=source)
     section = values.get("model")
     fixed = "N" in overrides or "N" in values or (isinstance(section, dict) and "N" in section)
     return config, execution, fixed
 
 
+@recorded
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Check everything, train, and write the products."""
     from ptycho.bundle import BUNDLE_NAME
@@ -84,6 +91,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     output = prepare_folder(config.output_dir)
     dump_yaml(config, execution, output / "config.yaml")
     console.output = output
+    inputs = {"train": config.train_data_file, "test": config.test_data_file, "resume": resume}
+    seeds = {"seed": config.seed, "subsample_seed": config.subsample_seed}
+    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
 
     from ptycho.workflows.backend_selector import run_cdi_example_with_backend
     from ptycho.report.outputs import save_outputs

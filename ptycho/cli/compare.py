@@ -1,0 +1,76 @@
+"""Compare two reconstructions: what ptychography leaves free is removed, then come numbers and a figure.
+
+A and B are products (.npz, or ptychodus .h5), scans that hold their truth, or run folders. B stands for the
+truth: the box, the ranges and the gauge are its own. Images of different size or origin are laid on each
+other where their files say, else centre on centre, and then registered to a fraction of a pixel.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ptycho.cli.console import Console
+from ptycho.cli.judging import judged_lines
+from ptycho.cli.parser import Parser
+from ptycho.cli.runs import prepare_folder, write_json
+from ptycho.errors import InputError
+
+HELP = "compare two reconstructions"
+
+_MORE = {"amplitude_ms_ssim": "amp MS-SSIM", "phase_ms_ssim": "ph. MS-SSIM"}
+
+
+def add_arguments(parser: Parser) -> None:
+    """`A B`, `-o`, `--pixel_size_m`, `--json`."""
+    add = parser.add_argument
+    what = "product (.npz, .h5), scan with its truth, or run folder"
+    add("first", type=Path, metavar="A", help=what)
+    add("second", type=Path, metavar="B", help="the same; stands for the truth")
+    add("-o", "--output", type=Path, metavar="FILE.png", help="draw both and their difference there")
+    add("--pixel_size_m", type=float, metavar="NUMBER", help="of the object, for FRC in metres")
+    add("--json", type=Path, metavar="FILE", help="write every number there as well")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Print the numbers, draw the figure."""
+    given = vars(arguments)
+    target: Path | None = given.get("output")
+    size = given.get("pixel_size_m")
+    if size is not None and not 0 < size < float("inf"):
+        raise InputError(f"--pixel_size_m {size}: must be a number > 0")
+    if target is not None:
+        check_png_target(target)
+    from ptycho.report.compare import compare, comparison_figure
+    from ptycho.report.products import open_product
+
+    made = compare(open_product(arguments.first), open_product(arguments.second), pixel_size_m=size)
+    if not made.origin_known:
+        console.warn("the files do not say where the images lie: they were laid centre on centre")
+    numbers = made.evaluation.as_dict()
+    if "json" in given:
+        write_json(arguments.json, numbers)
+    for line in judged_lines(numbers):
+        console.say(line)
+    for key, name in _MORE.items():
+        console.say(f"{name:<13}{numbers[key]:.3f}")
+    for key, name in (("frc50_m", "FRC50"), ("frc_half_bit_m", "FRC 1/2-bit")):
+        if numbers.get(key) is not None:
+            console.say(f"{name:<13}{numbers[key]:.3g} m")
+    dy, dx = made.evaluation.shift_px
+    twin = ", conjugate twin" if made.evaluation.twin else ""
+    console.say(f"removed      shift x {dx:+.2f} y {dy:+.2f} px, scale {made.evaluation.scale:.4g}{twin}")
+    y0, y1, x0, x1 = made.evaluation.roi
+    console.say(f"judged       x {x0} to {x1}, y {y0} to {y1} px of {made.second.name}")
+    if target is not None:
+        console.say(f"figure       {comparison_figure(target, made)}")
+    return 0
+
+
+def check_png_target(path: Path) -> None:
+    """InputError before the work starts where the figure cannot be written."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: the figure must end in .png")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file name ending in .png")
+    prepare_folder(path.parent)

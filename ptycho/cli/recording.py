@@ -1,0 +1,101 @@
+"""What every command that makes something leaves beside it: `provenance.json`, and a page when it is done.
+
+A command that is `recorded` calls `begin_record` once its output folder stands; how it ends is written for
+it, whatever the end is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+
+from ptycho.cli.console import Console
+from ptycho.errors import PtychoError
+
+Command = Callable[[argparse.Namespace, Console], int]
+REPORT = "report.html"
+_INTERRUPTED = 130
+
+
+def recorded(run: Command) -> Command:
+    """Complete the record of a command in console.output, and draw the page of a run that is done."""
+
+    @wraps(run)
+    def recording(arguments: argparse.Namespace, console: Console) -> int:
+        try:
+            code = run(arguments, console)
+        except BaseException as error:
+            _finish(console, *_end_of(error))
+            raise
+        states = {0: "done", _INTERRUPTED: "interrupted"}
+        if _finish(console, states.get(code or 0, "failed"), None) and not code:
+            _draw(console)
+        return code
+
+    return recording
+
+
+def begin_record(
+    console: Console,
+    arguments: argparse.Namespace,
+    *,
+    inputs: Mapping[str, Path | None],
+    seeds: Mapping[str, int | None],
+    device: str | None = None,
+) -> None:
+    """Write the record of a run into console.output, state `running`.
+
+    inputs: role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for
+    the bundle in it.
+    """
+    from ptycho.bundle import BUNDLE_NAME
+    from ptycho.provenance import begin
+
+    assert console.output is not None, "the output folder must stand before its record"
+    files = {role: _bundle_in(path, BUNDLE_NAME) for role, path in inputs.items()}
+    begin(
+        console.output, command=sys.argv, inputs=files, seeds=seeds, device=device, arguments=vars(arguments)
+    )
+
+
+def _bundle_in(path: Path | None, name: str) -> Path | None:
+    return path / name if path is not None and (path / name).is_file() else path
+
+
+def _end_of(error: BaseException) -> tuple[str, str | None]:
+    """State and message of an end by exception; Lightning turns Ctrl-C into an exit of its own."""
+    if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+        return "interrupted", None
+    if isinstance(error, SystemExit) and not error.code:
+        return "done", None
+    if isinstance(error, PtychoError):
+        return "failed", str(error)
+    return "failed", f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _finish(console: Console, state: str, error: str | None) -> bool:
+    """Whether there was a record to complete; a full disk must not hide how the run itself ended."""
+    from ptycho.provenance import finish, read
+
+    if console.output is None or not console.output.is_dir():
+        return False
+    try:
+        finish(console.output, state, error=error)
+        return read(console.output) is not None
+    except (PtychoError, OSError) as trouble:
+        console.warn(f"provenance.json was not completed: {trouble}")
+        return False
+
+
+def _draw(console: Console) -> None:
+    from ptycho.report.html import write_report
+
+    assert console.output is not None
+    try:
+        write_report(console.output / REPORT, [console.output])
+    except Exception as error:
+        # The run itself is done and whole: a page that cannot be drawn is told, and can be asked for again.
+        console.warn(f"{REPORT} was not written: {error}; try ptycho report {console.output}")

@@ -1,0 +1,58 @@
+"""Make one HTML page of one run, or of several side by side.
+
+RUN is the output folder of ptycho train, infer, reconstruct or demo. The page shows whether it worked, what
+was measured and reconstructed, curves, numbers, configuration and provenance. It is one file that needs no
+network and runs no script; what a folder lacks is said on the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ptycho.cli.console import Console
+from ptycho.cli.parser import Parser
+from ptycho.cli.runs import prepare_folder
+from ptycho.errors import InputError
+
+USAGE = "%(prog)s RUN [RUN ...] [-o FILE.html] [--data SCAN] [--pixel_size_m NUMBER]"
+HELP = "make one page of a run, or of several"
+
+
+def add_arguments(parser: Parser) -> None:
+    """`RUN [RUN ...]`, `-o`, `--data`, `--pixel_size_m`."""
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="output folder of a run")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE.html",
+        help="page to write (default RUN/report.html; of several runs report.html)",
+    )
+    add("--data", type=Path, metavar="SCAN", help="scan of the runs, where it moved or no run names it")
+    add("--pixel_size_m", type=float, metavar="NUMBER", help="of the object, for lengths")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Write the page and say where it is and what its verdicts are."""
+    given = vars(arguments)
+    size = given.get("pixel_size_m")
+    if size is not None and not 0 < size < float("inf"):
+        raise InputError(f"--pixel_size_m {size}: must be a number > 0")
+    single: bool = len(arguments.runs) == 1
+    target: Path = given.get("output") or (
+        arguments.runs[0] / "report.html" if single else Path("report.html")
+    )
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{target}: the page must end in .html")
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder; give a file name ending in .html")
+    from ptycho.report.html import build_views, write_page
+
+    views = build_views(arguments.runs, data=given.get("data"), pixel_size_m=size)
+    prepare_folder(target.parent)
+    for view in views:
+        console.say(f"{view.name}: {view.verdict.word}. {view.verdict.reason}")
+    console.say(f"page       {write_page(target, views)}")
+    return 0

@@ -1,0 +1,269 @@
+"""Everything a report shows of one run, as numbers and arrays: measured, reconstructed, and how they agree.
+
+Parts that cannot be had (a scan that moved, a damaged product) are None, and a note says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ptycho.errors import PtychoError
+from ptycho.evaluation.judge import Evaluation
+from ptycho.evaluation.rfactor import predicted_amplitudes, r_factor
+from ptycho.io.npz import open_npz, read_array
+from ptycho.provenance import sha256
+from ptycho.report.compare import compare
+from ptycho.report.products import Product, find_truth, open_product
+from ptycho.report.runs import Run
+from ptycho.scan_report import ScanReport, describe_scan
+
+#: patterns that the noise floor of R is estimated from
+_SAMPLE = 64
+_SHOWN_PATTERNS = 3
+
+
+class Limits(NamedTuple):
+    """R of an object without structure, and R that the noise alone leaves; None where counts are unknown."""
+
+    flat: float
+    noise: float | None
+
+
+@dataclass
+class Measured:
+    """A scan in short: the report of `ptycho validate`, mean pattern (N, N) counts, positions (M, 2) px."""
+
+    report: ScanReport
+    mean_counts: NDArray[np.float64]
+    positions_xy: NDArray[np.float64]
+
+
+@dataclass
+class Evidence:
+    """What is known of one run; None where it cannot be had.
+
+    shown: indices (K,) of example patterns; measured_shown, predicted_shown: (K, N, N) amplitude.
+    """
+
+    run: Run
+    product: Product | None = None
+    probe: NDArray[Any] | None = None
+    positions_xy: NDArray[np.float64] | None = None
+    r_per_pattern: NDArray[np.float64] | None = None
+    r: float | None = None
+    measured: Measured | None = None
+    limits: Limits | None = None
+    shown: NDArray[np.int64] | None = None
+    measured_shown: NDArray[np.float32] | None = None
+    predicted_shown: NDArray[np.float32] | None = None
+    truth: Product | None = None
+    evaluation: Evaluation | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(run: Run, pixel_size_m: float | None = None) -> Evidence:
+    """Read product and scan of a run, and hold them against each other and against the truth.
+
+    Time: one read of the scan, 64 patterns predicted (the whole scan where the product lacks R), and one
+    judgement if there is a truth. Memory: the scan's amplitudes.
+    """
+    found = Evidence(run, notes=list(run.notes))
+    _read_product(found)
+    _read_scan(found)
+    if found.product is not None and found.truth is not None:
+        _judge(found, pixel_size_m)
+    return found
+
+
+def r_limits(
+    amplitude: NDArray[np.float32],
+    obj: ArrayLike,
+    probe: ArrayLike,
+    positions_xy: NDArray[np.float64],
+    origin_xy: tuple[float, float],
+    *,
+    counts_known: bool,
+    bad_pixels: NDArray[np.bool_] | None = None,
+) -> Limits:
+    """The two anchors of R for a scan of amplitudes (M, N, N), an object (H, W) and its probe.
+
+    flat: an object of ones diffracts the probe itself, the same at every position, so its R needs no
+    diffraction of the scan. noise: the expected misfit of Poisson counts around the intensities that the
+    object predicts, over at most 64 positions; it needs amplitudes that are square roots of counts.
+    """
+    M = len(amplitude)
+    good = np.ones(amplitude.shape[1:], np.bool_) if bad_pixels is None else ~bad_pixels
+    modes = np.asarray(probe)[None] if np.ndim(probe) == 2 else np.asarray(probe)
+    waves = np.fft.fftshift(np.fft.fft2(modes, norm="ortho"), axes=(-2, -1))
+    beam = np.sqrt(np.sum(np.abs(waves) ** 2, axis=0)) * good
+    cross, power = _sums(amplitude, beam, good)
+    # min over a of sum (a B - A)^2 = sum A^2 - (sum A B)^2 / (M sum B^2)
+    misfit = power - cross**2 / max(M * float(np.sum(beam**2)), 1e-300)
+    flat = float(np.sqrt(max(misfit, 0.0) / power)) if power > 0 else 0.0
+    if not counts_known or power <= 0:
+        return Limits(flat, None)
+    some = np.unique(np.linspace(0, M - 1, min(M, _SAMPLE)).round().astype(int))
+    x, y = positions_xy[some].T
+    predicted = predicted_amplitudes(obj, modes, x, y, origin_xy).astype(np.float64) * good
+    seen = amplitude[some] * good
+    scale = float((predicted * seen).sum() / max(float((predicted**2).sum()), 1e-300))
+    expected = poisson_misfit((scale * predicted) ** 2).sum()
+    return Limits(flat, float(np.sqrt(expected / max(float((seen.astype(np.float64) ** 2).sum()), 1e-300))))
+
+
+def poisson_misfit(mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """E (sqrt n - sqrt mean)^2 of Poisson counts n, any shape; tends to 1/4 where photons are many."""
+    grid = np.concatenate([[0.0], np.geomspace(1e-4, 60.0, 240)])
+    n = np.arange(160)
+    log_factorial = np.cumsum(np.log(np.maximum(n, 1)))
+    weights = np.exp(n * np.log(np.maximum(grid, 1e-300))[:, None] - grid[:, None] - log_factorial)
+    root = weights @ np.sqrt(n)
+    table = np.maximum(2 * grid - 2 * np.sqrt(grid) * root, 0.0)
+    # Beyond the table its series: 1/4 + 7/(64 mean) is right to a part in ten thousand.
+    many = 0.25 + 7 / (64 * np.maximum(mean, 1.0))
+    return np.asarray(np.where(mean < grid[-1], np.interp(mean, grid, table), many))
+
+
+def _sums(
+    amplitude: NDArray[np.float32], beam: NDArray[np.float64], good: NDArray[np.bool_]
+) -> tuple[float, float]:
+    cross = power = 0.0
+    for begin in range(0, len(amplitude), 64):
+        part = amplitude[begin : begin + 64].astype(np.float64) * good
+        cross += float((part * beam).sum())
+        power += float((part**2).sum())
+    return cross, power
+
+
+def _read_product(found: Evidence) -> None:
+    path = found.run.product
+    if path is None:
+        return
+    try:
+        found.product = open_product(path)
+        with open_npz(path) as archive:
+            arrays = {
+                name: read_array(archive, name, path)
+                for name in ("probe", "positions_px", "r_per_pattern")
+                if name in archive.files
+            }
+    except PtychoError as error:
+        found.notes.append(f"{error}")
+        return
+    probe, positions = arrays.get("probe"), arrays.get("positions_px")
+    if probe is not None and probe.ndim in (2, 3) and probe.shape[-1] == probe.shape[-2]:
+        found.probe = probe[None] if probe.ndim == 2 else probe
+    if positions is not None and positions.ndim == 2 and positions.shape[1] == 2:
+        found.positions_xy = positions.astype(np.float64)
+        values = arrays.get("r_per_pattern")
+        if values is not None and values.shape == positions.shape[:1]:
+            found.r_per_pattern = values.astype(np.float64)
+    found.r = found.run.metrics.get("r_factor")
+
+
+def _read_scan(found: Evidence) -> None:
+    path = found.run.scan
+    if path is None:
+        return
+    from ptycho.raw_data import RawData
+
+    try:
+        raw = RawData.from_file(path)
+        report = describe_scan(raw, path)
+        amplitude = raw.amplitude()
+        found.truth = find_truth(path)
+    except PtychoError as error:
+        found.notes.append(f"the scan cannot be read: {error}")
+        return
+    _note_change(found, path)
+    mean = np.zeros(amplitude.shape[1:])
+    for begin in range(0, len(amplitude), 64):
+        mean += np.square(amplitude[begin : begin + 64], dtype=np.float64).sum(axis=0)
+    mean /= len(amplitude)
+    if raw.bad_pixels is not None:
+        mean[raw.bad_pixels] = np.nan
+    positions = np.asarray(raw.positions_px, np.float64)
+    found.measured = Measured(report, mean, positions)
+    if found.product is None or found.probe is None or found.probe.shape[-1] != raw.N:
+        return
+    index, places = _matched(found.positions_xy, positions)
+    try:
+        _hold_against(found, amplitude[index], places, report.nphotons_known, raw.bad_pixels)
+    except PtychoError as error:
+        found.notes.append(f"product and scan do not fit together: {error}")
+
+
+def _hold_against(
+    found: Evidence,
+    amplitude: NDArray[np.float32],
+    places: NDArray[np.float64],
+    counts_known: bool,
+    bad_pixels: NDArray[np.bool_] | None,
+) -> None:
+    """R, its anchors and a few patterns, measured and predicted."""
+    assert found.product is not None and found.probe is not None
+    obj, origin = _filled(found.product), found.product.origin_xy or (0.0, 0.0)
+    if found.r is None or found.r_per_pattern is None:
+        made = r_factor(obj, found.probe, places[:, 0], places[:, 1], amplitude, origin, bad_pixels)
+        found.r, found.r_per_pattern, found.positions_xy = made.whole, made.per_pattern, places
+    found.limits = r_limits(
+        amplitude, obj, found.probe, places, origin, counts_known=counts_known, bad_pixels=bad_pixels
+    )
+    order = (
+        np.argsort(found.r_per_pattern) if len(found.r_per_pattern) == len(places) else np.arange(len(places))
+    )
+    # The best, the middle and the worst pattern.
+    picks = np.unique(np.linspace(0, len(order) - 1, _SHOWN_PATTERNS).round().astype(int))
+    found.shown = order[picks]
+    seen = np.array(amplitude[found.shown])
+    x, y = places[found.shown].T
+    model = predicted_amplitudes(obj, found.probe, x, y, origin)
+    good = np.ones(seen.shape[1:], np.bool_) if bad_pixels is None else ~bad_pixels
+    model = model * ((model * seen * good).sum() / max(float((model**2 * good).sum()), 1e-30))
+    found.measured_shown, found.predicted_shown = seen, model.astype(np.float32)
+
+
+def _matched(
+    places: NDArray[np.float64] | None, scan: NDArray[np.float64]
+) -> tuple[Any, NDArray[np.float64]]:
+    """Which patterns of the scan a product was made from, and where they lay in the end."""
+    if places is None:
+        return slice(None), scan
+    if len(places) == len(scan):
+        return slice(None), places
+    from scipy.spatial import cKDTree
+
+    return np.asarray(cKDTree(scan).query(places)[1]), places
+
+
+def _filled(product: Product) -> NDArray[Any]:
+    """The object with its mean where no patch reached."""
+    obj = np.asarray(product.object)
+    seen = np.isfinite(obj) if product.coverage is None else np.isfinite(obj) & (product.coverage > 0)
+    return np.where(seen, obj, obj[seen].mean() if seen.any() else 1.0)
+
+
+def _note_change(found: Evidence, path: Path) -> None:
+    for given in (found.run.provenance or {}).get("inputs") or ():
+        if isinstance(given, dict) and given.get("path") == str(path.resolve()) and given.get("sha256"):
+            if given.get("bytes") != path.stat().st_size or given["sha256"] != sha256(path):
+                found.notes.append(f"{path} has changed since the run: what is shown as measured may differ")
+            return
+
+
+def _judge(found: Evidence, pixel_size_m: float | None) -> None:
+    assert found.product is not None and found.truth is not None
+    reference = found.truth.object
+    if not np.isfinite(reference).all() or np.std(reference) <= 1e-6 * np.abs(reference).mean():
+        found.notes.append(f"{found.truth.key} of the scan has no structure, so it is not taken as a truth")
+        found.truth = None
+        return
+    try:
+        found.evaluation = compare(found.product, found.truth, pixel_size_m=pixel_size_m).evaluation
+    except PtychoError as error:
+        found.notes.append(f"the image cannot be judged against {found.truth.key}: {error}")

@@ -1,0 +1,79 @@
+"""One page about one run or several: complete, self-contained, and legible at three in the morning.
+
+Nothing on the page comes from elsewhere: pictures are data URIs, charts inline SVG, no script.  Every text
+passes through the template's escaping; no part of the page is put together outside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ptycho.errors import InputError
+from ptycho.io.atomic import atomic_write
+from ptycho.report.evidence import gather
+from ptycho.report.pages import RunView, side_by_side, view_of
+from ptycho.report.runs import find_runs
+
+PathLike = str | os.PathLike[str]
+
+
+def write_report(
+    path: PathLike,
+    folders: Sequence[PathLike],
+    *,
+    data: Path | None = None,
+    pixel_size_m: float | None = None,
+) -> Path:
+    """Write the page of these run folders to `path`, whole or not at all, and return it."""
+    return write_page(path, build_views(folders, data=data, pixel_size_m=pixel_size_m))
+
+
+def build_report(
+    folders: Sequence[PathLike], *, data: Path | None = None, pixel_size_m: float | None = None
+) -> str:
+    """The page as text; the same files give the same page. See `build_views`."""
+    return _render(build_views(folders, data=data, pixel_size_m=pixel_size_m))
+
+
+def build_views(
+    folders: Sequence[PathLike], *, data: Path | None = None, pixel_size_m: float | None = None
+) -> list[RunView]:
+    """What there is to show of these runs, in this order; a folder of runs stands for each of them.
+
+    folders: output folders of `ptycho train`, `infer`, `reconstruct` or `demo`. data: the scan of all of
+    them, where a run does not say. pixel_size_m of the object, for lengths. Raises InputError for a folder
+    that holds nothing of a run. Time and memory: as `evidence.gather`, one run after the other.
+    """
+    if not folders:
+        raise InputError("no run to report on; give at least one output folder")
+    views = []
+    for number, run in enumerate(find_runs([Path(folder) for folder in folders], data), start=1):
+        # A view holds pictures only, so the arrays of one run are gone when the next is read.
+        views.append(view_of(gather(run, pixel_size_m), f"run-{number}", pixel_size_m))
+    return views
+
+
+def write_page(path: PathLike, views: Sequence[RunView]) -> Path:
+    """Write the page of these views, whole or not at all."""
+    target = Path(path)
+    text = _render(views)
+    with atomic_write(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return target
+
+
+def _render(views: Sequence[RunView]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ptycho.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    context: dict[str, Any] = {"runs": views, "table": side_by_side(views) if len(views) > 1 else None}
+    return environment.get_template("page.html").render(context)

@@ -1,0 +1,111 @@
+"""Arrays as small pictures for a page: bare pixels and a colour strip, so that they sit on any background."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+MAX_SIDE = 1024
+_LEVELS = 255
+
+
+class Panel(NamedTuple):
+    """A picture for a page: PNG data URIs of image and colour strip, size in px, ends of the scale."""
+
+    title: str
+    uri: str
+    width: int
+    height: int
+    strip: str
+    low: str
+    high: str
+    unit: str
+    caption: str
+
+
+def panel(
+    values: ArrayLike,
+    title: str,
+    colours: str,
+    *,
+    limits: tuple[float, float] | None = None,
+    unit: str = "",
+    caption: str = "",
+    log: bool = False,
+    max_side: int = MAX_SIDE,
+) -> Panel:
+    """Values (H, W) real in the colours of a matplotlib map; NaN is transparent.
+
+    limits: ends of the scale, None: the range without the outermost 0.2 %. log: a logarithmic scale (limits
+    in the values' own unit). Images beyond max_side px are averaged down.
+    """
+    image = _shrunk(np.asarray(values, np.float64), max_side)
+    low, high = spread(image) if limits is None else limits
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shown = np.log(np.maximum(image, low)) if log else image
+        a, b = (np.log(low), np.log(high)) if log else (low, high)
+        scaled = np.clip((shown - a) / max(b - a, 1e-300), 0, 1)
+    # Index 0 is kept for what is not known.
+    index = np.where(np.isfinite(scaled), 1 + np.round(np.nan_to_num(scaled) * (_LEVELS - 1)), 0)
+    height, width = image.shape
+    ramp = np.arange(1, _LEVELS + 1)[None, :]
+    return Panel(
+        title,
+        _png(index, colours),
+        width,
+        height,
+        _png(ramp, colours),
+        short(low),
+        short(high),
+        unit,
+        caption,
+    )
+
+
+def spread(values: ArrayLike, percent: float = 0.2) -> tuple[float, float]:
+    """Ends of a colour scale that a few outliers do not move; NaN is left out."""
+    known = np.asarray(values, np.float64)
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(known, (percent, 100 - percent)))
+    return (low, high) if high - low > 1e-9 * max(abs(low), abs(high), 1e-30) else (low - 0.5, high + 0.5)
+
+
+def colour_of(values: ArrayLike, limits: tuple[float, float], colours: str) -> list[str]:
+    """Hexadecimal colours '#rrggbb' of values (M,), one each."""
+    low, high = limits
+    scaled = np.clip((np.asarray(values, np.float64) - low) / max(high - low, 1e-300), 0, 1)
+    bytes_ = (matplotlib.colormaps[colours](scaled)[:, :3] * 255).round().astype(int)
+    return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in bytes_]
+
+
+def short(value: float) -> str:
+    """A number for the end of a scale."""
+    return "0" if value == 0 else f"{value:.3g}".replace("-", "−")
+
+
+def _shrunk(image: NDArray[np.float64], max_side: int) -> NDArray[np.float64]:
+    step = -(-max(image.shape) // max_side)
+    if step <= 1:
+        return image
+    rows, columns = (max(n // step, 1) for n in image.shape)
+    cut = image[: rows * step, : columns * step]
+    return np.asarray(cut.reshape(rows, step, columns, step).mean(axis=(1, 3)))
+
+
+def _png(index: NDArray[np.int64] | NDArray[np.float64], colours: str) -> str:
+    from PIL import Image
+
+    table = matplotlib.colormaps[colours](np.linspace(0, 1, _LEVELS))[:, :3]
+    palette = [0, 0, 0, *(table * 255).round().astype(int).ravel().tolist()]
+    picture = Image.fromarray(index.astype(np.uint8))
+    picture.putpalette(palette)
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", transparency=0, optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

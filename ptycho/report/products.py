@@ -1,0 +1,132 @@
+"""Reading the complex image that somebody calls a reconstruction or a truth, whatever file it lies in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from ptycho.errors import DataError, InputError, MissingFileError
+from ptycho.image.cropping import Box
+from ptycho.io.npz import open_npz, read_array
+
+PRODUCT = "reconstruction.npz"
+_HDF5 = (".h5", ".hdf5", ".hdf")
+
+
+class Product(NamedTuple):
+    """One complex image (H, W) and where it lies.
+
+    coverage (H, W) or None; origin_xy: its corner in the pixels of its scan, None where unknown;
+    roi (y0, y1, x0, x1) to judge in, None: all; pixel_size_m, centre_m [x, y]: None where unknown;
+    key: the array in the file that it is.
+    """
+
+    name: str
+    object: NDArray[Any]
+    key: str = "object"
+    coverage: NDArray[Any] | None = None
+    origin_xy: tuple[float, float] | None = None
+    roi: Box | None = None
+    pixel_size_m: float | None = None
+    centre_m: tuple[float, float] | None = None
+
+
+def open_product(path: Path) -> Product:
+    """The image in a product (.npz or ptychodus .h5), a scan that holds its truth, or a run folder.
+
+    Of an NPZ file the first of object, object_true, objectGuess is taken. Raises MissingFileError, InputError
+    for an unknown suffix or an object of several layers, DataError for damaged contents.
+    """
+    source = path / PRODUCT if path.is_dir() else path
+    if path.is_dir() and not source.is_file():
+        raise MissingFileError(f"{path} holds no {PRODUCT}; give the folder of ptycho infer or reconstruct")
+    if not source.exists():
+        raise MissingFileError(f"{source} does not exist; check the path")
+    name = path.name or path.resolve().name
+    if source.suffix.lower() in _HDF5:
+        return _read_ptychodus(source, name)
+    if source.suffix.lower() == ".npz":
+        return _read_npz(source, name)
+    raise InputError(
+        f"{source}: cannot compare {source.suffix or 'a file without a suffix'}; "
+        "give .npz, .h5 or a run folder"
+    )
+
+
+def find_truth(path: Path) -> Product | None:
+    """The truth that a scan file holds: object_true (with roi), else objectGuess; None where neither is."""
+    if path.suffix.lower() != ".npz":
+        return None
+    with open_npz(path) as archive:
+        for key in ("object_true", "objectGuess"):
+            if key in archive.files:
+                roi = (
+                    read_array(archive, "roi", path)
+                    if key == "object_true" and "roi" in archive.files
+                    else None
+                )
+                obj = _image(read_array(archive, key, path), path, key)
+                return Product(path.name, obj, key, origin_xy=(0.0, 0.0), roi=_box(roi, path))
+    return None
+
+
+def _read_npz(path: Path, name: str) -> Product:
+    with open_npz(path) as archive:
+        if "object_pixel_width_m" in archive.files:
+            return _read_ptychodus(path, name)
+        if "object" not in archive.files:
+            truth = find_truth(path)
+            if truth is None:
+                raise DataError(f"{path} holds no image: none of object, object_true, objectGuess is in it")
+            return truth._replace(name=name)
+        obj = _image(read_array(archive, "object", path), path, "object")
+        coverage = read_array(archive, "coverage", path) if "coverage" in archive.files else None
+        origin = _pair(read_array(archive, "origin_xy", path), path) if "origin_xy" in archive.files else None
+    if coverage is not None and coverage.shape != obj.shape:
+        raise DataError(
+            f"{path}: coverage has shape {coverage.shape}, the object {obj.shape}; write it again"
+        )
+    return Product(name, obj, "object", coverage, origin)
+
+
+def _read_ptychodus(path: Path, name: str) -> Product:
+    """The object of a ptychodus product; its scan's positions are given in its own pixels."""
+    from ptycho.io.ptychodus_product import read_product
+
+    made = read_product(path)
+    width, height = made.frame.pixel_xy_m
+    if abs(width - height) > 1e-3 * width:
+        raise InputError(
+            f"{path}: pixels of {width:.4g} x {height:.4g} m are not square; resample the object"
+        )
+    obj = _image(made.object, path, "object")
+    return Product(name, obj, "object", None, (0.0, 0.0), None, float(width), made.frame.center_xy_m)
+
+
+def _image(values: NDArray[Any], path: Path, key: str) -> NDArray[Any]:
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim == 3:
+        raise InputError(f"{path}: {key!r} has {len(values)} layers; one image can be compared, not a stack")
+    if values.ndim != 2 or values.dtype.kind not in "fciu":
+        raise DataError(
+            f"{path}: {key!r} is {values.dtype} of shape {values.shape}; expected one image (H, W)"
+        )
+    return values
+
+
+def _pair(values: NDArray[Any], path: Path) -> tuple[float, float]:
+    if values.size != 2 or values.dtype.kind not in "fiu":
+        raise DataError(f"{path}: origin_xy must be two numbers, found {values.dtype} of {values.shape}")
+    return float(values.ravel()[0]), float(values.ravel()[1])
+
+
+def _box(values: NDArray[Any] | None, path: Path) -> Box | None:
+    if values is None:
+        return None
+    if values.shape != (4,) or values.dtype.kind not in "iu":
+        raise DataError(f"{path}: roi must be four whole numbers (y0, y1, x0, x1), found {values.shape}")
+    y0, y1, x0, x1 = (int(v) for v in values)
+    return y0, y1, x0, x1

@@ -1,0 +1,167 @@
+"""What a run left on disk: found, read with care, and what is missing or damaged is a note, never a crash."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ptycho.errors import InputError, MissingFileError, PtychoError
+from ptycho.provenance import PROVENANCE_NAME, read
+
+PRODUCT, HISTORY, METRICS, CONFIG = "reconstruction.npz", "history.json", "metrics.json", "config.yaml"
+BUNDLE = "wts.h5.zip"
+KNOWN = (PRODUCT, HISTORY, METRICS, CONFIG, BUNDLE, PROVENANCE_NAME)
+#: roles of input files, the scan that a product shows first
+_ROLES = ("scan", "test", "train")
+_MAX_TEXT = 200_000
+
+
+@dataclass
+class Run:
+    """One output folder: its products as paths, its small files as values, and notes on what is not there.
+
+    history: name -> one number an epoch (NaN where it was none). metrics: name -> number. scan: the file the
+    product (or the training) came from, None where it cannot be found.
+    """
+
+    name: str
+    folder: Path
+    product: Path | None = None
+    bundle: Path | None = None
+    scan: Path | None = None
+    history: dict[str, list[float]] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    config_text: str | None = None
+    provenance: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def find_runs(paths: Iterable[str | Path], data: Path | None = None) -> list[Run]:
+    """The runs of these folders, in order; a folder of runs (a demo) stands for each of them.
+
+    data: the scan of all of them, where the run does not say or the file moved. Raises MissingFileError, and
+    InputError for a file or for a folder that holds nothing of a run.
+    """
+    if data is not None and not data.is_file():
+        raise MissingFileError(f"{data} does not exist; check the path of the scan file")
+    return [run for path in paths for run in _runs_of(Path(path), data)]
+
+
+def _runs_of(folder: Path, data: Path | None) -> Iterator[Run]:
+    if not folder.exists():
+        raise MissingFileError(f"{folder} does not exist; give the output folder of a run")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; give the output folder of a run")
+    below = sorted(child for child in folder.iterdir() if (child / PRODUCT).is_file())
+    if below and not (folder / PRODUCT).is_file():
+        for child in below:
+            yield _read_run(child, f"{_name(folder)}/{child.name}", data, parent=folder)
+    elif any((folder / name).is_file() for name in KNOWN):
+        yield _read_run(folder, _name(folder), data)
+    else:
+        raise InputError(
+            f"{folder} holds nothing of a run: none of {', '.join(KNOWN)}; "
+            "give the output folder of ptycho train, infer, reconstruct or demo"
+        )
+
+
+def _read_run(folder: Path, name: str, data: Path | None, parent: Path | None = None) -> Run:
+    run = Run(name, folder)
+
+    def present(file: str) -> Path | None:
+        homes = (folder,) if parent is None else (folder, parent)
+        return next((home / file for home in homes if (home / file).is_file()), None)
+
+    run.product, run.bundle = present(PRODUCT), present(BUNDLE)
+    run.history = _history(_json(present(HISTORY), run), run)
+    run.metrics = _numbers(_json(present(METRICS), run))
+    config = present(CONFIG)
+    if config is not None:
+        run.config_text = config.read_text(encoding="utf-8", errors="replace")[:_MAX_TEXT]
+    record = present(PROVENANCE_NAME)
+    try:
+        run.provenance = None if record is None else read(record.parent)
+    except PtychoError as error:
+        run.notes.append(str(error))
+    run.scan = data or _find_scan(run)
+    absent = {
+        PRODUCT: "no image was reconstructed here",
+        HISTORY: "no curves",
+        PROVENANCE_NAME: "versions, machine and command are unknown",
+    }
+    run.notes += [f"{file} is not there: {lost}" for file, lost in absent.items() if present(file) is None]
+    if run.scan is None:
+        run.notes.append("the scan was not found, so nothing measured is shown; name it with --data FILE")
+    return run
+
+
+def _name(folder: Path) -> str:
+    return folder.name or folder.resolve().name or str(folder)
+
+
+def _json(path: Path | None, run: Run) -> Any:
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        run.notes.append(f"{path.name} is damaged and left out ({' '.join(str(error).split())})")
+        return None
+
+
+def _history(values: Any, run: Run) -> dict[str, list[float]]:
+    if not isinstance(values, dict):
+        return {}
+    series = {
+        name: [_number(value) for value in column]
+        for name, column in values.items()
+        if isinstance(column, list)
+    }
+    return {name: column for name, column in series.items() if any(map(math.isfinite, column))}
+
+
+def _numbers(values: Any) -> dict[str, float]:
+    if not isinstance(values, dict):
+        return {}
+    found = {name: _number(value) for name, value in values.items() if not isinstance(value, (bool, list))}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def _find_scan(run: Run) -> Path | None:
+    """The scan that the record names, else the configuration, else the file beside the folder."""
+    for candidate in _candidates(run):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _candidates(run: Run) -> Iterator[Path]:
+    roles = _ROLES if run.product is not None else ("train", "scan")
+    inputs = (run.provenance or {}).get("inputs")
+    given = {i.get("role"): i.get("path") for i in inputs or () if isinstance(i, Mapping)}
+    settings = _settings(run.config_text)
+    names = ("test_data_file", "train_data_file") if run.product is not None else ("train_data_file",)
+    for path in (*map(given.get, roles), *map(settings.get, names)):
+        if isinstance(path, str) and path:
+            yield Path(path)
+            if not Path(path).is_absolute():
+                yield run.folder.parent / path
+    yield run.folder.with_name(run.folder.name + ".npz")
+
+
+def _settings(text: str | None) -> dict[Any, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(text or "")
+    except (yaml.YAMLError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,329 @@
+"""The report page: complete, self-contained, honest about what is missing, safe against what files say."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho.errors import InputError, MissingFileError
+from ptycho.evaluation import r_factor
+from ptycho.provenance import begin, finish
+from ptycho.report.charts import line_chart, ticks
+from ptycho.report.evidence import poisson_misfit, r_limits
+from ptycho.report.html import build_report, write_report
+from ptycho.report.panels import panel
+from ptycho.report.runs import find_runs
+from ptycho.report.verdict import judge_run
+
+EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+class Page(HTMLParser):
+    """Tags, attributes and visible text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def save_run(folder: Path, arrays: dict[str, np.ndarray], obj: np.ndarray, scan: Path | None = None) -> Path:
+    """A folder as `ptycho infer` and `ptycho train` leave it, with `obj` as the product."""
+    folder.mkdir(parents=True)
+    if scan is None:
+        scan = folder.with_suffix(".npz")
+        np.savez(scan, **arrays)
+    r = r_factor(
+        obj, arrays["probeGuess"], arrays["xcoords"], arrays["ycoords"], arrays["diff3d"], unit="counts"
+    )
+    positions = np.stack([arrays["xcoords"], arrays["ycoords"]], 1)
+    np.savez(
+        folder / "reconstruction.npz", object=obj, probe=arrays["probeGuess"], origin_xy=np.zeros(2),
+        coverage=np.ones(obj.shape, np.float32), positions_px=positions, r_per_pattern=r.per_pattern,
+    )  # fmt: skip
+    history = {
+        "train_loss": [3.0, 2.0, 1.5],
+        "val_loss": [3.1, 2.2, 1.9],
+        "learning_rate": [1e-3, 1e-3, 5e-4],
+    }
+    (folder / "history.json").write_text(json.dumps(history))
+    (folder / "metrics.json").write_text(json.dumps({"r_factor": r.whole, "groups_per_s": 120.0}))
+    (folder / "config.yaml").write_text(f"train_data_file: {scan}\nnepochs: 3  # passes\n")
+    begin(folder, command=["ptycho", "infer"], inputs={"scan": scan}, seeds={"seed": 4})
+    finish(folder, "done")
+    return folder
+
+
+@pytest.fixture
+def good_run(tmp_path: Path, scan_arrays: dict[str, np.ndarray]) -> Path:
+    return save_run(tmp_path / "good", scan_arrays, scan_arrays["objectGuess"])
+
+
+@pytest.fixture
+def flat_run(tmp_path: Path, scan_arrays: dict[str, np.ndarray]) -> Path:
+    return save_run(tmp_path / "flat", scan_arrays, np.ones_like(scan_arrays["objectGuess"]))
+
+
+def test_a_good_run_is_called_good_and_shows_everything(good_run: Path) -> None:
+    page = Page(build_report([good_run]))
+    assert "It worked" in page.text
+    for heading in ("Measured", "Reconstructed", "Convergence", "Configuration", "Provenance"):
+        assert heading in page.text
+    for shown in ("30", "32 × 32", "nepochs: 3", "ptychopinn", "amplitude", "phase", "Coverage",
+                  "R of every pattern", "Fourier ring correlation", "training loss", "learning rate",
+                  "sha256"):  # fmt: skip
+        assert shown in page.text, shown
+    assert page.tags.count("img") >= 8 and page.tags.count("svg") >= 4
+
+
+def test_a_flat_image_is_not_called_good(flat_run: Path) -> None:
+    page = Page(build_report([flat_run]))
+    assert "It did not work" in page.text and "It worked" not in page.text
+
+
+def test_nothing_on_the_page_comes_from_elsewhere(good_run: Path) -> None:
+    text = build_report([good_run])
+    page = Page(text)
+    assert "script" not in page.tags and not any(name.startswith("on") for name, _ in page.attributes)
+    sources = [value for name, value in page.attributes if name in ("src", "href", "xlink:href")]
+    assert sources and all(value.startswith(("data:image/png;base64,", "#")) for value in sources)
+    assert "default-src 'none'" in text
+    assert not re.search(r"@import|url\(", text)
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_every_text_from_a_file_is_escaped(tmp_path: Path, scan_arrays: dict[str, np.ndarray]) -> None:
+    name = "<b>scan & 'run'"
+    run = save_run(tmp_path / name, scan_arrays, scan_arrays["objectGuess"])
+    (run / "history.json").write_text(json.dumps({f"loss{EVIL}": [2.0, 1.0], EVIL: [1.0, 2.0]}))
+    (run / "config.yaml").write_text(f"notes: '{EVIL}'\n")
+    (run / "metrics.json").write_text(json.dumps({"r_factor": EVIL, EVIL: EVIL, "backend": EVIL}))
+    record = json.loads((run / "provenance.json").read_text())
+    record |= {
+        "command": [EVIL],
+        "error": EVIL,
+        "seeds": {EVIL: EVIL},
+        "versions": {EVIL: EVIL},
+        "state": "failed",
+    }
+    record["inputs"][0]["sha256"] = EVIL
+    (run / "provenance.json").write_text(json.dumps(record))
+    text = build_report([run])
+    page = Page(text)
+    assert "script" not in page.tags and "b" not in page.tags
+    assert "<b>scan" not in text and "onerror=alert(1)>" not in text.replace("&gt;", "")
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    assert name in page.text and "alert(" in page.text, "shown as text"
+
+
+def test_what_is_missing_is_said_and_the_rest_is_shown(good_run: Path) -> None:
+    for file in ("history.json", "config.yaml", "provenance.json", "metrics.json"):
+        (good_run / file).unlink()
+    good_run.with_suffix(".npz").unlink()
+    page = Page(build_report([good_run]))
+    for told in ("history.json is not there", "provenance.json is not there", "scan"):
+        assert told in page.text
+    assert "amplitude" in page.text and "R of every pattern" in page.text
+
+
+def test_a_damaged_file_costs_only_its_own_part(good_run: Path) -> None:
+    (good_run / "history.json").write_text("{")
+    (good_run / "provenance.json").write_text("[]")
+    page = Page(build_report([good_run]))
+    assert "history.json is damaged" in page.text and "Reconstructed" in page.text
+    (good_run / "reconstruction.npz").write_bytes(b"PK not a zip")
+    assert "reconstruction.npz" in Page(build_report([good_run])).text
+
+
+def test_a_training_without_an_image_says_what_comes_next(good_run: Path) -> None:
+    (good_run / "reconstruction.npz").unlink()
+    (good_run / "wts.h5.zip").write_bytes(b"PK")
+    page = Page(build_report([good_run]))
+    assert "Trained" in page.text and f"ptycho infer --model {good_run}" in page.text and "1.5" in page.text
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted", "running"])
+def test_a_run_that_did_not_end_well_says_so_first(good_run: Path, state: str) -> None:
+    (good_run / "reconstruction.npz").unlink()
+    record = json.loads((good_run / "provenance.json").read_text())
+    record |= {"state": state, "error": None if state == "running" else "the disk is full"}
+    (good_run / "provenance.json").write_text(json.dumps(record))
+    text = Page(build_report([good_run])).text
+    wanted = {"failed": "It failed", "interrupted": "Interrupted", "running": "Not finished"}[state]
+    assert wanted in text
+    assert ("the disk is full" in text) == (state != "running")
+
+
+def test_several_runs_stand_side_by_side(good_run: Path, flat_run: Path) -> None:
+    page = Page(build_report([good_run, flat_run]))
+    assert "Side by side" in page.text and "table" in page.tags
+    assert page.text.index("Side by side") < page.text.index("Measured")
+    assert "It worked" in page.text and "It did not work" in page.text
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_demo_folder_is_its_runs(tmp_path: Path, scan_arrays: dict[str, np.ndarray]) -> None:
+    for name in ("trained_on", "unseen"):
+        run = save_run(tmp_path / "demo" / name, scan_arrays, scan_arrays["objectGuess"])
+        (run / "provenance.json").unlink()
+        (run / "config.yaml").unlink()
+    begin(tmp_path / "demo", command=["ptycho", "demo"], inputs={}, seeds={"seed": 0})
+    found = find_runs([tmp_path / "demo"])
+    assert [run.name for run in found] == ["demo/trained_on", "demo/unseen"]
+    assert [run.scan for run in found] == [tmp_path / "demo" / f"{n}.npz" for n in ("trained_on", "unseen")]
+    assert all(run.provenance and run.provenance["seeds"] == {"seed": 0} for run in found)
+
+
+def test_folders_that_are_no_runs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="does not exist"):
+        find_runs([tmp_path / "nowhere"])
+    (tmp_path / "file.txt").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        find_runs([tmp_path / "file.txt"])
+    with pytest.raises(InputError, match="holds nothing of a run.*reconstruction.npz"):
+        find_runs([tmp_path])
+
+
+def test_a_scan_that_changed_since_is_noticed(good_run: Path, scan_arrays: dict[str, np.ndarray]) -> None:
+    np.savez(good_run.with_suffix(".npz"), **{**scan_arrays, "scan_index": np.ones(30, np.int64)})
+    assert "has changed since" in Page(build_report([good_run])).text
+
+
+def test_the_page_is_written_whole(good_run: Path, tmp_path: Path) -> None:
+    path = write_report(tmp_path / "deep" / "report.html", [good_run])
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>") and text.rstrip().endswith("</html>")
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_the_same_run_gives_the_same_page(good_run: Path) -> None:
+    assert build_report([good_run]) == build_report([good_run])
+
+
+# --- the numbers behind the verdict -------------------------------------------------------------------------
+
+
+def test_expected_misfit_of_poisson_noise() -> None:
+    rng = np.random.default_rng(0)
+    for mean in (0.01, 0.3, 1.0, 4.0, 30.0, 900.0):
+        drawn = np.mean((np.sqrt(rng.poisson(mean, 400_000)) - np.sqrt(mean)) ** 2)
+        assert poisson_misfit(np.array([mean]))[0] == pytest.approx(drawn, rel=0.02)
+    assert poisson_misfit(np.array([0.0]))[0] == 0
+
+
+def test_limits_of_r_bracket_truth_and_flat(scan_arrays: dict[str, np.ndarray]) -> None:
+    obj, probe = scan_arrays["objectGuess"], scan_arrays["probeGuess"]
+    x, y, counts = scan_arrays["xcoords"], scan_arrays["ycoords"], scan_arrays["diff3d"]
+    amplitude = np.sqrt(counts.astype(np.float32))
+    limits = r_limits(amplitude, obj, probe, np.stack([x, y], 1), (0.0, 0.0), counts_known=True)
+    at_truth = r_factor(obj, probe, x, y, amplitude).whole
+    flat = r_factor(np.ones_like(obj), probe, x, y, amplitude).whole
+    assert limits.noise == pytest.approx(at_truth, rel=0.05)
+    assert limits.flat == pytest.approx(flat, rel=1e-3)
+    unknown = r_limits(amplitude, obj, probe, np.stack([x, y], 1), (0.0, 0.0), counts_known=False)
+    assert unknown.noise is None
+
+
+@pytest.mark.parametrize(
+    ("r", "level"), [(0.10, "good"), (0.14, "good"), (0.21, "doubt"), (0.245, "bad"), (0.4, "bad")]
+)
+def test_verdict_by_r(r: float, level: str) -> None:
+    assert judge_run(r=r, noise=0.09, flat=0.25).level == level
+
+
+def test_verdict_follows_the_truth_where_it_is_known() -> None:
+    assert judge_run(r=0.1, noise=0.09, flat=0.25, pearsons=(0.9, 0.95)).level == "good"
+    assert judge_run(r=0.1, noise=0.09, flat=0.25, pearsons=(0.9, 0.5)).level == "doubt"
+    assert judge_run(r=0.1, noise=0.09, flat=0.25, pearsons=(0.0, 0.1)).level == "bad"
+    assert judge_run(r=None).level == "none"
+
+
+# --- drawing ------------------------------------------------------------------------------------------------
+
+
+def test_panel_is_a_png_of_the_colours() -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    values = np.array([[0.0, 1.0], [np.nan, 0.5]])
+    made = panel(values, "x", "gray", limits=(0.0, 1.0))
+    image = Image.open(io.BytesIO(base64.b64decode(made.uri.partition(",")[2]))).convert("RGBA")
+    pixels = np.asarray(image)
+    assert pixels.shape == (2, 2, 4) and pixels[1, 0, 3] == 0
+    assert pixels[0, 0, :3].tolist() == [0, 0, 0] and pixels[0, 1, :3].tolist() == [255] * 3
+    assert abs(int(pixels[1, 1, 0]) - 128) <= 2
+
+
+def test_a_large_panel_is_made_small() -> None:
+    made = panel(np.random.default_rng(0).random((3000, 1000)), "x", "viridis")
+    assert max(made.width, made.height) <= 1024
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "wanted"),
+    [
+        (0, 1, False, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (1, 1000, True, [1, 10, 100, 1000]),
+        (0.4, 0.9, True, [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]),
+        (0.101, 0.104, True, [0.101, 0.102, 0.103, 0.104]),
+    ],
+)
+def test_ticks(low: float, high: float, log: bool, wanted: list[float]) -> None:
+    assert [t for t in ticks(low, high, log)] == pytest.approx(wanted)
+
+
+def test_line_chart_breaks_at_gaps_and_survives_nothing() -> None:
+    chart = line_chart({"a": ([1, 2, 3, 4, 5], [1.0, 2.0, float("nan"), 3.0, 4.0])}, "x", "y")
+    assert chart is not None and len(chart.lines[0].pieces) == 2
+    assert line_chart({"a": ([1, 2], [float("nan"), float("inf")])}, "x", "y") is None
+    single = line_chart({"a": ([1], [2.0])}, "x", "y")
+    assert single is not None and single.lines[0].dots
+
+
+# --- in a browser -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_renders_it(good_run: Path, flat_run: Path, tmp_path: Path, scheme: str) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    from PIL import Image
+
+    page = write_report(tmp_path / "report.html", [good_run, flat_run])
+    shot = tmp_path / "shot.png"
+    done = subprocess.run(
+        [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+         f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,800", "--force-device-scale-factor=1",
+         "--enable-logging=stderr", f"--blink-settings=preferredColorScheme={int(scheme == 'light')}",
+         f"--screenshot={shot}", page.as_uri()],
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert shot.is_file(), done.stderr
+    assert "CONSOLE" not in done.stderr, "the page's own policy refused something"
+    pixels = np.asarray(Image.open(shot).convert("L"), np.float64)
+    assert (np.median(pixels) > 200) == (scheme == "light") and (np.median(pixels) < 60) == (scheme == "dark")
+    assert pixels.std() > 10, "an empty page"
