@@ -1,0 +1,336 @@
+"""What happens between epochs, one small callback each, in the order in which `training` lists them.
+
+They share one `Record`: the row of the epoch under the names that both backends log. Whatever must survive an
+interruption has `knowledge()` and `restore()`, and goes into the checkpoints.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ptycho.config.config import TrainingConfig
+from ptycho.errors import ConfigError
+from ptycho.loader import PtychoDataContainer
+from ptycho.schedules import learning_rate_factor
+from ptycho.tf.checkpoint import SUFFIX, write_checkpoint
+from ptycho.tf.physics import amplitude, diffract
+
+log = logging.getLogger(__name__)
+
+#: called with (epochs done, epochs in all, losses by name)
+Progress = Callable[[int, int, dict[str, float]], None]
+_EVERY_EPOCH = ("Exponential", "WarmupCosine", "OneCycle")
+
+
+class Stateful(keras.callbacks.Callback):  # type: ignore[misc]
+    """A callback whose knowledge goes into the checkpoints."""
+
+    name = ""
+
+    def knowledge(self) -> dict[str, Any]:
+        """Plain values."""
+        return {}
+
+    def restore(self, known: dict[str, Any]) -> None:
+        """Take back what `knowledge` gave."""
+
+
+def row_of(logs: dict[str, Any]) -> dict[str, float]:
+    """Keras' logs of an epoch under the names both backends use: validation first, then training."""
+    row: dict[str, float] = {}
+    for name, value in logs.items():
+        if name.startswith("val_loss/"):
+            row[f"val/loss/{name.removeprefix('val_loss/')}"] = float(value)
+    if "val_loss" in logs:
+        row["val_loss"] = float(logs["val_loss"])
+    for name, value in logs.items():
+        if name.startswith("loss/"):
+            row[name] = float(value)
+    row["train_loss"] = float(logs["train_loss"])
+    return row
+
+
+class History(Stateful):
+    """Every epoch's metrics and learning rate, as plain numbers; sets the course of the learning rate.
+
+    `row` is the epoch's, for the callbacks after this one.
+    """
+
+    name = "history"
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__()
+        self.epochs: dict[str, list[float]] = {}
+        self.row: dict[str, float] = {}
+        self._config = config
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        steps, config = self.model.steps, self._config
+        if config.scheduler not in _EVERY_EPOCH:
+            steps.begin_epoch(None)
+            return
+        per_epoch = steps.steps_per_epoch
+        total = per_epoch * config.nepochs
+        steps.begin_epoch(
+            lambda step: learning_rate_factor(config, config.scheduler, step, per_epoch, total)
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        rate = float(self.model.steps.learning_rate.numpy())
+        self.row = {**row_of(logs), "learning_rate": rate, "epoch": float(epoch)}
+        for name, value in self.row.items():
+            self.epochs.setdefault(name, []).append(value)
+
+    def knowledge(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def restore(self, known: dict[str, Any]) -> None:
+        self.epochs = {name: list(values) for name, values in known["epochs"].items()}
+
+
+class Plateau(Stateful):
+    """Lowers the rate when the validation loss stops falling: torch's ReduceLROnPlateau (relative 1e-4)."""
+
+    name = "plateau"
+
+    def __init__(self, history: History, config: TrainingConfig) -> None:
+        super().__init__()
+        self._history, self._config = history, config
+        self._best, self._waited = math.inf, 0
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        value, config = self._history.row["val_loss"], self._config
+        better = value < self._best * (1 - 1e-4)
+        self._best, self._waited = (value, 0) if better else (self._best, self._waited + 1)
+        if self._waited <= config.plateau_patience:
+            return
+        self._waited = 0
+        rate = float(self.model.steps.learning_rate.numpy())
+        lower = max(rate * config.plateau_factor, config.plateau_min_lr)
+        if rate - lower > 1e-8:
+            self.model.steps.learning_rate.assign(lower)
+
+    def knowledge(self) -> dict[str, Any]:
+        return {"best": self._best, "waited": self._waited}
+
+    def restore(self, known: dict[str, Any]) -> None:
+        self._best, self._waited = known["best"], known["waited"]
+
+
+class EarlyStopping(Stateful):
+    """Ends the run after `patience` epochs without progress, or when the metric is no longer a number."""
+
+    name = "early_stopping"
+
+    def __init__(self, history: History, monitor: str, mode: str, patience: int) -> None:
+        super().__init__()
+        self._history, self._monitor, self._patience = history, monitor, patience
+        self._sign = 1.0 if mode == "min" else -1.0
+        self._best, self._waited = math.inf, 0
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        value = self._sign * self._history.row[self._monitor]
+        if not math.isfinite(value):
+            self.model.stop_training = True
+            log.info("%s is %s: training ends", self._monitor, self._sign * value)
+            return
+        better = value < self._best
+        self._best, self._waited = (value, 0) if better else (self._best, self._waited + 1)
+        if self._waited >= self._patience:
+            self.model.stop_training = True
+            log.info("%s made no progress for %d epochs: training ends", self._monitor, self._waited)
+
+    def knowledge(self) -> dict[str, Any]:
+        return {"best": self._best, "waited": self._waited}
+
+    def restore(self, known: dict[str, Any]) -> None:
+        self._best, self._waited = known["best"], known["waited"]
+
+
+class Checkpoints(Stateful):
+    """After every epoch `last.safetensors`, and the `keep` best as `best-epoch=N.safetensors` (-1: all)."""
+
+    name = "checkpoints"
+
+    def __init__(
+        self,
+        history: History,
+        folder: Path,
+        others: Sequence[Stateful],
+        *,
+        monitor: str,
+        mode: str,
+        keep: int,
+    ) -> None:
+        super().__init__()
+        self._history, self._folder, self._others = history, folder, tuple(others)
+        self._monitor, self._keep = monitor, keep
+        self._sign = 1.0 if mode == "min" else -1.0
+        self.kept: dict[str, float] = {}
+
+    @property
+    def best(self) -> Path | None:
+        """The best checkpoint kept, or None."""
+        name = min(self.kept, key=lambda n: self._sign * self.kept[n], default=None)
+        return None if name is None else self._folder / name
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        value = self._history.row[self._monitor]
+        worst = max(self.kept, key=lambda n: self._sign * self.kept[n], default=None)
+        full = self._keep >= 0 and len(self.kept) >= self._keep
+        beats = worst is None or self._sign * value < self._sign * self.kept[worst]
+        name, dropped = f"best-epoch={epoch}{SUFFIX}", None
+        wanted = self._keep != 0 and (beats if full else True)
+        if wanted:
+            self.kept[name] = value
+            if full and worst is not None:
+                dropped = worst
+                del self.kept[worst]
+        known = {other.name: other.knowledge() for other in (*self._others, self)}
+        known["epoch"] = epoch + 1
+        for path in ([self._folder / name] if wanted else []) + [self._folder / f"last{SUFFIX}"]:
+            write_checkpoint(path, self.model, known)
+        if dropped is not None:
+            (self._folder / dropped).unlink(missing_ok=True)
+
+    def knowledge(self) -> dict[str, Any]:
+        return {"kept": self.kept}
+
+    def restore(self, known: dict[str, Any]) -> None:
+        self.kept = {name: value for name, value in known["kept"].items() if (self._folder / name).is_file()}
+
+
+class TimeLimit(keras.callbacks.Callback):  # type: ignore[misc]
+    """Ends training after so many seconds, at the end of an epoch."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._end = time.monotonic() + seconds
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if time.monotonic() > self._end:
+            self.model.stop_training = True
+            log.info("time limit reached after epoch %d", epoch)
+
+
+class Report(keras.callbacks.Callback):  # type: ignore[misc]
+    """Tells the caller how far the run is; last, so that what it may raise finds everything written."""
+
+    def __init__(self, history: History, progress: Progress, epochs: int) -> None:
+        super().__init__()
+        self._history, self._progress, self._epochs = history, progress, epochs
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        row = self._history.row
+        self._progress(epoch + 1, self._epochs, {n: row[n] for n in ("train_loss", "val_loss") if n in row})
+
+
+class CsvLog(keras.callbacks.Callback):  # type: ignore[misc]
+    """`logs/metrics.csv`: the columns of Lightning's logger, two rows an epoch (validation, training).
+
+    The log of an earlier run, or of the part before a resume, is moved aside as `metrics.N.csv`.
+    """
+
+    def __init__(self, history: History, output_dir: Path) -> None:
+        super().__init__()
+        self._history, self.path = history, output_dir / "logs" / "metrics.csv"
+        if self.path.is_file():
+            taken = len(list(self.path.parent.glob("metrics.*.csv")))
+            self.path.rename(self.path.with_name(f"metrics.{taken + 1}.csv"))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        values = {n: v for n, v in self._history.row.items() if n not in ("epoch", "learning_rate")}
+        columns = sorted([*values, "epoch", "step"])
+        place = {"epoch": epoch, "step": int(self.model.steps.iterations.numpy()) - 1}
+        rows = [
+            {n: v for n, v in values.items() if n.startswith("val") == of_validation}
+            for of_validation in (True, False)
+        ]
+        new = not self.path.is_file()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("w" if new else "a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=columns)
+            if new:
+                writer.writeheader()
+            writer.writerows({**row, **place} for row in rows if row)
+
+
+class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
+    """Event files under `logs/` with the names of the history."""
+
+    def __init__(self, history: History, output_dir: Path) -> None:
+        super().__init__()
+        self._history = history
+        self._writer = tf.summary.create_file_writer(str(output_dir / "logs"))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        step = int(self.model.steps.iterations.numpy()) - 1
+        with self._writer.as_default():
+            for name, value in self._history.row.items():
+                tf.summary.scalar(name, value, step=step)
+        self._writer.flush()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._writer.close()
+
+
+class ReconstructionPanels(keras.callbacks.Callback):  # type: ignore[misc]
+    """Every n epochs: `patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked.
+
+    Reads the model and draws; weights and random state stay as they are. Time: a few forward patterns, or one
+    inference over the container where the image is stitched; memory as inference.
+    """
+
+    def __init__(
+        self, container: PtychoDataContainer, directory: Path, *, every: int, patches: int, stitch: bool
+    ) -> None:
+        super().__init__()
+        self._container, self._directory = container, directory
+        self._every, self._patches, self._stitch = every, patches, stitch
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if (epoch + 1) % self._every == 0:
+            self._draw(epoch + 1)
+
+    def _draw(self, epoch: int) -> None:
+        from ptycho.report.figures import patterns_figure, reconstruction_figure
+        from ptycho.tf.inference import predict_groups, reconstruct_container
+
+        model, container = self.model, self._container
+        self._directory.mkdir(parents=True, exist_ok=True)
+        groups = np.linspace(0, len(container) - 1, min(self._patches, len(container))).astype(int)
+        members = container.nn_indices[groups]
+        x = tf.constant(container.patterns[members])
+        positions = tf.constant(container.positions_px[members])
+        views = model.views(predict_groups(model, x), {"positions_xy": positions, "region": False})
+        scale = tf.exp(tf.convert_to_tensor(model.log_scale))
+        predicted = scale * amplitude(diffract(views, model.complex_probe))
+        measured, expected = (model.intensity_scale * a[:, 0].numpy() for a in (x, predicted))
+        patterns_figure(self._directory / f"patterns_{epoch:04d}.png", measured, expected)
+        if self._stitch:
+            made = reconstruct_container(model, container)
+            reconstruction_figure(
+                self._directory / f"image_{epoch:04d}.png",
+                made.image.object,
+                coverage=made.image.coverage,
+                title=f"epoch {epoch}",
+            )
+
+
+def check_monitor(monitor: str, known: Sequence[str]) -> None:
+    """Refuse a metric that this run does not log."""
+    if monitor not in known:
+        raise ConfigError(
+            f"checkpoint_monitor_metric = {monitor!r}: no such metric; use val_loss, train_loss, or a term "
+            f"such as {known[-1]}"
+        )

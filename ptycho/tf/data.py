@@ -1,0 +1,134 @@
+"""Batches of groups for Keras: the patterns once as a tensor, every batch gathered from them in the graph.
+
+A batch is a dict: `x` (B, C, N, N), `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool, `region` bool,
+and `labels` (B, C, N, N) complex where the objective needs them. Which groups stand together is decided by
+`ptycho.batches`: Python is asked for the order once an epoch and not again until the next.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptycho.batches import Batch
+from ptycho.loader import PtychoDataContainer
+from ptycho.preparation import TrainingPlan
+
+Tensor = Any
+Dataset = Any
+
+#: batches made ahead when nothing else is asked
+PREFETCH = 2
+#: fills up the last row of an order, whose batch may be smaller
+_NOBODY = -1
+
+
+@dataclass(frozen=True)
+class HeldScan:
+    """One scan as tensors: patterns and labels (M, N, N), positions (M, 2), groups (G, C), who counts (G,).
+
+    Memory: the patterns (and labels) once, whatever the number of groups.
+    """
+
+    patterns: Tensor
+    positions_xy: Tensor
+    members: Tensor
+    counts: Tensor
+    labels: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        container: PtychoDataContainer,
+        *,
+        held_out: NDArray[np.bool_] | None = None,
+        label_scale: float | None = None,
+        dtype: str = "float32",
+    ) -> HeldScan:
+        """Take a container; `held_out` says whose patterns count (None: all), `label_scale` None: no labels."""
+        real = tf.as_dtype(dtype)
+        labels = None
+        if label_scale is not None:
+            every = container.pattern_labels(np.arange(len(container.patterns)))
+            complex_dtype = tf.complex128 if real == tf.float64 else tf.complex64
+            labels = tf.cast(tf.convert_to_tensor(every), complex_dtype) * tf.cast(label_scale, complex_dtype)
+        return cls(
+            patterns=tf.cast(tf.convert_to_tensor(container.patterns), real),
+            positions_xy=tf.convert_to_tensor(container.positions_px, tf.float64),
+            members=tf.convert_to_tensor(container.nn_indices, tf.int64),
+            counts=tf.convert_to_tensor(np.ones(len(container), bool) if held_out is None else held_out),
+            labels=labels,
+        )
+
+    def counting(self, held_out: NDArray[np.bool_] | None) -> HeldScan:
+        """The same tensors, of which only these groups' patterns count; None: all."""
+        counts = np.ones(len(self.counts), bool) if held_out is None else held_out
+        return replace(self, counts=tf.convert_to_tensor(counts))
+
+    def batch(self, groups: Tensor, region: Tensor) -> dict[str, Tensor]:
+        """The batch of these groups (B,) int64; runs in the graph."""
+        members = tf.gather(self.members, groups)
+        counted = tf.repeat(tf.gather(self.counts, groups)[:, None], self.members.shape[1], 1)
+        item = {
+            "x": tf.gather(self.patterns, members),
+            "positions_xy": tf.gather(self.positions_xy, members),
+            "counted": counted,
+            "region": region,
+        }
+        if self.labels is not None:
+            item["labels"] = tf.gather(self.labels, members)
+        return item
+
+
+def as_table(batches: list[Batch], width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Batches as arrays: groups (S, width) padded with -1, and which are regions (S,)."""
+    table = np.full((len(batches), width), _NOBODY, np.int64)
+    for row, (groups, _) in zip(table, batches, strict=True):
+        row[: len(groups)] = groups
+    return table, np.array([region for _, region in batches], bool)
+
+
+def batches_per_epoch(plan: TrainingPlan) -> int:
+    """Steps of one epoch, before accumulation."""
+    return math.ceil(len(plan.groups) / plan.batch_size)
+
+
+def training_dataset(
+    scan: HeldScan, plan: TrainingPlan, first: int, last: int, *, workers: int = 0, ahead: int | None = None
+) -> Dataset:
+    """All batches of the epochs `first` to `last` - 1, in the plan's order; the same whatever `workers`.
+
+    `workers` threads gather batches (0: one), `ahead` batches are kept ready. Memory: `ahead` batches.
+    """
+
+    def order(epoch: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        return as_table(plan.epoch(int(epoch)), plan.batch_size)
+
+    def one_epoch(epoch: Tensor) -> Dataset:
+        table, region = tf.numpy_function(order, [epoch], (tf.int64, tf.bool))
+        return tf.data.Dataset.from_tensor_slices(
+            (tf.ensure_shape(table, [None, plan.batch_size]), tf.ensure_shape(region, [None]))
+        )
+
+    return _gathered(tf.data.Dataset.range(first, last).flat_map(one_epoch), scan, workers, ahead)
+
+
+def validation_dataset(
+    scan: HeldScan, plan: TrainingPlan, *, workers: int = 0, ahead: int | None = None
+) -> Dataset:
+    """The validation batches, the same every epoch."""
+    table = as_table(plan.validation, max(len(groups) for groups, _ in plan.validation))
+    return _gathered(tf.data.Dataset.from_tensor_slices(table), scan, workers, ahead)
+
+
+def _gathered(orders: Dataset, scan: HeldScan, workers: int, ahead: int | None) -> Dataset:
+    def gather(row: Tensor, region: Tensor) -> dict[str, Tensor]:
+        return scan.batch(tf.boolean_mask(row, row != _NOBODY), region)
+
+    made = orders.map(gather, num_parallel_calls=max(1, workers), deterministic=True)
+    return made.prefetch(ahead or PREFETCH)

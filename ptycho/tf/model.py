@@ -1,0 +1,265 @@
+"""The Keras model: network, probe and scale, and the objective that ties them to the measured counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptycho.architectures import spec_from_config
+from ptycho.config.config import TrainingConfig
+from ptycho.errors import ConfigError
+from ptycho.normalization import intensity_scale
+from ptycho.objectives.flat import term_weights
+from ptycho.tf import losses
+from ptycho.tf.layers import build_network
+from ptycho.tf.optimizers import Optimizer
+from ptycho.tf.physics import amplitude, central_window, diffract, merge_and_extract, rate
+from ptycho.tf.region import region_views
+
+__all__ = ["PtychoPINN_Keras", "TermMeans"]
+
+Tensor = Any
+Batch = Mapping[str, Any]
+
+
+class TermMeans(keras.metrics.Metric):  # type: ignore[misc]
+    """Means of the objective's terms over an epoch, weighted by what each batch counts; one update a step.
+
+    `result()` is a dict by name, float64: the names are those given, in their order.
+    """
+
+    def __init__(self, names: tuple[str, ...], **options: Any) -> None:
+        super().__init__(**options)
+        self.names = names
+        self._sums = self.add_weight(shape=(len(names),), initializer="zeros", dtype="float64", name="sums")
+        self._weight = self.add_weight(shape=(), initializer="zeros", dtype="float64", name="weight")
+
+    def update_state(self, values: list[Tensor], weight: Tensor) -> None:
+        """Add one batch: scalars in the order of the names, and their weight."""
+        weight = tf.cast(weight, tf.float64)
+        self._sums.assign_add(weight * tf.cast(tf.stack(values), tf.float64))
+        self._weight.assign_add(weight)
+
+    def result(self) -> dict[str, Tensor]:
+        """The means so far."""
+        means = tf.math.divide_no_nan(tf.convert_to_tensor(self._sums), tf.convert_to_tensor(self._weight))
+        return dict(zip(self.names, tf.unstack(means), strict=True))
+
+
+class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
+    """Physics-informed network for one kind of scan, trained on diffraction alone (or on labels: supervised).
+
+    Takes the canonical training configuration. `attach_scan` gives it the measured probe and the
+    normalisation, once, before it is called. `dtype` is 'float32' or 'float64'.
+
+    call: x (B, C, N, N) in the gauge of `ptycho.normalization` -> complex (B, C_out, N, N).
+    """
+
+    #: keys under which the objective is logged, for clients that follow a run by callback
+    loss_name = "train_loss"
+    val_loss_name = "val_loss"
+
+    probe: Any
+    x_scale: float
+    nphotons: float
+    probe_factor: float
+    bad_pixels: NDArray[np.bool_]
+    #: set when training starts
+    steps: Optimizer
+
+    def __init__(self, config: TrainingConfig, *, dtype: str = "float32", precision: str = "32-true") -> None:
+        super().__init__(dtype=dtype, name="ptychopinn")
+        self.config = config
+        model = config.model
+        compute = "bfloat16" if precision == "bf16-mixed" else dtype
+        self.network = build_network(
+            model.architecture, spec_from_config(model), config.seed, dtype=dtype, compute_dtype=compute
+        )
+        self.log_scale = self.add_weight(
+            shape=(),
+            initializer="zeros",
+            trainable=config.intensity_scale_trainable and not self.supervised,
+            name="log_scale",
+        )
+        self.x_scale, self.nphotons, self.probe_factor = 1.0, 1.0, 1.0
+        self.bad_pixels = np.zeros((model.N, model.N), bool)
+        names = self.term_names
+        self.train_means = TermMeans((self.loss_name, *(f"loss/{name}" for name in names)), name="train")
+        # Keras writes val_ before every name of a test step
+        self.val_means = TermMeans(("loss", *(f"loss/{name}" for name in names)), name="validation")
+        sides = (model.gridsize**2, model.N, model.N)
+        #: the call in graph mode, traced once whatever the batch: x (B, C, N, N) -> complex (B, C_out, N, N)
+        self.patches = tf.function(
+            lambda x: self(x), input_signature=[tf.TensorSpec((None, *sides), dtype)], autograph=False
+        )
+        self.last_loss = tf.Variable(0.0, trainable=False, dtype=tf.float64, name="last_loss")
+        self.built = True
+
+    # --------------------------------------------------------------------------------------------- the scan
+
+    def attach_scan(
+        self,
+        probe: NDArray[np.complexfloating[Any, Any]],
+        *,
+        x_scale: float,
+        nphotons: float,
+        probe_factor: float,
+        bad_pixels: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Take the normalised probe (P, N, N) and the numbers of `ptycho.normalization`; once.
+
+        Raises ConfigError the second time: a traced step holds the numbers of the first.
+        """
+        if hasattr(self, "probe"):
+            raise ConfigError("a scan is attached to this model already: build another model")
+        values = np.stack([probe.real, probe.imag], -1).astype(self.variable_dtype)
+        self.probe = self.add_weight(
+            shape=values.shape,
+            initializer=lambda shape, dtype: tf.convert_to_tensor(values, dtype),
+            trainable=self.config.probe_trainable,
+            name="probe",
+        )
+        self.x_scale, self.nphotons = float(x_scale), float(nphotons)
+        self.probe_factor = float(probe_factor)
+        if bad_pixels is not None:
+            self.bad_pixels = np.asarray(bad_pixels, bool)
+
+    @property
+    def intensity_scale(self) -> float:
+        """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
+        return intensity_scale(self.nphotons, self.config.model.N)
+
+    @property
+    def complex_probe(self) -> Tensor:
+        """The probe (P, N, N) complex as it stands now."""
+        if not hasattr(self, "probe"):
+            raise ConfigError("the model has no probe yet: call attach_scan first")
+        pair = tf.convert_to_tensor(self.probe)
+        return tf.complex(pair[..., 0], pair[..., 1])
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the model learns from labels instead of diffraction."""
+        return self.config.model.model_type == "supervised"
+
+    # ------------------------------------------------------------------------------------------ the network
+
+    def call(self, x: Tensor) -> Tensor:
+        counted = tf.constant(~self.bad_pixels, x.dtype)
+        modulus, phase = self.network(x * counted, tf.stop_gradient(self.complex_probe))
+        # back from half precision; the probe has the precision of the whole model
+        modulus, phase = tf.cast(modulus, self.variable_dtype), tf.cast(phase, self.variable_dtype)
+        return tf.complex(modulus * tf.cos(phase), modulus * tf.sin(phase))
+
+    def views(self, patches: Tensor, batch: Batch) -> Tensor:
+        """O'_k: what each pattern sees after the patches of its group, or of its region, were merged."""
+        positions, illumination = _sealed(batch["positions_xy"]), _sealed(self._illumination())
+        together = tf.logical_and(batch["region"], tf.shape(patches)[0] > 1)
+        return tf.cond(
+            together,
+            lambda: self._region_views(patches, positions(), illumination()),
+            lambda: self._group_views(patches, positions(), illumination()),
+        )
+
+    def _region_views(self, patches: Tensor, positions: Tensor, illumination: Tensor) -> Tensor:
+        places = positions
+        if patches.shape[1] != positions.shape[1]:
+            places = tf.reduce_mean(positions, 1, keepdims=True)
+        return region_views(patches, places, positions, illumination)
+
+    def _group_views(self, patches: Tensor, positions: Tensor, illumination: Tensor) -> Tensor:
+        relative = positions - tf.reduce_mean(positions, 1, keepdims=True)
+        N, dtype = self.config.model.N, tf.as_dtype(self.variable_dtype)
+        if self.config.model.merge_window == "central":
+            window = central_window(N, dtype=dtype)
+        elif self.config.model.merge_window == "probe":
+            window = illumination / tf.reduce_max(illumination)
+        else:
+            window = tf.ones([N, N], dtype)
+        return merge_and_extract(patches, relative, window)
+
+    def _illumination(self) -> Tensor:
+        """Power of all probe modes (N, N), a constant for the gradient."""
+        probe = tf.stop_gradient(self.complex_probe)
+        return tf.reduce_sum(tf.square(tf.math.real(probe)) + tf.square(tf.math.imag(probe)), 0)
+
+    # ---------------------------------------------------------------------------------------- the objective
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the terms that `terms` computes, in its order."""
+        if self.supervised:
+            return ("supervised",)
+        names = ["poisson_deviance", "poisson_nll", "amplitude_mae"]
+        if self.config.realspace_weight:
+            names.append("total_variation")
+        if self.config.realspace_mae_weight:
+            names.append("realspace_mae")
+        return tuple(names)
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Every term of the objective on one batch, and their weighted sum under `loss`."""
+        config = self.config
+        patches = self(batch["x"])
+        illumination = self._illumination()
+        found: dict[str, Tensor] = {}
+        if self.supervised:
+            found["supervised"] = losses.supervised(patches, batch["labels"], illumination)
+            return {"loss": found["supervised"], **found}
+        intensity = diffract(self.views(patches, batch), self.complex_probe)
+        scale = tf.exp(tf.convert_to_tensor(self.log_scale))
+        expected = rate(intensity, self.intensity_scale * scale)
+        counts = tf.square(self.intensity_scale * batch["x"])
+        counted = batch["counted"][:, :, None, None] & ~self.bad_pixels
+        found["poisson_deviance"] = losses.poisson_deviance(expected, counts, counted)
+        found["poisson_nll"] = losses.poisson_nll(expected, counts, counted)
+        found["amplitude_mae"] = losses.amplitude_mae(scale * amplitude(intensity), batch["x"], counted)
+        weights = term_weights(config)
+        # the deviance has the gradient of the likelihood and keeps its digits at any dose
+        total = weights["poisson"] * found["poisson_deviance"] + weights["mae"] * found["amplitude_mae"]
+        if config.realspace_weight:
+            found["total_variation"] = losses.total_variation(patches)
+            total = total + config.realspace_weight * found["total_variation"]
+        if config.realspace_mae_weight:
+            found["realspace_mae"] = losses.realspace_mae(patches, batch["labels"], illumination)
+            total = total + config.realspace_mae_weight * found["realspace_mae"]
+        return {"loss": total, **found}
+
+    def trained(self) -> list[Any]:
+        """The variables that this run moves: those of the network, and scale and probe where they train.
+
+        In the supervised objective the probe only weighs, so nothing of it is moved.
+        """
+        return [v for v in self.trainable_variables if not (self.supervised and v is self.probe)]
+
+    def train_step(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of either context: gradients, optimiser, means of the epoch so far."""
+        variables = [variable.value for variable in self.trained()]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            terms = self.terms(batch)
+        self.steps.take(tape.gradient(terms["loss"], variables, unconnected_gradients="zero"))
+        self.last_loss.assign(tf.cast(terms["loss"], tf.float64))
+        tf.debugging.Assert(tf.math.is_finite(terms["loss"]), ["the loss is not finite"])
+        self.train_means.update_state(list(terms.values()), tf.shape(batch["x"])[0])
+        return self.train_means.result()
+
+    def test_step(self, batch: Batch) -> dict[str, Tensor]:
+        """The same objective on held-out patterns."""
+        weight = tf.reduce_sum(tf.cast(batch["counted"], tf.float64))
+        self.val_means.update_state(list(self.terms(batch).values()), weight)
+        return self.val_means.result()
+
+
+def _sealed(x: Tensor) -> Callable[[], Tensor]:
+    """A real tensor for the branches of a `tf.cond`, carried as integers.
+
+    A branch computes a gradient for every real number that reaches it from outside, wanted or not.
+    """
+    bits = tf.bitcast(tf.convert_to_tensor(x), tf.int64 if x.dtype == tf.float64 else tf.int32)
+    return lambda: tf.bitcast(bits, x.dtype)

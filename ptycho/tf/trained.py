@@ -1,0 +1,139 @@
+"""A trained model as callers hold it, and its way to disk and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, dataclass_to_legacy_dict
+from ptycho.errors import BundleError, ConfigError
+from ptycho.preparation import inference_container
+from ptycho.raw_data import RawData
+from ptycho.reconstruction import as_outputs, judged_by_data
+from ptycho.tf.inference import predict_groups, reconstruct_container
+from ptycho.tf.layers import load_neutral_weights, neutral_weights
+from ptycho.tf.model import PtychoPINN_Keras
+from ptycho.trained import TrainedState, load_trained_state, predict_scaled
+
+
+class TrainedModel:
+    """A network behind the call that clients know: `predict([X * intensity_scale, local_offsets])`."""
+
+    backend = "tensorflow"
+
+    def __init__(self, module: PtychoPINN_Keras) -> None:
+        self.module = module
+
+    @property
+    def intensity_scale(self) -> float:
+        """The factor that callers multiply X by before `predict`."""
+        return self.module.intensity_scale
+
+    def predict(self, inputs: Sequence[Any], batch_size: int = 64) -> NDArray[np.complex64]:
+        """Complex patches (B, N, N, C_out) complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
+
+        See `ptycho.trained.predict_scaled`.
+        """
+        return predict_scaled(
+            inputs,
+            self.module.config.model,
+            self.intensity_scale,
+            lambda x: np.asarray(predict_groups(self.module, x)),
+            batch_size,
+        )
+
+
+def trained_state(module: PtychoPINN_Keras) -> TrainedState:
+    """Everything the model knows, as arrays."""
+    return TrainedState(
+        config=module.config,
+        weights=neutral_weights(module.network),
+        probe=np.array(module.complex_probe).astype(np.complex64),
+        bad_pixels=np.array(module.bad_pixels),
+        x_scale=module.x_scale,
+        nphotons=module.nphotons,
+        probe_factor=module.probe_factor,
+        log_scale=float(np.array(module.log_scale)),
+    )
+
+
+def save_trained(module: PtychoPINN_Keras, directory: Path) -> Path:
+    """Write `wts.h5.zip`: configuration, neutral weights, normalisation, probe, scale. Atomic."""
+    return trained_state(module).save(directory, "tensorflow")
+
+
+def module_of(state: TrainedState) -> PtychoPINN_Keras:
+    """The Keras model of a trained state, whichever backend trained it. Raises ConfigError as the layers do."""
+    module = PtychoPINN_Keras(state.config)
+    load_neutral_weights(module.network, state.weights)
+    module.attach_scan(
+        state.probe,
+        x_scale=state.x_scale,
+        nphotons=state.nphotons,
+        probe_factor=state.probe_factor,
+        bad_pixels=state.bad_pixels,
+    )
+    module.log_scale.assign(state.log_scale)
+    return module
+
+
+def load_module(path: Path) -> PtychoPINN_Keras:
+    """The Keras model of a bundle (zip, its folder, or the unpacked contents), whichever backend wrote it."""
+    state, _ = load_trained_state(path)
+    try:
+        return module_of(state)
+    except ConfigError as error:
+        raise BundleError(f"{path}: {error}") from None
+
+
+def load_inference_bundle_tf(directory: Path) -> tuple[TrainedModel, dict[str, Any]]:
+    """(model with `.predict`, configuration under legacy names) of a bundle; params.cfg follows it."""
+    from ptycho import params
+
+    model = TrainedModel(load_module(directory))
+    legacy = dataclass_to_legacy_dict(model.module.config)
+    legacy["intensity_scale"] = model.intensity_scale
+    params.cfg.update(legacy)
+    return model, legacy
+
+
+def infer_scan(
+    model: Path | TrainedModel,
+    raw: RawData,
+    *,
+    config: InferenceConfig | None = None,
+    execution_config: PyTorchExecutionConfig | None = None,
+    M: int | None = None,
+    canvas_shape: tuple[int, int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Reconstruct a scan with a trained model: (amplitude, phase, results), as `reassemble_cdi_image`.
+
+    The normalisation is the training set's; an object in the scan gives the canvas its shape. Results also
+    hold `r_factor` and `r_per_pattern`: the stitched object re-diffracted at every position with the model's
+    probe. Time linear in positions; memory: the scan once as float32, the canvas, one batch.
+    """
+    from ptycho.tf.training import resolve_device
+
+    config, execution = config or InferenceConfig(), execution_config or PyTorchExecutionConfig()
+    module = (model if isinstance(model, TrainedModel) else TrainedModel(load_module(model))).module
+    container = inference_container(
+        raw, module.config, config, x_scale=module.x_scale, nphotons=module.nphotons
+    )
+    if canvas_shape is None and raw.objectGuess is not None:
+        canvas_shape = raw.objectGuess.shape
+    with resolve_device(execution):
+        made = reconstruct_container(
+            module,
+            container,
+            M=M,
+            canvas_shape=canvas_shape,
+            batch_size=execution.inference_batch_size,
+            progress=progress,
+        )
+    amplitude, phase, results = as_outputs(made, container)
+    return amplitude, phase, {**results, **judged_by_data(made, container)}

@@ -1,0 +1,259 @@
+"""The optimisation of a run: what is refused, which callbacks, and Keras' `fit` in graph mode.
+
+Nothing here knows what a probe is; nothing in `model.py` knows what an epoch is. No global state of TensorFlow
+or Keras is touched: neither seeds, nor precision policy, nor threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.errors import ConfigError, MissingDependencyError, RunError
+from ptycho.loader import PtychoDataContainer
+from ptycho.preparation import plan_training, with_execution
+from ptycho.probe_start import StartingProbe
+from ptycho.tf import callbacks as between
+from ptycho.tf.callbacks import Progress
+from ptycho.tf.checkpoint import check_belongs, load_model_arrays, read_checkpoint
+from ptycho.tf.data import HeldScan, batches_per_epoch, training_dataset, validation_dataset
+from ptycho.tf.model import PtychoPINN_Keras
+from ptycho.tf.optimizers import Optimizer
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Progress", "check_execution", "resolve_device", "train_with_keras"]
+
+_PYTORCH = "use --backend pytorch"
+
+
+def check_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
+    """Refuse by name what only the other backend does, and warn of settings that change nothing here.
+
+    Raises ConfigError, or MissingDependencyError for a logger that is not installed.
+    """
+    if execution.devices > 1:
+        raise ConfigError(
+            f"devices = {execution.devices}: the TensorFlow backend trains on one device - set 1 or {_PYTORCH}"
+        )
+    if execution.strategy != "auto":
+        raise ConfigError(
+            f"strategy = {execution.strategy!r}: the TensorFlow backend knows 'auto' only - {_PYTORCH}"
+        )
+    if execution.precision == "16-mixed":
+        raise ConfigError(
+            "precision = '16-mixed': the TensorFlow backend offers 32-true and bf16-mixed, which needs no "
+            f"loss scaling - set one of them or {_PYTORCH}"
+        )
+    if execution.logger_backend == "mlflow":
+        raise ConfigError(
+            "logger_backend = 'mlflow': the TensorFlow backend logs to csv or tensorboard - "
+            f"use --logger csv or {_PYTORCH}"
+        )
+    for name in ("objectives", "diagnostics", "stages"):
+        if getattr(config, name, None) is not None:
+            raise ConfigError(
+                f"{name}: declared lists are not understood by the TensorFlow backend - "
+                f"use the flat weights such as nll_weight, or {_PYTORCH}"
+            )
+    for line in settings_without_effect(execution):
+        log.warning("%s", line)
+
+
+def settings_without_effect(execution: PyTorchExecutionConfig) -> list[str]:
+    """One line for every setting that differs from its default and does nothing on TensorFlow."""
+    reasons = {
+        "pin_memory": "TensorFlow places its own buffers",
+        "persistent_workers": "tf.data keeps its threads anyway",
+    }
+    default = PyTorchExecutionConfig()
+    return [
+        f"{name} = {getattr(execution, name)}: no effect on the TensorFlow backend: {reason}"
+        for name, reason in reasons.items()
+        if getattr(execution, name) != getattr(default, name)
+    ]
+
+
+def resolve_device(execution: PyTorchExecutionConfig) -> contextlib.AbstractContextManager[Any]:
+    """Where to compute: what was asked for if it is there, else the CPU with a word about it."""
+    accelerator = execution.accelerator
+    if accelerator == "mps":
+        raise ConfigError(
+            "accelerator = 'mps': the TensorFlow backend knows no Apple GPU - use auto or cpu"
+        )
+    if accelerator in ("gpu", "cuda") and not tf.config.list_physical_devices("GPU"):
+        log.warning("accelerator %s: no CUDA device here, training on the CPU", accelerator)
+        accelerator = "cpu"
+    if accelerator == "cpu":
+        device: contextlib.AbstractContextManager[Any] = tf.device("/CPU:0")
+        return device
+    return contextlib.nullcontext()
+
+
+def make_callbacks(
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig,
+    directory: Path | None,
+    names: tuple[str, ...],
+    progress: Progress | None,
+) -> list[Any]:
+    """In the order of their work: history, rate, patience, checkpoints, logs, time limit, progress."""
+    terms = [f"{prefix}loss/{name}" for prefix in ("", "val/") for name in names]
+    monitor, mode = execution.checkpoint_monitor_metric, execution.checkpoint_mode
+    between.check_monitor(monitor, ["train_loss", "val_loss", *terms])
+    history = between.History(config)
+    stateful: list[between.Stateful] = [history]
+    if config.scheduler == "ReduceLROnPlateau":
+        stateful.append(between.Plateau(history, config))
+    stateful.append(between.EarlyStopping(history, monitor, mode, execution.early_stop_patience))
+    made: list[Any] = list(stateful)
+    if directory is not None:
+        if execution.enable_checkpointing:
+            made.append(
+                between.Checkpoints(
+                    history,
+                    directory / "checkpoints",
+                    stateful,
+                    monitor=monitor,
+                    mode=mode,
+                    keep=execution.checkpoint_save_top_k,
+                )
+            )
+        if execution.logger_backend == "csv":
+            made.append(between.CsvLog(history, directory))
+        elif execution.logger_backend == "tensorboard":
+            made.append(_tensorboard(history, directory))
+    if config.max_time_s:
+        made.append(between.TimeLimit(config.max_time_s))
+    if progress is not None:
+        made.append(between.Report(history, progress, config.nepochs))
+    return made
+
+
+def _tensorboard(history: between.History, directory: Path) -> between.TensorBoardLog:
+    try:
+        return between.TensorBoardLog(history, directory)
+    except ImportError as error:
+        raise MissingDependencyError(
+            "--logger tensorboard needs the package tensorboard: pip install tensorboard"
+        ) from error
+
+
+def train_with_keras(
+    train_container: PtychoDataContainer,
+    test_container: PtychoDataContainer | None,
+    config: TrainingConfig,
+    execution_config: PyTorchExecutionConfig | None = None,
+    *,
+    probe: StartingProbe,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[PtychoPINN_Keras, dict[str, list[float]]]:
+    """Build the model, fit it, and give back the one that validated best, with the history of the run.
+
+    `resume` is a checkpoint of the same run, continued exactly. Time linear in groups x epochs; memory: the
+    patterns once more as a tensor, and a few batches.
+    """
+    execution = execution_config or PyTorchExecutionConfig()
+    config = with_execution(config, execution)
+    check_execution(config, execution)
+    plan = plan_training(train_container, test_container, config)
+    directory = config.output_dir if config.output_dir not in (Path(), None) else None
+    with resolve_device(execution):
+        model = PtychoPINN_Keras(config, precision=execution.precision)
+        model.attach_scan(
+            probe.modes,
+            x_scale=train_container.x_scale,
+            nphotons=train_container.nphotons,
+            probe_factor=probe.factor,
+            bad_pixels=train_container.bad_pixels,
+        )
+        batches = batches_per_epoch(plan)
+        model.steps = Optimizer(
+            model.trained(),
+            config,
+            execution.learning_rate,
+            accumulate=execution.accum_steps,
+            batches_per_epoch=batches,
+        )
+        made = make_callbacks(config, execution, directory, model.term_names, progress)
+        if execution.recon_log_every_n_epochs and directory is not None:
+            panels = between.ReconstructionPanels(
+                test_container or train_container,
+                directory / "figures",
+                every=execution.recon_log_every_n_epochs,
+                patches=execution.recon_log_num_patches,
+                stitch=execution.recon_log_stitch,
+            )
+            made.insert(-1 if progress is not None else len(made), panels)
+        first = _resume(resume, model, made) if resume is not None else 0
+        ahead = execution.prefetch_factor * execution.num_workers if execution.prefetch_factor else None
+        options: dict[str, Any] = {"workers": execution.num_workers, "ahead": ahead}
+        held = HeldScan.of(train_container, label_scale=plan.label_scale)
+        judged = _validation_scan(held, train_container, plan)
+        model.compile(optimizer=None, jit_compile=False, run_eagerly=config.debug)
+        _fit(
+            model,
+            training_dataset(held, plan, first, config.nepochs, **options),
+            epochs=config.nepochs,
+            initial_epoch=first,
+            steps_per_epoch=batches,
+            shuffle=False,
+            validation_data=validation_dataset(judged, plan, **options),
+            callbacks=made,
+            verbose=1 if execution.enable_progress_bar else 0,
+        )
+        _restore_best(model, made)
+    return model, made[0].epochs
+
+
+def _validation_scan(held: HeldScan, train: PtychoDataContainer, plan: Any) -> HeldScan:
+    """The validation container as tensors; shares the training scan's where it is the same."""
+    if plan.validation_container is not train:
+        return HeldScan.of(
+            plan.validation_container, held_out=plan.held_out, label_scale=plan.label_scale
+        )
+    return held.counting(plan.held_out)
+
+
+def _resume(path: Path, model: PtychoPINN_Keras, callbacks: list[Any]) -> int:
+    """Put a checkpoint into model, optimiser and callbacks; the number of the epoch that comes next."""
+    arrays, optimizer, known = read_checkpoint(path)
+    check_belongs(path, model, arrays, optimizer)
+    load_model_arrays(model, arrays)
+    model.steps.load_state(optimizer)
+    for callback in callbacks:
+        if isinstance(callback, between.Stateful) and callback.name in known:
+            callback.restore(known[callback.name])
+    return int(known["epoch"])
+
+
+def _fit(model: PtychoPINN_Keras, dataset: Any, **options: Any) -> None:
+    """Keras' fit; a loss that is no number ends it with the message of both backends."""
+    if options["initial_epoch"] >= options["epochs"]:
+        return
+    try:
+        model.fit(dataset, **options)
+    except tf.errors.InvalidArgumentError:
+        loss, step = float(model.last_loss.numpy()), int(model.steps.iterations.numpy())
+        if math.isfinite(loss):
+            raise
+        epoch = (step - 1) // model.steps.steps_per_epoch
+        raise RunError(
+            f"training diverged: the loss is {loss} at epoch {epoch}, step {step} - "
+            "lower --learning_rate or set --gradient_clip_val 1"
+        ) from None
+
+
+def _restore_best(model: PtychoPINN_Keras, callbacks: list[Any]) -> None:
+    """Put the weights of the best checkpoint into the model, if checkpoints were kept and one was best."""
+    for callback in callbacks:
+        if isinstance(callback, between.Checkpoints) and callback.best is not None:
+            load_model_arrays(model, read_checkpoint(callback.best)[0])
+            log.info("weights of the best epoch taken from %s", callback.best)
