@@ -58,6 +58,8 @@ def _moved_along(images: NDArray[Any], shift: NDArray[np.float64], axis: int) ->
         inside = (index >= 0) & (index < N)
         shape = (len(index), N, 1) if axis == 1 else (len(index), 1, N)
         found = np.take_along_axis(images, np.clip(index, 0, N - 1).reshape(shape), axis=axis)
-        return found * inside.reshape(shape).astype(np.float32)
+        kept: NDArray[Any] = found * inside.reshape(shape).astype(np.float32)
+        return kept
 
-    return (1 - fraction) * taken(source) + fraction * taken(source - 1)
+    moved: NDArray[Any] = (1 - fraction) * taken(source) + fraction * taken(source - 1)
+    return moved

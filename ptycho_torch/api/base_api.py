@@ -1,0 +1,31 @@
+"""The names that ptychodus' Lightning plugin imports, 1.3.2 to 1.7; each a thin cover over the workflow.
+
+| call of the client | what runs |
+|---|---|
+| `PtychoDataLoader(data_dir, ...)`, `.from_np(...)` | `ptycho.raw_data.RawData` |
+| `PtychoModel._new_model(...)` | `ptycho_torch.model.PtychoPINN_Lightning` |
+| `Trainer._from_lightning(...)`, `.train()` | `ptycho_torch.workflows.components` |
+| `InferenceEngine.predict_and_stitch(...)` | `ptycho_torch.workflows.trained.infer_scan` |
+"""
+
+from __future__ import annotations
+
+from ptycho_torch.api.configs import ConfigManager
+from ptycho_torch.api.dataloader import DataloaderFormats, PtychoDataLoader
+from ptycho_torch.api.engines import InferenceEngine, Trainer
+from ptycho_torch.api.models import PtychoModel
+from ptycho_torch.config_params import DataConfig, DatagenConfig, InferenceConfig, ModelConfig, TrainingConfig
+
+__all__ = [
+    "ConfigManager",
+    "DataConfig",
+    "DataloaderFormats",
+    "DatagenConfig",
+    "InferenceConfig",
+    "InferenceEngine",
+    "ModelConfig",
+    "PtychoDataLoader",
+    "PtychoModel",
+    "Trainer",
+    "TrainingConfig",
+]

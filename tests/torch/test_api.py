@@ -1,0 +1,409 @@
+"""What ptychodus' Lightning plugin does, call by call: train, find the checkpoint, load it, reconstruct."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import shutil
+from pathlib import Path
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+
+from ptycho.errors import ConfigError, DataError, InputError, MissingFileError
+from ptycho.labels import cut_patches
+from ptycho.raw_data import RawData
+from ptycho_torch import config_params
+from ptycho_torch.api import scans
+from ptycho_torch.api.base_api import (
+    ConfigManager,
+    DataConfig,
+    DatagenConfig,
+    DataloaderFormats,
+    InferenceConfig,
+    InferenceEngine,
+    ModelConfig,
+    PtychoDataLoader,
+    PtychoModel,
+    Trainer,
+    TrainingConfig,
+)
+from ptycho_torch.api.canvas import client_canvas, spacing_px
+from ptycho_torch.lightning_utils import find_best_checkpoint
+from ptycho_torch.model import PtychoPINN_Lightning
+
+HALF = 0.5  # an even patch's middle lies half a pixel before pixel N // 2
+
+
+def centred(raw: RawData) -> RawData:
+    """The same scan on an object whose middle is the middle of the positions, as the client makes it."""
+    low, high = raw.positions_px.min(0) - HALF, raw.positions_px.max(0) - HALF
+    width, height = (round(side) for side in low + high + 1)
+    return RawData(**{**raw.as_arrays(), "objectGuess": raw.objectGuess[:height, :width]})
+
+
+def export(raw: RawData, path: Path, **changes) -> Path:
+    """A training file as ptychodus 1.7 writes it."""
+    arrays = {
+        "xcoords": raw.xcoords - HALF,
+        "ycoords": raw.ycoords - HALF,
+        "xcoords_start": raw.xcoords - HALF,
+        "ycoords_start": raw.ycoords - HALF,
+        "diff3d": raw.diff3d,
+        "bad_pixels": np.zeros(raw.diff3d.shape[1:], bool),
+        "probeGuess": raw.probe_modes,
+        "objectGuess": raw.objectGuess,
+        "scan_index": np.zeros(raw.n_positions, int),
+    }
+    np.savez(path, **{**arrays, **changes})
+    return path
+
+
+def labels_of(raw: RawData) -> np.ndarray:
+    return cut_patches(raw.objectGuess, raw.positions_px, raw.N)
+
+
+def manager(N: int = 32, grid: int = 1, mode: str = "Unsupervised", **training) -> ConfigManager:
+    """Configurations as the plugin passes them, settings of its user aside; short and small."""
+    settings = dict(
+        epochs=2, batch_size=8, learning_rate=1e-3, n_devices=1, num_workers=4, device="cuda",
+        strategy="ddp_spawn", framework="Lightning", orchestrator="Lightning", scheduler="Default",
+        warmup_epochs=0, min_lr_ratio=0.1, gradient_clip_val=None, nll=True, probe_refine_sweeps=2,
+    )  # fmt: skip
+    return ConfigManager(
+        data_config=DataConfig(N=N, C=grid**2, K=6, grid_size=(grid, grid)),
+        model_config=ModelConfig(
+            mode=mode, amp_activation="silu", cbam_encoder=True, C_model=grid**2, C_forward=grid**2,
+            decoder_last_amp_channels=grid**2, intensity_scale_trainable=False, n_filters_scale=1,
+        ),
+        training_config=TrainingConfig(**{**settings, **training}),
+        inference_config=InferenceConfig(batch_size=1000, middle_trim=32, patch_weighting="probe"),
+        datagen_config=DatagenConfig(),
+    )  # fmt: skip
+
+
+class Losses(L.Callback):
+    """What the plugin appends to the trainer's callbacks."""
+
+    def __init__(self, train_name: str, val_name: str) -> None:
+        self.names = (train_name, val_name)
+        self.train, self.validation, self.epochs = [], [], 0
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        value = trainer.callback_metrics.get(self.names[0])
+        if value is not None:
+            self.train.append((trainer.current_epoch, float(value)))
+        self.epochs = trainer.current_epoch + 1
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            value = trainer.callback_metrics.get(self.names[1])
+            if value is not None:
+                self.validation.append((trainer.current_epoch, float(value)))
+
+
+def train(folder: Path, output: Path, configs: ConfigManager) -> tuple[Path, Losses, PtychoDataLoader]:
+    """The plugin's `run_train`, line by line; returns the checkpoint it finds."""
+    loader = PtychoDataLoader(
+        data_dir=folder,
+        config_manager=configs,
+        data_format=DataloaderFormats("lightning_only_module"),
+        output_dir=output,
+    )
+    model = PtychoModel._new_model(model=PtychoPINN_Lightning, config_manager=configs)
+    trainer = Trainer._from_lightning(
+        model=model, dataloader=loader, orchestration="lightning", config_manager=configs
+    )
+    losses = Losses(model.model.loss_name, model.model.val_loss_name)
+    trainer._trainer.callbacks.append(losses)
+    trainer.train(orchestration="lightning", experiment_name="")
+    checkpoint = find_best_checkpoint(Path(loader.output_dir))
+    assert checkpoint is not None
+    return checkpoint, losses, loader
+
+
+def load(checkpoint: Path) -> tuple[PtychoModel, ConfigManager]:
+    """The plugin's `_load_ptycho_model`."""
+    data, model, training, inference = PtychoModel._extract_configs_from_checkpoint(str(checkpoint))
+    configs = dict(model_config=model, data_config=data, training_config=training, inference_config=inference)
+    made = PtychoModel(**configs)
+    made.model = PtychoPINN_Lightning.load_from_checkpoint(checkpoint, **configs)
+    manager = ConfigManager.from_loaded_model(made)
+    manager.validate_arch_compatibility(made)
+    return made, manager
+
+
+def reconstruct(checkpoint: Path, raw: RawData, model: PtychoModel | None = None) -> np.ndarray:
+    """The plugin's `run_reconstruct`; `model` exchanges the loaded one."""
+    made, configs = load(checkpoint)
+    engine = InferenceEngine(config_manager=configs, ptycho_model=model or made)
+    loader = PtychoDataLoader.from_np(
+        diff_patterns=raw.diff3d,
+        probe=raw.probe_modes,
+        positions=np.column_stack((raw.ycoords - HALF, raw.xcoords - HALF)),
+        config_manager=configs,
+    )
+    return np.asarray(engine.predict_and_stitch(loader))
+
+
+@pytest.fixture
+def folder(tmp_path, make_scan):
+    """(folder with one exported scan, the scan)."""
+    raw = centred(make_scan())
+    export(raw, tmp_path / "a.npz")
+    return tmp_path, raw
+
+
+class TestTheCallSequence:
+    @pytest.mark.parametrize("grid", [1, 2])
+    def test_train_then_reconstruct(self, folder, grid):
+        data, raw = folder
+        checkpoint, losses, loader = train(data, data, manager(grid=grid))
+        assert re.fullmatch(r"run_\d{8}_\d{6}", loader.output_dir.name) and loader.output_dir.parent == data
+        assert checkpoint.is_relative_to(loader.output_dir)
+        assert losses.epochs == 2 and len(losses.train) == len(losses.validation) == 2
+        assert all(np.isfinite(value) for _, value in losses.train + losses.validation)
+        image = reconstruct(checkpoint, raw)
+        assert image.dtype == np.complex64 and image.shape == raw.objectGuess.shape
+        inside = image[raw.N // 2 : -raw.N // 2, raw.N // 2 : -raw.N // 2]
+        assert (np.abs(inside) > 0).all()
+
+    def test_output_into_the_input_folder_and_again(self, folder):
+        data, _ = folder
+        before = {path.name for path in data.iterdir()}
+        for _ in range(2):
+            _, _, loader = train(data, data, manager(epochs=1))
+            assert loader.train.n_positions == 30
+        made = {path.name for path in data.iterdir()} - before
+        assert len(made) == 2 and all(name.startswith("run_") for name in made)
+
+    def test_supervised(self, folder):
+        data, raw = folder
+        checkpoint, losses, _ = train(data, data, manager(mode="Supervised"))
+        assert load(checkpoint)[1].model_config.mode == "Supervised"
+        assert reconstruct(checkpoint, raw).shape == raw.objectGuess.shape
+
+    def test_one_file_is_the_whole_model(self, folder, tmp_path_factory):
+        data, raw = folder
+        checkpoint, _, loader = train(data, data, manager())
+        alone = tmp_path_factory.mktemp("elsewhere") / "model.ckpt"
+        shutil.copyfile(checkpoint, alone)
+        wanted = reconstruct(checkpoint, raw)
+        shutil.rmtree(loader.output_dir)
+        np.testing.assert_array_equal(reconstruct(alone, raw), wanted)
+        module = load(alone)[0].module
+        assert module.intensity_scale > 0 and float(module.complex_probe.abs().sum()) > 0
+
+    def test_1_3_2_loads_and_saves_by_folder(self, folder, tmp_path):
+        data, raw = folder
+        checkpoint, _, loader = train(data, data, manager(epochs=1))
+        found = PtychoModel._load(
+            config_manager=manager(), strategy="lightning", run_path=loader.output_dir,
+            model_class=PtychoPINN_Lightning,
+        )  # fmt: skip
+        saved = found.save(path=tmp_path / "kept" / "m.ckpt", source_run_path=loader.output_dir)
+        np.testing.assert_array_equal(reconstruct(saved, raw), reconstruct(checkpoint, raw))
+
+    def test_without_a_model_or_with_another_file_it_says_so(self, tmp_path, folder):
+        other = tmp_path / "other.ckpt"
+        torch.save({"state_dict": {}}, other)
+        with pytest.raises(ConfigError, match="is no checkpoint of this package"):
+            PtychoModel._extract_configs_from_checkpoint(other)
+        with pytest.raises(MissingFileError, match=r"x\.ckpt: no such checkpoint"):
+            PtychoModel._extract_configs_from_checkpoint("x.ckpt")
+        assert find_best_checkpoint(tmp_path / "a.npz") is None
+        with pytest.raises(ConfigError, match="no model"):
+            _ = PtychoModel().module
+
+    def test_a_checkpoint_of_another_network_is_refused(self, folder):
+        data, _ = folder
+        checkpoint, _, _ = train(data, data, manager(epochs=1))
+        model, configs = load(checkpoint)
+        configs.data_config = DataConfig(N=64)
+        with pytest.raises(ConfigError, match="N = 32, its configuration says 64"):
+            configs.validate_arch_compatibility(model)
+
+
+class Delta(torch.nn.Module):
+    """Answers with one bright pixel, the patch's (N//2, N//2)."""
+
+    def forward(self, x, probe):
+        amplitude = torch.zeros_like(x)
+        amplitude[..., x.shape[-2] // 2, x.shape[-1] // 2] = 1
+        return amplitude, torch.zeros_like(x)
+
+
+class TestPlaces:
+    @pytest.mark.parametrize("grid", [1, 2])
+    def test_a_delta_lands_on_the_clients_pixel(self, folder, grid):
+        data, raw = folder
+        checkpoint, _, _ = train(data, data, manager(epochs=1, grid=grid))
+        model, _ = load(checkpoint)
+        model.module.network = Delta()
+        image = np.abs(reconstruct(checkpoint, raw, model))
+        rows, columns = np.nonzero(image > 1e-3)
+        assert set(zip(columns, rows, strict=True)) == {(int(x), int(y)) for x, y in raw.positions_px}
+
+    def test_a_labelled_patch_is_cut_where_the_client_means(self, folder):
+        data, raw = folder
+        read = scans.scans_from_folder(data).train
+        np.testing.assert_allclose(read.positions_px, raw.positions_px)
+
+    def test_canvas_is_the_object_centred_on_the_scan(self, make_scan):
+        for width, height in ((70, 91), (71, 90)):
+            x = np.array([20.25, 31.0, width - 1 - 20.25]) + HALF
+            y = np.array([25.5, 30.0, height - 1 - 25.5]) + HALF
+            shape, _ = client_canvas(np.stack([x, y], 1), 32)
+            assert shape == (height, width)
+
+    def test_the_scan_that_was_trained_on_gets_its_own_object(self, folder):
+        data, _ = folder
+        raw = RawData.from_file(data / "a.npz")
+        places = raw.positions_px + HALF
+        trained = [{**scans.extent(raw), "shape": [97, 103]}]
+        trained[0]["low_px"] = [value + HALF for value in trained[0]["low_px"]]
+        trained[0]["high_px"] = [value + HALF for value in trained[0]["high_px"]]
+        assert client_canvas(places, 32, trained)[0] == (97, 103)
+        # another scan of an object that is not quite centred is taken for one of that size
+        moved = places[:-3] + [0.3, -0.4]
+        assert client_canvas(moved, 32, [{**trained[0], "shape": [70, 66]}])[0] != (97, 103)
+        assert client_canvas(places, 32, trained, object_shape=(120, 130))[0] == (120, 130)
+
+    def test_positions_about_zero_get_a_canvas_that_holds_them(self):
+        places = np.array([[-40.0, -10], [40, 10], [0, 0]])
+        assert client_canvas(places, 32)[0] == (52, 112)
+
+    def test_spacing_of_a_raster(self):
+        raster = np.stack(np.meshgrid(np.arange(8) * 5.0, np.arange(6) * 5.0), -1).reshape(-1, 2)
+        assert spacing_px(raster) == 5.0 and spacing_px(raster[:1]) == 0.0
+
+
+class TestData:
+    def test_counts_of_any_dtype_are_counts(self, make_scan):
+        raw = make_scan()
+        places = np.column_stack((raw.ycoords, raw.xcoords))
+        for dtype in (np.uint16, np.int64, np.float32):
+            read = scans.scan_from_arrays(raw.diff3d.astype(dtype), raw.probeGuess, places)
+            assert read.diffraction_unit == "counts"
+            np.testing.assert_allclose(read.amplitude(), np.sqrt(raw.diff3d.astype(float)), rtol=1e-6)
+
+    def test_as_many_patterns_as_pixels_is_no_question(self, make_scan, tmp_path):
+        raw = make_scan(n_positions=32, pattern_order="MNN")
+        places = np.column_stack((raw.ycoords, raw.xcoords))
+        read = scans.scan_from_arrays(raw.diff3d, raw.probeGuess, places)
+        np.testing.assert_array_equal(read.diff3d, raw.diff3d)
+        export(raw, tmp_path / "m.npz")
+        np.testing.assert_array_equal(scans.scans_from_folder(tmp_path).train.diff3d, raw.diff3d)
+
+    def test_modes_stay_modes_and_bad_pixels_do_not_count(self, make_scan, tmp_path):
+        raw = centred(make_scan())
+        modes = np.stack([raw.probeGuess, 0.3 * np.roll(raw.probeGuess, 3, 0)])
+        bad = np.zeros((32, 32), bool)
+        bad[3, 5] = bad[16, 16] = True
+        export(raw, tmp_path / "a.npz", probeGuess=modes, bad_pixels=bad)
+        checkpoint, _, loader = train(tmp_path, tmp_path, manager(epochs=1))
+        module = load(checkpoint)[0].module
+        assert loader.train.probe_modes.shape == (2, 32, 32) == tuple(module.complex_probe.shape)
+        np.testing.assert_array_equal(module.bad_pixels.numpy(), bad)
+        spoiled = raw.diff3d.copy()
+        spoiled[:, bad] = 60000
+        image = reconstruct(checkpoint, raw)
+        np.testing.assert_array_equal(
+            reconstruct(checkpoint, RawData(**{**raw.as_arrays(), "diff3d": spoiled})), image
+        )
+
+    def test_size_of_the_patterns_wins_and_is_said(self, folder, caplog):
+        data, _ = folder
+        configs = manager(N=128)
+        with caplog.at_level(logging.WARNING):
+            PtychoDataLoader(data, configs, output_dir=None)
+        assert configs.data_config.N == 32
+        assert "model size is set to 128, but the patterns are 32 x 32 px: 32 is used" in caplog.text
+
+    def test_other_patterns_at_inference_are_refused_with_both_numbers(self, folder, make_scan):
+        data, _ = folder
+        checkpoint, _, _ = train(data, data, manager(epochs=1))
+        with pytest.raises(DataError, match="the patterns are 40 x 40 px, the model was trained on 32"):
+            reconstruct(checkpoint, make_scan(N=40))
+
+    def test_several_scans_train_together(self, folder, make_scan, tmp_path):
+        data, raw = folder
+        other = make_scan(seed=3, n_positions=25)
+        export(other, data / "b.npz")
+        np.savez(data / "product.npz", object=np.zeros(3))
+        joined = scans.scans_from_folder(data)
+        assert joined.train.n_positions == 55 and len(joined.extents) == 2
+        gap = joined.train.xcoords[30:].min() - joined.train.xcoords[:30].max()
+        assert gap > 2 * raw.N
+        labels = labels_of(joined.train)
+        np.testing.assert_allclose(labels[:30], labels_of(raw), atol=1e-6)
+        np.testing.assert_allclose(labels[30:], labels_of(other), atol=1e-6)
+        checkpoint, _, _ = train(data, data, manager(grid=2, mode="Supervised", epochs=1))
+        assert reconstruct(checkpoint, raw).shape == raw.objectGuess.shape
+
+    def test_scans_of_other_sizes_are_refused_by_name(self, folder, make_scan):
+        data, _ = folder
+        export(make_scan(N=40), data / "b.npz")
+        with pytest.raises(DataError, match=r"a\.npz has patterns of 32 x 32 px, b\.npz of 40 x 40"):
+            scans.scans_from_folder(data)
+
+    def test_test_data_is_held_out(self, folder, make_scan):
+        data, _ = folder
+        export(make_scan(seed=3, n_positions=25), data / "test_data.npz")
+        read = scans.scans_from_folder(data)
+        assert read.train.n_positions == 30 and read.held_out.n_positions == 25
+
+    def test_an_empty_folder_is_refused(self, tmp_path):
+        np.savez(tmp_path / "product.npz", object=np.zeros(3))
+        with pytest.raises(InputError, match="holds no training data"):
+            PtychoDataLoader(tmp_path, manager())
+
+    def test_phase_of_labels_and_ramp_of_the_probe(self, make_scan):
+        raw = make_scan()
+        turned = RawData(**{**raw.as_arrays(), "objectGuess": raw.objectGuess * np.exp(3j)})
+        low, high = raw.positions_px.min(0).astype(int), raw.positions_px.max(0).astype(int) + 1
+        flat = scans.without_mean_phase(turned).objectGuess[low[1] : high[1], low[0] : high[0]]
+        assert abs(np.angle(flat.sum())) < 1e-6
+        step = np.arange(32) - 16
+        ramp = np.exp(2j * np.pi * (2.5 * step[None, :] - 1.25 * step[:, None]) / 32)
+        tilted = RawData(**{**raw.as_arrays(), "probeGuess": raw.probeGuess * ramp})
+        found = scans.without_probe_ramp(tilted).probe_modes[0]
+        plain = scans.without_probe_ramp(raw).probe_modes[0]
+        np.testing.assert_allclose(found, plain, atol=2e-3 * np.abs(plain).max())
+
+
+class TestSettings:
+    def test_one_warning_says_what_is_ignored(self, folder, caplog):
+        data, _ = folder
+        configs = manager()
+        configs.data_config.normalize = "Group"
+        configs.model_config.eca_encoder = True
+        with caplog.at_level(logging.INFO):
+            PtychoDataLoader(data, configs)
+        warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert len(warned) == 1
+        assert "DataConfig.normalize = 'Group': no effect: one scale per training set" in warned[0]
+        assert "ModelConfig.eca_encoder = True" in warned[0] and "C_model" not in warned[0]
+
+    def test_the_clients_defaults_warn_of_nothing(self, folder, caplog):
+        data, raw = folder
+        with caplog.at_level(logging.INFO):
+            checkpoint, _, _ = train(data, data, manager(grid=2, epochs=1))
+            reconstruct(checkpoint, raw)
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+        if not torch.cuda.is_available():
+            assert caplog.text.count("device = 'cuda': no GPU here") == 2
+
+    def test_without_likelihood_amplitude_counts(self):
+        configs = manager(nll=False)
+        configs.settle(32)
+        model = PtychoModel._new_model(PtychoPINN_Lightning, configs)
+        assert model.module.config.mae_weight == 1.0 and model.module.config.nll_weight == 0.0
+
+    def test_configurations_travel_to_another_process(self):
+        configs = manager()
+        assert pickle.loads(pickle.dumps(configs)) == configs
+        assert ModelConfig is config_params.ModelConfig and DatagenConfig is config_params.DatagenConfig
