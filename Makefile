@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# ptychodus drives this package in an environment of its own: its dependencies are many, and not ours.
+CLIENT_VENV := .venv-clients
+CLIENT_STAMP := $(CLIENT_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench docs clean
+.PHONY: help demo test test-clients lint types bench docs clean
 
 help:
 	@echo "make demo   train on a simulated scan and show the image beside the truth (about 4 minutes)"
 	@echo "make test   every test"
+	@echo "make test-clients  ptychodus 1.7.0 drives this package (under 10 minutes)"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make bench  the figures of docs/benchmarks.md"
 	@echo "make docs   the generated tables of specs/configuration.md"
@@ -28,6 +32,18 @@ test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP)
 	$(BIN)/pytest -q -n 2 </dev/null
 
+$(CLIENT_STAMP): pyproject.toml tests/clients/requirements.txt tests/clients/constraints.txt setup.py
+	$(PYTHON) -m venv $(CLIENT_VENV)
+	@echo '*' > $(CLIENT_VENV)/.gitignore
+	$(CLIENT_VENV)/bin/pip install -q -c tests/clients/constraints.txt -r tests/clients/requirements.txt -e . </dev/null
+	@touch $@
+
+# A skipped test is a failed one here: see tests/clients/conftest.py.
+test-clients: export OMP_NUM_THREADS ?= 1
+test-clients: export PTYCHO_CLIENTS := required
+test-clients: $(CLIENT_STAMP)
+	$(CLIENT_VENV)/bin/pytest -q -n 2 --dist worksteal tests/clients </dev/null
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(MAKE) --no-print-directory types
@@ -43,5 +59,5 @@ docs: $(STAMP)
 	$(BIN)/python docs/build.py </dev/null
 
 clean:
-	rm -rf $(VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
+	rm -rf $(VENV) $(CLIENT_VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

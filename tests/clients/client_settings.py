@@ -1,0 +1,47 @@
+"""Settings of ptychodus under which a network learns a small scan in seconds; the rest stays at its default.
+
+Each entry is (INI group, INI key, name in the Python API, value): batch mode reads the first two, the API the
+third.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from client_driver import TORCH_PLUGIN
+from client_scans import Case
+
+Entry = tuple[str, str, str, Any]
+
+
+def quick(algorithm: str, case: Case) -> list[Entry]:
+    """Few epochs of small batches; every position reconstructed."""
+    epochs = 12
+    if algorithm not in TORCH_PLUGIN:
+        return [
+            ("PtychoPINNTraining", "NumEpochs", "training__nepochs", epochs),
+            ("PtychoPINNTraining", "BatchSize", "training__batch_size", 4),
+            ("PtychoPINNInference", "NumSamples", "inference__n_samples", 256),
+        ]
+    return [
+        ("PtychoPINNTorchData", "model_size", "data__model_size", case.N),
+        ("PtychoPINNTorchData", "num_channels", "data__num_channels", 1),
+        ("PtychoPINNTorchData", "grid_size_x", "data__grid_size_x", 1),
+        ("PtychoPINNTorchData", "grid_size_y", "data__grid_size_y", 1),
+        ("PtychoPINNTorchTraining", "epochs", "training__epochs", epochs),
+        ("PtychoPINNTorchTraining", "batch_size", "training__batch_size", 4),
+        ("PtychoPINNTorchTraining", "num_dataloader_workers", "training__num_dataloader_workers", 0),
+    ]
+
+
+def for_api(entries: list[Entry]) -> dict[str, Any]:
+    """Keywords of `Client.settings`."""
+    return {name: value for _, _, name, value in entries}
+
+
+def for_ini(entries: list[Entry]) -> dict[str, dict[str, Any]]:
+    """Groups of settings.ini."""
+    groups: dict[str, dict[str, Any]] = {}
+    for group, key, _, value in entries:
+        groups.setdefault(group, {})[key] = value
+    return groups
