@@ -210,7 +210,7 @@ def build_network(
 
 def neutral_weights(network: Any) -> dict[str, NDArray[Any]]:
     """Copies of the weights under their neutral names, kernels (out, in, row, column)."""
-    return {name: _kernel_last(network, np.array(value)) for name, value in _variables(network).items()}
+    return {name: _kernel_last(network, value.numpy()) for name, value in _variables(network).items()}
 
 
 def load_neutral_weights(network: Any, weights: Mapping[str, Any]) -> None:
@@ -229,7 +229,7 @@ def load_neutral_weights(network: Any, weights: Mapping[str, Any]) -> None:
         if value.shape != tuple(own[name].shape):
             raise ConfigError(
                 f"weights do not fit the network: {name} has shape {tuple(np.shape(weights[name]))}, "
-                f"expected {_kernel_last(network, np.array(own[name])).shape} - wrong architecture?"
+                f"expected {_kernel_last(network, own[name].numpy()).shape} - wrong architecture?"
             )
     for name, value in stored.items():
         own[name].assign(value)

@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 Tensor = Any
+
+#: counts below this are none; far above the smallest float32, because TensorFlow takes denormals for zero and
+#: the logarithm of count over rate must stay finite at any dose
+SMALLEST_COUNT = 1e-20
 
 
 def masked_mean(values: Tensor, counted: Tensor) -> Tensor:
@@ -31,8 +34,7 @@ def poisson_deviance(rate: Tensor, counts: Tensor, counted: Tensor) -> Tensor:
     Same gradient as `poisson_nll`, and exact in float32 at 1e9 photons, where a difference of means is not.
     """
     # not xlogy: its gradient at a count of zero is 0/0
-    tiny = np.finfo(counts.dtype.as_numpy_dtype).tiny
-    ratio = tf.maximum(counts, tiny) / rate
+    ratio = tf.maximum(counts, SMALLEST_COUNT) / rate
     return masked_mean(rate - counts + counts * tf.math.log(ratio), counted)
 
 

@@ -1,0 +1,381 @@
+"""One table of cases: PyTorch, TensorFlow and the NumPy oracle give the same operators, answers, losses and
+gradients.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ptycho import physics as oracle
+from ptycho.architectures import NetworkSpec
+
+pytestmark = pytest.mark.tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row: a network, a probe, a term of the objective and what its patches are merged with."""
+
+    architecture: str
+    N: int
+    gridsize: int
+    amp_activation: str
+    object_big: bool
+    probe_big: bool
+    pad_object: bool
+    modes: int
+    term: str
+    context: str
+
+    @property
+    def spec(self) -> NetworkSpec:
+        return NetworkSpec(
+            N=self.N,
+            channels=self.gridsize**2,
+            n_filters_scale=1,
+            amp_activation=self.amp_activation,
+            object_big=self.object_big,
+            probe_big=self.probe_big,
+            pad_object=self.pad_object,
+        )
+
+    def __str__(self) -> str:
+        flags = [name for name in ("object_big", "probe_big", "pad_object") if getattr(self, name)]
+        words = (self.architecture, f"N{self.N}", f"gs{self.gridsize}", self.amp_activation, *flags)
+        return "-".join((*words, f"{self.modes}modes", self.term, self.context))
+
+
+# every pair of values of every two columns stands in some row
+CASES = [
+    Case("cnn", 64, 3, "swish", False, True, True, 3, "poisson", "region"),
+    Case("cnn", 96, 1, "swish", True, False, True, 1, "mae", "group"),
+    Case("cnn", 96, 3, "relu", False, False, False, 3, "mae", "region"),
+    Case("cnn", 128, 1, "relu", True, True, False, 1, "mae", "region"),
+    Case("cnn", 128, 1, "sigmoid", False, True, True, 3, "mae", "group"),
+    Case("cnn", 128, 2, "softplus", True, True, True, 3, "mae", "group"),
+    Case("cnn", 128, 3, "softplus", True, False, True, 1, "poisson", "group"),
+    Case("swift", 64, 1, "sigmoid", False, False, False, 1, "poisson", "group"),
+    Case("swift", 64, 1, "softplus", True, True, False, 3, "mae", "region"),
+    Case("swift", 64, 2, "relu", True, False, True, 1, "poisson", "group"),
+    Case("swift", 64, 2, "sigmoid", True, False, True, 3, "mae", "group"),
+    Case("swift", 96, 2, "softplus", False, False, True, 3, "mae", "group"),
+    Case("swift", 96, 3, "sigmoid", True, True, True, 1, "poisson", "region"),
+    Case("swift", 128, 2, "swish", False, True, False, 3, "poisson", "region"),
+]
+
+#: largest error allowed, relative to the largest magnitude of the tensor
+TOLERANCES = {
+    "float32": {"operator": 1e-5, "forward": 1e-5, "gradient": 1e-4, "loss": 1e-6},
+    "float64": {"operator": 1e-9, "forward": 1e-9, "gradient": 1e-9, "loss": 1e-9},
+}
+
+#: gradients of the phase's own offset: a global phase is free, so the terms of these sums cancel and what is
+#: left has no digits of its own; they are measured against the gradient of the same node's weights
+FREE_OFFSETS = {"gradient/phase.bias", "gradient/phase.centre.bias"}
+
+the_table = pytest.mark.parametrize("case", CASES, ids=str)
+both_precisions = pytest.mark.parametrize("dtype", list(TOLERANCES))
+
+
+def complex_of(dtype: str) -> str:
+    return {"float32": "complex64", "float64": "complex128"}[dtype]
+
+
+def disagreements(
+    one: dict[str, np.ndarray], other: dict[str, np.ndarray], dtype: str
+) -> list[tuple[str, float]]:
+    """What differs by more than its tolerance; the kind of a tensor is the first word of its name."""
+    assert one.keys() == other.keys()
+    found = []
+    for name, value in one.items():
+        mine, wanted = np.asarray(value, complex), np.asarray(other[name], complex)
+        assert mine.shape == wanted.shape, name
+        scale = np.abs(wanted).max()
+        if name in FREE_OFFSETS:
+            scale = max(scale, np.abs(other[name.removesuffix("bias") + "weight"]).max())
+        error = np.abs(mine - wanted).max() / max(scale, 1e-30)
+        if not error <= TOLERANCES[dtype][name.split("/")[0]]:
+            found.append((name, float(error)))
+    return found
+
+
+# ---------------------------------------------------------------------------------- three ways to compute
+
+
+def merged(case: Case, scan: Any, rooms: Any, patches: Any, where: Any, places: Any, probe_power: Any) -> Any:
+    """Views of the group or of the region, by either backend."""
+    if case.context == "region":
+        return rooms.region.region_views(patches, places, where, probe_power)
+    window = rooms.physics.central_window(case.N, dtype=probe_power.dtype)
+    return rooms.physics.merge_and_extract(patches, where - places_mean(where), window)
+
+
+def places_mean(where: Any) -> Any:
+    if isinstance(where, torch.Tensor):
+        return where.mean(1, keepdim=True)
+    import tensorflow
+
+    return tensorflow.reduce_mean(where, 1, keepdims=True)
+
+
+def oracle_views(case: Case, scan: Any) -> np.ndarray:
+    """The same views from the oracle's merge: a region is one large group around a whole pixel."""
+    N, C = case.N, case.gridsize**2
+    if case.context == "region":
+        power = np.sum(np.abs(scan.probe) ** 2, 0)
+        centre = np.round(scan.positions_xy.mean((0, 1)))
+        flat = scan.patches.reshape(-1, N, N)
+        canvas = oracle.merge(flat, scan.places_xy.reshape(-1, 2) - centre, power / power.max())
+        # room for patterns that look beyond every patch
+        canvas = oracle.pad_centre(canvas, canvas.shape[-1] + 20)
+        views = oracle.extract_group(canvas, scan.positions_xy.reshape(-1, 2) - centre, N)
+        return views.reshape(*scan.positions_xy.shape[:2], N, N)
+    relative = scan.positions_xy - scan.positions_xy.mean(1, keepdims=True)
+    if C == 1:
+        return scan.patches
+    views = []
+    for patches, r in zip(scan.patches, relative, strict=True):
+        if case.object_big:
+            canvas = oracle.merge(patches, r, oracle.central_window(N))
+        else:
+            canvas = oracle.pad_centre(patches[0], oracle.canvas_side(N, r))
+        views.append(oracle.extract_group(canvas, r, N))
+    return np.stack(views)
+
+
+def oracle_operators(case: Case, scan: Any) -> dict[str, np.ndarray]:
+    views = oracle_views(case, scan)
+    intensity = oracle.diffract(views, scan.probe)
+    expected = oracle.rate(intensity, scan.intensity_scale)
+    counts, bad = (scan.intensity_scale * scan.x) ** 2, ~scan.counted
+    floor = oracle.poisson_nll_floor(counts, bad)
+    return {
+        "operator/views": views,
+        "operator/intensity": intensity,
+        "operator/rate": expected,
+        "loss/nll": np.array(oracle.poisson_nll(expected, counts, bad)),
+        "loss/deviance": np.array(oracle.poisson_nll(expected, counts, bad) - floor),
+        "loss/mae": np.array(oracle.amplitude_mae(intensity, scan.x, bad)),
+    }
+
+
+def operators(case: Case, scan: Any, rooms: Any, asarray: Any, dtype: str) -> dict[str, Any]:
+    """Everything after the network, from the same patches, by either backend."""
+    real, whole = dtype, complex_of(dtype)
+    probe = asarray(scan.probe.astype(whole))
+    power = asarray(np.sum(np.abs(scan.probe) ** 2, 0).astype(real))
+    patches, x = asarray(scan.patches.astype(whole)), asarray(scan.x.astype(real))
+    where, places = asarray(scan.positions_xy), asarray(scan.places_xy)
+    views = merged(case, scan, rooms, patches, where, places, power)
+    intensity = rooms.physics.diffract(views, probe)
+    expected = rooms.physics.rate(intensity, scan.intensity_scale)
+    counts = (scan.intensity_scale * x) ** 2
+    counted = asarray(scan.counted)
+    return {
+        "operator/views": views,
+        "operator/intensity": intensity,
+        "operator/rate": expected,
+        "loss/nll": rooms.losses.poisson_nll(expected, counts, counted),
+        "loss/deviance": rooms.losses.poisson_deviance(expected, counts, counted),
+        "loss/mae": rooms.losses.amplitude_mae(rooms.physics.amplitude(intensity), x, counted),
+    }
+
+
+def objective(
+    case: Case, scan: Any, rooms: Any, asarray: Any, dtype: str, patches: Any, probe: Any, scale: Any
+):
+    """The loss of a training step as the modules compose it."""
+    power = asarray(np.sum(np.abs(scan.probe) ** 2, 0).astype(dtype))
+    where, places = asarray(scan.positions_xy), asarray(scan.places_xy)
+    views = merged(case, scan, rooms, patches, where, places, power)
+    intensity = rooms.physics.diffract(views, probe)
+    x, counted = asarray(scan.x.astype(dtype)), asarray(scan.counted)
+    if case.term == "mae":
+        return rooms.losses.amplitude_mae(scale * rooms.physics.amplitude(intensity), x, counted)
+    expected = rooms.physics.rate(intensity, scan.intensity_scale * scale)
+    return rooms.losses.poisson_deviance(expected, (scan.intensity_scale * x) ** 2, counted)
+
+
+def numpy_of(made: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in made.items()}
+
+
+# -------------------------------------------------------------------------------------------------- the tests
+
+
+def test_the_table_covers_every_pair_of_options():
+    names = [field.name for field in dataclasses.fields(Case)]
+    for one, other in itertools.combinations(names, 2):
+        values = [{getattr(case, name) for case in CASES} for name in (one, other)]
+        seen = {(getattr(case, one), getattr(case, other)) for case in CASES}
+        assert seen == set(itertools.product(*values)), (one, other)
+    assert {case.N for case in CASES} == {64, 96, 128} and {case.gridsize for case in CASES} == {1, 2, 3}
+    assert {case.amp_activation for case in CASES} == {"sigmoid", "swish", "softplus", "relu"}
+
+
+@the_table
+@both_precisions
+def test_operators_and_losses_equal_torch_and_the_oracle(case, dtype, tf, ours, theirs, make_scan_batch):
+    scan = make_scan_batch(case.spec, case.modes)
+    mine = numpy_of(operators(case, scan, ours, tf.constant, dtype))
+    torchs = numpy_of(operators(case, scan, theirs, torch.tensor, dtype))
+    truth = oracle_operators(case, scan)
+    assert disagreements(mine, torchs, dtype) == []
+    # the oracle keeps no epsilon under the root and 1e-6 counts in its floor
+    for name, allowed in (("loss/deviance", 1e-5), ("loss/mae", 1e-5)):
+        for made in (mine, torchs):
+            assert float(made.pop(name)) == pytest.approx(float(truth[name]), rel=allowed)
+        truth.pop(name)
+    assert disagreements(mine, truth, dtype) == []
+    assert disagreements(torchs, truth, dtype) == []
+
+
+@the_table
+@both_precisions
+def test_answer_loss_and_every_gradient_equal_those_of_torch(
+    case, dtype, tf, ours, theirs, make_scan_batch, some_weights
+):
+    scan = make_scan_batch(case.spec, case.modes)
+    whole = complex_of(dtype)
+    network = theirs.layers.build_network(case.architecture, case.spec, seed=3)
+    weights = some_weights(theirs.layers.neutral_weights(network))
+
+    network.to(getattr(torch, dtype))
+    theirs.layers.load_neutral_weights(network, {k: torch.from_numpy(v) for k, v in weights.items()})
+    x, probe = torch.from_numpy(scan.x.astype(dtype)), torch.from_numpy(scan.probe.astype(whole))
+    log_scale = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    modulus, phase = network(x, probe)
+    probe.requires_grad_()
+    patches = torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
+    loss = objective(case, scan, theirs, torch.tensor, dtype, patches, probe, torch.exp(log_scale))
+    loss.backward()
+    expected = {"forward/modulus": modulus.detach().numpy(), "forward/phase": phase.detach().numpy()}
+    expected |= {"loss/total": loss.detach().numpy(), "gradient/probe": probe.grad.numpy()}
+    expected |= {"gradient/log_scale": log_scale.grad.numpy()}
+    for name, value in network.named_parameters():
+        expected[f"gradient/{name.removeprefix('weights.').replace('/', '.')}"] = value.grad.numpy()
+
+    network = ours.layers.build_network(case.architecture, case.spec, seed=3, dtype=dtype)
+    ours.layers.load_neutral_weights(network, weights)
+    x, probe = tf.constant(scan.x.astype(dtype)), tf.constant(scan.probe.astype(whole))
+    log_scale = tf.zeros([], dtype)
+    with tf.GradientTape() as tape:
+        tape.watch([probe, log_scale])
+        modulus, phase = network(x, tf.stop_gradient(probe))
+        patches = tf.complex(modulus * tf.cos(phase), modulus * tf.sin(phase))
+        loss = objective(case, scan, ours, tf.constant, dtype, patches, probe, tf.exp(log_scale))
+    found = tape.gradient(loss, {"probe": probe, "log_scale": log_scale, **network.neutral})
+    made = {"forward/modulus": modulus.numpy(), "forward/phase": phase.numpy(), "loss/total": loss.numpy()}
+    for name, value in found.items():
+        kernel = value.numpy()
+        made[f"gradient/{name}"] = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel
+    assert disagreements(made, expected, dtype) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("n, N, shape", [(1, 32, (65, 91)), (7, 33, (80, 71)), (130, 16, (40, 40))])
+def test_splat_and_gather_are_adjoint_and_equal_torch(dtype, n, N, shape, tf, ours, theirs):
+    rng = np.random.default_rng(n)
+    patches = rng.normal(size=(n, N, N)) + 1j * rng.normal(size=(n, N, N))
+    canvases = rng.normal(size=(3, *shape)) + 1j * rng.normal(size=(3, *shape))
+    if dtype.startswith("float"):
+        patches, canvases = patches.real, canvases.real
+    patches, canvases = patches.astype(dtype), canvases.astype(dtype)
+    corners = rng.uniform(0, 1, (n, 2)) * np.array([shape[1] - N - 1, shape[0] - N - 1])
+    which = rng.integers(0, 3, n)
+    laid = ours.physics.splat(
+        tf.constant(patches), tf.constant(corners), tf.constant(which), 3, shape
+    ).numpy()
+    cut = ours.physics.gather(tf.constant(canvases), tf.constant(corners), tf.constant(which), N).numpy()
+    fine = 1e-11 if dtype.endswith(("64", "128")) and dtype != "complex64" else 1e-4
+    assert np.vdot(laid, canvases) == pytest.approx(np.vdot(patches, cut), rel=fine)
+    at, on = torch.from_numpy(corners), torch.from_numpy(which)
+    torchs = theirs.physics.splat(torch.from_numpy(patches), at, on, 3, shape).numpy()
+    np.testing.assert_allclose(laid, torchs, atol=fine * np.abs(torchs).max())
+    torchs = theirs.physics.gather(torch.from_numpy(canvases), at, on, N).numpy()
+    np.testing.assert_allclose(cut, torchs, atol=fine * np.abs(torchs).max())
+
+
+def test_splat_gives_the_same_bits_every_time(tf, ours):
+    rng = np.random.default_rng(0)
+    patches = tf.constant((rng.normal(size=(300, 32, 32)) + 1j).astype(np.complex64))
+    corners, one = tf.constant(rng.uniform(0, 40, (300, 2))), tf.zeros([300], tf.int64)
+    first, *again = (ours.physics.splat(patches, corners, one, 1, (80, 80)).numpy() for _ in range(4))
+    assert all(np.array_equal(first, other) for other in again)
+
+
+@pytest.mark.parametrize("object_big", [True, False])
+@pytest.mark.parametrize("context", ["group", "region"])
+@pytest.mark.parametrize("term", ["poisson", "mae"])
+def test_gradients_agree_with_finite_differences(object_big, context, term, tf, ours, make_scan_batch):
+    case = dataclasses.replace(CASES[0], N=32, gridsize=2, object_big=object_big, context=context, term=term)
+    scan = make_scan_batch(case.spec, modes=2)
+    rng = np.random.default_rng(1)
+
+    def loss(patches: Any, probe: Any, log_scale: Any) -> Any:
+        return objective(case, scan, ours, tf.constant, "float64", patches, probe, tf.exp(log_scale))
+
+    at = [tf.constant(scan.patches), tf.constant(scan.probe), tf.constant(0.1, tf.float64)]
+    with tf.GradientTape() as tape:
+        tape.watch(at)
+        value = loss(*at)
+    gradients = tape.gradient(value, at)
+    for i, gradient in enumerate(gradients):
+        step = rng.normal(size=at[i].shape) + (1j * rng.normal(size=at[i].shape) if i < 2 else 0)
+        step = tf.constant(step, at[i].dtype) * 1e-7
+        moved = [[v + sign * step if j == i else v for j, v in enumerate(at)] for sign in (1, -1)]
+        measured = (float(loss(*moved[0])) - float(loss(*moved[1]))) / 2
+        product = tf.math.conj(gradient) * step
+        assert float(tf.reduce_sum(tf.math.real(product))) == pytest.approx(measured, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["total_variation", "realspace_mae", "supervised"])
+@both_precisions
+def test_real_space_terms_and_their_gradients_equal_those_of_torch(name, dtype, tf, ours, theirs):
+    rng = np.random.default_rng(2)
+    shape = (3, 4, 32, 32)
+    modulus, phase = rng.uniform(0.1, 1, (2, *shape)), rng.uniform(-4, 4, (2, *shape))
+    modulus[0, 0, 0, :4] = 0
+    patches, labels = (modulus * np.exp(1j * phase)).astype(complex_of(dtype))
+    weight = rng.uniform(0, 2, shape[-2:]).astype(dtype)
+    rest = () if name == "total_variation" else (labels, weight)
+
+    there = torch.tensor(patches, requires_grad=True)
+    wanted = getattr(theirs.losses, name)(there, *map(torch.tensor, rest))
+    wanted.backward()
+    here = tf.constant(patches)
+    with tf.GradientTape() as tape:
+        tape.watch(here)
+        value = getattr(ours.losses, name)(here, *map(tf.constant, rest))
+    made = {"loss/value": value.numpy(), "gradient/patches": tape.gradient(value, here).numpy()}
+    expected = {"loss/value": wanted.detach().numpy(), "gradient/patches": there.grad.numpy()}
+    assert disagreements(made, expected, dtype) == []
+
+
+@pytest.mark.parametrize("name", ["poisson_nll", "poisson_deviance"])
+def test_dark_pixels_give_finite_values_and_gradients(name, tf, ours):
+    field = tf.zeros([2, 1, 8, 8])
+    with tf.GradientTape() as tape:
+        tape.watch(field)
+        rate = ours.physics.rate(tf.square(field), 3.0)
+        value = getattr(ours.losses, name)(rate, tf.zeros_like(field), tf.ones([1, 1, 1, 1], tf.bool))
+    assert np.isfinite(float(value)) and np.isfinite(tape.gradient(value, field).numpy()).all()
+
+
+@pytest.mark.parametrize("canvas_shape, M", [(None, 20), ((150, 140), 32), ((90, 100), 17)])
+def test_stitched_images_are_equal(canvas_shape, M, tf, ours, theirs):
+    rng = np.random.default_rng(4)
+    patches = (rng.normal(size=(70, 32, 32)) + 1j * rng.normal(size=(70, 32, 32))).astype(np.complex64)
+    positions, weights = rng.uniform(20, 110, (70, 2)), rng.uniform(0.1, 1, (M, M)).astype(np.float32)
+    mine = ours.reassembly.stitch(patches, positions, weights, canvas_shape=canvas_shape, chunk=16)
+    wanted = theirs.reassembly.stitch(patches, positions, weights, canvas_shape=canvas_shape, chunk=16)
+    assert mine.frame == wanted.frame
+    assert np.abs(mine.object - wanted.object).max() < 1e-5 * np.abs(wanted.object).max()
+    np.testing.assert_allclose(mine.coverage, wanted.coverage, atol=1e-5 * wanted.coverage.max())
+    assert mine.object.dtype == np.complex64 and mine.coverage.dtype == np.float32
