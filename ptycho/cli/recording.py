@@ -56,9 +56,9 @@ def begin_record(
 
     assert console.output is not None, "the output folder must stand before its record"
     files = {role: _bundle_in(path, BUNDLE_NAME) for role, path in inputs.items()}
-    begin(
-        console.output, command=sys.argv, inputs=files, seeds=seeds, device=device, arguments=vars(arguments)
-    )
+    # `python -m ptycho.cli` leaves the name of a file in argv[0] that nobody typed.
+    typed = sys.orig_argv if Path(sys.argv[0]).name == "__main__.py" else sys.argv
+    begin(console.output, command=typed, inputs=files, seeds=seeds, device=device, arguments=vars(arguments))
 
 
 def _bundle_in(path: Path | None, name: str) -> Path | None:

@@ -72,6 +72,7 @@ class RunView:
     id: str
     name: str
     folder: str
+    trained_in: str | None
     verdict: Verdict
     ruler: Ruler | None
     tiles: list[Number]
@@ -107,6 +108,7 @@ def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> R
         id=id,
         name=run.name,
         folder=str(run.folder),
+        trained_in=None if run.trained_in is None else str(run.trained_in),
         verdict=_verdict(evidence),
         ruler=_ruler(evidence),
         tiles=tiles,
@@ -147,6 +149,7 @@ _TILES = (
     "train_loss",
     "seconds",
     "epochs",
+    "sweeps",
 )
 
 
@@ -171,7 +174,8 @@ def _numbers(evidence: Evidence) -> list[Number]:
             add(name, figures._words(name), values[-1], "{:.4g}", "", "at the end")
     longest = max((len(values) for values in run.history.values()), default=0)
     if longest:
-        add("epochs", "sweeps" if "r_loss" in run.history else "epochs", longest, "{:.0f}", "")
+        step = "sweeps" if "r_loss" in run.history else "epochs"
+        add(step, step, longest, "{:.0f}", "")
     add("groups_per_s", "speed", run.metrics.get("groups_per_s"), "{:.0f} groups/s", "high")
     add("seconds", "time", seconds_of(run.provenance), "{:.1f} s", "low", "from start to end")
     return found

@@ -25,7 +25,8 @@ class Run:
     """One output folder: its products as paths, its small files as values, and notes on what is not there.
 
     history: name -> one number an epoch (NaN where it was none). metrics: name -> number. scan: the file the
-    product (or the training) came from, None where it cannot be found.
+    product (or the training) came from, None where it cannot be found. trained_in: the folder of the model,
+    where history and configuration are the model's.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Run:
     metrics: dict[str, float] = field(default_factory=dict)
     config_text: str | None = None
     provenance: dict[str, Any] | None = None
+    trained_in: Path | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -73,21 +75,26 @@ def _read_run(folder: Path, name: str, data: Path | None, parent: Path | None = 
     run = Run(name, folder)
 
     def present(file: str) -> Path | None:
-        homes = (folder,) if parent is None else (folder, parent)
         return next((home / file for home in homes if (home / file).is_file()), None)
 
+    homes = [folder] if parent is None else [folder, parent]
     run.product, run.bundle = present(PRODUCT), present(BUNDLE)
-    run.history = _history(_json(present(HISTORY), run), run)
     run.metrics = _numbers(_json(present(METRICS), run))
-    config = present(CONFIG)
-    if config is not None:
-        run.config_text = config.read_text(encoding="utf-8", errors="replace")[:_MAX_TEXT]
     record = present(PROVENANCE_NAME)
     try:
         run.provenance = None if record is None else read(record.parent)
     except PtychoError as error:
         run.notes.append(str(error))
     run.scan = data or _find_scan(run)
+    model = _model_folder(run)
+    if model is not None and present(HISTORY) is None:
+        # An image made by a model has the curves and the settings of that model's training.
+        homes.append(model)
+        run.trained_in = model if present(HISTORY) is not None else None
+    run.history = _history(_json(present(HISTORY), run))
+    config = present(CONFIG)
+    if config is not None:
+        run.config_text = config.read_text(encoding="utf-8", errors="replace")[:_MAX_TEXT]
     absent = {
         PRODUCT: "no image was reconstructed here",
         HISTORY: "no curves",
@@ -97,6 +104,19 @@ def _read_run(folder: Path, name: str, data: Path | None, parent: Path | None = 
     if run.scan is None:
         run.notes.append("the scan was not found, so nothing measured is shown; name it with --data FILE")
     return run
+
+
+def _model_folder(run: Run) -> Path | None:
+    for given in _inputs(run):
+        if given.get("role") == "model" and isinstance(given.get("path"), str):
+            path = Path(given["path"])
+            return path if path.is_dir() else path.parent
+    return None
+
+
+def _inputs(run: Run) -> list[Mapping[str, Any]]:
+    inputs = (run.provenance or {}).get("inputs")
+    return [given for given in inputs if isinstance(given, Mapping)] if isinstance(inputs, list) else []
 
 
 def _name(folder: Path) -> str:
@@ -113,7 +133,7 @@ def _json(path: Path | None, run: Run) -> Any:
         return None
 
 
-def _history(values: Any, run: Run) -> dict[str, list[float]]:
+def _history(values: Any) -> dict[str, list[float]]:
     if not isinstance(values, dict):
         return {}
     series = {
@@ -145,8 +165,7 @@ def _find_scan(run: Run) -> Path | None:
 
 def _candidates(run: Run) -> Iterator[Path]:
     roles = _ROLES if run.product is not None else ("train", "scan")
-    inputs = (run.provenance or {}).get("inputs")
-    given = {i.get("role"): i.get("path") for i in inputs or () if isinstance(i, Mapping)}
+    given = {i.get("role"): i.get("path") for i in _inputs(run)}
     settings = _settings(run.config_text)
     names = ("test_data_file", "train_data_file") if run.product is not None else ("train_data_file",)
     for path in (*map(given.get, roles), *map(settings.get, names)):

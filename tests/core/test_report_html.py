@@ -174,6 +174,17 @@ def test_a_run_that_did_not_end_well_says_so_first(good_run: Path, state: str) -
     assert ("the disk is full" in text) == (state != "running")
 
 
+def test_an_image_shows_the_curves_of_its_model(good_run: Path, flat_run: Path) -> None:
+    for name in ("history.json", "config.yaml"):
+        (good_run / name).unlink()
+    record = json.loads((good_run / "provenance.json").read_text())
+    record["inputs"].append({"role": "model", "path": str(flat_run / "wts.h5.zip")})
+    (good_run / "provenance.json").write_text(json.dumps(record))
+    text = Page(build_report([good_run])).text
+    assert f"Of the model, trained in {flat_run}" in text and "training loss" in text and "nepochs: 3" in text
+    assert "is not there" not in text
+
+
 def test_several_runs_stand_side_by_side(good_run: Path, flat_run: Path) -> None:
     page = Page(build_report([good_run, flat_run]))
     assert "Side by side" in page.text and "table" in page.tags
