@@ -50,7 +50,8 @@ class PtychoDataLoader:
         self.config_manager = config_manager
         scans = scans_from_folder(Path(data_dir), self._prepared)
         self.train, self.held_out, self.extents = scans.train, scans.held_out, scans.extents
-        self.object_shape, self.output_dir = None, Path()
+        self.object_shape: tuple[int, int] | None = None
+        self.output_dir = Path()
         config_manager.settle(scans.train.N)
         config_manager.announce()
         if output_dir is not None:
