@@ -196,7 +196,7 @@ class Checkpoints(Stateful):
             if full and worst is not None:
                 dropped = worst
                 del self.kept[worst]
-        known = {other.name: other.knowledge() for other in (*self._others, self)}
+        known: dict[str, Any] = {other.name: other.knowledge() for other in (*self._others, self)}
         known["epoch"] = epoch + 1
         for path in ([self._folder / name] if wanted else []) + [self._folder / f"last{SUFFIX}"]:
             write_checkpoint(path, self.model, known)

@@ -1,7 +1,7 @@
 """Checkpoints of a run: one safetensors file with a JSON header, so that reading one cannot run code.
 
-A file holds all variables, the optimiser's state, and what the callbacks know (history, best value, patience),
-which is all that a resume needs to go on as if nothing had happened.
+A file holds all variables, the optimiser's state, and what the callbacks know (history, best value,
+patience), which is all that a resume needs to go on as if nothing had happened.
 """
 
 from __future__ import annotations

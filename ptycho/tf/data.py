@@ -1,8 +1,8 @@
 """Batches of groups for Keras: the patterns once as a tensor, every batch gathered from them in the graph.
 
-A batch is a dict: `x` (B, C, N, N), `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool, `region` bool,
-and `labels` (B, C, N, N) complex where the objective needs them. Which groups stand together is decided by
-`ptycho.batches`: Python is asked for the order once an epoch and not again until the next.
+A batch is a dict: `x` (B, C, N, N), `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool, `region`
+bool, and `labels` (B, C, N, N) complex where the objective needs them. Which groups stand together is decided
+by `ptycho.batches`: Python is asked for the order once an epoch and not again until the next.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class HeldScan:
         label_scale: float | None = None,
         dtype: str = "float32",
     ) -> HeldScan:
-        """Take a container; `held_out` says whose patterns count (None: all), `label_scale` None: no labels."""
+        """Take a container; `held_out`: whose patterns count (None: all); `label_scale` None: no labels."""
         real = tf.as_dtype(dtype)
         labels = None
         if label_scale is not None:

@@ -239,7 +239,7 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One step of either context: gradients, optimiser, means of the epoch so far."""
-        variables = [variable.value for variable in self.trained()]
+        variables = self.steps.variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             terms = self.terms(batch)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
 
 Tensor = Any
+#: one variable's slots by name
+Slots = dict[str, Any]
 
 BETAS = (0.9, 0.99)
 EPSILON = 1e-8
@@ -57,7 +60,8 @@ class Optimizer:
     ) -> None:
         if config.optimizer not in _SLOTS:
             raise ConfigError(f"optimizer = {config.optimizer!r}: one of {', '.join(_SLOTS)}")
-        self.variables = list(variables)
+        #: TensorFlow's variables, where Keras' are given
+        self.variables = [v.value if isinstance(v, keras.Variable) else v for v in variables]
         self.config = config
         self.base_rate = learning_rate
         self.accumulate, self.batches_per_epoch = accumulate, batches_per_epoch
@@ -91,7 +95,8 @@ class Optimizer:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything a resume needs, by name."""
-        made = {f"{slot}.{i}": v.numpy() for slot, values in self._slots.items() for i, v in enumerate(values)}
+        slots = self._slots.items()
+        made = {f"{slot}.{i}": v.numpy() for slot, values in slots for i, v in enumerate(values)}
         return {**made, "iterations": self.iterations.numpy(), "learning_rate": self.learning_rate.numpy()}
 
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
@@ -141,25 +146,38 @@ class Optimizer:
         padded = tf.concat([self._rates, rate[None]], 0)
         self.learning_rate.assign(tf.where(count > 0, padded[place], rate))
 
-    def _adam(self, variable: Any, gradient: Tensor, slots: dict[str, Any], step: Tensor, rate: Tensor) -> None:
+    def _adam(self, variable: Any, gradient: Tensor, slots: Slots, step: Tensor, rate: Tensor) -> None:
         decay, dtype = self.config.weight_decay, gradient.dtype
-        value = tf.convert_to_tensor(variable)
         if decay and self.config.optimizer == "adamw":
-            value = value * tf.cast(1 - rate * decay, dtype)
+            variable.assign_sub(tf.cast(rate * decay, dtype) * variable)
         elif decay:
-            gradient = gradient + decay * value
-        mean = slots["mean"].assign_add((gradient - slots["mean"]) * (1 - BETAS[0]))
-        square = slots["square"].assign(BETAS[1] * slots["square"] + (1 - BETAS[1]) * tf.square(gradient))
-        size = tf.cast(rate / (1 - BETAS[0] ** step), dtype)
-        root = tf.cast(tf.sqrt(1 - BETAS[1] ** step), dtype)
-        variable.assign(value - size * mean / (tf.sqrt(square) / root + EPSILON))
+            gradient = gradient + decay * variable
+        root = tf.sqrt(1 - BETAS[1] ** step)
+        # TensorFlow's own step has its epsilon inside the bias correction; times the correction it is outside
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=slots["mean"].handle,
+            v=slots["square"].handle,
+            beta1_power=tf.zeros([], dtype),
+            beta2_power=tf.zeros([], dtype),
+            lr=tf.cast(rate * root / (1 - BETAS[0] ** step), dtype),
+            beta1=tf.constant(BETAS[0], dtype),
+            beta2=tf.constant(BETAS[1], dtype),
+            epsilon=tf.cast(EPSILON * root, dtype),
+            grad=gradient,
+        )
 
-    def _sgd(self, variable: Any, gradient: Tensor, slots: dict[str, Any], step: Tensor, rate: Tensor) -> None:
-        value = tf.convert_to_tensor(variable)
+    def _sgd(self, variable: Any, gradient: Tensor, slots: Slots, step: Tensor, rate: Tensor) -> None:
+        dtype = gradient.dtype
         if self.config.weight_decay:
-            gradient = gradient + self.config.weight_decay * value
-        velocity = slots["velocity"].assign(self.config.momentum * slots["velocity"] + gradient)
-        variable.assign(value - tf.cast(rate, value.dtype) * velocity)
+            gradient = gradient + self.config.weight_decay * variable
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=slots["velocity"].handle,
+            lr=tf.cast(rate, dtype),
+            grad=gradient,
+            momentum=tf.constant(self.config.momentum, dtype),
+        )
 
 
 def _number(value: float, dtype: Any) -> Any:

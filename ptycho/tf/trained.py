@@ -67,7 +67,7 @@ def save_trained(module: PtychoPINN_Keras, directory: Path) -> Path:
 
 
 def module_of(state: TrainedState) -> PtychoPINN_Keras:
-    """The Keras model of a trained state, whichever backend trained it. Raises ConfigError as the layers do."""
+    """The Keras model of a trained state, whichever backend trained it; ConfigError where it cannot be."""
     module = PtychoPINN_Keras(state.config)
     load_neutral_weights(module.network, state.weights)
     module.attach_scan(

@@ -1,7 +1,7 @@
 """The optimisation of a run: what is refused, which callbacks, and Keras' `fit` in graph mode.
 
-Nothing here knows what a probe is; nothing in `model.py` knows what an epoch is. No global state of TensorFlow
-or Keras is touched: neither seeds, nor precision policy, nor threads.
+Nothing here knows what a probe is; nothing in `model.py` knows what an epoch is. No global state of
+TensorFlow or Keras is touched: neither seeds, nor precision policy, nor threads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def check_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -
     """
     if execution.devices > 1:
         raise ConfigError(
-            f"devices = {execution.devices}: the TensorFlow backend trains on one device - set 1 or {_PYTORCH}"
+            f"devices = {execution.devices}: the TensorFlow backend trains on one device - set 1, or "
+            + _PYTORCH
         )
     if execution.strategy != "auto":
         raise ConfigError(

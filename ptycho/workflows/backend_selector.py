@@ -15,7 +15,13 @@ from ptycho.bundle import load_bundle
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError, MissingDependencyError
 
-_PYTORCH = "ptycho_torch.workflows.components"
+#: names of the twins: (tensorflow, pytorch)
+_TWINS = {
+    "run_cdi_example": "run_cdi_example_torch",
+    "train_cdi_model": "train_cdi_model_torch",
+    "load_inference_bundle": "load_inference_bundle_torch",
+    "infer_scan": "infer_scan",
+}
 
 
 def _path_of(backend: str) -> ModuleType:
@@ -26,25 +32,26 @@ def _path_of(backend: str) -> ModuleType:
                 raise MissingDependencyError(
                     f"backend 'pytorch' needs the package {package}: pip install ptychopinn"
                 )
-        return import_module(_PYTORCH)
+        return import_module("ptycho_torch.workflows.components")
     if backend == "tensorflow":
-        if find_spec("tensorflow") is None:
-            raise MissingDependencyError(
-                "backend 'tensorflow' needs TensorFlow: pip install 'ptychopinn[tf]' "
-                "- or use --backend pytorch"
-            )
-        raise ConfigError(
-            "backend = 'tensorflow': the TensorFlow path is not part of this release - use --backend pytorch"
-        )
+        from ptycho.workflows import components
+
+        components.require_tensorflow()
+        return components
     raise ConfigError(f"backend = {backend!r}: must be 'pytorch' or 'tensorflow'")
+
+
+def _function(backend: str, name: str) -> Any:
+    """One function of the workflow in a backend, by its TensorFlow name."""
+    return getattr(_path_of(backend), _TWINS[name] if backend == "pytorch" else name)
 
 
 def run_cdi_example_with_backend(
     train_data: Any, test_data: Any, config: TrainingConfig, **options: Any
 ) -> tuple[Any, Any, dict[str, Any]]:
     """`run_cdi_example` of the backend that `config.backend` names; `results['backend']` says which ran."""
-    path = _path_of(config.backend)
-    amplitude, phase, results = path.run_cdi_example_torch(train_data, test_data, config, **options)
+    run = _function(config.backend, "run_cdi_example")
+    amplitude, phase, results = run(train_data, test_data, config, **options)
     return amplitude, phase, {**results, "backend": config.backend}
 
 
@@ -52,8 +59,7 @@ def train_cdi_model_with_backend(
     train_data: Any, test_data: Any, config: TrainingConfig, **options: Any
 ) -> dict[str, Any]:
     """`train_cdi_model` of the backend that `config.backend` names."""
-    path = _path_of(config.backend)
-    results = path.train_cdi_model_torch(train_data, test_data, config, **options)
+    results = _function(config.backend, "train_cdi_model")(train_data, test_data, config, **options)
     return {**results, "backend": config.backend}
 
 
@@ -62,11 +68,28 @@ def load_inference_bundle_with_backend(
 ) -> tuple[Any, dict[str, Any]]:
     """(model, configuration) of a bundle, in the backend asked for or else in the one that wrote it."""
     chosen = backend or load_bundle(Path(directory)).backend
-    model, config = _path_of(chosen).load_inference_bundle_torch(Path(directory))
+    load = _function(chosen, "load_inference_bundle")
+    options = {"backend": chosen} if chosen == "tensorflow" else {}
+    model, config = load(Path(directory), **options)
     return model, {**config, "backend": chosen}
 
 
-def infer_scan_with_backend(model: Any, raw: Any, *, backend: str = "pytorch", **options: Any) -> Any:
-    """(amplitude, phase, results) of a scan under a trained model; see `infer_scan` of the backend."""
-    amplitude, phase, results = _path_of(backend).infer_scan(model, raw, **options)
-    return amplitude, phase, {**results, "backend": backend}
+def infer_scan_with_backend(
+    model: Any, raw: Any, *, backend: str | None = None, **options: Any
+) -> tuple[Any, Any, dict[str, Any]]:
+    """(amplitude, phase, results) of a scan under a trained model; see `infer_scan` of the backend.
+
+    `model` is a bundle (path), opened by either backend, or a model in memory, which runs in its own: the
+    backend need not be named then. Raises ConfigError where another one is.
+    """
+    if isinstance(model, (str, Path)):
+        chosen, model = backend or load_bundle(Path(model)).backend, Path(model)
+    else:
+        own = getattr(model, "backend", "pytorch")
+        if backend not in (None, own):
+            raise ConfigError(
+                f"backend = {backend!r}: this model is one of {own!r}; save it and give the bundle instead"
+            )
+        chosen = own
+    amplitude, phase, results = _function(chosen, "infer_scan")(model, raw, **options)
+    return amplitude, phase, {**results, "backend": chosen}

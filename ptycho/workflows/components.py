@@ -48,12 +48,10 @@ log = logging.getLogger(__name__)
 
 def require_tensorflow() -> None:
     """MissingDependencyError with the install command where TensorFlow is not there."""
-    for package in ("tensorflow", "keras"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(
-                f"backend 'tensorflow' needs the package {package}: pip install 'ptychopinn[tf]' "
-                "- or use --backend pytorch"
-            )
+    if find_spec("tensorflow") is None or find_spec("keras") is None:
+        raise MissingDependencyError(
+            "backend 'tensorflow' needs TensorFlow: pip install 'ptychopinn[tf]' - or use --backend pytorch"
+        )
 
 
 def create_ptycho_data_container(data: Scan, config: TrainingConfig) -> PtychoDataContainer:
