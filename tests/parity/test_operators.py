@@ -113,15 +113,8 @@ def merged(case: Case, scan: Any, rooms: Any, patches: Any, where: Any, places: 
     if case.context == "region":
         return rooms.region.region_views(patches, places, where, probe_power)
     window = rooms.physics.central_window(case.N, dtype=probe_power.dtype)
-    return rooms.physics.merge_and_extract(patches, where - places_mean(where), window)
-
-
-def places_mean(where: Any) -> Any:
-    if isinstance(where, torch.Tensor):
-        return where.mean(1, keepdim=True)
-    import tensorflow
-
-    return tensorflow.reduce_mean(where, 1, keepdims=True)
+    centre = sum(where[:, k : k + 1] for k in range(where.shape[1])) / where.shape[1]
+    return rooms.physics.merge_and_extract(patches, where - centre, window)
 
 
 def oracle_views(case: Case, scan: Any) -> np.ndarray:
