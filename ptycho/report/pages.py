@@ -131,10 +131,12 @@ def side_by_side(views: Sequence[RunView]) -> Table:
     rows = []
     for key, sample in labels.items():
         values = [next((n for n in view.numbers if n.key == key), None) for view in views]
-        finite = [n.value for n in values if n is not None and math.isfinite(n.value)]
+        finite = [n for n in values if n is not None and math.isfinite(n.value)]
         best = {"low": min, "high": max}.get(sample.better)
-        winner = best(finite) if best is not None and len(set(finite)) > 1 else None
-        cells = [("–", False) if n is None else (n.text, n.value == winner) for n in values]
+        # As written: a lead that the digits do not show is none.
+        differ = len({n.text for n in finite}) > 1
+        winner = best(finite, key=lambda n: n.value).text if best is not None and differ else None
+        cells = [("–", False) if n is None else (n.text, n.text == winner) for n in values]
         rows.append((sample.label, cells))
     return Table(rows)
 

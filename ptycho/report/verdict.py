@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 #: share of the structure in the patterns that the image explains: above, it worked; below, it did not
-WORKED, FAILED = 0.6, 0.2
+WORKED, FAILED = 0.75, 0.25
 #: the same for the correlation of amplitude and of phase with a known truth
-WORKED_PEARSON, FAILED_PEARSON = 0.7, 0.3
+WORKED_PEARSON, FAILED_PEARSON = 0.85, 0.4
 _LEVELS = ("good", "doubt", "bad")
 _WORDS = {"good": "It worked", "doubt": "Look closer", "bad": "It did not work", "none": "No verdict"}
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ptycho.provenance import begin, finish
 from ptycho.report.charts import line_chart, ticks
 from ptycho.report.evidence import poisson_misfit, r_limits
 from ptycho.report.html import build_report, write_report
+from ptycho.report.pages import Number, side_by_side
 from ptycho.report.panels import panel
 from ptycho.report.runs import find_runs
 from ptycho.report.verdict import judge_run
@@ -268,6 +270,38 @@ def test_verdict_follows_the_truth_where_it_is_known() -> None:
     assert judge_run(r=0.1, noise=0.09, flat=0.25, pearsons=(0.9, 0.5)).level == "doubt"
     assert judge_run(r=0.1, noise=0.09, flat=0.25, pearsons=(0.0, 0.1)).level == "bad"
     assert judge_run(r=None).level == "none"
+
+
+def test_the_best_of_a_row_is_marked_where_the_digits_differ() -> None:
+    def view(r: float, speed: float) -> SimpleNamespace:
+        numbers = [Number("r", "R", r, "{:.3f}", "low"), Number("s", "speed", speed, "{:.0f}", "high"),
+                   Number("n", "epochs", r, "{:.3f}", "")]  # fmt: skip
+        return SimpleNamespace(numbers=numbers)
+
+    table = side_by_side([view(0.1, 99.8), view(0.2, 100.1), view(float("nan"), 50)])  # type: ignore[list-item]
+    assert dict(table.rows) == {
+        "R": [("0.100", True), ("0.200", False), ("not a number", False)],
+        "speed": [("100", True), ("100", True), ("50", False)],
+        "epochs": [("0.100", False), ("0.200", False), ("not a number", False)],
+    }
+
+
+def test_many_modes_bad_pixels_and_a_part_of_the_scan(
+    tmp_path: Path, scan_arrays: dict[str, np.ndarray]
+) -> None:
+    run = save_run(tmp_path / "run", scan_arrays, scan_arrays["objectGuess"])
+    bad = np.zeros((32, 32), bool)
+    bad[3, 4] = True
+    np.savez(tmp_path / "run.npz", **{**scan_arrays, "bad_pixels": bad})
+    with np.load(run / "reconstruction.npz") as made:
+        arrays = dict(made)
+    arrays["probe"] = np.stack([arrays["probe"] * 0.3**p for p in range(8)])
+    for name in ("positions_px", "r_per_pattern"):
+        arrays[name] = arrays[name][::3]
+    np.savez(run / "reconstruction.npz", **arrays)
+    text = Page(build_report([run])).text
+    assert "the first 6 of 8 modes" in text and "10 positions" in text and "It worked" in text
+    assert "do not fit together" not in text
 
 
 # --- drawing ------------------------------------------------------------------------------------------------
