@@ -1,0 +1,1 @@
+"""The configuration groups and presets as YAML files; `ptycho.experiments` reads them."""
