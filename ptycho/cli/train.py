@@ -1,8 +1,8 @@
 """Train a network on a scan, from its diffraction alone, and keep the model.
 
-Precedence: a typed flag, then the YAML file of --config, then --preset, then the default. N is read from the scan unless
-given. OUT gets wts.h5.zip (the model), config.yaml (the settings, all of them), history.json, figures and
-checkpoints/.
+Precedence: a typed flag, then the YAML file of --config, then --preset, then the default. N is read from the
+scan unless given. OUT gets wts.h5.zip (the model), config.yaml (the settings, all of them), history.json,
+figures and checkpoints/.
 """
 
 from __future__ import annotations
