@@ -7,6 +7,7 @@ it, whatever the end is.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -94,8 +95,14 @@ def _draw(console: Console) -> None:
     from ptycho.report.html import write_report
 
     assert console.output is not None
+    # The run has already told what it read of the scan.
+    logger = logging.getLogger("ptycho")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     try:
         write_report(console.output / REPORT, [console.output])
     except Exception as error:
         # The run itself is done and whole: a page that cannot be drawn is told, and can be asked for again.
         console.warn(f"{REPORT} was not written: {error}; try ptycho report {console.output}")
+    finally:
+        logger.setLevel(level)

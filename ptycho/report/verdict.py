@@ -60,8 +60,8 @@ def judge_run(
         worst = min(pearsons)
         level = "good" if worst >= WORKED_PEARSON else "doubt" if worst >= FAILED_PEARSON else "bad"
         levels.append(level)
-        reasons.append(f"Its correlation with {truth_name} is {worst:.2f} or better." if len(pearsons) > 1
-                       else f"Its correlation with {truth_name} is {worst:.2f}.")  # fmt: skip
+        what = "Amplitude and phase correlate" if len(pearsons) > 1 else "It correlates"
+        reasons.append(f"{what} with {truth_name} at {worst:.2f}{' or more' if len(pearsons) > 1 else ''}.")
     if not levels:
         return Verdict(
             "none", _WORDS["none"], " ".join(reasons) or "There is neither R nor a truth to judge by."

@@ -157,3 +157,20 @@ def test_training_and_inference_leave_record_and_page(tmp_path: Path, scan: Path
     page = (image / "report.html").read_text()
     assert "object_true" in page and "R of every pattern" in page
     assert json.loads((image / "metrics.json").read_text())["r_factor"] > 0
+
+
+def test_the_page_of_a_run_does_not_tell_its_scan_again(made: Path, scan: Path, capsys: Capture) -> None:
+    import logging
+
+    @recorded
+    def run(arguments: Any, console: Console) -> int:
+        console.output = made
+        begin_record(console, arguments, inputs={"scan": scan}, seeds={})
+        return 0
+
+    console = Console("ptycho train")
+    with console.speaking():
+        before = logging.getLogger("ptycho").level
+        run(SimpleNamespace(), console)
+        assert logging.getLogger("ptycho").level == before
+    assert (made / "report.html").is_file() and capsys.readouterr().err == ""
