@@ -32,7 +32,7 @@ METRICS = {
 }
 _PLOTTED = ("nrmse", "r_factor", "frc50", "val_loss")
 _MAX_PANELS = 3
-_LOG_FROM = 20.0
+_LOG_FROM = 10.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def sweep_figure(path: Path, records: Sequence[RunRecord]) -> Path | None:
     """Mean and spread of up to three metrics over the first knob; None where no run has a number.
 
     Every run is a faint dot; further knobs are lines of their own. A knob whose values are all numbers has an
-    axis of numbers (logarithmic from a ratio of 20), any other one an axis of names.
+    axis of numbers (logarithmic from a ratio of 10), any other one an axis of names.
     """
     from matplotlib.figure import Figure
 
@@ -191,7 +191,7 @@ def _draw(
             lines.setdefault(label, []).append(row)
     for record in records:
         for value in _numbers([record], name):
-            axis.plot(at[record.swept.get(key, "")], value, ".", color=FAINT, markersize=4, zorder=1)
+            axis.plot(at[record.swept.get(key, "")], value, ".", color=FAINT, markersize=5, zorder=3)
     for i, (label, members) in enumerate(lines.items()):
         members = sorted(members, key=lambda row: at[row.knobs.get(key, "")])
         axis.errorbar(
