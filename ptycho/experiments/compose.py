@@ -2,8 +2,8 @@
 
 The schema that Hydra merges into is made from TrainingConfig, PyTorchExecutionConfig and Scenario, so a field
 that is added there can be set here.  What is composed then goes through `training_config_from`, as a YAML
-file of the user's does.  Only Hydra's compose API is used: it writes no folder, changes no working directory and
-no logging; the state it keeps for itself is put back.
+file of the user's does.  Only Hydra's compose API is used: it writes no folder, changes no working directory
+and no logging; the state it keeps for itself is put back.
 """
 
 from __future__ import annotations
