@@ -56,7 +56,9 @@ def backproject(diffraction: Tensor, probe: Tensor) -> Tensor:
     B, C, N, _ = diffraction.shape
     power = probe.real.square() + probe.imag.square()
     flat = N / (2 * torch.sqrt(power.sum()))
-    wave = torch.fft.fftshift(torch.fft.fft2(probe, norm="ortho"), dim=(-2, -1)) * flat
+    # in double: single precision is lost where the wave is weak and the division below brings it back
+    wave = torch.fft.fft2(probe.to(torch.complex128), norm="ortho").to(probe.dtype)
+    wave = torch.fft.fftshift(wave, dim=(-2, -1)) * flat
     modulus = torch.sqrt((wave.real.square() + wave.imag.square()).sum(0) + 1e-6)
     excess = (diffraction / modulus - 1).unsqueeze(2) * wave
     residual = torch.fft.ifft2(torch.fft.ifftshift(excess, dim=(-2, -1)), norm="ortho")

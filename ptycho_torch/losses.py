@@ -11,6 +11,11 @@ import torch
 from torch import Tensor
 
 
+#: a count of zero is this inside the logarithm, where zero times it is zero; not so small that a high rate
+#: makes the ratio underflow
+SMALLEST_COUNT = 1e-20
+
+
 def masked_mean(values: Tensor, counted: Tensor) -> Tensor:
     """Mean of values where `counted` (broadcastable, 0 or 1); zero where nothing counts."""
     weight = counted.to(values.dtype).expand(values.shape)
@@ -28,7 +33,7 @@ def poisson_deviance(rate: Tensor, counts: Tensor, counted: Tensor) -> Tensor:
     Same gradient as `poisson_nll`, and exact in float32 at 1e9 photons, where a difference of means is not.
     """
     # not xlogy: its gradient at a count of zero is 0/0
-    ratio = counts.clamp_min(torch.finfo(counts.dtype).tiny) / rate
+    ratio = counts.clamp_min(SMALLEST_COUNT) / rate
     return masked_mean(rate - counts + counts * torch.log(ratio), counted)
 
 

@@ -23,7 +23,7 @@ from ptycho.errors import InputError, MissingDependencyError, PtychoError
 # In the order of a user's day; each name is a module of this package.
 COMMANDS = (
     "demo", "simulate", "validate", "train", "infer", "reconstruct", "evaluate", "compare", "report",
-    "export", "info",
+    "parity", "export", "info",
 )  # fmt: skip
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130

@@ -58,7 +58,7 @@ def comparison_figure(path: str | os.PathLike[str], comparison: Comparison) -> P
     centre = np.exp(-1j * np.angle(other.mean()))
     tall = float(np.clip(made.shape[0] / made.shape[1], 0.4, 2.0))
     names = (comparison.first.name, comparison.second.name)
-    figure = figures._figure(
+    figure = figures.new_figure(
         11.4, 2 * (3.0 * tall + 0.4) + 0.6, None, figures._metrics_line(comparison.evaluation)
     )
     axes = figure.subplots(2, 3, squeeze=False)
@@ -79,9 +79,9 @@ def comparison_figure(path: str | os.PathLike[str], comparison: Comparison) -> P
         for axis, (values, tint, a, b), head in zip(axes[row], pictures, heads, strict=True):
             shown = axis.imshow(values, cmap=tint, vmin=a, vmax=b)
             first = axis is axes[row, 0]
-            figures._dress(axis, head if row == 0 else "", "x / px" if row else "", what if first else "")
+            figures.dress(axis, head if row == 0 else "", "x / px" if row else "", what if first else "")
             figures._bar(figure, axis, shown)
-    return figures._save(figure, path)
+    return figures.save(figure, path)
 
 
 def _plain_text(name: str) -> str:

@@ -71,7 +71,7 @@ def reconstruction_figure(
     tall = min(max(reference.shape[0] / reference.shape[1], 0.4), 2.0)
     line = _metrics_line(metrics)
     height = rows * (3.3 * tall + 0.35) + 0.25 + 0.25 * bool(title) + 0.25 * bool(line)
-    figure = _figure(8.6, height, title, line)
+    figure = new_figure(8.6, height, title, line)
     axes = figure.subplots(rows, 2, squeeze=False)
     for row, (name, field) in enumerate(shown):
         extent, unit = _extent(field.shape, pixel_size_m)
@@ -85,9 +85,9 @@ def reconstruction_figure(
             axis = axes[row, column]
             picture = axis.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], extent=extent)
             below, beside = row == rows - 1, column == 0
-            _dress(axis, prefix + what, f"x / {unit}" if below else "", f"y / {unit}" if beside else "")
+            dress(axis, prefix + what, f"x / {unit}" if below else "", f"y / {unit}" if beside else "")
             _bar(figure, axis, picture)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def probe_figure(
@@ -111,24 +111,24 @@ def probe_figure(
             single = len(modes) == 1
             label = name if name == "guess" else "probe" if single else f"mode {p + 1}"
             columns.append((label + ("" if single else f" ({share[p]:.0%})"), mode))
-    figure = _figure(2.9 * len(columns) + 0.4, 5.2 + 0.3 * bool(title), title)
+    figure = new_figure(2.9 * len(columns) + 0.4, 5.2 + 0.3 * bool(title), title)
     axes = figure.subplots(2, len(columns), squeeze=False)
     for column, (label, mode) in enumerate(columns):
         amplitude = np.abs(mode)
         top, bottom = axes[:, column]
         picture = top.imshow(amplitude, cmap=COUNT_MAP, vmin=0)
-        _dress(top, label, "", "amplitude" if column == 0 else "")
+        dress(top, label, "", "amplitude" if column == 0 else "")
         _bar(figure, top, picture)
         light = np.clip(amplitude / max(float(amplitude.max()), 1e-30) * 4, 0, 1)
         picture = bottom.imshow(np.angle(mode), cmap=CYCLIC_MAP, vmin=-np.pi, vmax=np.pi, alpha=light)
-        _dress(bottom, "", "", "phase / rad" if column == 0 else "")
+        dress(bottom, "", "", "phase / rad" if column == 0 else "")
         bar = _bar(figure, bottom, picture)
         bar.set_ticks([-np.pi, 0, np.pi], labels=["−π", "0", "π"])
         bar.solids.set_alpha(1)
         for axis in (top, bottom):
             axis.set_xticks([])
             axis.set_yticks([])
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def history_figure(path: PathLike, history: Mapping[str, Sequence[float]], title: str | None = None) -> Path:
@@ -146,7 +146,7 @@ def history_figure(path: PathLike, history: Mapping[str, Sequence[float]], title
     losses = {name: v for name, v in series.items() if ("loss" in name or "nll" in name) and len(v)}
     if not losses:
         raise InputError(f"history holds no loss to draw; its names are {', '.join(history) or 'none'}")
-    figure = _figure(7.0, 5.2 if rates else 4.0, title)
+    figure = new_figure(7.0, 5.2 if rates else 4.0, title)
     rows = [3, 1] if rates else [1]
     axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=rows)
     for axis, lines, label in zip(axes[:, 0], (losses, rates), ("loss", "learning rate"), strict=False):
@@ -160,14 +160,14 @@ def history_figure(path: PathLike, history: Mapping[str, Sequence[float]], title
         _plain(axis, "epoch" if axis is axes[-1, 0] else "", label)
         if len(lines) > 1:
             axis.legend(frameon=False, fontsize=_LABEL, labelcolor=INK)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def frc_figure(
     path: PathLike, curve: RingCorrelation, pixel_size_m: float | None = None, title: str | None = None
 ) -> Path:
     """Fourier ring correlation with the 0.5 and the half-bit threshold and where the curve crosses them."""
-    figure = _figure(6.4, 4.2, title)
+    figure = new_figure(6.4, 4.2, title)
     axis = figure.subplots()
     half_bit = half_bit_threshold(curve.pixels)
     axis.plot(curve.frequency, curve.correlation, color=COLOURS[0], lw=1.8)
@@ -183,7 +183,7 @@ def frc_figure(
     axis.set_xlim(0, 1)
     axis.set_ylim(min(-0.05, float(curve.correlation.min())), 1.05)
     _plain(axis, "spatial frequency / Nyquist", "Fourier ring correlation")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def r_map_figure(
@@ -197,7 +197,7 @@ def r_map_figure(
     positions, values = np.asarray(positions_xy, np.float64), np.asarray(r, np.float64)
     if positions.ndim != 2 or positions.shape[1:] != (2,) or values.shape != positions.shape[:1]:
         raise InputError(f"positions {positions.shape} and R {values.shape}; expected (M, 2) and (M,)")
-    figure = _figure(6.0, 5.2, title or ("" if whole is None else f"R = {whole:.4f} over the whole scan"))
+    figure = new_figure(6.0, 5.2, title or ("" if whole is None else f"R = {whole:.4f} over the whole scan"))
     axis = figure.subplots()
     width, height = np.ptp(positions, axis=0) + 1e-9
     # A dot covers about the area that belongs to one position, in points of a picture 4 in wide.
@@ -208,9 +208,9 @@ def r_map_figure(
     )
     axis.set_aspect("equal")
     axis.invert_yaxis()
-    _dress(axis, "", "x / px", "y / px")
+    dress(axis, "", "x / px", "y / px")
     _bar(figure, axis, dots, "R of the pattern")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def patterns_figure(
@@ -229,7 +229,7 @@ def patterns_figure(
     if seen.ndim != 3 or seen.shape != model.shape:
         raise InputError(f"patterns of shapes {seen.shape} and {model.shape}; expected both (K, N, N)")
     rows = min(len(seen), 16)
-    figure = _figure(9.0, 2.5 * rows + 0.4 + 0.3 * bool(title), title)
+    figure = new_figure(9.0, 2.5 * rows + 0.4 + 0.3 * bool(title), title)
     axes = figure.subplots(rows, 3, squeeze=False)
     top = max(float((seen[:rows] ** 2).max()), 10.0)
     error = (model - seen)[:rows]
@@ -244,16 +244,17 @@ def patterns_figure(
         side = names[row] if names else f"pattern {row}"
         for axis, (values, norm, colours), head in zip(axes[row], panels, heads, strict=True):
             picture = axis.imshow(values, norm=norm, cmap=colours)
-            _dress(axis, head, "", side if axis is axes[row, 0] else "")
+            dress(axis, head, "", side if axis is axes[row, 0] else "")
             axis.set_xticks([])
             axis.set_yticks([])
             _bar(figure, axis, picture)
-    return _save(figure, path)
+    return save(figure, path)
 
 
-def _figure(
+def new_figure(
     width_in: float, height_in: float, title: str | None = None, subtitle: str | None = None
 ) -> Figure:
+    """An empty white figure of this size, its layout done when it is saved."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
     lines = [line for line in (title, subtitle) if line]
@@ -262,7 +263,8 @@ def _figure(
     return figure
 
 
-def _save(figure: Figure, path: PathLike) -> Path:
+def save(figure: Figure, path: PathLike) -> Path:
+    """Write the figure as a PNG, whole or not at all, and return its path."""
     from ptycho.io.atomic import atomic_write
 
     with atomic_write(path) as temporary:
@@ -271,7 +273,8 @@ def _save(figure: Figure, path: PathLike) -> Path:
     return Path(path)
 
 
-def _dress(axis: Axes, title: str, xlabel: str, ylabel: str) -> None:
+def dress(axis: Axes, title: str, xlabel: str, ylabel: str) -> None:
+    """Title, labels and thin lines of one plot."""
     axis.set_title(title, fontsize=_LABEL + 1, color=INK, loc="left")
     axis.set_xlabel(xlabel, fontsize=_LABEL, color=INK)
     axis.set_ylabel(ylabel, fontsize=_LABEL, color=INK)
@@ -282,7 +285,7 @@ def _dress(axis: Axes, title: str, xlabel: str, ylabel: str) -> None:
 
 
 def _plain(axis: Axes, xlabel: str, ylabel: str) -> None:
-    _dress(axis, "", xlabel, ylabel)
+    dress(axis, "", xlabel, ylabel)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(True, color="#e6e6e6", lw=0.6)
     axis.set_axisbelow(True)

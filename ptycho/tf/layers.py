@@ -67,7 +67,9 @@ def backproject(diffraction: Tensor, probe: Tensor) -> Tensor:
     side = tf.cast(N, diffraction.dtype)
     power = tf.square(tf.math.real(probe)) + tf.square(tf.math.imag(probe))
     flat = side / (2 * tf.sqrt(tf.reduce_sum(power)))
-    wave = tf.signal.fft2d(probe) * tf.cast(flat / side, probe.dtype)
+    # in double: single precision is lost where the wave is weak and the division below brings it back
+    wave = tf.cast(tf.signal.fft2d(tf.cast(probe, tf.complex128)), probe.dtype)
+    wave = wave * tf.cast(flat / side, probe.dtype)
     squared = tf.square(tf.math.real(wave)) + tf.square(tf.math.imag(wave))
     modulus = tf.sqrt(tf.reduce_sum(squared, 0) + 1e-6)
     # the real pattern is turned to the transform's own order, not the complex waves of every mode

@@ -1,0 +1,91 @@
+"""What the comparison found, for a terminal, for a program, for a reader, and as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ptycho.io.atomic import atomic_write
+from ptycho.workflows.parity.rows import Row
+from ptycho.workflows.parity.run import Parity
+
+JSON, MARKDOWN, FIGURE = "parity.json", "parity_summary.md", "parity.png"
+#: below this an error is drawn as this
+_FLOOR = 1e-17
+
+
+def lines(found: Parity) -> list[str]:
+    """For a terminal: the worst row of every section and precision."""
+    made = [f"{'section':<14}{'precision':<11}{'rows':>4}  {'difference':>10}  {'allowed':<8}{'':<9}worst"]
+    for row in found.worst():
+        section, precision, rows, worst, difference, _, allowed = _cells(row, found)
+        numbers = f"{section:<14}{precision:<11}{rows:>4}  {difference:>10}  {allowed:<8}"
+        made.append(f"{numbers}{'ok' if row.passed else 'TOO FAR':<9}{worst}")
+    return made
+
+
+def write(found: Parity, folder: Path) -> list[Path]:
+    """Write `parity.json` (every row), `parity_summary.md` and `parity.png`; each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "passed": found.passed,
+        "about": found.about,
+        "rows": [row.as_dict() for row in found.rows],
+    }
+    for name, text in ((JSON, json.dumps(values, indent=1) + "\n"), (MARKDOWN, markdown(found))):
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text)
+    return [folder / JSON, folder / MARKDOWN, figure(found, folder / FIGURE)]
+
+
+def markdown(found: Parity) -> str:
+    """The summary as a page: what was compared, the worst of each section, and every row that is too far."""
+    about = found.about
+    model = about["model"]
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    page = [
+        "# Parity of the two backends",
+        "",
+        f"{'Equal within every tolerance.' if found.passed else 'NOT equal: see below.'} "
+        f"{len(found.rows)} quantities on {about['positions']} patterns of {model['N']} px, "
+        f"network {model['architecture']}, gridsize {model['gridsize']}, batches of {about['batch_size']}, "
+        f"{about['optimizer']} at {about['learning_rate']:g}, seed {about['seed']}.",
+        "",
+        f"{versions}.",
+        "",
+        "Differences are relative to the largest magnitude of the quantity.",
+        "",
+        "| section | precision | rows | worst | difference | from NumPy | allowed | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found.worst():
+        page.append("| " + " | ".join([*_cells(row, found), "ok" if row.passed else "too far"]) + " |")
+    failed = [row for row in found.rows if not row.passed]
+    if failed:
+        page += ["", "## Too far", ""]
+        page += ["| section | precision | quantity | difference | allowed |", "|---|---|---|---|---|"]
+        page += [
+            f"| {row.section} | {row.precision} | {row.quantity} | {row.error:.1e} | {row.tolerance:.0e} |"
+            for row in failed
+        ]
+    return "\n".join(page) + "\n"
+
+
+def _cells(row: Row, found: Parity) -> list[str]:
+    rows = sum(other.section == row.section and other.precision == row.precision for other in found.rows)
+    oracle = "" if row.oracle_error is None else f"{row.oracle_error:.1e}"
+    return [
+        row.section, row.precision, str(rows), row.quantity, f"{row.error:.1e}", oracle,
+        f"{row.tolerance:.0e}" if row.tolerance else "equal",
+    ]  # fmt: skip
+
+
+def figure(found: Parity, path: Path) -> Path:
+    """Every row's error beside its tolerance, and both images with their difference."""
+    from ptycho.report.parity_figure import parity_figure
+
+    sections: dict[str, list[tuple[float, float]]] = {}
+    for row in found.rows:
+        name = f"{row.section}, {row.precision}"
+        sections.setdefault(name, []).append((max(row.error, _FLOOR), row.tolerance))
+    return parity_figure(path, sections, found.torch_image, found.tf_image)
