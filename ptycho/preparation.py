@@ -27,6 +27,7 @@ from ptycho.config.config import (
 )
 from ptycho.errors import ConfigError, DataError
 from ptycho.loader import PtychoDataContainer
+from ptycho.objectives.manifest import resolve
 from ptycho.raw_data import RawData
 
 Scan = RawData | PtychoDataContainer
@@ -146,11 +147,11 @@ def plan_training(
     Raises DataError where labels are needed and the scan has none. Time O(G log G), memory O(G).
     """
     supervised = config.model.model_type == "supervised"
-    labels = supervised or config.realspace_mae_weight > 0
+    labels = resolve(config).needs_labels
     for name, container in (("training", train), ("test", test)):
         if labels and container is not None and not container.has_labels:
             raise DataError(
-                f"{name} data: labels are needed (model_type supervised or realspace_mae_weight), but "
+                f"{name} data: labels are needed (model_type supervised, or a term that compares with them), but "
                 "the scan has no objectGuess - add one, e.g. a refined object, or train with model_type pinn"
             )
     ratio = 0.0 if supervised else config.region_ratio

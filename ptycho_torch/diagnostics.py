@@ -59,7 +59,8 @@ class Watch:
     def __init__(self, modules: tuple[Module, ...]) -> None:
         self._modules = modules
         self._off: set[str] = set()
-        self._sums = dict.fromkeys(slots(modules), 0.0)
+        self._sums: dict[tuple[str, str], Tensor] = {}
+        self.reset()
 
     @property
     def names(self) -> set[str]:
@@ -68,7 +69,7 @@ class Watch:
 
     def reset(self) -> None:
         """Begin a pass."""
-        self._sums = dict.fromkeys(self._sums, 0.0)
+        self._sums = {slot: torch.zeros((), dtype=torch.float64) for slot in slots(self._modules)}
 
     @torch.no_grad()
     def see(self, seen: Seen) -> None:
@@ -94,17 +95,19 @@ class Watch:
         if name in self._off:
             return
         try:
-            found = [float(value) for value in sums()]
+            # kept as tensors: reading a number would make a GPU wait at every step
+            found = [value.detach().to(torch.float64) for value in sums()]
         except Exception as error:  # a diagnostic must not stop a run, whatever goes wrong in it
             self._off.add(name)
-            found = [math.nan] * len(SUMS[name])
+            found = [torch.tensor(math.nan, dtype=torch.float64)] * len(SUMS[name])
             log.warning("diagnostic %s failed and is switched off: %s", name, error)
         for key, value in zip(SUMS[name], found, strict=True):
-            self._sums[name, key] += value
+            self._sums[name, key] = self._sums[name, key].to(value.device) + value
 
     def finish(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The named values of the pass; `reduce` adds a tensor over all processes and is called by each."""
         if not self._sums:
             return {}
-        total = reduce(torch.tensor(list(self._sums.values()), dtype=torch.float64)).tolist()
+        device = next(iter(self._sums.values())).device
+        total = reduce(torch.stack([value.to(device) for value in self._sums.values()])).tolist()
         return finish(self._modules, dict(zip(self._sums, total, strict=True)))

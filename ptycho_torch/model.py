@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from ptycho.architectures import spec_from_config
 from ptycho.errors import ConfigError
 from ptycho.normalization import intensity_scale
-from ptycho.objectives.flat import term_weights
-from ptycho_torch import config_params, losses, training
+from ptycho.objectives.manifest import resolve
+from ptycho.objectives.stages import Stage
+from ptycho_torch import config_params, training
 from ptycho_torch.config_bridge import to_model_config, to_training_config
+from ptycho_torch.diagnostics import Watch
 from ptycho_torch.layers import build_network
-from ptycho_torch.physics import amplitude, central_window, diffract, merge_and_extract, rate
+from ptycho_torch.objectives import Seen, evaluate
+from ptycho_torch.physics import central_window, merge_and_extract
 from ptycho_torch.region import region_views
 
 __all__ = ["PtychoPINN_Lightning"]
@@ -106,6 +109,12 @@ class PtychoPINN_Lightning(L.LightningModule):
         self.learning_rate = self.training_config.learning_rate
         #: extent and object shape of the scans it was trained on, where a client told; kept in checkpoints
         self.trained_scans: list[dict[str, Any]] = []
+        self.manifest = resolve(self.config)
+        #: the stage that runs now, of a run that has stages
+        self.stage: Stage | None = None
+        self.watching = Watch(self.manifest.diagnostics)
+        self.watching_validation = Watch(self.manifest.diagnostics)
+        self.starting_probe = torch.zeros(0)
 
     # --------------------------------------------------------------------------------------------- the scan
 
@@ -121,6 +130,7 @@ class PtychoPINN_Lightning(L.LightningModule):
         """Take the normalised probe (P, N, N) and the numbers of `ptycho.normalization`."""
         values = torch.view_as_real(torch.from_numpy(np.ascontiguousarray(probe, np.complex64)))
         self.probe = nn.Parameter(values.clone(), requires_grad=self.config.probe_trainable)
+        self.starting_probe = torch.view_as_complex(values)
         self.gauge.copy_(torch.tensor([x_scale, nphotons, probe_factor], dtype=torch.float64))
         if bad_pixels is not None:
             self.bad_pixels.copy_(torch.from_numpy(np.asarray(bad_pixels, bool)))
@@ -181,33 +191,11 @@ class PtychoPINN_Lightning(L.LightningModule):
 
     def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Every term of the objective on one batch, and their weighted sum under `loss`."""
-        config = self.config
-        patches = self(batch["x"])
-        with torch.autocast(patches.device.type, enabled=False):
-            illumination = self.complex_probe.detach().abs().square().sum(0)
-            found: dict[str, Tensor] = {}
-            if self._supervised:
-                found["supervised"] = losses.supervised(patches, batch["labels"], illumination)
-                return {"loss": found["supervised"], **found}
-            views = self.views(patches, batch)
-            intensity = diffract(views, self.complex_probe)
-            scale = torch.exp(self.log_scale)
-            expected = rate(intensity, self.intensity_scale * scale)
-            counts = (self.intensity_scale * batch["x"]).square()
-            counted = batch["counted"][:, :, None, None] & ~self.bad_pixels
-            found["poisson_deviance"] = losses.poisson_deviance(expected, counts, counted)
-            found["poisson_nll"] = losses.poisson_nll(expected, counts, counted)
-            found["amplitude_mae"] = losses.amplitude_mae(scale * amplitude(intensity), batch["x"], counted)
-            weights = term_weights(config)
-            # the deviance has the gradient of the likelihood and keeps its digits at any dose
-            total = weights["poisson"] * found["poisson_deviance"] + weights["mae"] * found["amplitude_mae"]
-            if config.realspace_weight:
-                found["total_variation"] = losses.total_variation(patches)
-                total = total + config.realspace_weight * found["total_variation"]
-            if config.realspace_mae_weight:
-                found["realspace_mae"] = losses.realspace_mae(patches, batch["labels"], illumination)
-                total = total + config.realspace_mae_weight * found["realspace_mae"]
-        return {"loss": total, **found}
+        return self._terms(Seen(self, batch))
+
+    def _terms(self, seen: Seen) -> dict[str, Tensor]:
+        with torch.autocast(self.device.type, enabled=False):
+            return evaluate(seen, self.manifest.active(self.stage))
 
     def _log_terms(self, terms: dict[str, Tensor], prefix: str, total: str, size: int) -> None:
         together = {f"{prefix}loss/{name}": value.detach() for name, value in terms.items() if name != "loss"}
@@ -224,13 +212,21 @@ class PtychoPINN_Lightning(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """One step of either context; automatic optimisation does the rest."""
-        terms = self.terms(batch)
+        seen = Seen(self, batch)
+        terms = self._terms(seen)
         self._log_terms(terms, "", self.loss_name, len(batch["x"]))
+        self.watching.see(seen)
         return terms["loss"]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """The same objective on held-out patterns."""
-        self._log_terms(self.terms(batch), "val/", self.val_loss_name, int(batch["counted"].sum()))
+        seen = Seen(self, batch)
+        self._log_terms(self._terms(seen), "val/", self.val_loss_name, int(batch["counted"].sum()))
+        self.watching_validation.see(seen)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """The gradient as it is before clipping."""
+        self.watching.see_gradient(self.parameters())
 
     def configure_optimizers(self) -> Any:
         return training.configure_optimizers(self)

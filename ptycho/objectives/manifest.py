@@ -17,6 +17,7 @@ from typing import Any
 from ptycho.config.config import TrainingConfig
 from ptycho.config.fields import Unfit, all_fields, coerce, shown
 from ptycho.errors import ConfigError
+from ptycho.objectives.stages import Stage, resolve_stages
 from ptycho.objectives.terms import DEFAULT_DIAGNOSTICS, DIAGNOSTICS, OBJECTIVES, TermInfo
 
 _KEYS = ("name", "enabled", "weight", "stages", "config")
@@ -43,9 +44,12 @@ class Module:
         """The settings as the term's own dataclass."""
         return known[self.name].settings(**dict(self.config))
 
-    def counts_in(self, stage: str | None) -> bool:
+    def counts_in(self, stage: Stage | None) -> bool:
         """Whether the term belongs to the objective of a stage; None: the run has no stages."""
-        return self.stages is None or stage is None or stage in self.stages
+        if stage is None:
+            return True
+        named = stage.objectives is None or self.name in stage.objectives
+        return named and (self.stages is None or stage.name in self.stages)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,10 @@ class Manifest:
         text = json.dumps(self.as_dict()["objectives"], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def active(self, stage: Stage | None) -> tuple[Module, ...]:
+        """The terms that count in a stage."""
+        return tuple(module for module in self.objectives if module.counts_in(stage))
+
     @property
     def needs_labels(self) -> bool:
         """Whether any term compares with object patches."""
@@ -87,7 +95,8 @@ def resolve(config: TrainingConfig) -> Manifest:
     Raises ConfigError: unknown or duplicate name, unknown key, bad weight, nothing to minimise, a flat weight
     beside declared objectives, a stage that does not exist.
     """
-    stages = _stage_names(config)
+    declared = resolve_stages(config)
+    stages = tuple(stage.name for stage in declared) if declared else None
     if config.objectives is None:
         objectives = _from_flat(config)
     else:
@@ -107,7 +116,16 @@ def resolve(config: TrainingConfig) -> Manifest:
                 f"objectives: {predicted[0]} needs the forward model, which model_type 'supervised' leaves "
                 "out; drop it or use model_type 'pinn'"
             )
-    return Manifest(objectives, diagnostics)
+    if any(module.name == "overlap_consistency" for module in objectives) and not config.model.object_big:
+        raise ConfigError("objectives: overlap_consistency needs object_big, a patch for every pattern")
+    made = Manifest(objectives, diagnostics)
+    for stage in declared:
+        for name in stage.objectives or ():
+            if name not in [module.name for module in objectives]:
+                raise ConfigError(f"stages.{stage.name}.objectives: {name!r} is not among the run's objectives")
+        if not made.active(stage):
+            raise ConfigError(f"stages.{stage.name}: no objective counts in it; nothing to minimise")
+    return made
 
 
 def _from_flat(config: TrainingConfig) -> tuple[Module, ...]:
@@ -141,12 +159,6 @@ def _refuse_flat(config: TrainingConfig) -> None:
             f"torch_loss_mode = {config.torch_loss_mode!r} beside declared objectives: "
             "write '- {name: amplitude_mae}' into objectives instead"
         )
-
-
-def _stage_names(config: TrainingConfig) -> tuple[str, ...] | None:
-    if config.stages is None:
-        return None
-    return tuple(str(stage.get("name", "")) for stage in config.stages if isinstance(stage, Mapping))
 
 
 def _modules(
