@@ -28,12 +28,17 @@ class Case:
     def __str__(self) -> str:
         return f"{self.N}px-{self.modes}mode-{'square' if self.square else 'wide'}"
 
+    @property
+    def positions(self) -> int:
+        """Number of scan positions: fewer of the large patterns, which cost more."""
+        return 256 if self.N == 64 else 144
+
     def simulate(self) -> Simulated:
         """A few hundred positions, uint16 counts, one pixel in two hundred dead, the probe known."""
         return simulate(
             Scenario(
                 N=self.N,
-                n_positions=256,
+                n_positions=self.positions,
                 step_px=5.0 if self.N == 64 else 8.0,
                 aspect=1.0 if self.square else 1.6,
                 photons=2e5,

@@ -16,19 +16,23 @@ Entry = tuple[str, str, str, Any]
 
 def quick(algorithm: str, case: Case) -> list[Entry]:
     """Few epochs of small batches; every position reconstructed."""
+    epochs = 15 if case.N == 64 else 20
+    filters = 2 if case.N == 64 else 1
     if algorithm not in TORCH_PLUGIN:
         return [
-            ("PtychoPINNTraining", "NumEpochs", "training__nepochs", 15),
+            ("PtychoPINNModel", "NumFiltersScale", "model__n_filters_scale", filters),
+            ("PtychoPINNTraining", "NumEpochs", "training__nepochs", epochs),
             ("PtychoPINNTraining", "BatchSize", "training__batch_size", 4),
-            ("PtychoPINNInference", "NumSamples", "inference__n_samples", 256),
+            ("PtychoPINNInference", "NumSamples", "inference__n_samples", case.positions),
         ]
     return [
         ("PtychoPINNTorchData", "model_size", "data__model_size", case.N),
         ("PtychoPINNTorchData", "num_channels", "data__num_channels", 1),
         ("PtychoPINNTorchData", "grid_size_x", "data__grid_size_x", 1),
         ("PtychoPINNTorchData", "grid_size_y", "data__grid_size_y", 1),
-        ("PtychoPINNTorchTraining", "epochs", "training__epochs", 12),
-        ("PtychoPINNTorchTraining", "batch_size", "training__batch_size", 8),
+        ("PtychoPINNTorchModel", "num_filters_scale", "model__num_filters_scale", filters),
+        ("PtychoPINNTorchTraining", "epochs", "training__epochs", epochs),
+        ("PtychoPINNTorchTraining", "batch_size", "training__batch_size", 8 if case.N == 64 else 4),
         ("PtychoPINNTorchTraining", "learning_rate", "training__learning_rate", 2e-3),
         ("PtychoPINNTorchTraining", "learning_rate_scheduler", "training__learning_rate_scheduler", "Cosine"),
         ("PtychoPINNTorchTraining", "gradient_clip_val", "training__gradient_clip_val", 1.0),
