@@ -403,6 +403,31 @@ class TestSettings:
         model = PtychoModel._new_model(PtychoPINN_Lightning, configs)
         assert model.module.config.mae_weight == 1.0 and model.module.config.nll_weight == 0.0
 
+    def test_fine_tuning_stages_follow_in_the_same_run(self, folder):
+        data, raw = folder
+        staged = {
+            "enable_staged_finetuning": True, "finetune_stage1_epochs": 1, "finetune_stage2_epochs": 1,
+            "finetune_skip_stage3": True, "finetune_val_split": 0.2,
+        }  # fmt: skip
+        configs = manager(epochs=1, scheduler="Cosine", **staged)
+        checkpoint, losses, _ = train(data, data, configs)
+        assert losses.epochs == len(losses.train) == 3
+        assert load(checkpoint)[0].module.config.val_fraction == 0.2
+        with pytest.raises(ConfigError, match="finetune_val_split = 0.7: must be below 0.5"):
+            PtychoDataLoader(data, manager(**{**staged, "finetune_val_split": 0.7}))
+
+    def test_ramp_and_phase_are_taken_out_where_the_settings_ask(self, folder):
+        data, raw = folder
+        configs = manager(mode="Supervised")
+        configs.data_config.probe_ramp_removal = True
+        read = PtychoDataLoader(data, configs).train
+        np.testing.assert_allclose(
+            read.objectGuess, scans.without_mean_phase(scans.scan_from_file(data / "a.npz")).objectGuess
+        )
+        np.testing.assert_allclose(read.probe_modes, scans.without_probe_ramp(raw).probe_modes, atol=1e-4)
+        configs = manager()
+        np.testing.assert_array_equal(PtychoDataLoader(data, configs).train.objectGuess, raw.objectGuess)
+
     def test_configurations_travel_to_another_process(self):
         configs = manager()
         assert pickle.loads(pickle.dumps(configs)) == configs
