@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
+from ptycho.cli.recording import begin_record, recorded
 from ptycho.cli.runs import prepare_folder, read_scan
 from ptycho.errors import InputError, MissingFileError
 
@@ -75,6 +76,7 @@ def check(arguments: argparse.Namespace) -> None:
         )
 
 
+@recorded
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Read, start, refine, write, judge."""
     check(arguments)
@@ -118,6 +120,13 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
         }
     output = prepare_folder(arguments.output_dir)
     console.output = output
+    begin_record(
+        console,
+        arguments,
+        inputs={"scan": arguments.scan, "model": model},
+        seeds={"seed": arguments.seed},
+        device=arguments.device,
+    )
     none = arguments.refine == "none"
     with console.progress("refining") as progress:
 
