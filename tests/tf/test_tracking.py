@@ -1,0 +1,120 @@
+"""Logs of Keras runs: the names, columns and rows of torch's, resumed without gaps or doubles."""
+
+from __future__ import annotations
+
+import csv
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptycho.config.config import PyTorchExecutionConfig
+from ptycho.errors import RunError
+from ptycho.tracking import Tracker
+from ptycho.tracking.names import in_contract
+from ptycho.workflows import components
+
+pytest.importorskip("tensorflow")
+CSV = {"accelerator": "cpu", "logger_backend": "csv"}
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "logs" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_both_backends_log_the_same_rows_under_the_names_of_the_contract(make_scan, small_config, tmp_path):
+    from ptycho_torch.workflows.components import train_cdi_model_torch
+
+    raw, execution = make_scan(), PyTorchExecutionConfig(**CSV)
+    results = components.train_cdi_model(raw, None, small_config(raw, output_dir=tmp_path / "tf"), execution)
+    train_cdi_model_torch(
+        raw, None, small_config(raw, output_dir=tmp_path / "torch", backend="pytorch"), execution
+    )
+    ours, theirs = rows(tmp_path / "tf"), rows(tmp_path / "torch")
+    shared = [name for name in ours[0] if not name.startswith(("diagnostics/", "val/diagnostics/"))]
+    assert shared == [name for name in theirs[0] if "diagnostics/" not in name]
+    assert [(row["epoch"], row["step"]) for row in ours] == [(row["epoch"], row["step"]) for row in theirs]
+    names = set(ours[0]) - {"epoch", "step"}
+    assert all(in_contract(name) for name in names), names
+    for name in names:
+        np.testing.assert_array_equal([float(row[name]) for row in ours], results["history"][name])
+    for name in ("train_loss", "val/loss/poisson_nll"):
+        np.testing.assert_allclose(*([float(row[name]) for row in log] for log in (ours, theirs)), rtol=2e-3)
+
+
+def test_a_resumed_run_has_the_log_of_an_unbroken_one(make_scan, small_config, tmp_path):
+    raw, execution = make_scan(), PyTorchExecutionConfig(**CSV)
+    whole = small_config(raw, nepochs=4, output_dir=tmp_path / "whole")
+    components.train_cdi_model(raw, None, whole, execution)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, total, losses):
+        if done == 2:
+            raise Killed
+
+    cut = small_config(raw, nepochs=4, output_dir=tmp_path / "cut")
+    with pytest.raises(Killed):
+        components.train_cdi_model(raw, None, cut, execution, progress=kill)
+    log = tmp_path / "cut" / "logs" / "metrics.csv"
+    # as if killed between the third row and its checkpoint
+    log.write_text(log.read_text() + log.read_text().splitlines()[-1].replace("1,", "2,", 1) + "\n")
+    last = tmp_path / "cut" / "checkpoints" / "last.safetensors"
+    components.train_cdi_model(raw, None, cut, execution, resume=last)
+    unbroken, resumed = rows(tmp_path / "whole"), rows(tmp_path / "cut")
+    assert [row["epoch"] for row in resumed] == ["0", "1", "2", "3"]
+    for one, other in zip(unbroken, resumed, strict=True):
+        assert list(one) == list(other)
+        np.testing.assert_allclose(*([float(v) for v in row.values()] for row in (one, other)), rtol=1e-6)
+
+
+class Notes(Tracker):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple] = []
+
+    def begin(self, first_epoch, first_step, params):
+        self.told.append(("begin", first_epoch, first_step))
+
+    def log_metrics(self, values, step, epoch):
+        self.told.append(("metrics", epoch, step))
+
+    def close(self, state):
+        self.told.append(("close", state))
+
+
+def test_trackers_are_told_of_the_end_and_of_a_failure(make_scan, small_config, tmp_path, monkeypatch):
+    notes = Notes()
+    monkeypatch.setattr("ptycho.tracking.kinds.KINDS", {"csv": lambda *_: notes})
+    raw = make_scan()
+    config = small_config(raw, nepochs=3, output_dir=tmp_path, optimizer="sgd", momentum=0.0)
+    with pytest.raises(RunError, match="training diverged"):
+        components.train_cdi_model(raw, None, config, PyTorchExecutionConfig(**CSV, learning_rate=1e30))
+    assert notes.told[0] == ("begin", 0, 0) and notes.told[-1] == ("close", "failed")
+    notes.told.clear()
+    components.train_cdi_model(raw, None, small_config(raw, output_dir=tmp_path), PyTorchExecutionConfig(**CSV))
+    assert notes.told == [("begin", 0, 0), ("metrics", 0, 3), ("metrics", 1, 7), ("close", "done")]
+
+
+@pytest.mark.mlflow
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="pip install 'ptychopinn[mlflow]'")
+def test_several_logs_at_once(make_scan, small_config, tmp_path):
+    from mlflow import MlflowClient
+
+    raw = make_scan()
+    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="csv,mlflow", run_name="keras")
+    config = small_config(raw, output_dir=tmp_path)
+    _, _, results = components.run_cdi_example(raw, None, config, execution_config=execution)
+    run_id = json.loads((tmp_path / "logs" / "mlflow.json").read_text())["run_id"]
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    logged = [point.value for point in client.get_metric_history(run_id, "val_loss")]
+    assert logged == results["history"]["val_loss"] == [float(row["val_loss"]) for row in rows(tmp_path)]
+    run = client.get_run(run_id)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "keras")
+    assert run.data.params["backend"] == "tensorflow"
+    assert len(client.search_model_versions("name = 'ptychopinn'")) == 1
