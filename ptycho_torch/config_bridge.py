@@ -199,6 +199,8 @@ _RUNTIME = (
     "checkpoint_mode",
     "early_stop_patience",
     "logger_backend",
+    "mlflow_uri",
+    "run_name",
     "recon_log_every_n_epochs",
     "recon_log_num_patches",
     "recon_log_stitch",

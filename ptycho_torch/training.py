@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
-from ptycho.errors import ConfigError, MissingDependencyError, MissingFileError, RunError
+from ptycho.errors import ConfigError, MissingFileError, RunError
 from ptycho.schedules import learning_rate_factor
+from ptycho.tracking import make_recorder
 from ptycho_torch import finetuning
+from ptycho_torch.callbacks.tracking import Tracking
 
 if TYPE_CHECKING:
     from ptycho_torch.model import PtychoPINN_Lightning
@@ -78,6 +79,7 @@ class History(Callback):
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.epochs: dict[str, list[float]] = {}
+        self.row: dict[str, float] = {}
         self._progress = progress
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -88,6 +90,7 @@ class History(Callback):
         }
         row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         row["epoch"] = float(trainer.current_epoch)
+        self.row = row
         for name, value in row.items():
             self.epochs.setdefault(name, []).append(value)
         if self._progress is not None:
@@ -127,39 +130,6 @@ class TimeLimit(Callback):
             log.info("time limit reached after epoch %d", trainer.current_epoch)
 
 
-def _keep_earlier_log(path: Path) -> None:
-    """Move the log of an earlier run, or of the part before a resume, aside: CSVLogger would delete it."""
-    if path.is_file():
-        taken = len(list(path.parent.glob("metrics.*.csv")))
-        path.rename(path.with_name(f"metrics.{taken + 1}.csv"))
-
-
-def make_logger(name: str, output_dir: Path) -> Logger | bool:
-    """The logger of a run under its output directory; a missing package is named with its install command."""
-    if name == "none":
-        return False
-    if name == "csv":
-        _keep_earlier_log(output_dir / "logs" / "metrics.csv")
-        return CSVLogger(str(output_dir), name="", version="logs")
-    if name == "tensorboard":
-        try:
-            return TensorBoardLogger(str(output_dir), name="", version="logs")
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                "--logger tensorboard needs the package tensorboard: pip install tensorboard"
-            ) from error
-    try:
-        from lightning.pytorch.loggers import MLFlowLogger
-
-        return MLFlowLogger(
-            experiment_name="ptychopinn", tracking_uri=f"sqlite:///{output_dir.resolve()}/mlflow.db"
-        )
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "--logger mlflow needs the package mlflow: pip install 'ptychopinn[mlflow]'"
-        ) from error
-
-
 def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
     """(accelerator, strategy): what was asked for if it is there, else the CPU with a word about it.
 
@@ -187,14 +157,19 @@ def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
 def make_callbacks(
     config: TrainingConfig, execution: PyTorchExecutionConfig, directory: Path | None, history: History
 ) -> list[Callback]:
-    """History, health, time limit, best and last checkpoints, early stopping."""
+    """History, logs, health, time limit, best and last checkpoints, early stopping."""
+    from ptycho_torch.callbacks.diagnostics import Diagnostics
+
     monitor = execution.checkpoint_monitor_metric
-    if monitor not in ("train_loss", "val_loss") and not monitor.startswith(("loss/", "val/loss/")):
+    if monitor not in ("train_loss", "val_loss") and not monitor.startswith(("loss/", "val/")):
         raise ConfigError(
             f"checkpoint_monitor_metric = {monitor!r}: no such metric; use val_loss, train_loss, or a term "
             "such as val/loss/poisson_deviance"
         )
-    made: list[Callback] = [history, Health()]
+    made: list[Callback] = [Diagnostics(), history, Health()]
+    recorder = make_recorder(config, execution)
+    if recorder is not None:
+        made.append(Tracking(recorder, history))
     if config.max_time_s:
         made.append(TimeLimit(config.max_time_s))
     if execution.enable_checkpointing and directory is not None:
@@ -245,7 +220,7 @@ def make_trainer(
         enable_progress_bar=execution.enable_progress_bar,
         enable_model_summary=False,
         enable_checkpointing=execution.enable_checkpointing and directory is not None,
-        logger=make_logger(execution.logger_backend, directory) if directory is not None else False,
+        logger=False,  # callbacks.tracking logs, the same way for both backends
         callbacks=callbacks,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -188,8 +188,12 @@ class PyTorchExecutionConfig:
     checkpoint_mode: str = option("min", choices=("min", "max"), help="whether small or large is best")
     early_stop_patience: int = option(100, ge=1, help="epochs without progress before training stops")
     logger_backend: str = option(
-        "csv", choices=("csv", "tensorboard", "mlflow", "none"), help="where metrics are logged"
+        "csv", choices=("csv", "tensorboard", "mlflow", "none"), several=True, help="where metrics are logged"
     )
+    mlflow_uri: str | None = option(
+        None, help="MLflow's store; None: MLFLOW_TRACKING_URI, else mlflow.db in output_dir"
+    )
+    run_name: str | None = option(None, help="how MLflow shows the run; None: the name of output_dir")
     inference_batch_size: int | None = option(None, ge=1, help="groups per inference batch; None: by memory")
     recon_log_every_n_epochs: int | None = option(
         None, ge=1, help="epochs between logged patches; None: never"

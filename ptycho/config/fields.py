@@ -26,11 +26,13 @@ def option(
     le: float | None = None,
     lt: float | None = None,
     multiple_of: int | None = None,
+    several: bool = False,
 ) -> Any:
     """A dataclass field with its meaning and limits as metadata.
 
     `default` may be a dataclass type, which is then built anew for each instance.  The limits are inclusive
     (`ge`, `le`) or exclusive (`gt`, `lt`); None where the annotation allows it is always within them.
+    `several`: a text field takes one or more of its choices, a list or joined by commas, and stores the text.
     """
     metadata = {
         "help": help,
@@ -40,6 +42,7 @@ def option(
         "le": le,
         "lt": lt,
         "multiple_of": multiple_of,
+        "several": several,
     }
     if isinstance(default, type):
         return dataclasses.field(default_factory=default, metadata=metadata)
@@ -64,6 +67,7 @@ class FieldInfo:
     le: float | None = None
     lt: float | None = None
     multiple_of: int | None = None
+    several: bool = False
 
     @property
     def nested(self) -> bool:
@@ -115,6 +119,7 @@ def allowed(info: FieldInfo) -> str:
     """The permitted values of a field in words: "an even integer >= 32", "a number > 0 or None"."""
     if info.choices is not None:
         text = "one of " + ", ".join(repr(choice) for choice in info.choices)
+        text += ", or several joined by commas" if info.several else ""
     else:
         text = _NOUNS.get(info.type_, info.type_.__name__)
         if info.multiple_of == 2:
@@ -161,7 +166,16 @@ def _convert(info: FieldInfo, value: Any, from_text: bool) -> Any:
         return tuple(value) if isinstance(value, (list, tuple)) else None
     if info.type_ is list:
         return list(value) if isinstance(value, (list, tuple)) else None
+    if info.several:
+        return _joined(value)
     return value if isinstance(value, info.type_) else None
+
+
+def _joined(value: Any) -> str | None:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        return None
+    return ",".join(dict.fromkeys(name.strip() for name in names))
 
 
 def shown(value: Any) -> str:
@@ -190,8 +204,9 @@ def _finite(value: numbers.Real) -> float | None:
 
 
 def _within(info: FieldInfo, value: Any) -> bool:
+    chosen = value.split(",") if info.several else [value]
     return (
-        (info.choices is None or value in info.choices)
+        (info.choices is None or all(one in info.choices for one in chosen))
         and (info.ge is None or value >= info.ge)
         and (info.gt is None or value > info.gt)
         and (info.le is None or value <= info.le)

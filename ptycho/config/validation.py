@@ -74,6 +74,8 @@ def validate_inference_config(
 def check_execution_config(config: PyTorchExecutionConfig) -> None:
     """Check an execution configuration; called when one is built.  Raises ConfigError."""
     problems = _field_problems(config)
+    if not problems and config.logger_backend != "none" and "none" in config.logger_backend.split(","):
+        problems.append(_problem(config, "logger_backend", "'none' stands alone: drop it or the others"))
     if not problems and config.num_workers == 0:
         if config.persistent_workers:
             problems.append(_problem(config, "persistent_workers", "needs num_workers >= 1"))
@@ -127,7 +129,7 @@ def _field_problems(config: Any) -> list[Problem]:
         except Unfit as unfit:
             problems.append(_problem(config, info.name, str(unfit)))
             continue
-        if type(fit) is not type(value):
+        if type(fit) is not type(value) or info.several:
             setattr(config, info.name, fit)
     return problems
 

@@ -6,7 +6,6 @@ interruption has `knowledge()` and `restore()`, and goes into the checkpoints.
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
@@ -233,55 +232,6 @@ class Report(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         row = self._history.row
         self._progress(epoch + 1, self._epochs, {n: row[n] for n in ("train_loss", "val_loss") if n in row})
-
-
-class CsvLog(keras.callbacks.Callback):  # type: ignore[misc]
-    """`logs/metrics.csv`: the columns of Lightning's logger, two rows an epoch (validation, training).
-
-    The log of an earlier run, or of the part before a resume, is moved aside as `metrics.N.csv`.
-    """
-
-    def __init__(self, history: History, output_dir: Path) -> None:
-        super().__init__()
-        self._history, self.path = history, output_dir / "logs" / "metrics.csv"
-        if self.path.is_file():
-            taken = len(list(self.path.parent.glob("metrics.*.csv")))
-            self.path.rename(self.path.with_name(f"metrics.{taken + 1}.csv"))
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        values = {n: v for n, v in self._history.row.items() if n not in ("epoch", "learning_rate")}
-        columns = sorted([*values, "epoch", "step"])
-        place = {"epoch": epoch, "step": int(self.model.steps.iterations.numpy()) - 1}
-        rows = [
-            {n: v for n, v in values.items() if n.startswith("val") == of_validation}
-            for of_validation in (True, False)
-        ]
-        new = not self.path.is_file()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w" if new else "a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=columns)
-            if new:
-                writer.writeheader()
-            writer.writerows({**row, **place} for row in rows if row)
-
-
-class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
-    """Event files under `logs/` with the names of the history."""
-
-    def __init__(self, history: History, output_dir: Path) -> None:
-        super().__init__()
-        self._history = history
-        self._writer = tf.summary.create_file_writer(str(output_dir / "logs"))
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        step = int(self.model.steps.iterations.numpy()) - 1
-        with self._writer.as_default():
-            for name, value in self._history.row.items():
-                tf.summary.scalar(name, value, step=step)
-        self._writer.flush()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self._writer.close()
 
 
 class ReconstructionPanels(keras.callbacks.Callback):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
-from ptycho.errors import ConfigError, MissingDependencyError, RunError
+from ptycho.errors import ConfigError, RunError
 from ptycho.loader import PtychoDataContainer
 from ptycho.preparation import plan_training, with_execution
 from ptycho.probe_start import StartingProbe
@@ -25,6 +25,8 @@ from ptycho.tf.checkpoint import check_belongs, load_model_arrays, read_checkpoi
 from ptycho.tf.data import HeldScan, batches_per_epoch, training_dataset, validation_dataset
 from ptycho.tf.model import PtychoPINN_Keras
 from ptycho.tf.optimizers import Optimizer
+from ptycho.tf.tracking import Tracking, closed_by_exception, recorder_of
+from ptycho.tracking import Recorder, make_recorder
 
 log = logging.getLogger(__name__)
 
@@ -52,17 +54,13 @@ def check_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -
             "precision = '16-mixed': the TensorFlow backend offers 32-true and bf16-mixed, which needs no "
             f"loss scaling - set one of them or {_PYTORCH}"
         )
-    if execution.logger_backend == "mlflow":
-        raise ConfigError(
-            "logger_backend = 'mlflow': the TensorFlow backend logs to csv or tensorboard - "
-            f"use --logger csv or {_PYTORCH}"
-        )
     for name in ("objectives", "diagnostics", "stages"):
         if getattr(config, name, None) is not None:
             raise ConfigError(
                 f"{name}: declared lists are not understood by the TensorFlow backend - "
                 f"use the flat weights such as nll_weight, or {_PYTORCH}"
             )
+    make_recorder(config, execution)  # says now which package is missing
     for line in settings_without_effect(execution):
         log.warning("%s", line)
 
@@ -104,7 +102,10 @@ def make_callbacks(
     names: tuple[str, ...],
     progress: Progress | None,
 ) -> list[Any]:
-    """In the order of their work: history, rate, patience, checkpoints, logs, time limit, progress."""
+    """In the order of their work: history, logs, rate, patience, checkpoints, time limit, progress.
+
+    Logs come before checkpoints: a run that is killed may log an epoch again, but never skips one.
+    """
     terms = [f"{prefix}loss/{name}" for prefix in ("", "val/") for name in names]
     monitor, mode = execution.checkpoint_monitor_metric, execution.checkpoint_mode
     between.check_monitor(monitor, ["train_loss", "val_loss", *terms])
@@ -113,37 +114,25 @@ def make_callbacks(
     if config.scheduler == "ReduceLROnPlateau":
         stateful.append(between.Plateau(history, config))
     stateful.append(between.EarlyStopping(history, monitor, mode, execution.early_stop_patience))
-    made: list[Any] = list(stateful)
-    if directory is not None:
-        if execution.enable_checkpointing:
-            made.append(
-                between.Checkpoints(
-                    history,
-                    directory / "checkpoints",
-                    stateful,
-                    monitor=monitor,
-                    mode=mode,
-                    keep=execution.checkpoint_save_top_k,
-                )
+    recorder = make_recorder(config, execution)
+    logs = [Tracking(recorder, history)] if recorder is not None else []
+    made: list[Any] = [history, *logs, *stateful[1:]]
+    if directory is not None and execution.enable_checkpointing:
+        made.append(
+            between.Checkpoints(
+                history,
+                directory / "checkpoints",
+                stateful,
+                monitor=monitor,
+                mode=mode,
+                keep=execution.checkpoint_save_top_k,
             )
-        if execution.logger_backend == "csv":
-            made.append(between.CsvLog(history, directory))
-        elif execution.logger_backend == "tensorboard":
-            made.append(_tensorboard(history, directory))
+        )
     if config.max_time_s:
         made.append(between.TimeLimit(config.max_time_s))
     if progress is not None:
         made.append(between.Report(history, progress, config.nepochs))
     return made
-
-
-def _tensorboard(history: between.History, directory: Path) -> between.TensorBoardLog:
-    try:
-        return between.TensorBoardLog(history, directory)
-    except ImportError as error:
-        raise MissingDependencyError(
-            "--logger tensorboard needs the package tensorboard: pip install tensorboard"
-        ) from error
 
 
 def train_with_keras(
@@ -155,8 +144,8 @@ def train_with_keras(
     probe: StartingProbe,
     resume: Path | None = None,
     progress: Progress | None = None,
-) -> tuple[PtychoPINN_Keras, dict[str, list[float]]]:
-    """Build the model, fit it, and give back the one that validated best, with the history of the run.
+) -> tuple[PtychoPINN_Keras, dict[str, list[float]], Recorder | None]:
+    """Build the model, fit it, and give back the one that validated best, the history of the run, its logs.
 
     `resume` is a checkpoint of the same run, continued exactly. Time linear in groups x epochs; memory: the
     patterns once more as a tensor, and a few batches.
@@ -211,7 +200,7 @@ def train_with_keras(
             verbose=1 if execution.enable_progress_bar else 0,
         )
         _restore_best(model, made)
-    return model, made[0].epochs
+    return model, made[0].epochs, recorder_of(made)
 
 
 def _validation_scan(held: HeldScan, train: PtychoDataContainer, plan: Any) -> HeldScan:
@@ -240,7 +229,8 @@ def _fit(model: PtychoPINN_Keras, dataset: Any, **options: Any) -> None:
     if options["initial_epoch"] >= options["epochs"]:
         return
     try:
-        model.fit(dataset, **options)
+        with closed_by_exception(options["callbacks"]):
+            model.fit(dataset, **options)
     except tf.errors.InvalidArgumentError:
         loss, step = float(model.last_loss.numpy()), int(model.steps.iterations.numpy())
         if math.isfinite(loss):

@@ -87,9 +87,10 @@ def train_cdi_model(
     """Train on one scan with TensorFlow, whatever `config.backend` says: this is its path.
 
     Returns `history` (lists by metric name), `models` (the Keras model under 'diffraction_to_obj' and the
-    predictor under 'autoencoder'), `train_container`, `test_container`, `intensity_scale`, `config`. `resume`
-    is a checkpoint of the same run. Everything that can be wrong with configuration and data is found before
-    the first step. Time linear in groups x epochs; memory: the containers, the patterns once more, one batch.
+    predictor under 'autoencoder'), `train_container`, `test_container`, `intensity_scale`, `config`,
+    `recorder` (its logs, or None). `resume` is a checkpoint of the same run. Everything that can be wrong
+    with configuration and data is found before the first step. Time linear in groups x epochs; memory: the
+    containers, the patterns once more, one batch.
     """
     require_tensorflow()
     from ptycho import model_manager, params
@@ -102,7 +103,7 @@ def train_cdi_model(
     update_legacy_dict(params.cfg, config)
     train, test = train_and_test(train_data, test_data, config)
     probe = _starting_probe(train, config, probe_progress)
-    module, history = train_with_keras(
+    module, history, recorder = train_with_keras(
         train, test, config, execution_config, probe=probe, resume=resume, progress=progress
     )
     params.cfg["intensity_scale"] = module.intensity_scale
@@ -115,6 +116,7 @@ def train_cdi_model(
         "intensity_scale": module.intensity_scale,
         "config": module.config,
         "backend": "tensorflow",
+        "recorder": recorder,
     }
 
 
@@ -192,6 +194,8 @@ def run_cdi_example(
     results["execution_config"] = execution_config
     if config.output_dir not in (Path(), None):
         results["bundle"] = save_trained(results["models"]["diffraction_to_obj"], config.output_dir)
+        if results["recorder"] is not None:
+            results["recorder"].add_bundle(results["bundle"])
     amplitude = phase = None
     if do_stitching:
         amplitude, phase, stitched = reassemble_cdi_image(

@@ -26,6 +26,7 @@ from ptycho.preparation import Scan, ensure_container, plan_training, train_and_
 from ptycho.probe_start import StartingProbe, starting_probe
 from ptycho.reconstruction import as_outputs
 from ptycho.report.outputs import save_outputs
+from ptycho.tracking import make_recorder
 from ptycho_torch.refine.starting import refined_modes
 from ptycho_torch.workflows.inference import reconstruct_container
 from ptycho_torch.workflows.trained import (
@@ -171,6 +172,7 @@ def fit_lightning_run(
     """Fit a prepared run and leave the weights that validated best in its module; returns as
     `_train_with_lightning`."""
     from ptycho_torch import training
+    from ptycho_torch.callbacks.tracking import recorder_of
 
     module, trainer, train_container = run.module, run.trainer, run.train_container
     start = probe or starting_probe(train_container, run.config, refined_modes)
@@ -202,6 +204,7 @@ def fit_lightning_run(
         "intensity_scale": module.intensity_scale,
         "config": run.config,
         "backend": "pytorch",
+        "recorder": recorder_of(trainer),
     }
 
 
@@ -218,9 +221,9 @@ def _train_with_lightning(
     """Build the module from all four configurations, fit it, and give back the model that validated best.
 
     Returns `history` (lists by metric name), `models` (the Lightning module under 'diffraction_to_obj' and
-    the predictor under 'autoencoder'), `train_container`, `test_container`, `intensity_scale`. `resume` is a
-    checkpoint of the same run, continued exactly. Time linear in groups x epochs; memory: the containers and
-    one batch.
+    the predictor under 'autoencoder'), `train_container`, `test_container`, `intensity_scale`, `recorder`
+    (its logs, or None). `resume` is a checkpoint of the same run, continued exactly. Time linear in groups x
+    epochs; memory: the containers and one batch.
     """
     run = prepare_lightning_run(train_container, test_container, config, execution_config, progress=progress)
     return fit_lightning_run(run, probe=probe, resume=resume)
@@ -245,6 +248,7 @@ def train_cdi_model_torch(
     validate_training_config(config, require_files=False)
     if config.backend != "pytorch":
         raise ConfigError(f"backend = {config.backend!r}: this is the PyTorch path; use backend_selector")
+    make_recorder(config, execution_config or PyTorchExecutionConfig())  # says now which package is missing
     update_legacy_dict(params.cfg, config)
     train, test = train_and_test(train_data, test_data, config)
     probe = starting_probe(train, config, refined_modes, probe_progress)
@@ -317,6 +321,8 @@ def run_cdi_example_torch(
     results["execution_config"] = execution_config
     if config.output_dir not in (Path(), None):
         results["bundle"] = save_trained(results["models"]["diffraction_to_obj"], config.output_dir)
+        if results["recorder"] is not None:
+            results["recorder"].add_bundle(results["bundle"])
     amplitude = phase = None
     if do_stitching:
         amplitude, phase, stitched = _reassemble_cdi_image_torch(

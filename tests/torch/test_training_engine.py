@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from ptycho.config.config import PyTorchExecutionConfig
-from ptycho.errors import ConfigError, MissingDependencyError, RunError
+from ptycho.errors import ConfigError, RunError
 from ptycho_torch import training
 from ptycho_torch.workflows import components
 
@@ -80,28 +79,6 @@ def test_early_stopping_waits_its_patience(make_scan, small_config):
     )
     config = small_config(raw, nepochs=40, intensity_scale_trainable=False)
     assert len(components.train_cdi_model_torch(raw, None, config, execution)["history"]["val_loss"]) < 40
-
-
-@pytest.mark.parametrize("name", ["mlflow", "tensorboard"])
-def test_a_logger_that_is_not_installed_is_named_with_its_command(name, tmp_path):
-    try:
-        training.make_logger(name, tmp_path)
-    except MissingDependencyError as error:
-        assert f"--logger {name} needs" in str(error) and "pip install" in str(error)
-
-
-def test_the_csv_log_holds_every_epoch(make_scan, small_config, tmp_path):
-    raw = make_scan()
-    execution = PyTorchExecutionConfig(logger_backend="csv", accelerator="cpu")
-    components.train_cdi_model_torch(raw, None, small_config(raw, nepochs=3, output_dir=tmp_path), execution)
-    lines = Path(tmp_path, "logs", "metrics.csv").read_text().splitlines()
-    column = lines[0].split(",").index("val_loss")
-    assert sum(bool(line.split(",")[column]) for line in lines[1:]) == 3
-
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    longer = small_config(raw, nepochs=4, output_dir=tmp_path)
-    components.train_cdi_model_torch(raw, None, longer, execution, resume=last)
-    assert Path(tmp_path, "logs", "metrics.1.csv").read_text().splitlines() == lines
 
 
 def test_panels_are_drawn_without_changing_the_run(make_scan, small_config, tmp_path):

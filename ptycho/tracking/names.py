@@ -1,0 +1,31 @@
+"""What metrics are called, and which of them a tracker may see: one contract for both backends.
+
+`loss/TERM` and `val/loss/TERM` are means over the patterns of an epoch, `diagnostics/NAME` and
+`val/diagnostics/NAME` what is watched beside them; `train_loss`, `val_loss` and `learning_rate` have no
+prefix. A name of which any part begins with `_` is a helper of the code that logs it and stays inside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+PLAIN = ("train_loss", "val_loss", "learning_rate")
+_NAMED = re.compile(r"(val/)?(loss|diagnostics)(/[a-z][a-z0-9_]*)+")
+
+
+def is_public(name: str) -> bool:
+    """Whether a metric may leave the code that logs it."""
+    return not any(part.startswith("_") for part in name.split("/"))
+
+
+def in_contract(name: str) -> bool:
+    """Whether a name is one that both backends log; a client's own callback may log others."""
+    return name in PLAIN or (is_public(name) and _NAMED.fullmatch(name) is not None)
+
+
+def public(values: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics for trackers as Python floats, in order; helpers are left out, and `epoch`, which has a
+    place of its own."""
+    return {name: float(value) for name, value in values.items() if name != "epoch" and is_public(name)}

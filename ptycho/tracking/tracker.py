@@ -1,0 +1,43 @@
+"""What a kind of log is asked; each kind keeps what it can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+#: how a run ends
+STATES = ("done", "failed", "interrupted")
+
+
+class Tracker:
+    """One log of one run. What a kind has no place for it ignores, so every method here does nothing.
+
+    The calls come in this order: `begin`, then any number of `log_*`, `close`; `log_artifact` and `log_model`
+    also come after `close`, when a run's products are written.
+    """
+
+    #: as in `--logger`
+    name = ""
+
+    def begin(self, first_epoch: int, first_step: int, params: Mapping[str, Any]) -> None:
+        """Open the log of a run that starts at this epoch and optimiser step, with its settings by name.
+
+        Zero starts a new log: an earlier one in the same place is moved aside. Otherwise the log goes on:
+        what it holds of this epoch and later, written before the run was killed, is dropped or left behind.
+        """
+
+    def log_metrics(self, values: Mapping[str, float], step: int, epoch: int) -> None:
+        """The metrics at the end of an epoch, whose last optimiser step is `step`; both count from zero."""
+
+    def log_figure(self, path: Path, step: int) -> None:
+        """A PNG picture."""
+
+    def log_artifact(self, path: Path) -> None:
+        """Any file of the run."""
+
+    def log_model(self, bundle: Path) -> None:
+        """The trained model, as `wts.h5.zip`."""
+
+    def close(self, state: str) -> None:
+        """Write what is held back; `state` is one of `STATES`."""

@@ -1,0 +1,166 @@
+"""Logs of Lightning runs: one row an epoch, resumed without gaps or doubles, one writer among processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning.pytorch as L
+import pytest
+from lightning.pytorch.callbacks import Callback
+
+from ptycho.config.config import PyTorchExecutionConfig
+from ptycho.errors import RunError
+from ptycho.tracking import Tracker
+from ptycho.tracking.names import in_contract
+from ptycho_torch.callbacks.tracking import Tracking, recorder_of
+from ptycho_torch.workflows import components
+
+CSV = {"accelerator": "cpu", "logger_backend": "csv"}
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "logs" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_logs_its_history_under_the_names_of_the_contract(make_scan, small_config, tmp_path):
+    config = small_config(make_scan(), nepochs=3, output_dir=tmp_path)
+    results = components.train_cdi_model_torch(make_scan(), None, config, PyTorchExecutionConfig(**CSV))
+    found = rows(tmp_path)
+    steps = -(-27 // 8)  # three of thirty groups validate
+    assert [row["epoch"] for row in found] == ["0", "1", "2"]
+    assert [row["step"] for row in found] == [str(steps * (epoch + 1) - 1) for epoch in range(3)]
+    names = set(found[0]) - {"epoch", "step"}
+    assert {"train_loss", "val_loss", "learning_rate"} <= names
+    assert [name for name in names if name.startswith("val/loss/poisson")]
+    assert [name for name in names if name.startswith("diagnostics/")]
+    assert all(in_contract(name) for name in names), names
+    for name in names:
+        assert [float(row[name]) for row in found] == results["history"][name]
+    assert set(results["history"]) == names | {"epoch"}
+
+
+class Helpers(Callback):
+    """Logs what must stay inside."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        helpers = {"_seconds": 1.0, "loss/_sum": 2.0, "throughput/patterns": 3.0}
+        pl_module.log_dict(helpers, on_step=False, on_epoch=True, batch_size=1)
+
+
+def test_helpers_stay_inside_and_a_clients_own_metric_is_logged(make_scan, small_config, tmp_path):
+    config = small_config(make_scan(), nepochs=1, output_dir=tmp_path)
+    run = components.prepare_lightning_run(
+        *components.train_and_test(make_scan(), None, config), config, PyTorchExecutionConfig(**CSV)
+    )
+    run.trainer.callbacks.append(Helpers())
+    components.fit_lightning_run(run)
+    assert not [name for name in rows(tmp_path)[0] if "_seconds" in name or "_sum" in name]
+    assert rows(tmp_path)[0]["throughput/patterns"] == "3.0"
+
+
+def test_a_resumed_run_has_the_log_of_an_unbroken_one(make_scan, small_config, tmp_path):
+    raw, execution = make_scan(), PyTorchExecutionConfig(**CSV)
+    whole = small_config(raw, nepochs=5, output_dir=tmp_path / "whole")
+    components.train_cdi_model_torch(raw, None, whole, execution)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, total, losses):
+        if done == 4:
+            raise Killed
+
+    cut = small_config(raw, nepochs=5, output_dir=tmp_path / "cut")
+    with pytest.raises(Killed):
+        components.train_cdi_model_torch(raw, None, cut, execution, progress=kill)
+    log = tmp_path / "cut" / "logs" / "metrics.csv"
+    # as if killed between the fourth row and its checkpoint
+    log.write_text(log.read_text() + log.read_text().splitlines()[-1].replace("2,", "3,", 1) + "\n")
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    components.train_cdi_model_torch(raw, None, cut, execution, resume=last)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert [path.name for path in log.parent.glob("*.csv")] == ["metrics.csv"]
+
+
+class Notes(Tracker):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple] = []
+
+    def begin(self, first_epoch, first_step, params):
+        self.told.append(("begin", first_epoch, first_step))
+
+    def log_metrics(self, values, step, epoch):
+        self.told.append(("metrics", epoch, step))
+
+    def log_figure(self, path, step):
+        self.told.append(("figure", path.name, step))
+
+    def close(self, state):
+        self.told.append(("close", state))
+
+
+def watched(config, execution, monkeypatch) -> tuple[components.LightningRun, Notes]:
+    notes = Notes()
+    monkeypatch.setattr("ptycho.tracking.kinds.KINDS", {"csv": lambda *_: notes})
+    raw = config.train_data_file
+    config.train_data_file = None
+    containers = components.train_and_test(raw, None, config)
+    return components.prepare_lightning_run(*containers, config, execution), notes
+
+
+def test_trackers_are_told_of_pictures_and_of_the_end(make_scan, small_config, tmp_path, monkeypatch):
+    config = small_config(make_scan(), output_dir=tmp_path, train_data_file=make_scan())
+    execution = PyTorchExecutionConfig(**CSV, recon_log_every_n_epochs=2)
+    run, notes = watched(config, execution, monkeypatch)
+    components.fit_lightning_run(run)
+    assert notes.told == [
+        ("begin", 0, 0), ("metrics", 0, 3), ("metrics", 1, 7), ("figure", "patterns_0002.png", 7),
+        ("close", "done"),
+    ]  # fmt: skip
+
+
+def test_trackers_are_told_of_a_failure(make_scan, small_config, tmp_path, monkeypatch):
+    settings = {"nepochs": 3, "optimizer": "sgd", "momentum": 0.0, "train_data_file": make_scan()}
+    config = small_config(make_scan(), output_dir=tmp_path, **settings)
+    run, notes = watched(config, PyTorchExecutionConfig(**CSV, learning_rate=1e30), monkeypatch)
+    with pytest.raises(RunError, match="training diverged"):
+        components.fit_lightning_run(run)
+    assert notes.told[-1] == ("close", "failed")
+
+
+def test_only_rank_zero_is_told():
+    notes = Notes()
+    from ptycho.tracking import Recorder
+
+    recorder = Recorder([notes], Path("nowhere"), {})
+    callback = Tracking(recorder, type("Row", (), {"row": {"train_loss": 1.0}})())
+
+    class Other(L.Trainer):
+        is_global_zero = False  # type: ignore[assignment]
+
+    trainer = Other(logger=False, enable_checkpointing=False, accelerator="cpu", callbacks=[callback])
+    for hook in (callback.on_train_start, callback.on_train_epoch_end, callback.on_train_end):
+        hook(trainer, None)
+    callback.on_exception(trainer, None, RuntimeError())
+    assert notes.told == [] and recorder_of(trainer) is recorder
+
+
+def test_two_processes_write_one_log(make_scan, tmp_path):
+    make_scan(n_positions=64).to_file(tmp_path / "scan.npz")
+    command = [sys.executable, "-m", "ptycho.cli", "train", "scan.npz", "-o", "run", "--nepochs", "2"]
+    command += ["--devices", "2", "--strategy", "ddp", "--accelerator", "cpu", "--n_filters_scale", "1"]
+    command += ["--probe_from", "guess", "--logger", "csv"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    found = rows(tmp_path / "run")
+    assert [row["epoch"] for row in found] == ["0", "1"]
+    assert [float(row["val_loss"]) for row in found] == history["val_loss"]
+    assert [path.name for path in (tmp_path / "run" / "logs").glob("*.csv")] == ["metrics.csv"]
