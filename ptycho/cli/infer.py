@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -70,6 +71,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.config.validation import validate_inference_config
 
     config, execution = configure(arguments, console)
+    if config.backend == "tensorflow":
+        # this process is the command's own: TensorFlow's notes on its build are not for the user
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     product = _product_target(vars(arguments).get("product"))
     if config.model_path is None:
         raise InputError("no model; give --model, the output folder of ptycho train")

@@ -8,6 +8,7 @@ figures and checkpoints/.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         )
     resume = getattr(arguments, "resume", None)
     if resume is not None and not resume.is_file():
-        raise InputError(f"--resume {resume}: no such file; give a .ckpt of {config.output_dir}/checkpoints")
+        raise InputError(
+            f"--resume {resume}: no such file; give a .ckpt of {config.output_dir}/checkpoints "
+            "(TensorFlow: a .safetensors)"
+        )
     output = prepare_folder(config.output_dir)
     dump_yaml(config, execution, output / "config.yaml")
     console.output = output
@@ -95,8 +99,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     seeds = {"seed": config.seed, "subsample_seed": config.subsample_seed}
     begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
 
-    from ptycho.workflows.backend_selector import run_cdi_example_with_backend
+    if config.backend == "tensorflow":
+        # this process is the command's own: TensorFlow's notes on its build are not for the user
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from ptycho.report.outputs import save_outputs
+    from ptycho.workflows.backend_selector import run_cdi_example_with_backend
 
     options: dict[str, Any] = {"resume": resume} if resume is not None else {}
     with console.progress("training") as progress:

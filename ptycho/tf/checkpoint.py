@@ -28,7 +28,7 @@ Arrays = dict[str, NDArray[Any]]
 def model_arrays(model: PtychoPINN_Keras) -> Arrays:
     """Every variable of the model that training may move, under neutral names."""
     made = {f"network.{name}": value for name, value in neutral_weights(model.network).items()}
-    return {**made, "probe": np.array(model.probe), "log_scale": np.array(model.log_scale)}
+    return {**made, "probe": model.probe.numpy(), "log_scale": model.log_scale.numpy()}
 
 
 def load_model_arrays(model: PtychoPINN_Keras, arrays: Arrays) -> None:

@@ -32,7 +32,7 @@ def reconstruct_container(
 
     return reconstruct(
         container,
-        np.array(model.complex_probe).astype(np.complex64),
+        model.complex_probe.numpy().astype(np.complex64),
         lambda x: predict_groups(model, x),
         stitcher,
         lambda patches: np.asarray(patches),

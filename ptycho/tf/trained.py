@@ -52,12 +52,12 @@ def trained_state(module: PtychoPINN_Keras) -> TrainedState:
     return TrainedState(
         config=module.config,
         weights=neutral_weights(module.network),
-        probe=np.array(module.complex_probe).astype(np.complex64),
+        probe=module.complex_probe.numpy().astype(np.complex64),
         bad_pixels=np.array(module.bad_pixels),
         x_scale=module.x_scale,
         nphotons=module.nphotons,
         probe_factor=module.probe_factor,
-        log_scale=float(np.array(module.log_scale)),
+        log_scale=float(module.log_scale.numpy()),
     )
 
 

@@ -1,4 +1,4 @@
-"""The TensorFlow path as programs call it: training, reconstruction, bundles of either backend, the command."""
+"""The TensorFlow path as programs call it: training, image, bundles of either backend, the command."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ class TestTraining:
         height, width = phase.shape
         true = raw.objectGuess[top : top + height, left : left + width]
         inner = (slice(8, -8), slice(8, -8))
-        found = results["object"][inner] * np.exp(-1j * np.angle(np.vdot(true[inner], results["object"][inner])))
-        assert likeness(found, true[inner]) > 0.8
+        assert likeness(results["object"][inner], true[inner]) > 0.8
         assert results["obj_tensor_full"].shape == (64, 32, 32)
         assert results["global_offsets"].shape == (64, 1, 2, 1)
 
@@ -171,7 +170,7 @@ class TestWithoutTensorFlow:
     def test_training_says_how_to_install_it(self, missing, make_scan, small_config, silent):
         raw = make_scan()
         for train in (components.train_cdi_model, backend_selector.train_cdi_model_with_backend):
-            with pytest.raises(MissingDependencyError, match=r"needs TensorFlow: pip install 'ptychopinn\[tf\]'"):
+            with pytest.raises(MissingDependencyError, match=r"needs TensorFlow: pip install 'ptychopinn\[tf"):
                 train(raw, None, small_config(raw))
 
     def test_its_bundle_opens_in_torch_with_a_word_and_only_unasked(self, missing, trained, caplog):
