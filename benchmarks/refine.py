@@ -185,61 +185,67 @@ def sweep(seed: int) -> None:
 
 
 def position_error(true: np.ndarray, found: np.ndarray) -> str:
-    """rms px after removing a common shift, and after removing an affine map."""
-    away = (found - found.mean(0)) - (true - true.mean(0))
-    basis = np.c_[true - true.mean(0), np.ones(len(true))]
-    rest = away - basis @ np.linalg.lstsq(basis, away, rcond=None)[0]
-    rms = [np.sqrt(np.mean(np.sum(z**2, 1))) for z in (away, rest)]
-    return f"{rms[0]:.3f} | {rms[1]:.3f} | {np.median(np.hypot(*rest.T)):.3f}"
+    """rms px after removing a common shift, a similarity, an affine map; then, shift removed, the median of
+    all, the rms of inner positions and of those on the scan's edge.
+    """
+    centred = true - true.mean(0)
+    away = (found - found.mean(0)) - centred
+    x, y = centred.T
+    turns = np.r_[np.c_[x, -y], np.c_[y, x]]
+    flat = away.T.ravel()
+    similar = (flat - turns @ np.linalg.lstsq(turns, flat, rcond=None)[0]).reshape(2, -1).T
+    affine = away - centred @ np.linalg.lstsq(centred, away, rcond=None)[0]
+    edge = np.abs(centred).max(1) > np.abs(centred).max() - 7
+    rms = [np.sqrt(np.mean(np.sum(z**2, 1))) for z in (away, similar, affine, away[~edge], away[edge])]
+    middle = np.median(np.hypot(*away.T))
+    return " | ".join(f"{value:.3f}" for value in (*rms[:3], middle, *rms[3:]))
 
 
-def positions(seed: int, doses: tuple[float | None, ...] = (None, 1e7)) -> None:
+POSITION_CASES = (
+    ("3 px rms, 1 % scale, 1 degree", 3.0, True, {"positions": "affine", "position_search_px": 4.0}, 80),
+    ("right positions, affine", 0.0, False, {"positions": "affine"}, 40),
+    ("right positions, free", 0.0, False, {"positions": "free"}, 40),
+    ("1 % scale and 1 degree", 0.0, True, {"positions": "affine"}, 40),
+    ("1 px rms, free", 1.0, False, {"positions": "free"}, 40),
+)
+
+
+def positions(
+    seed: int, doses: tuple[float | None, ...] = (None, 1e6, 1e7, 1e9), cases: tuple = POSITION_CASES
+) -> None:
     """Known position errors put in and what is left of them."""
-    print("\n### Positions (px; shift removed; affine removed; median of the latter)\n")
+    print("\n### Positions (px rms)\n")
     print(
-        "| case | start rms | affine removed | median | end rms | affine removed | median | cNRMSE | CPU s |"
+        "| case | start, shift removed | end, shift removed | similarity | affine | median | inner | edge "
+        "| cNRMSE | R | CPU s |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
-    rng = np.random.default_rng(seed)
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     turn = np.deg2rad(1.0)
     map_ = 1.01 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    cases = [
-        ("right positions, free", 0.0, False, {"positions": "free"}),
-        ("right positions, affine", 0.0, False, {"positions": "affine"}),
-        ("1 px rms, free", 1.0, False, {"positions": "free"}),
-        ("1 % scale and 1 degree", 0.0, True, {"positions": "affine", "epochs": 80}),
-        (
-            "3 px rms, 1 % scale, 1 degree",
-            3.0,
-            True,
-            {"positions": "affine", "epochs": 80, "position_search_px": 4.0},
-        ),
-    ]
-    for photons in doses:
-        label = "1e5" if photons is None else f"{photons:.0e}"
-        data = (
-            dict(np.load(SHARED / "bench" / "scan_subpixel.npz"))
-            if photons is None
-            else simulate.simulate(photons=photons)
-        )
-        true = centres(data)
-        for name, rms, affine, options in cases:
+    for name, rms, affine, options, epochs in cases:
+        for photons in doses:
+            label = "1e5" if photons is None else f"{photons:.0e}"
+            data = (
+                dict(np.load(SHARED / "bench" / "scan_subpixel.npz"))
+                if photons is None
+                else simulate.simulate(photons=photons, seed=seed)
+            )
+            true, rng = centres(data), np.random.default_rng(seed)
             start = (true - true.mean(0)) @ (map_.T if affine else np.eye(2)) + true.mean(0)
             start = start + rng.normal(0, rms / np.sqrt(2), true.shape) if rms else start
             clock = time.process_time()
-            result = reconstruct(
-                make_scan(data["diffraction"], start, data["probe_guess"]), seed=seed, **options
-            )
+            scan = make_scan(data["diffraction"], start, data["probe_guess"])
+            result = reconstruct(scan, seed=seed, epochs=epochs, **options)
             spent = time.process_time() - clock
             error = evaluate(result.object, result.origin_xy, data)["nrmse"]
             print(
-                f"| {label} photons: {name} | {position_error(true, start)} | "
-                f"{position_error(true, result.positions_xy)} | {error:.4f} | {spent:.1f} |",
+                f"| {label} photons: {name} | {position_error(true, start).split(' | ')[0]} | "
+                f"{position_error(true, result.positions_xy)} | {error:.4f} | {result.r:.4f} | {spent:.1f} |",
                 flush=True,
             )
 
 
-OTHERS = (("gaussian_random_field", 6), ("lines", 6), ("cat_and_coins", 20))
+OTHERS = (("gaussian_random_field", 6), ("lines", 6), ("cat_and_coins", 20), ("mosaic", 60))
 
 
 def network(seed: int, cases: tuple[tuple[str, int], ...] = OTHERS) -> None:
@@ -294,15 +300,25 @@ def network(seed: int, cases: tuple[tuple[str, int], ...] = OTHERS) -> None:
 
 
 def other_scan(name: str, probe: np.ndarray, seed: int):
-    """676 patterns of an object of the library under the probe of the bench scan."""
+    """676 patterns of an object of the library under the bench scan's probe; 1,600 of a mosaic of four."""
     from ptycho.raw_data import RawData
     from ptycho.simulation.objects import get_object
 
     rng = np.random.default_rng(seed + 7)
     n = len(probe)
-    corners = simulate.make_positions(26, 5.0, 2.0, 4, rng)
+    corners = simulate.make_positions(40 if name == "mosaic" else 26, 5.0, 2.0, 4, rng)
     side = int(np.ceil(corners.max())) + n + 4
-    image = get_object(name)((side, side), seed + 7, (0.7, 1.0), (0.0, 1.0))
+    side += side % 2
+
+    def make(kind: str, width: int) -> np.ndarray:
+        return get_object(kind)((width, width), seed + 7, (0.7, 1.0), (0.0, 1.0))
+
+    if name == "mosaic":
+        photographs = make("cat_and_coins", side // 2)
+        tiles = [photographs, make("gaussian_random_field", side // 2), make("lines", side // 2)]
+        image = np.block([[tiles[0], tiles[1]], [tiles[2], photographs[::-1].T]])
+    else:
+        image = make(name, side)
     counts = np.empty((len(corners), n, n), np.int32)
     whole = np.round(corners).astype(int)
     for i, ((y, x), d) in enumerate(zip(whole, corners - whole, strict=True)):

@@ -29,6 +29,20 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
+def named_objective(objective: str | Objective) -> Objective:
+    """A function as it is, or the one of that name in OBJECTIVES: the one place where names become functions.
+
+    Raises ConfigError for an unknown name.
+    """
+    if not isinstance(objective, str):
+        return objective
+    if objective not in OBJECTIVES:
+        raise ConfigError(
+            f"objective '{objective}' is unknown; use one of {', '.join(OBJECTIVES)} or a function"
+        )
+    return OBJECTIVES[objective]
+
+
 class Adam(Rule):
     """objective: a name in OBJECTIVES or a function; rate, probe_rate: steps relative to each unknown."""
 
@@ -42,11 +56,7 @@ class Adam(Rule):
         probe_rate: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
-        if isinstance(objective, str) and objective not in OBJECTIVES:
-            raise ConfigError(
-                f"objective '{objective}' is unknown; use one of {', '.join(OBJECTIVES)} or a function"
-            )
-        self.objective = OBJECTIVES[objective] if isinstance(objective, str) else objective
+        self.objective = named_objective(objective)
         self.rate, self.probe_rate, self.betas = rate, probe_rate, betas
         self._moments: dict[str, Tensor] = {}
 

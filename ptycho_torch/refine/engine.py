@@ -18,22 +18,22 @@ import torch
 
 from ptycho.errors import ConfigError, RunError
 from ptycho_torch.refine.batches import make_batches
+from ptycho_torch.refine.joint import joint_sweep
 from ptycho_torch.refine.network import start_from
 from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
 from ptycho_torch.refine.rule import Rule, make_rule
 from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, with_probe
-from ptycho_torch.refine.search import find_lost, held, kept, search_batch
+from ptycho_torch.refine.search import find_lost, held, kept, relocate, search_batch
 from ptycho_torch.refine.state import RefineState, load_state, save_state, start_state
 from ptycho_torch.refine.strain import undo_strain
 from ptycho_torch.refine.unknowns import (
     background_ratio,
+    believe_positions,
     constrain,
     illumination,
     intensity_step,
-    move_positions,
-    position_step,
 )
 
 log = logging.getLogger(__name__)
@@ -66,45 +66,54 @@ def iterate(
     total = float(scan.counts.sum(dtype=torch.float64))
     begun = time.perf_counter()
     light = illumination(scan, state) if options.smoothness else state.object.real
-    searches = options.search_epochs(epochs)
+    searches, joint = options.search_epochs(epochs), options.joint_epochs(epochs)
     for epoch in range(state.epoch, epochs):
         strength = options.strength(epoch, epochs)
         probing = options.probe_from is not None and epoch >= options.probe_from
         searching = epoch < searches
-        moving = options.positions != "fixed" and epoch >= options.positions_from and not searching
         rng = np.random.default_rng([seed, epoch, 1])
-        steps = torch.zeros_like(state.positions_xy)
-        information = torch.zeros((scan.size, 2, 2), dtype=steps.dtype, device=steps.device)
         background = torch.zeros_like(scan.counts[0])
         wrong = 0.0
-        for index in make_batches(scan.positions_xy, size, options.batches, seed, epoch):
+        batches = make_batches(scan.positions_xy, size, options.batches, seed, epoch)
+        for index in batches if epoch not in joint else []:
             index = kept(state, index, epoch, max(searches, 1))
             if not len(index):
                 continue
             exit = rule.step(scan, state, index, strength, probing)
             wrong += float(misfit(scan.counts[index], exit.intensity, scan.good).sum())
-            if moving:
-                steps[index], information[index] = position_step(scan, state, exit)
             if searching:
                 search_batch(scan, state, index, options.position_search_px, epoch, searches, rng)
             if state.intensity is not None:
                 intensity_step(scan, state, exit, strength)
             if state.background is not None:
                 background += background_ratio(scan, exit)
-        rule.end_epoch(scan, state, strength, probing)
-        if state.background is not None:
-            state.background *= (background / scan.size).clamp(0.5, 2.0)
-        if searching or (searches and epoch % 5 == 0 and strength > 0.1):
+        if epoch in joint:
+            wrong = joint_sweep(
+                scan,
+                state,
+                joint.index(epoch),
+                len(joint),
+                longest_px=options.position_step_px,
+                with_probe=probing,
+                with_strain=options.positions == "affine",
+            )
+        else:
+            rule.end_epoch(scan, state, strength, probing)
+            if state.background is not None:
+                state.background *= (background / scan.size).clamp(0.5, 2.0)
+        if searching:
             find_lost(scan, state, options.position_search_px, epoch, rng)
-        if options.positions == "affine" and epoch >= _STRAIN_FROM and epoch % 2 == 0 and strength > 0.1:
-            settled = epoch >= max(searches, 2 * _STRAIN_FROM)
-            undo_strain(scan, state, epoch, strength, settled=settled, searching=searches > 0)
+        elif searches and epoch in joint[1:-2:3]:
+            relocate(scan, state, options.position_search_px, rng)
+        if searching and options.positions == "affine" and epoch >= _STRAIN_FROM and epoch % 2 == 0:
+            undo_strain(scan, state, epoch)
         if searching:
             drift = (state.positions_xy - scan.positions_xy).mean(0)
             state.positions_xy = held(scan, state, state.positions_xy - drift)
-        if moving:
-            gain = min(1.0, 2 * strength) if searches else strength
-            move_positions(state, scan, steps, information, options, gain)
+        if epoch in joint[-1:]:
+            believe_positions(scan, state, options)
+        if epoch in joint:
+            rule.start(scan, state)
         constrain(state, options, light, probing)
         if options.positions != "fixed":
             # the last bits of small linear systems depend on where memory lies; a millionth of a px does not

@@ -9,6 +9,8 @@ import numpy as np
 
 from ptycho.errors import ConfigError
 
+_RESTING = 0.2
+
 
 @dataclass(frozen=True)
 class RefineOptions:
@@ -19,7 +21,8 @@ class RefineOptions:
     modes (None: as given). full_epochs: sweeps at full step before the step falls linearly to
     `final_strength`. probe_from: first sweep (0-based) that changes the probe; None keeps it.
     positions: "fixed", "free" (each pattern for itself) or "affine" (scale, rotation and shear of the scan
-    too); positions_from, position_step_px (largest move a sweep); position_search_px: errors of this size
+    too); positions_from: first sweep that may solve for them; position_step_px: largest move a sweep;
+    position_search_px: errors of this size
     are looked for at random during the first half of the sweeps (0 = errors of a pixel or less).  intensity:
     one amplitude factor a pattern. background: one incoherent background image.  probe_support: (N, N) bool,
     True = probe may be non-zero. amplitude_limits: (low, high) of |object|.  smoothness: weight of the
@@ -69,9 +72,34 @@ class RefineOptions:
         """Sweeps that look for positions at random before any is refined."""
         return epochs // 2 if self.position_search_px else 0
 
+    def joint_epochs(self, epochs: int) -> tuple[int, ...]:
+        """Sweeps that solve for positions together with object and probe (joint.py).
+
+        Two blocks with a rest between, in which the rule averages away the noise that the object took up.
+        """
+        if self.positions == "fixed":
+            return ()
+        start = self.search_epochs(epochs) or max(self.positions_from, min(10, epochs // 4))
+        total = min(12, 3 * epochs // 10)
+        later = 5 * total // 12
+        rest = min(10, max(0, (epochs - start - total) // 2))
+        first = range(start, start + total - later)
+        again = range(first.stop + rest, first.stop + rest + later)
+        return tuple(epoch for epoch in (*first, *again) if epoch < epochs)
+
     def strength(self, epoch: int, epochs: int) -> float:
-        """Step factor of sweep `epoch` (0-based) of `epochs`: 1, then a straight line to `final_strength`."""
-        full = max(min(self.full_epochs, epochs // 4), self.search_epochs(epochs))
+        """Step factor of sweep `epoch` (0-based) of `epochs`: 1, then a straight line to `final_strength`.
+
+        Joint steps leave little to do but averaging: 0.2 between them, half the line after them.
+        """
+        full, joint = (
+            max(min(self.full_epochs, epochs // 4), self.search_epochs(epochs)),
+            self.joint_epochs(epochs),
+        )
+        if joint and joint[0] < epoch < joint[-1]:
+            return max(self.final_strength, _RESTING)
+        top = 0.5 if joint and epoch >= joint[-1] else 1.0
+        full = max([full, *joint])
         if epoch < full:
             return 1.0
-        return max(self.final_strength, min(1.0, (epochs - 1 - epoch) / max(epochs - 1 - full, 1)))
+        return max(self.final_strength, top * min(1.0, (epochs - 1 - epoch) / max(epochs - 1 - full, 1)))

@@ -17,18 +17,10 @@ from ptycho_torch.refine.operators import gather
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
-_GAIN_SEARCHING, _GAIN = (
-    2.5,
-    1.5,
-)  # the object gives way to strained positions: what its windows show is less than what is there
+_GAIN = 2.5  # the object gives way to strained positions: what its windows show is less than what is there
 _LARGEST = 0.01
-# standard deviations under which a strain is taken for noise: where positions are searched for, and where
-# they are thought to be good (the photons' noise, which the object took up too, pulls by twice its own
-# deviation)
-_SURE_SEARCHING, _SURE = 4.0, 8.0
-# counts a detector pixel from which a common scale is believed: the noise that the object took up pulls on
-# it, by more than 1 % at 25 counts
-_COUNTS_FOR_SCALE = 300.0
+_SMALL_PX = 0.1
+_SURE = 4.0  # standard deviations under which a strain is taken for noise
 
 
 def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,7 +30,7 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
     shift of each pattern, which is eliminated; residuals in the measured modulus. Cost: 7 FFTs a pattern and
     mode.
     """
-    n = scan.n
+    n, floor = scan.n, 1e-2 * scan.mean_counts / scan.n**2
     across = torch.arange(n, device=index.device, dtype=state.probe.real.dtype) - n // 2
     down = across[:, None]
     slope_x, slope_y = slopes(state.object)
@@ -47,11 +39,12 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
     wrong, seen = 0.0, 0
     for part in index.split(32):
         exit = predict(scan, state, part)
-        modulus = (exit.intensity + scan.floor).sqrt()
+        modulus = (exit.intensity + floor).sqrt()
         shifts = [exit.probes * gather(s, exit.corners_yx, n)[:, None] for s in (slope_x, slope_y)]
         waves = shifts + [shift * arm for shift in shifts for arm in (across, down)]
         basis = torch.stack([_change(exit, wave, modulus, scan.good) for wave in waves], 1).to(torch.float64)
-        missing = (scan.counts[part] + scan.floor).sqrt() - modulus
+        # n - I has no bias where photons are few; the difference of the roots has
+        missing = 0.5 * (scan.counts[part] - exit.intensity) / modulus
         missing = (missing if scan.good is None else missing * scan.good).flatten(1).to(torch.float64)
         inner = basis @ basis.transpose(1, 2)
         asked = (basis @ missing[:, :, None])[..., 0]
@@ -83,23 +76,16 @@ def _change(exit: Exit, wave: Tensor, modulus: Tensor, good: Tensor | None) -> T
     return (change if good is None else change * good).flatten(1)
 
 
-def undo_strain(
-    scan: RefineScan, state: RefineState, epoch: int, strength: float, *, settled: bool, searching: bool
-) -> None:
-    """Measure the strain on every other pattern and take its sure part out of positions and object, in place.
+def undo_strain(scan: RefineScan, state: RefineState, epoch: int) -> None:
+    """Measure the strain on every other pattern and take its sure part out of positions and object.
 
-    `settled`: the probe is good enough for a common scale, which a wrong curvature of the probe looks like.
+    A common scale is left to joint.py: before the probe has settled its curvature looks the same.
     """
     index = torch.arange(epoch // 2 % 2, scan.size, 2, device=scan.counts.device)
     found, deviation = strain(scan, state, index)
     identity = torch.eye(2, dtype=found.dtype, device=found.device)
-    common = 0.5 * found.trace() * identity
-    gain = _GAIN_SEARCHING if searching else _GAIN * strength
-    limit = (_SURE_SEARCHING if searching else _SURE) * deviation
-    shape = _sure(found - common, limit)
-    if settled and scan.mean_counts / scan.n**2 >= _COUNTS_FOR_SCALE:
-        shape = shape + _sure(common, limit)
-    step = (gain * shape).clamp(-_LARGEST, _LARGEST)
+    shape = _sure(found - 0.5 * found.trace() * identity, _SURE * deviation)
+    step = (_GAIN * shape).clamp(-_LARGEST, _LARGEST)
     if bool((step != 0).any()):
         stretch(state, torch.linalg.inv(identity + step))
 
@@ -109,7 +95,11 @@ def _sure(value: Tensor, limit: Tensor) -> Tensor:
 
 
 def stretch(state: RefineState, matrix: Tensor) -> None:
-    """Positions and object mapped by r -> c + matrix (r - c), c the mean position, in place. Bicubic."""
+    """Positions and object mapped by r -> c + matrix (r - c), c the mean position, in place.
+
+    Bicubic; by the object's slopes where nothing moves by more than 0.1 px, so that many small maps do not
+    smooth the object.
+    """
     centre = state.positions_xy.mean(0)
     state.positions_xy = (state.positions_xy - centre) @ matrix.T + centre
     height, width = state.canvas.shape
@@ -119,7 +109,13 @@ def stretch(state: RefineState, matrix: Tensor) -> None:
         indexing="ij",
     )
     middle = centre - torch.tensor(state.canvas.origin_xy, dtype=matrix.dtype, device=matrix.device)
-    from_xy = (torch.stack([x, y], -1) - middle) @ torch.linalg.inv(matrix).T + middle
+    away = torch.stack([x, y], -1) - middle
+    from_xy = away @ torch.linalg.inv(matrix).T + middle
+    moves = (from_xy - middle - away).to(state.object.real.dtype)
+    if float(moves.abs().max()) < _SMALL_PX:
+        slope_x, slope_y = slopes(state.object)
+        state.object = state.object + slope_x * moves[..., 0] + slope_y * moves[..., 1]
+        return
     size = torch.tensor([width - 1, height - 1], dtype=matrix.dtype, device=matrix.device)
     grid = (2 * from_xy / size - 1).to(state.object.real.dtype)[None]
     planes = torch.view_as_real(state.object).permute(2, 0, 1)[None]

@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from ptycho_torch.refine.forward import Exit
+from ptycho_torch.refine.forward import Exit, predict
 from ptycho_torch.refine.operators import power
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
-# how many times the noise's variance the moves must show before any is believed: an object that is itself
-# being fitted lets positions wander by about this much
-_NOISE_MARGIN = 6.0
+# how many times the noise's variance the moves must show before any is believed: with object and probe
+# unknown positions wander by a little more than the noise of each pattern
+_NOISE_MARGIN = 4.0
 
 
 def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Tensor, Tensor]:
@@ -66,49 +66,59 @@ def affine_part(positions_xy: Tensor, moves_xy: Tensor, trusted: Tensor | None =
     return basis @ torch.linalg.lstsq(basis[asked], moves_xy[asked]).solution
 
 
-def move_positions(
-    state: RefineState,
-    scan: RefineScan,
-    steps_xy: Tensor,
-    information: Tensor,
-    options: RefineOptions,
-    gain: float,
-) -> None:
-    """Apply a sweep's steps (M, 2), clipped, times `gain`, as a maximum a posteriori step.
+def believe_positions(scan: RefineScan, state: RefineState, options: RefineOptions) -> None:
+    """Take back, in place, what of the positions' moves the photons' noise explains: maximum a posteriori.
 
     A pattern's position is known to 1/sqrt(information) only, so moves no larger than that are not
-    believed: the deviations from an affine image of the scan are given a Gaussian prior whose variance
-    is what the data show in excess of the noise, none where they show none. The mean move is removed: it
-    is free. Only positions="affine" lets the scan turn, shear and grow (strain.py).
+    believed: the deviations from an affine image of the scan (positions="affine") or from the scan are given
+    a Gaussian prior whose variance is what they show in excess of the noise, none where they show none. One
+    pass over the scan.
     """
-    steps_xy = clipped(steps_xy, options.position_step_px)
-    target = state.positions_xy + steps_xy
-    if options.positions == "affine":
-        # what all moves have in common is told better by the windows' own strain, and drifts here
-        target = target - affine_part(state.positions_xy, target - state.positions_xy)
-    target = target - (target - scan.positions_xy).mean(0)
-    whole = affine_part(scan.positions_xy, target - scan.positions_xy)
-    away = target - scan.positions_xy - whole
-    expected = scan.positions_xy + whole if options.positions == "affine" else scan.positions_xy
-    # a pattern that was kept out of the sweep has no say and stays
-    visited = information.diagonal(dim1=1, dim2=2).sum(1) > 0
-    information = (
-        torch.where(visited[:, None, None], information, information[visited].mean(0)) / _NOISE_MARGIN
-    )
+    information = torch.zeros((scan.size, 2, 2), dtype=torch.float64, device=state.positions_xy.device)
+    for part in torch.arange(scan.size, device=information.device).split(64):
+        information[part] = position_step(scan, state, predict(scan, state, part))[1]
+    information = information / _NOISE_MARGIN
+    trusted = None if state.lost is None else ~state.lost
+    whole = affine_part(scan.positions_xy, state.positions_xy - scan.positions_xy, trusted)
+    away = state.positions_xy - scan.positions_xy - whole
     # medians: the few patterns at the rim of a scan, which little holds, must not speak for all
     spread = away.square().sum(1).median() / (2 * math.log(2))
     noise = torch.linalg.inv(information).diagonal(dim1=1, dim2=2).mean(1).median()
     excess = float(spread - noise)
+    if not _sure_strain(scan, state, whole, float(noise) / _NOISE_MARGIN, float(spread), options):
+        whole = whole.mean(0).expand_as(whole)
     if excess <= 0:
-        believed = torch.zeros_like(away)
+        away = torch.zeros_like(away)
     else:
         prior = torch.eye(2, dtype=away.dtype, device=away.device) / excess
-        believed = torch.linalg.solve(information + prior, (information @ away[:, :, None])[..., 0])
-    moved = state.positions_xy + gain * (expected + believed - state.positions_xy)
-    moved = torch.where(visited[:, None], moved, state.positions_xy)
-    origin = torch.tensor(state.canvas.origin_xy, dtype=moved.dtype, device=moved.device) + scan.n // 2
-    size = torch.tensor(state.canvas.shape[::-1], dtype=moved.dtype, device=moved.device) - scan.n
-    state.positions_xy = torch.minimum(torch.maximum(moved, origin), origin + size)
+        away = torch.linalg.solve(information + prior, (information @ away[:, :, None])[..., 0])
+    state.positions_xy = scan.positions_xy + whole + away
+
+
+def _sure_strain(
+    scan: RefineScan,
+    state: RefineState,
+    moves_xy: Tensor,
+    noise: float,
+    spread: float,
+    options: RefineOptions,
+) -> bool:
+    """Is an affine move (M, 2) more than the photons' noise (variance a position and axis, px^2) explains?
+
+    Two causes of a strain that is not there: the noise of the positions, and the object's own noise, which
+    likes a larger scan: half a nat for each unknown of the object, against the strain's information. The
+    variance of a strain with object and probe unknown is some thirty times that with both known (measured).
+    Errors of each pattern for itself ("free") of variance `spread` have an affine part too, but a small one.
+    """
+    centred = scan.positions_xy - scan.positions_xy.mean(0)
+    found = torch.linalg.lstsq(centred, moves_xy - moves_xy.mean(0)).solution
+    extent = float(centred.square().sum().clamp_min(1e-30)) / 2
+    if options.positions == "free":
+        return float(found.square().mean()) < 9 * spread / extent
+    variance = noise / extent
+    light = illumination(scan, state)
+    lit = int((light > 0.1 * light.max()).sum())
+    return float(found.square().mean()) > 36 * variance + (30 * variance * lit) ** 2
 
 
 def clipped(vectors: Tensor, longest: float) -> Tensor:
