@@ -13,6 +13,7 @@ import math
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -167,13 +168,15 @@ class MlflowTracker(Tracker):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow tells how it builds its tables; that is not about this run. Levels are put back."""
+    """MLflow tells how it builds its tables and what else it could log; levels and filters are put back."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
