@@ -170,7 +170,7 @@ class TestWithoutTensorFlow:
     def test_training_says_how_to_install_it(self, missing, make_scan, small_config, silent):
         raw = make_scan()
         for train in (components.train_cdi_model, backend_selector.train_cdi_model_with_backend):
-            with pytest.raises(MissingDependencyError, match=r"needs TensorFlow: pip install 'ptychopinn\[tf"):
+            with pytest.raises(MissingDependencyError, match=r"needs TensorFlow: pip install .ptychop"):
                 train(raw, None, small_config(raw))
 
     def test_its_bundle_opens_in_torch_with_a_word_and_only_unasked(self, missing, trained, caplog):
