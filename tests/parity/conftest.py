@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from both_backends import SIDES, PyTorch, TensorFlow, settings
 
 from ptycho import physics as oracle
 from ptycho.architectures import NetworkSpec
@@ -38,6 +41,49 @@ def ours(tf) -> SimpleNamespace:
 def theirs() -> SimpleNamespace:
     """The rooms of the PyTorch backend by name."""
     return SimpleNamespace(**{name: importlib.import_module(f"ptycho_torch.{name}") for name in ROOMS})
+
+
+@pytest.fixture(
+    scope="session", params=["pytorch", pytest.param("tensorflow", marks=pytest.mark.tf)]
+)
+def side(request) -> PyTorch | TensorFlow:
+    """Each backend in turn, behind the one door of `both_backends`."""
+    if request.param == "tensorflow":
+        request.getfixturevalue("tf")
+    return SIDES[request.param]()
+
+
+@pytest.fixture
+def once(request, side):
+    """Trains a run a backend once and keeps it: (name, function that trains) -> what the function gave."""
+    cache = request.config.stash.setdefault(_RUNS, {})
+
+    def run(name: str, train: Callable[[], Any]) -> Any:
+        if (side.name, name) not in cache:
+            cache[side.name, name] = train()
+        return cache[side.name, name]
+
+    return run
+
+
+_RUNS = pytest.StashKey[dict[tuple[str, str], Any]]()
+
+
+@pytest.fixture
+def trained(once, side, make_scan):
+    """A scan, its configuration, and what three epochs left of it; probe and scale trained."""
+    raw = make_scan(n_positions=16)
+    config = settings(raw, gridsize=2, nepochs=3, probe_trainable=True, scheduler="Exponential", lr_gamma=0.5)
+    return raw, config, once("trained", lambda: side.train(raw, config))
+
+
+@pytest.fixture
+def fixed(once, side, make_scan):
+    """The same of a run that may move neither probe nor scale, from a guess a thousand times too strong."""
+    strong = 1000 * make_scan(n_positions=16).probeGuess
+    raw = make_scan(n_positions=16, probeGuess=strong)
+    config = settings(raw, nepochs=3, intensity_scale_trainable=False, scheduler="WarmupCosine")
+    return raw, config, once("fixed", lambda: side.train(raw, config))
 
 
 @dataclass(frozen=True)

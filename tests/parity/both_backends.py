@@ -1,0 +1,239 @@
+"""Both backends behind one small door, NumPy in and NumPy out, so that a law is written once.
+
+A test takes the fixture `side`; what it asks of a backend stands here in two twins, method for method.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.loader import PtychoDataContainer
+from ptycho.normalization import normalize_probe
+from ptycho.preparation import ensure_container
+from ptycho.raw_data import RawData
+
+Arrays = dict[str, np.ndarray]
+ROOMS = ("physics", "layers", "region", "losses", "reassembly", "training")
+
+
+def rooms_of(package: str) -> SimpleNamespace:
+    return SimpleNamespace(**{name: importlib.import_module(f"{package}.{name}") for name in ROOMS})
+
+
+def settings(raw: RawData, **changes: Any) -> TrainingConfig:
+    """A small run, nothing written, the file's probe; keywords replace fields, also of the model."""
+    of_model = {f.name for f in dataclasses.fields(ModelConfig)}
+    model = {key: changes.pop(key) for key in list(changes) if key in of_model}
+    given = {"nepochs": 1, "output_dir": Path(), "batch_size": 8, "probe_from": "guess", **changes}
+    return TrainingConfig(model=ModelConfig(**{"N": raw.N, "n_filters_scale": 1, **model}), **given)
+
+
+def silent(**changes: Any) -> PyTorchExecutionConfig:
+    """Nothing written, nothing shown, on the CPU."""
+    quiet = {"logger_backend": "none", "enable_checkpointing": False, "accelerator": "cpu"}
+    return PyTorchExecutionConfig(**{**quiet, **changes})
+
+
+def gauges(raw: RawData, config: TrainingConfig) -> tuple[PtychoDataContainer, Any, dict[str, Any]]:
+    """Container, normalised probe, and the numbers that `attach_scan` takes."""
+    container = ensure_container(raw, config)
+    modes, factor = normalize_probe(container.probe, config.model.probe_scale)
+    numbers = {"x_scale": container.x_scale, "nphotons": container.nphotons, "probe_factor": factor}
+    return container, modes, {**numbers, "bad_pixels": container.bad_pixels}
+
+
+class PyTorch:
+    """The PyTorch backend."""
+
+    name = "pytorch"
+
+    def __init__(self) -> None:
+        self.rooms = rooms_of("ptycho_torch")
+        self.data = importlib.import_module("ptycho_torch.data")
+        self.workflow = importlib.import_module("ptycho_torch.workflows.components")
+        self.trained = importlib.import_module("ptycho_torch.workflows.trained")
+
+    def asarray(self, value: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(np.array(value))
+
+    def numpy(self, value: Any) -> np.ndarray:
+        return value.detach().numpy()
+
+    def gradient(self, function: Callable[[Any], Any], at: np.ndarray) -> tuple[float, np.ndarray]:
+        """Value and gradient of a scalar function of one array."""
+        point = self.asarray(at).requires_grad_()
+        value = function(point)
+        value.backward()
+        return value.item(), point.grad.numpy()
+
+    def model(self, raw: RawData, config: TrainingConfig) -> tuple[Any, PtychoDataContainer]:
+        """The model as training builds it, with the scan attached, and the container."""
+        from ptycho_torch.config_bridge import from_training_config
+        from ptycho_torch.model import PtychoPINN_Lightning
+
+        container, modes, numbers = gauges(raw, config)
+        data, model, run, inference = from_training_config(config, silent())
+        module = PtychoPINN_Lightning(model, data, run, inference)
+        module.attach_scan(modes, **numbers)
+        return module, container
+
+    def answer(self, model: Any, patches: np.ndarray) -> None:
+        """Put a network in that answers anything with these patches (B or 1, C_out, N, N)."""
+        from torch import nn
+
+        class Given(nn.Module):
+            def forward(self, diffraction: Any, probe: Any) -> tuple[Any, Any]:
+                given = self.given.expand(len(diffraction), *self.given.shape[1:])
+                return given.abs(), given.angle()
+
+        network = Given()
+        network.given = self.asarray(patches.astype(np.complex64))
+        model.network = network
+
+    def batch(
+        self, container: Any, groups: np.ndarray, region: bool, label_scale: float | None = None
+    ) -> Any:
+        """A batch as training sees it."""
+        return self.data.GroupDataset(container, label_scale=label_scale)[(groups, region)]
+
+    def validation(self, container: Any, plan: Any, config: TrainingConfig) -> list[Any]:
+        """The validation batches of a run."""
+        return list(self.workflow._build_lightning_dataloaders(container, None, config)[1])
+
+    def terms(self, model: Any, batch: Any) -> dict[str, float]:
+        return {name: value.item() for name, value in model.terms(batch).items()}
+
+    def patches(self, model: Any, x: np.ndarray) -> np.ndarray:
+        return self.numpy(model(self.asarray(x)))
+
+    def network(self, model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Amplitude and phase of the network alone."""
+        return tuple(self.numpy(v) for v in model.network(self.asarray(x), model.complex_probe.detach()))
+
+    def weights(self, model: Any) -> Arrays:
+        found = self.rooms.layers.neutral_weights(model.network)
+        return {name: value.numpy().copy() for name, value in found.items()}
+
+    def load(self, model: Any, weights: Arrays) -> None:
+        given = {name: self.asarray(value) for name, value in weights.items()}
+        self.rooms.layers.load_neutral_weights(model.network, given)
+
+    def probe_and_scale(self, model: Any) -> tuple[np.ndarray, float]:
+        return self.numpy(model.complex_probe), model.log_scale.item()
+
+    def train(self, raw: RawData, config: TrainingConfig, execution: Any = None, **options: Any) -> Any:
+        config = dataclasses.replace(config, backend="pytorch")
+        return self.workflow.train_cdi_model_torch(raw, None, config, execution or silent(), **options)
+
+    def infer(self, model: Any, raw: RawData, **options: Any) -> dict[str, Any]:
+        return self.trained.infer_scan(self.trained.TrainedModel(model), raw, **options)[2]
+
+    def open(self, folder: Path) -> Any:
+        """The model of a bundle, as a client holds it."""
+        return self.trained.load_inference_bundle_torch(folder)[0]
+
+
+class TensorFlow:
+    """The TensorFlow backend."""
+
+    name = "tensorflow"
+
+    def __init__(self) -> None:
+        self.rooms = rooms_of("ptycho.tf")
+        self.data = importlib.import_module("ptycho.tf.data")
+        self.workflow = importlib.import_module("ptycho.workflows.components")
+        self.trained = importlib.import_module("ptycho.tf.trained")
+
+    def asarray(self, value: np.ndarray) -> Any:
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(np.array(value))
+
+    def numpy(self, value: Any) -> np.ndarray:
+        return value.numpy()
+
+    def gradient(self, function: Callable[[Any], Any], at: np.ndarray) -> tuple[float, np.ndarray]:
+        """Value and gradient of a scalar function of one array."""
+        import tensorflow as tf
+
+        point = self.asarray(at)
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            value = function(point)
+        return float(value), tape.gradient(value, point).numpy()
+
+    def model(self, raw: RawData, config: TrainingConfig) -> tuple[Any, PtychoDataContainer]:
+        """The model as training builds it, with the scan attached, and the container."""
+        from ptycho.tf.model import PtychoPINN_Keras
+
+        container, modes, numbers = gauges(raw, config)
+        model = PtychoPINN_Keras(config)
+        model.attach_scan(modes, **numbers)
+        return model, container
+
+    def answer(self, model: Any, patches: np.ndarray) -> None:
+        """Put a network in that answers anything with these patches (B or 1, C_out, N, N)."""
+        import tensorflow as tf
+
+        given = self.asarray(patches.astype(np.complex64))
+
+        def network(diffraction: Any, probe: Any) -> tuple[Any, Any]:
+            shape = [tf.shape(diffraction)[0], *given.shape[1:]]
+            made = tf.broadcast_to(given, shape)
+            return tf.abs(made), tf.math.angle(made)
+
+        model.network = network
+
+    def batch(
+        self, container: Any, groups: np.ndarray, region: bool, label_scale: float | None = None
+    ) -> Any:
+        """A batch as training sees it."""
+        held = self.data.HeldScan.of(container, label_scale=label_scale)
+        return held.batch(self.asarray(groups), self.asarray(np.asarray(region)))
+
+    def validation(self, container: Any, plan: Any, config: TrainingConfig) -> list[Any]:
+        """The validation batches of a run."""
+        held = self.data.HeldScan.of(container, held_out=plan.held_out)
+        return list(self.data.validation_dataset(held, plan))
+
+    def terms(self, model: Any, batch: Any) -> dict[str, float]:
+        return {name: float(value) for name, value in model.terms(batch).items()}
+
+    def patches(self, model: Any, x: np.ndarray) -> np.ndarray:
+        return self.numpy(model(self.asarray(x)))
+
+    def network(self, model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Amplitude and phase of the network alone."""
+        return tuple(self.numpy(v) for v in model.network(self.asarray(x), model.complex_probe))
+
+    def weights(self, model: Any) -> Arrays:
+        return dict(self.rooms.layers.neutral_weights(model.network))
+
+    def load(self, model: Any, weights: Arrays) -> None:
+        self.rooms.layers.load_neutral_weights(model.network, weights)
+
+    def probe_and_scale(self, model: Any) -> tuple[np.ndarray, float]:
+        return model.complex_probe.numpy(), float(model.log_scale.numpy())
+
+    def train(self, raw: RawData, config: TrainingConfig, execution: Any = None, **options: Any) -> Any:
+        return self.workflow.train_cdi_model(raw, None, config, execution or silent(), **options)
+
+    def infer(self, model: Any, raw: RawData, **options: Any) -> dict[str, Any]:
+        return self.trained.infer_scan(self.trained.TrainedModel(model), raw, **options)[2]
+
+    def open(self, folder: Path) -> Any:
+        """The model of a bundle, as a client holds it."""
+        return self.trained.load_inference_bundle_tf(folder)[0]
+
+
+SIDES: dict[str, type[PyTorch] | type[TensorFlow]] = {"pytorch": PyTorch, "tensorflow": TensorFlow}
