@@ -14,6 +14,7 @@ from ptycho import normalization
 from ptycho.errors import DataError
 from ptycho.grouping import group_offsets, group_positions
 from ptycho.labels import cut_patches
+from ptycho.placement import placed
 from ptycho.probe import as_modes
 from ptycho.raw_data import RawData
 
@@ -162,8 +163,9 @@ class PtychoDataContainer:
 
     @property
     def global_offsets(self) -> NDArray[np.float64]:
-        """(B,1,2,1) float64 px [x, y], centre of each group."""
-        return group_offsets(*_columns(self.positions_px), self.nn_indices)[0]
+        """(B,1,2,1) float64 px [x, y], centre of each group; knows the canvas of the scan's object."""
+        canvas = None if self.objectGuess is None else self.objectGuess.shape
+        return placed(group_offsets(*_columns(self.positions_px), self.nn_indices)[0], canvas)
 
     @property
     def local_offsets(self) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from ptycho.labels import cut_patches
 from ptycho.normalization import x_scale
 from ptycho.probe import as_modes
 from ptycho.units import Unit, decide_unit, explain_unit, to_amplitude
+
+logger = logging.getLogger(__name__)
 
 _SIMULATION_CHUNK = 64
 
@@ -254,6 +257,12 @@ class RawData:
             from ptycho import params
 
             gridsize = int(params.cfg.get("gridsize", 1))
+        if nsamples == 1 < self.n_positions:
+            logger.warning(
+                "nsamples is 1: only 1 of %d positions is taken; ask for %d (ptychodus: NumSamples)",
+                self.n_positions,
+                self.n_positions,
+            )
         groups = group_positions(
             self.xcoords,
             self.ycoords,

@@ -46,6 +46,8 @@ def find_truth(path: Path) -> Truth | None:
     """The truth in a scan file: object_true (with roi), else objectGuess; None where there is neither."""
     from ptycho.io.npz import open_npz, read_array
 
+    if Path(path).suffix != ".npz":
+        return None
     with open_npz(path) as archive:
         if "object_true" in archive.files:
             obj = read_array(archive, "object_true", path)

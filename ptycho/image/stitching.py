@@ -11,21 +11,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import DataError
+from ptycho.image.canvas import make_frame
 
 #: pixels under less weight than this, one patch counting 1, are uncovered: a bilinear tail is no measurement
 COVERAGE_FLOOR = 1e-3
 
 
 def reassemble_position(obj: ArrayLike, global_offsets: ArrayLike, M: int = 20) -> NDArray[Any]:
-    """The mean of the central M x M windows of patches, on a canvas around the centroid of their positions.
+    """The mean of the central M x M windows of patches, on the client's canvas or around their centroid.
 
     Shapes: obj (n,N,N), (n,N,N,1) or (n,N,N,C), real or complex; global_offsets (n,1,2,1), or (n,1,2,C) with
     one place for every patch, [x, y] in px, of any real dtype: the object pixel under patch pixel
-    (N//2, N//2). Returns (H, W) complex64 (complex128 for double precision); where it lies says
-    `centroid_canvas`. Bilinear at sub-pixel positions; pixels that no window reaches are zero. Time O(n C
-    M^2), memory the canvas. Raises DataError: shapes that do not fit, offsets that are not finite real
-    numbers, M outside 2..N, and groups of C patches with one place for all, because they lie at different
-    places.
+    (N//2, N//2). Returns (H, W) complex64 (complex128 for double precision). The `global_offsets` of a
+    container whose scan has an object know its shape: the image has it, pixel on pixel. Otherwise
+    `centroid_canvas` says where it lies. Bilinear at sub-pixel positions; pixels that no window reaches are
+    zero. Time O(n C M^2), memory the canvas. Raises DataError: shapes that do not fit, offsets that are not
+    finite real numbers, M outside 2..N, and groups of C patches with one place for all, because they lie at
+    different places.
     """
     patches, places = _flat(np.asarray(obj), np.asarray(global_offsets))
     N = patches.shape[-1]
@@ -47,8 +49,23 @@ def reassemble_position(obj: ArrayLike, global_offsets: ArrayLike, M: int = 20) 
                 weight[target] += wx * wy
     reached = weight > COVERAGE_FLOOR
     image = np.where(reached, total / np.where(reached, weight, 1.0), 0.0)[:height, :width]
+    canvas_shape = getattr(global_offsets, "canvas_shape", None)
+    if canvas_shape is not None:
+        frame = make_frame(places, M, canvas_shape)
+        x, y = (int(corner) for corner in frame.origin_xy)
+        image = _laid(image, (origin[0] - x, origin[1] - y), frame.shape)
     double = patches.dtype in (np.dtype(np.complex128), np.dtype(np.float64))
     return image if double else image.astype(np.complex64)
+
+
+def _laid(image: NDArray[Any], origin_xy: tuple[int, int], shape: tuple[int, int]) -> NDArray[Any]:
+    """The image on zeros of another shape (H, W), its pixel [0, 0] on pixel `origin_xy` of it; cut to fit."""
+    canvas = np.zeros(shape, image.dtype)
+    x, y = origin_xy
+    rows = slice(max(y, 0), max(min(y + image.shape[0], shape[0]), 0))
+    columns = slice(max(x, 0), max(min(x + image.shape[1], shape[1]), 0))
+    canvas[rows, columns] = image[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+    return canvas
 
 
 def centroid_canvas(global_offsets: ArrayLike, M: int) -> tuple[tuple[int, int], tuple[int, int]]:
