@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# The demo needs the package alone; tests, lint and documentation need every extra as well.
+BASE := $(VENV)/.installed
+STAMP := $(VENV)/.installed-for-development
 # ptychodus drives this package in an environment of its own: its dependencies are many, and not ours.
 CLIENT_VENV := .venv-clients
 CLIENT_STAMP := $(CLIENT_VENV)/.installed
@@ -19,12 +21,16 @@ help:
 	@echo "make docs   the generated tables of specs/configuration.md"
 	@echo "make clean  remove what these targets made"
 
-$(STAMP): pyproject.toml constraints.txt setup.py
+$(BASE): pyproject.toml constraints.txt setup.py
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e . </dev/null
+	@touch $@
+
+$(STAMP): $(BASE)
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]' </dev/null
 	@touch $@
 
-demo: $(STAMP)
+demo: $(BASE)
 	$(BIN)/ptycho demo --output_dir demo_out </dev/null
 
 # Two test processes on two cores: one thread each, or they fight.
