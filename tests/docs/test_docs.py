@@ -30,6 +30,7 @@ SMALLER = {
     r"ptycho demo -o demo_out": "ptycho demo --quick -o demo_out",
     r"(?<=siemens_star_velociprobe.npz -o star)$": " --n_subsample 36 --nepochs 1 --probe_refine_sweeps 1",
     r"(?<=-o star_refined)$": " --sweeps 1",
+    r"\bptycho parity\b(?!.*--steps)": "ptycho parity --steps 2 --precisions float32",
     r"(?<=--data \.\./shared/data/siemens_star_velociprobe.npz)": " --n_subsample 36",
 }
 
