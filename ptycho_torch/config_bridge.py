@@ -161,7 +161,7 @@ TRAINING_LINKS: tuple[Link, ...] = (
     *_alike(
         "TrainingConfig", "TrainingConfig", "optimizer momentum weight_decay gradient_clip_algorithm lr_gamma"
     ),
-    *_alike("TrainingConfig", "TrainingConfig", "plateau_factor plateau_patience plateau_min_lr"),
+    *_alike("TrainingConfig", "TrainingConfig", "plateau_factor plateau_patience plateau_min_lr ema_decay"),
     *_alike("TrainingConfig", "TrainingConfig", "probe_from probe_refine_sweeps region_ratio max_time_s"),
     *_alike("TrainingConfig", "TrainingConfig", "objectives diagnostics stages"),
 )
@@ -201,6 +201,7 @@ _RUNTIME = (
     "logger_backend",
     "mlflow_uri",
     "run_name",
+    "log_throughput",
     "recon_log_every_n_epochs",
     "recon_log_num_patches",
     "recon_log_stitch",

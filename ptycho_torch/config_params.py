@@ -142,6 +142,7 @@ class TrainingConfig:
     plateau_factor: float = option(0.5, gt=0, lt=1, help="ReduceLROnPlateau: factor of one reduction")
     plateau_patience: int = option(5, ge=0, help="ReduceLROnPlateau: epochs without progress before it")
     plateau_min_lr: float = option(1e-6, ge=0, help="ReduceLROnPlateau: smallest learning rate")
+    ema_decay: float | None = option(None, gt=0, lt=1, help="moving average of the weights; None: no")
     seed: int = option(0, ge=0, help="seed of weights, split and batch order")
     val_fraction: float = option(0.1, gt=0, lt=0.5, help="share of the groups kept for validation")
     probe_from: str = option("refine", choices=("guess", "refine"), help="where the probe starts")

@@ -2,7 +2,8 @@
 
 Precedence: a typed flag, then the YAML file of --config, then --preset, then the default. N is read from the
 scan unless given. OUT gets wts.h5.zip (the model), config.yaml (the settings, all of them), history.json,
-figures and checkpoints/.
+training.log, coverage.npz, figures and checkpoints/. --resume OUT goes on with a run that was broken off: it
+takes its settings from OUT/config.yaml, and a flag that contradicts them is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ptycho.cli.runs import (
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
 
-USAGE = "%(prog)s FILE [--test FILE] -o OUT [flags]"
+USAGE = "%(prog)s FILE [--test FILE] -o OUT [flags]\n       %(prog)s --resume OUT [--nepochs MORE]"
 HELP = "train a network on a scan"
 
 _CLASSES = (TrainingConfig, ModelConfig, PyTorchExecutionConfig)
@@ -38,23 +39,31 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("scan", nargs="?", default=None, type=Path, metavar="FILE", help="scan to train on")
     add_config_flag(parser)
     parser.add_argument("--preset", metavar="NAME", help="start from a preset; --config and flags win")
-    parser.add_argument("--resume", type=Path, metavar="CKPT", help="checkpoint of the same run to continue")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="output folder (or checkpoint) of the run to continue"
+    )
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_retired_flags(parser)
 
 
 def configure(
     arguments: argparse.Namespace, console: Console
-) -> tuple[TrainingConfig, PyTorchExecutionConfig, bool]:
-    """The run that flags and YAML ask for, and whether they fix N; raises ConfigError."""
+) -> tuple[TrainingConfig, PyTorchExecutionConfig, bool, Path | None]:
+    """The run that flags and YAML ask for, whether they fix N, and the checkpoint it goes on from.
+
+    Raises ConfigError.
+    """
     from ptycho.config.yaml_io import training_config_from
 
+    resume: Path | None = getattr(arguments, "resume", None)
     overrides = fields_given(arguments, *_CLASSES)
     if arguments.scan is not None:
         if "train_data_file" in overrides:
             raise InputError("the scan is given twice: as FILE and as --train_data_file; keep one")
         overrides["train_data_file"] = arguments.scan
     values, overrides, source = settings_of(arguments, overrides, console)
+    if resume is not None and resume.is_dir():
+        return _continued(resume, arguments, overrides, console)
     if "preset" in arguments:
         from ptycho.experiments.presets import beneath, preset_values
 
@@ -62,7 +71,26 @@ def configure(
     config, execution = training_config_from(values, overrides, source=source)
     section = values.get("model")
     fixed = "N" in overrides or "N" in values or (isinstance(section, dict) and "N" in section)
-    return config, execution, fixed
+    if resume is not None and not resume.is_file():
+        raise InputError(
+            f"--resume {resume}: no such file or folder; give the output folder of the run, or a checkpoint "
+            "of it (PyTorch: a .ckpt, TensorFlow: a .safetensors)"
+        )
+    return config, execution, fixed, resume
+
+
+def _continued(
+    folder: Path, arguments: argparse.Namespace, overrides: dict[str, Any], console: Console
+) -> tuple[TrainingConfig, PyTorchExecutionConfig, bool, Path | None]:
+    from ptycho.run_state import continued
+
+    for name in ("config", "preset"):
+        if name in arguments:
+            raise InputError(f"--{name}: --resume {folder} takes its own config.yaml; drop it")
+    run = continued(folder, overrides)
+    for note in run.notes:
+        console.warn(note)
+    return run.config, run.execution, True, run.checkpoint
 
 
 @recorded
@@ -71,8 +99,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.bundle import BUNDLE_NAME
     from ptycho.config.validation import validate_training_config
     from ptycho.config.yaml_io import dump_yaml
+    from ptycho.run_state import begin_anew
 
-    config, execution, n_is_fixed = configure(arguments, console)
+    config, execution, n_is_fixed, resume = configure(arguments, console)
     if config.train_data_file is None:
         raise InputError("no scan to train on; give FILE or --train_data_file")
     validate_training_config(config)
@@ -86,13 +115,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             f"{config.train_data_file}: model_type 'supervised' learns from objectGuess, which is not there; "
             "add it or use model_type 'pinn'"
         )
-    resume = getattr(arguments, "resume", None)
-    if resume is not None and not resume.is_file():
-        raise InputError(
-            f"--resume {resume}: no such file; give a .ckpt of {config.output_dir}/checkpoints "
-            "(TensorFlow: a .safetensors)"
-        )
     output = prepare_folder(config.output_dir)
+    if resume is None and os.environ.get("LOCAL_RANK", "0") == "0":
+        begin_anew(output)
     dump_yaml(config, execution, output / "config.yaml")
     console.output = output
     inputs = {"train": config.train_data_file, "test": config.test_data_file, "resume": resume}

@@ -117,6 +117,9 @@ class TrainingConfig:
     plateau_factor: float = option(0.5, gt=0, lt=1, help="ReduceLROnPlateau: factor of one reduction")
     plateau_patience: int = option(5, ge=0, help="ReduceLROnPlateau: epochs without progress before it")
     plateau_min_lr: float = option(1e-6, ge=0, help="ReduceLROnPlateau: smallest learning rate")
+    ema_decay: float | None = option(
+        None, gt=0, lt=1, help="validate and keep a moving average of the weights, e.g. 0.999; None: no"
+    )
     debug: bool = option(False, help="more checks and more output")
     seed: int = option(0, ge=0, help="seed of weights, split and batch order")
     val_fraction: float = option(0.1, gt=0, lt=0.5, help="share of the groups kept for validation")
@@ -194,6 +197,7 @@ class PyTorchExecutionConfig:
         None, help="MLflow's store; None: MLFLOW_TRACKING_URI, else mlflow.db in output_dir"
     )
     run_name: str | None = option(None, help="how MLflow shows the run; None: the name of output_dir")
+    log_throughput: bool = option(False, help="log patterns per second and peak memory as well")
     inference_batch_size: int | None = option(None, ge=1, help="groups per inference batch; None: by memory")
     recon_log_every_n_epochs: int | None = option(
         None, ge=1, help="epochs between logged patches; None: never"

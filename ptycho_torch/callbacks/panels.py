@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from ptycho.image_quality import image_quality
 from ptycho.loader import PtychoDataContainer
+from ptycho_torch.callbacks.tracking import Row
 from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.physics import amplitude, diffract
 
@@ -17,14 +19,22 @@ from ptycho_torch.physics import amplitude, diffract
 class ReconstructionPanels(Callback):
     """Every n epochs: `patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked.
 
-    Reads the module and draws; weights, gradients and random state stay as they are. Time: a few forward
-    patterns, or one inference over the container where the image is stitched; memory as inference.
+    Where the scan holds its true object, PSNR and SSIM of the image are added to the epoch's row. Reads the
+    module and draws; weights, gradients and random state stay as they are. Time: a few forward patterns, or
+    one inference over the container where the image is stitched; memory as inference.
     """
 
     def __init__(
-        self, container: PtychoDataContainer, directory: Path, *, every: int, patches: int, stitch: bool
+        self,
+        container: PtychoDataContainer,
+        directory: Path,
+        *,
+        every: int,
+        patches: int,
+        stitch: bool,
+        history: Row | None = None,
     ) -> None:
-        self._container, self._directory = container, directory
+        self._container, self._directory, self._history = container, directory, history
         self._every, self._patches, self._stitch = every, patches, stitch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -64,3 +74,5 @@ class ReconstructionPanels(Callback):
                 coverage=made.image.coverage,
                 title=f"epoch {epoch}",
             )
+            if self._history is not None:
+                self._history.row.update(image_quality(made.image, container.objectGuess))

@@ -1,0 +1,27 @@
+"""How near an image is to its true object while a run goes on, in two numbers that fit beside a bar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ptycho.errors import InputError
+from ptycho.evaluation.judge import evaluate
+from ptycho.image.canvas import Stitched
+
+PSNR, SSIM = "val/diagnostics/phase_psnr_db_mean", "val/diagnostics/phase_ssim_mean"
+
+
+def image_quality(image: Stitched, truth: NDArray[Any] | None) -> dict[str, float]:
+    """PSNR (dB) and SSIM of the phase by metric name, gauge removed; nothing where the truth is not known.
+
+    Nothing as well for an image that cannot be judged, which must not stop a run. Time as `evaluate`.
+    """
+    if truth is None:
+        return {}
+    try:
+        found = evaluate(image.object, truth, origin_xy=image.frame.origin_xy, coverage=image.coverage)
+    except InputError:
+        return {}
+    return {PSNR: found.phase_psnr, SSIM: found.phase_ssim}

@@ -1,0 +1,198 @@
+"""Where a training run keeps what it needs to go on, and whether what is asked now is still the same run.
+
+    RUN/config.yaml            every setting; written before anything else
+    RUN/provenance.json        which files it was trained on, with their hashes
+    RUN/checkpoints/last.*     the state after the last whole epoch: .ckpt PyTorch, .safetensors TensorFlow
+    RUN/checkpoints/start.npz  the probe it began with, so that a resume does not refine it again
+
+Every file is replaced by a rename, so a run killed at any moment leaves the former one whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.fields import describe_fields, shown
+from ptycho.errors import ConfigError, DataError, InputError, MissingFileError
+from ptycho.io.atomic import atomic_write
+from ptycho.probe_start import StartingProbe
+
+CONFIG, CHECKPOINTS, START = "config.yaml", "checkpoints", "start.npz"
+LAST = {"pytorch": "last.ckpt", "tensorflow": "last.safetensors"}
+#: checkpoints of an earlier run in the same folder; one generation is kept
+EARLIER = "checkpoints.earlier"
+
+#: what may be other than in config.yaml when a run goes on: where and how it runs and what is shown of it
+FREE = frozenset(
+    ("nepochs", "max_time_s", "debug", "output_dir", "train_data_file", "test_data_file", "accelerator",
+     "num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "enable_progress_bar",
+     "inference_batch_size", "logger_backend", "mlflow_uri", "run_name", "log_throughput",
+     "recon_log_every_n_epochs", "recon_log_num_patches", "recon_log_stitch")
+)  # fmt: skip
+_OF_ALL_EPOCHS = ("WarmupCosine", "OneCycle")
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A run that goes on: its settings, its last checkpoint (None: it has none, so it starts over), and words
+    for the user."""
+
+    config: TrainingConfig
+    execution: PyTorchExecutionConfig
+    checkpoint: Path | None
+    notes: tuple[str, ...]
+
+
+def continued(folder: Path, overrides: Mapping[str, Any]) -> Continued:
+    """The run in `folder` as it goes on, with what was typed beside it.
+
+    Data files that are not where config.yaml says are looked for where provenance.json says. Raises
+    MissingFileError where the folder holds no run, ConfigError for a setting that contradicts it, DataError
+    for a data file that is not the one it was trained on. Time: one read of the data files.
+    """
+    from ptycho.config.yaml_io import load_yaml_config, training_config_from
+
+    source = folder / CONFIG
+    if not source.is_file():
+        raise MissingFileError(
+            f"--resume {folder}: no {CONFIG} in it; give the output folder of a ptycho train, or a checkpoint"
+        )
+    values = load_yaml_config(source)
+    begun = training_config_from(values, source=source)
+    if "output_dir" in overrides and Path(overrides["output_dir"]).resolve() != folder.resolve():
+        wanted = overrides["output_dir"]
+        raise ConfigError(f"--output_dir {wanted}: --resume {folder} goes on in its own folder; leave it out")
+    config, execution = training_config_from(values, {**overrides, "output_dir": folder}, source=source)
+    _check_same(folder, _settings(*begun), _settings(config, execution))
+    notes = []
+    if config.nepochs < begun[0].nepochs:
+        raise ConfigError(
+            f"nepochs = {config.nepochs}: {folder} was begun with {begun[0].nepochs}, which may only grow"
+        )
+    scheduler = execution.scheduler or config.scheduler
+    if config.nepochs > begun[0].nepochs and scheduler in _OF_ALL_EPOCHS:
+        notes.append(f"scheduler {scheduler} spans all epochs: with more of them the learning rate jumps")
+    recorded = _recorded_files(folder)
+    for role, name in (("train", "train_data_file"), ("test", "test_data_file")):
+        asked, wanted = getattr(begun[0], name), getattr(config, name)
+        if (asked is None) != (wanted is None):
+            raise _contradiction(folder, name, asked, wanted)
+        if wanted is not None:
+            setattr(config, name, _same_file(folder, wanted, recorded.get(role), typed=name in overrides))
+    checkpoint: Path | None = folder / CHECKPOINTS / LAST[config.backend]
+    assert checkpoint is not None
+    if not checkpoint.is_file():
+        checkpoint = None
+        notes.append(f"{folder} was stopped before its first checkpoint: it starts over")
+    return Continued(config, execution, checkpoint, tuple(notes))
+
+
+def begin_anew(folder: Path) -> None:
+    """Move the checkpoints of an earlier run in the folder aside; those moved aside before are deleted.
+
+    No resume can then mistake them for those of the run that begins now.
+    """
+    found = folder / CHECKPOINTS
+    if found.is_dir() and any(found.iterdir()):
+        shutil.rmtree(folder / EARLIER, ignore_errors=True)
+        found.rename(folder / EARLIER)
+
+
+def sweep(checkpoints: Path) -> None:
+    """Delete what writes that were killed left of themselves."""
+    for last in LAST.values():
+        for path in checkpoints.glob(f".*{Path(last).suffix}"):
+            path.unlink(missing_ok=True)
+
+
+def keep_start(checkpoints: Path, probe: StartingProbe) -> None:
+    """Write the starting probe beside the checkpoints; atomic."""
+    with atomic_write(checkpoints / START) as temporary:
+        np.savez(temporary, modes=probe.modes, factor=np.float64(probe.factor))
+
+
+def kept_start(checkpoint: Path) -> StartingProbe | None:
+    """The starting probe (P, N, N) of the run that a checkpoint belongs to; None where it was not kept.
+
+    Raises DataError for a damaged file.
+    """
+    path = checkpoint.parent / START
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return StartingProbe(stored["modes"].astype(np.complex64), float(stored["factor"]))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        what = type(error).__name__
+        raise DataError(f"{path} is damaged ({what}); delete it to refine the probe again") from None
+
+
+def settings_checksum(config: TrainingConfig, execution: PyTorchExecutionConfig) -> str:
+    """Sixteen hexadecimal digits that are equal for runs whose settings give the same weights (but for their
+    length, their data and the machine)."""
+    import hashlib
+    import json
+
+    kept = {name: value for name, value in _settings(config, execution).items() if name not in FREE}
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _settings(config: TrainingConfig, execution: PyTorchExecutionConfig) -> dict[str, Any]:
+    """Every setting by the name of its flag; what the execution overrides has its value."""
+    found: dict[str, Any] = {}
+    parts = ((TrainingConfig, config), (ModelConfig, config.model), (PyTorchExecutionConfig, execution))
+    for cls, part in parts:
+        for info in describe_fields(cls):
+            value = getattr(part, info.name)
+            if info.name not in found or value is not None:
+                found[info.name] = value
+    return found
+
+
+def _check_same(folder: Path, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for name, value in wanted.items():
+        if name not in FREE and value != begun[name]:
+            raise _contradiction(folder, name, begun[name], value)
+
+
+def _contradiction(folder: Path, name: str, begun: Any, wanted: Any) -> ConfigError:
+    return ConfigError(
+        f"--{name} {shown(wanted)}: {folder} was begun with {shown(begun)}; leave it out, or start another "
+        f"run with --config {folder / CONFIG}"
+    )
+
+
+def _recorded_files(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """role -> path and hash of the run's inputs; nothing where its record is missing or damaged."""
+    from ptycho.provenance import read
+
+    try:
+        inputs = (read(folder) or {}).get("inputs")
+    except InputError:
+        return {}
+    found = [given for given in inputs if isinstance(given, Mapping)] if isinstance(inputs, list) else []
+    return {str(given.get("role")): given for given in found}
+
+
+def _same_file(folder: Path, path: Path, recorded: Mapping[str, Any] | None, *, typed: bool) -> Path:
+    from ptycho.provenance import sha256
+
+    known = Path(str(recorded["path"])) if recorded and recorded.get("path") else None
+    if not path.is_file() and not typed and known is not None and known.is_file():
+        path = known
+    digest = recorded.get("sha256") if recorded else None
+    if path.is_file() and digest and sha256(path) != digest:
+        raise DataError(
+            f"{path}: is not the scan that {folder} was trained on (another SHA-256); put that one back, or "
+            "start another run"
+        )
+    return path

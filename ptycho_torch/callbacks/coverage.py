@@ -1,0 +1,32 @@
+"""How often each position was trained on, written when the run ends."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import Callback
+
+from ptycho.sampler_coverage import position_counts, write_coverage
+from ptycho_torch.data import GroupBatches, GroupDataset
+
+log = logging.getLogger(__name__)
+
+
+class SamplerCoverage(Callback):
+    """`coverage.npz` and its figure, from the order that the samplers of all processes share."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loader = trainer.train_dataloader
+        sampler, dataset = getattr(loader, "sampler", None), getattr(loader, "dataset", None)
+        if not trainer.is_global_zero or not isinstance(sampler, GroupBatches):
+            return
+        assert isinstance(dataset, GroupDataset)
+        container, epochs = dataset.container, trainer.current_epoch
+        counts = position_counts(sampler.plan, container, epochs)
+        least, most = write_coverage(self._directory, container.positions_px, counts, epochs=epochs)
+        log.info("every position that trains was used %d to %d times in %d epochs", least, most, epochs)

@@ -1,0 +1,30 @@
+"""Tells the caller how far a run is."""
+
+from __future__ import annotations
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import Callback
+
+from ptycho.image_quality import PSNR, SSIM
+from ptycho_torch.callbacks.tracking import Row
+from ptycho_torch.training import Progress
+
+#: what is shown beside the bar, where an epoch has it: metric -> word
+SHOWN = {
+    "train_loss": "train_loss",
+    "val_loss": "val_loss",
+    PSNR: "psnr",
+    SSIM: "ssim",
+}
+
+
+class Report(Callback):
+    """Calls `progress(epochs done, epochs in all, losses)`; stands after everything that adds to the row."""
+
+    def __init__(self, history: Row, progress: Progress) -> None:
+        self._history, self._progress = history, progress
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        row = self._history.row
+        shown = {word: row[name] for name, word in SHOWN.items() if name in row}
+        self._progress(trainer.current_epoch + 1, int(trainer.max_epochs or 0), shown)
