@@ -149,7 +149,8 @@ class MlflowTracker(Tracker):
         if self._uri.startswith(prefix) and self._uri != prefix:
             database = Path(self._uri.removeprefix(prefix))
             place = (database.resolve().parent / "mlartifacts").as_uri()
-        return str(self._client.create_experiment(EXPERIMENT, artifact_location=place))
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # curves first, not chats
+        return str(self._client.create_experiment(EXPERIMENT, artifact_location=place, tags=kind))
 
     def _log_params(self, params: Mapping[str, str]) -> None:
         made = [self._mlflow.entities.Param(name, value) for name, value in params.items()]

@@ -165,7 +165,8 @@ def test_the_trained_bundle_is_registered_served_and_answers(make_scan, store, c
     port = free_port()
     # mlflow starts uvicorn by name: the environment of the tests counts as active
     environment = {
-        **os.environ, "MLFLOW_TRACKING_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1",
+        **os.environ, "MLFLOW_TRACKING_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true",
+        "OMP_NUM_THREADS": "1",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }  # fmt: skip
     command = [sys.executable, "-m", "mlflow", "models", "serve"]

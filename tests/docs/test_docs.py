@@ -43,6 +43,8 @@ NOT_RUN = {
     r"make (test|lint|lint test)$": "would run these tests within themselves; .ci/run runs both",
     r"make bench$": "takes long; its figures are in docs/benchmarks.md",
     r"make docs$": "rewrites the pages that are being tested",
+    r"mlflow (ui|models serve) ": "a server without an end; tests/core/test_mlflow.py starts one and asks it",
+    r"curl 127.0.0.1": "asks that server, as tests/core/test_mlflow.py does",
     r"pytest ": "would run tests within a test",
     r"(\.venv/bin/)?python benchmarks/": "takes long; the output is shown beside the command",
 }
