@@ -2,28 +2,26 @@
 
 The settings are those of ptychodus: first the decoder, then the top of the encoder with the decoder, then
 everything. Their learning rates are factors on `learning_rate`, as `fine_tune_gamma` is. Stages follow the
-main epochs in the same Lightning run, so that callbacks, checkpoints and resume see one run.
+main epochs in the same Lightning run, so that callbacks, checkpoints and resume see one run. They are not
+those of `ptycho_torch.stages`, whose length in steps is known before: these end early without progress.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
-from torch import nn
 
 from ptycho.errors import ConfigError
-from ptycho.network_parts import PARTS, part_of
+from ptycho.network_parts import PARTS
 from ptycho_torch.config_params import TrainingConfig
-from ptycho_torch.layers import GraphNetwork, neutral_name
+from ptycho_torch.stages import Freezer, parameter_groups, parts
 
-if TYPE_CHECKING:
-    from ptycho_torch.model import PtychoPINN_Lightning
+__all__ = ["Finetuning", "Stage", "parameter_groups", "parts", "stages_of"]
 
 log = logging.getLogger(__name__)
 
@@ -103,32 +101,6 @@ def stages_of(config: TrainingConfig) -> tuple[Stage, ...]:
     return kept
 
 
-def parts(module: PtychoPINN_Lightning) -> Iterator[tuple[str, nn.Parameter]]:
-    """(part, parameter) of everything in the module, whether it trains or not. Raises ConfigError for a
-    network whose parts are not known."""
-    if not isinstance(module.network, GraphNetwork):
-        raise ConfigError(
-            "fine-tuning in stages needs a network whose parts are known: one of the graphs of "
-            "ptycho.architectures"
-        )
-    for name, parameter in module.named_parameters():
-        if name == "probe":
-            yield "probe", parameter
-        elif name == "log_scale":
-            yield "scale", parameter
-        else:
-            yield part_of(neutral_name(name.removeprefix("network.")), module.network.graph), parameter
-
-
-def parameter_groups(module: PtychoPINN_Lightning) -> list[dict[str, Any]]:
-    """What trains as one optimiser group a part, `name` beside `params`, so that each has its own rate."""
-    groups: dict[str, list[nn.Parameter]] = {}
-    for part, parameter in parts(module):
-        if parameter.requires_grad:
-            groups.setdefault(part, []).append(parameter)
-    return [{"params": groups[part], "name": part} for part in PARTS if part in groups]
-
-
 class Finetuning(Callback):
     """Runs the stages after `main_epochs` epochs: freezes, sets learning rates, ends stages early.
 
@@ -143,7 +115,7 @@ class Finetuning(Callback):
         self._begun = 0
         self._best = math.inf
         self._waited = 0
-        self._trainable: list[nn.Parameter] = []
+        self._freezer = Freezer()
 
     @property
     def extra_epochs(self) -> int:
@@ -157,8 +129,10 @@ class Finetuning(Callback):
                 self._enter(0, trainer)
         elif epoch > self._begun and self._is_over(epoch):
             self._enter(self.current + 1, trainer)
-        if self.current >= 0:
-            self._freeze(pl_module)  # again after a resume, which restores no flags
+        if self.current >= 0:  # again after a resume, which restores no flags
+            module: Any = pl_module
+            factors = self.stages[self.current].factors
+            self._freezer.only(module, [part for part, factor in factors.items() if factor > 0])
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -179,12 +153,12 @@ class Finetuning(Callback):
             trainer.should_stop = True
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._restore()
+        self._freezer.restore()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        self._restore()
+        self._freezer.restore()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -209,19 +183,6 @@ class Finetuning(Callback):
         stage = self.stages[number]
         said = ", ".join(f"{part} {factor:g}" for part, factor in stage.factors.items())
         log.info("stage %r from epoch %d, learning rate times: %s", stage.name, trainer.current_epoch, said)
-
-    def _freeze(self, module: Any) -> None:
-        factors = self.stages[self.current].factors
-        if not self._trainable:
-            self._trainable = [parameter for _, parameter in parts(module) if parameter.requires_grad]
-        known = {id(parameter) for parameter in self._trainable}
-        for part, parameter in parts(module):
-            if id(parameter) in known:
-                parameter.requires_grad_(factors.get(part, 0.0) > 0)
-
-    def _restore(self) -> None:
-        for parameter in self._trainable:
-            parameter.requires_grad_(True)
 
     def _set_rates(self, trainer: L.Trainer, module: Any) -> None:
         if self.current < 0:

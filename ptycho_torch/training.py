@@ -18,10 +18,12 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingFileError, RunError
+from ptycho.objectives.history import append_row
 from ptycho.schedules import learning_rate_factor
 from ptycho.tracking import make_recorder
 from ptycho_torch import finetuning
 from ptycho_torch.callbacks.tracking import Tracking
+from ptycho_torch.stages import Stages, stages_of
 
 if TYPE_CHECKING:
     from ptycho_torch.model import PtychoPINN_Lightning
@@ -35,9 +37,10 @@ Progress = Callable[[int, int, dict[str, float]], None]
 def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
     """Optimiser over everything that trains, and its scheduler, as Lightning takes them."""
     config = module.config
+    stages = stages_of(module.trainer) if config.stages else None
     staged = finetuning.stages_of(module.training_config)
     trained: list[Any]
-    if staged:
+    if staged or stages is not None:
         trained = finetuning.parameter_groups(module)
     else:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -51,6 +54,10 @@ def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
         optimizer = torch.optim.SGD(
             trained, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay
         )
+    if stages is not None:
+        courses = [stages.factors(config, rate, group["name"]) for group in optimizer.param_groups]
+        by_part = torch.optim.lr_scheduler.LambdaLR(optimizer, courses)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": by_part, "interval": "step"}}
     if config.scheduler == "Default":
         return optimizer
     if config.scheduler == "ReduceLROnPlateau":
@@ -75,12 +82,18 @@ def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
 
 
 class History(Callback):
-    """Every epoch's metrics and learning rate, as plain numbers; in the checkpoint, so a resume goes on."""
+    """Every epoch's metrics and learning rate, as plain numbers; in the checkpoint, so a resume goes on.
+
+    What an epoch did not see is no entry of `row`; of several parts the highest rate is kept.
+    """
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.epochs: dict[str, list[float]] = {}
         self.row: dict[str, float] = {}
         self._progress = progress
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.callback_metrics.clear()  # or a term of an earlier stage would be taken down again
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         row = {
@@ -88,11 +101,10 @@ class History(Callback):
             for name, value in trainer.callback_metrics.items()
             if not name.startswith("_") and not name.endswith(("_step", "_epoch"))
         }
-        row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        row["learning_rate"] = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
         row["epoch"] = float(trainer.current_epoch)
         self.row = row
-        for name, value in row.items():
-            self.epochs.setdefault(name, []).append(value)
+        append_row(self.epochs, row)
         if self._progress is not None:
             losses: dict[str, float] = {name: row[name] for name in ("train_loss", "val_loss") if name in row}
             self._progress(trainer.current_epoch + 1, int(trainer.max_epochs or 0), losses)
@@ -172,18 +184,22 @@ def make_callbacks(
         made.append(Tracking(recorder, history))
     if config.max_time_s:
         made.append(TimeLimit(config.max_time_s))
+    # the objective changes between stages, so that no epoch is the best: the last weights are kept
+    staged = config.stages is not None
     if execution.enable_checkpointing and directory is not None:
         made.append(
             ModelCheckpoint(
                 dirpath=directory / "checkpoints",
-                filename="best-{epoch}",
-                monitor=execution.checkpoint_monitor_metric,
+                filename="last" if staged else "best-{epoch}",
+                monitor=None if staged else execution.checkpoint_monitor_metric,
                 mode=execution.checkpoint_mode,
-                save_top_k=execution.checkpoint_save_top_k,
-                save_last=True,
+                save_top_k=1 if staged else execution.checkpoint_save_top_k,
+                save_last=not staged,
                 enable_version_counter=False,
             )
         )
+    if staged:
+        return made
     made.append(
         EarlyStopping(
             monitor=execution.checkpoint_monitor_metric,
@@ -202,18 +218,22 @@ def make_trainer(
 ) -> L.Trainer:
     """A Lightning trainer for this run; no global flag is touched, since the CPU path is deterministic.
 
-    Fine-tuning stages among the callbacks come after the configured epochs.
+    Fine-tuning stages among the callbacks come after the configured epochs; declared stages replace them.
     """
-    stages = [made for made in callbacks if isinstance(made, finetuning.Finetuning)]
-    if stages and execution.devices > 1:
-        raise ConfigError(f"devices = {execution.devices}: fine-tuning in stages runs on one device")
+    tuning = [made for made in callbacks if isinstance(made, finetuning.Finetuning)]
+    declared = [made for made in callbacks if isinstance(made, Stages)]
+    if (tuning or declared) and execution.devices > 1:
+        raise ConfigError(f"devices = {execution.devices}: training in stages runs on one device")
+    if tuning and declared:
+        raise ConfigError("stages beside fine-tuning settings: write the fine-tuning into stages as well")
+    epochs = declared[0].epochs if declared else config.nepochs
     accelerator, strategy = resolve_accelerator(execution)
     return L.Trainer(
         accelerator=accelerator,
         devices=execution.devices,
         strategy=strategy,
         precision=execution.precision,  # type: ignore[arg-type]
-        max_epochs=config.nepochs + sum(made.extra_epochs for made in stages),
+        max_epochs=epochs + sum(made.extra_epochs for made in tuning),
         gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,
         gradient_clip_algorithm=config.gradient_clip_algorithm,
         accumulate_grad_batches=execution.accum_steps,
@@ -255,7 +275,7 @@ def restore_best(module: PtychoPINN_Lightning, trainer: L.Trainer) -> None:
     """Put the weights of the best checkpoint into the module, if checkpoints were kept and one was best."""
     checkpoint = trainer.checkpoint_callback
     best = getattr(checkpoint, "best_model_path", "")
-    if best and Path(best).is_file():
+    if best and Path(best).is_file() and getattr(checkpoint, "monitor", None) is not None:
         stored = torch.load(best, map_location="cpu", weights_only=True)
         module.load_state_dict(stored["state_dict"])
         log.info("weights of the best epoch taken from %s", best)

@@ -17,7 +17,7 @@ from typing import Any
 from ptycho.config.config import TrainingConfig
 from ptycho.config.fields import Unfit, all_fields, coerce, shown
 from ptycho.errors import ConfigError
-from ptycho.objectives.stages import Stage, resolve_stages
+from ptycho.objectives.stages import Stage, moving, names_in, resolve_stages
 from ptycho.objectives.terms import DEFAULT_DIAGNOSTICS, DIAGNOSTICS, OBJECTIVES, TermInfo
 
 _KEYS = ("name", "enabled", "weight", "stages", "config")
@@ -120,12 +120,36 @@ def resolve(config: TrainingConfig) -> Manifest:
         raise ConfigError("objectives: overlap_consistency needs object_big, a patch for every pattern")
     made = Manifest(objectives, diagnostics)
     for stage in declared:
+        known = [module.name for module in objectives]
         for name in stage.objectives or ():
-            if name not in [module.name for module in objectives]:
-                raise ConfigError(f"stages.{stage.name}.objectives: {name!r} is not among the run's objectives")
+            if name not in known:
+                raise ConfigError(
+                    f"stages.{stage.name}.objectives: {name!r} is not among the run's objectives; nearest "
+                    f"known: {_nearest(name, known)!r}"
+                )
         if not made.active(stage):
             raise ConfigError(f"stages.{stage.name}: no objective counts in it; nothing to minimise")
+        _check_felt(f"stages.{stage.name}", made.active(stage), moving(stage, config))
+    if not declared:
+        _check_felt("objectives", objectives, moving(None, config))
     return made
+
+
+def _check_felt(where: str, modules: tuple[Module, ...], moving: frozenset[str]) -> None:
+    """Refuse objectives of which none depends on anything that moves."""
+
+    def felt(module: Module) -> bool:
+        if module.name.startswith("probe_"):
+            return "probe" in moving
+        # probe and scale are felt through the prediction alone; patches and their merge know neither
+        predicted = OBJECTIVES[module.name].needs_prediction and module.name != "overlap_consistency"
+        return predicted or not moving <= {"probe", "scale"}
+
+    if not any(map(felt, modules)):
+        raise ConfigError(
+            f"{where}: {', '.join(module.name for module in modules)} depends on nothing that trains; add a "
+            "data term such as poisson_nll, or let more train"
+        )
 
 
 def _from_flat(config: TrainingConfig) -> tuple[Module, ...]:
@@ -184,7 +208,7 @@ def _module(
     if "name" not in entry:
         raise ConfigError(f"{where}: {shown(dict(entry))} has no name")
     name = entry["name"]
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         near = _nearest(str(name), known)
         raise ConfigError(f"{where}: unknown name {shown(name)}; nearest known: {near!r}")
     for key in entry:
@@ -213,13 +237,11 @@ def _module(
 def _stages(where: str, asked: Any, known: tuple[str, ...] | None) -> tuple[str, ...] | None:
     if asked is None:
         return None
-    names = (asked,) if isinstance(asked, str) else tuple(asked)
+    names = names_in(where, asked)
     for name in names:
         if known is None or name not in known:
-            raise ConfigError(
-                f"{where}: no stage {shown(name)}; "
-                + (f"known: {', '.join(known)}" if known else "the configuration has no stages")
-            )
+            hint = f"nearest known: {_nearest(name, known)!r}" if known else "the configuration has no stages"
+            raise ConfigError(f"{where}: no stage {shown(name)}; {hint}")
     return names
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from ptycho.config.config import TrainingConfig
 from ptycho.config.fields import shown
 from ptycho.errors import ConfigError
+from ptycho.network_parts import PARTS
+from ptycho.schedules import learning_rate_factor
 
 #: what `trainable` may name, and the parts of a network that it means (see `ptycho.network_parts`)
 TRAINABLE: dict[str, tuple[str, ...]] = {
@@ -80,6 +82,13 @@ def resolve_stages(config: TrainingConfig) -> tuple[Stage, ...]:
         made.append(stage)
     if not made:
         raise ConfigError("stages: the list is empty; drop it or write one stage")
+    if config.scheduler == "ReduceLROnPlateau":
+        raise ConfigError(
+            "scheduler = 'ReduceLROnPlateau' with stages: a plateau of one objective says nothing of the "
+            "next; use Default, Exponential, WarmupCosine or OneCycle"
+        )
+    for stage in made:
+        _check_movable(stage, config)
     return tuple(made)
 
 
@@ -107,6 +116,42 @@ def span_at(all_spans: tuple[Span, ...], step: int) -> Span:
     return all_spans[-1]
 
 
+def part_rate(
+    span: Span, part: str, step: int, base: float, config: TrainingConfig, per_epoch: int
+) -> float:
+    """The learning rate of a part at an optimiser step: the scheduler's course begins anew in every stage
+    and runs over its length; zero where the part stands still."""
+    if not span.stage.trains(part):
+        return 0.0
+    factor = learning_rate_factor(config, config.scheduler, step - span.first, per_epoch, span.length)
+    return span.stage.rate(part, base) * factor
+
+
+def moving(stage: Stage | None, config: TrainingConfig) -> frozenset[str]:
+    """The parts that move in a stage, or in a run without stages."""
+    parts = frozenset(PARTS) if stage is None or stage.trainable is None else stage.trainable
+    supervised = config.model.model_type == "supervised"
+    still = {
+        "probe": supervised or not config.probe_trainable,
+        "scale": supervised or not config.intensity_scale_trainable,
+    }
+    return parts - {part for part, frozen in still.items() if frozen}
+
+
+def _check_movable(stage: Stage, config: TrainingConfig) -> None:
+    """Something must move, and what a stage names must be among what the run trains."""
+    if stage.trainable is None:
+        return
+    supervised = config.model.model_type == "supervised"
+    for part, setting in (("probe", "probe_trainable"), ("scale", "intensity_scale_trainable")):
+        if part in stage.trainable and not getattr(config, setting):
+            raise ConfigError(f"stages.{stage.name}.trainable: {part!r} needs {setting}: true")
+        if part in stage.trainable and supervised:
+            raise ConfigError(
+                f"stages.{stage.name}.trainable: {part!r} does not train with model_type 'supervised'"
+            )
+
+
 def _stage(entry: Any) -> Stage:
     if not isinstance(entry, Mapping):
         raise ConfigError(f"stages: {shown(entry)} must be a mapping such as {{name: warm_up, epochs: 5}}")
@@ -122,9 +167,17 @@ def _stage(entry: Any) -> Stage:
         raise ConfigError(f"stages.{name}: give epochs or steps, one of them")
     objectives = entry.get("objectives")
     if objectives is not None:
-        objectives = (objectives,) if isinstance(objectives, str) else tuple(objectives)
+        objectives = names_in(f"stages.{name}.objectives", objectives)
     rate, part_rates = _rates(name, entry.get("learning_rate"))
     return Stage(name, epochs, steps, _parts(name, entry.get("trainable")), objectives, rate, part_rates)
+
+
+def names_in(where: str, asked: Any) -> tuple[str, ...]:
+    """One name or a list of names as a tuple. Raises ConfigError."""
+    names = (asked,) if isinstance(asked, str) else asked
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where} = {shown(asked)}: must be a name or a list of names")
+    return tuple(names)
 
 
 def _count(name: str, key: str, value: Any) -> int | None:
@@ -138,7 +191,7 @@ def _count(name: str, key: str, value: Any) -> int | None:
 def _parts(name: str, asked: Any) -> frozenset[str] | None:
     if asked is None:
         return None
-    names = (asked,) if isinstance(asked, str) else tuple(asked)
+    names = names_in(f"stages.{name}.trainable", asked)
     if not names:
         raise ConfigError(f"stages.{name}.trainable: the list is empty; something must train")
     return frozenset(part for group in names for part in _group(f"stages.{name}.trainable", group))

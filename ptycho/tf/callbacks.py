@@ -20,6 +20,8 @@ import tensorflow as tf
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.loader import PtychoDataContainer
+from ptycho.objectives.diagnostics import CollapseAlarm
+from ptycho.objectives.history import append_row
 from ptycho.schedules import learning_rate_factor
 from ptycho.tf.checkpoint import SUFFIX, write_checkpoint
 from ptycho.tf.physics import amplitude, diffract
@@ -45,15 +47,18 @@ class Stateful(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def row_of(logs: dict[str, Any]) -> dict[str, float]:
-    """Keras' logs of an epoch under the names both backends use: validation first, then training."""
+    """Keras' logs of an epoch under the names both backends use: validation first, then training.
+
+    A term that no step of the epoch computed is left out.
+    """
     row: dict[str, float] = {}
     for name, value in logs.items():
-        if name.startswith("val_loss/"):
+        if name.startswith("val_loss/") and not math.isnan(value):
             row[f"val/loss/{name.removeprefix('val_loss/')}"] = float(value)
     if "val_loss" in logs:
         row["val_loss"] = float(logs["val_loss"])
     for name, value in logs.items():
-        if name.startswith("loss/"):
+        if name.startswith("loss/") and not math.isnan(value):
             row[name] = float(value)
     row["train_loss"] = float(logs["train_loss"])
     return row
@@ -62,7 +67,7 @@ def row_of(logs: dict[str, Any]) -> dict[str, float]:
 class History(Stateful):
     """Every epoch's metrics and learning rate, as plain numbers; sets the course of the learning rate.
 
-    `row` is the epoch's, for the callbacks after this one.
+    `row` is the epoch's, for the callbacks after this one; what the epoch did not see is no entry of it.
     """
 
     name = "history"
@@ -72,9 +77,12 @@ class History(Stateful):
         self.epochs: dict[str, list[float]] = {}
         self.row: dict[str, float] = {}
         self._config = config
+        self._alarm: CollapseAlarm | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         steps, config = self.model.steps, self._config
+        self.model.watching.reset()
+        self.model.watching_validation.reset()
         if config.scheduler not in _EVERY_EPOCH:
             steps.begin_epoch(None)
             return
@@ -86,9 +94,20 @@ class History(Stateful):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         rate = float(self.model.steps.learning_rate.numpy())
-        self.row = {**row_of(logs), "learning_rate": rate, "epoch": float(epoch)}
-        for name, value in self.row.items():
-            self.epochs.setdefault(name, []).append(value)
+        self.row = {**row_of(logs), **self._watched(), "learning_rate": rate, "epoch": float(epoch)}
+        append_row(self.epochs, self.row)
+
+    def _watched(self) -> dict[str, float]:
+        """The diagnostics of the epoch; what nothing was seen of is left out. Sounds the alarm."""
+        model = self.model
+        model.watching.see_probe(model.complex_probe.numpy(), model.starting_probe)
+        found = model.watching.finish()
+        if self._alarm is None:
+            self._alarm = CollapseAlarm(model.manifest.diagnostics)
+        self._alarm.listen(found)
+        named = {f"val/diagnostics/{name}": v for name, v in model.watching_validation.finish().items()}
+        named |= {f"diagnostics/{name}": value for name, value in found.items()}
+        return {name: value for name, value in named.items() if not math.isnan(value)}
 
     def knowledge(self) -> dict[str, Any]:
         return {"epochs": self.epochs}

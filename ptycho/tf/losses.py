@@ -38,9 +38,24 @@ def poisson_deviance(rate: Tensor, counts: Tensor, counted: Tensor) -> Tensor:
     return masked_mean(rate - counts + counts * tf.math.log(ratio), counted)
 
 
+def shifted_poisson(rate: Tensor, counts: Tensor, counted: Tensor, variance: float) -> Tensor:
+    """Poisson deviance of counts + variance under rate + variance: counting noise with Gaussian read noise.
+
+    The sum of both noises has the mean and variance of a Poisson variable shifted by `variance` (counts^2),
+    the read noise's (Snyder, Hammoud and White, JOSA A 10, 1014 (1993)).
+    """
+    return poisson_deviance(rate + variance, tf.maximum(counts + variance, 0), counted)
+
+
 def amplitude_mae(predicted: Tensor, measured: Tensor, counted: Tensor) -> Tensor:
     """Mean absolute difference of diffraction amplitudes, both in the gauge of x."""
     return masked_mean(tf.abs(predicted - measured), counted)
+
+
+def amplitude_charbonnier(predicted: Tensor, measured: Tensor, counted: Tensor, epsilon: float) -> Tensor:
+    """Mean of sqrt(d^2 + epsilon^2) - epsilon over differences d of amplitudes (Charbonnier et al. 1994)."""
+    difference = predicted - measured
+    return masked_mean(tf.sqrt(tf.square(difference) + epsilon**2) - epsilon, counted)
 
 
 def total_variation(patches: Tensor) -> Tensor:

@@ -14,12 +14,15 @@ from ptycho.architectures import spec_from_config
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.normalization import intensity_scale
-from ptycho.objectives.flat import term_weights
-from ptycho.tf import losses
+from ptycho.objectives.manifest import resolve
+from ptycho.objectives.stages import Stage
+from ptycho.tf.diagnostics import Watch
 from ptycho.tf.layers import build_network
+from ptycho.tf.objectives import Seen, evaluate, logged_names
 from ptycho.tf.optimizers import Optimizer
-from ptycho.tf.physics import amplitude, central_window, diffract, merge_and_extract, rate
+from ptycho.tf.physics import central_window, merge_and_extract
 from ptycho.tf.region import region_views
+from ptycho.tf.stages import StagedOptimizer
 
 __all__ = ["PtychoPINN_Keras", "TermMeans"]
 
@@ -28,26 +31,31 @@ Batch = Mapping[str, Any]
 
 
 class TermMeans(keras.metrics.Metric):  # type: ignore[misc]
-    """Means of the objective's terms over an epoch, weighted by what each batch counts; one update a step.
+    """Means of the objective's terms over an epoch, each over the batches in which it was computed, weighted
+    by what a batch counts; one update a step.
 
-    `result()` is a dict by name, float64: the names are those given, in their order.
+    `result()` is a dict by name, float64, NaN where nothing was seen; the names are those given, in order.
     """
 
     def __init__(self, names: tuple[str, ...], **options: Any) -> None:
         super().__init__(**options)
         self.names = names
-        self._sums = self.add_weight(shape=(len(names),), initializer="zeros", dtype="float64", name="sums")
-        self._weight = self.add_weight(shape=(), initializer="zeros", dtype="float64", name="weight")
+        shape = (len(names),)
+        self._sums = self.add_weight(shape=shape, initializer="zeros", dtype="float64", name="sums")
+        self._weights = self.add_weight(shape=shape, initializer="zeros", dtype="float64", name="weights")
 
-    def update_state(self, values: list[Tensor], weight: Tensor) -> None:
-        """Add one batch: scalars in the order of the names, and their weight."""
+    def update_state(self, values: Mapping[str, Tensor], weight: Tensor) -> None:
+        """Add one batch: scalars by name, and what the batch counts."""
         weight = tf.cast(weight, tf.float64)
-        self._sums.assign_add(weight * tf.cast(tf.stack(values), tf.float64))
-        self._weight.assign_add(weight)
+        nothing = tf.zeros((), tf.float64)
+        seen = [tf.cast(values[name], tf.float64) if name in values else nothing for name in self.names]
+        self._sums.assign_add(weight * tf.stack(seen))
+        present = [float(name in values) for name in self.names]
+        self._weights.assign_add(weight * tf.constant(present, tf.float64))
 
     def result(self) -> dict[str, Tensor]:
         """The means so far."""
-        means = tf.math.divide_no_nan(tf.convert_to_tensor(self._sums), tf.convert_to_tensor(self._weight))
+        means = tf.convert_to_tensor(self._sums) / tf.convert_to_tensor(self._weights)
         return dict(zip(self.names, tf.unstack(means), strict=True))
 
 
@@ -88,6 +96,9 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
         )
         self.x_scale, self.nphotons, self.probe_factor = 1.0, 1.0, 1.0
         self.bad_pixels = np.zeros((model.N, model.N), bool)
+        self.manifest = resolve(config)
+        self.watching = Watch(self.manifest.diagnostics)
+        self.watching_validation = Watch(self.manifest.diagnostics)
         names = self.term_names
         self.train_means = TermMeans((self.loss_name, *(f"loss/{name}" for name in names)), name="train")
         # Keras writes val_ before every name of a test step
@@ -118,6 +129,7 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
         if hasattr(self, "probe"):
             raise ConfigError("a scan is attached to this model already: build another model")
         values = np.stack([probe.real, probe.imag], -1).astype(self.variable_dtype)
+        self.starting_probe = np.array(probe)
         self.probe = self.add_weight(
             shape=values.shape,
             initializer=lambda shape, dtype: tf.convert_to_tensor(values, dtype),
@@ -192,43 +204,15 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
 
     @property
     def term_names(self) -> tuple[str, ...]:
-        """Names of the terms that `terms` computes, in its order."""
-        if self.supervised:
-            return ("supervised",)
-        names = ["poisson_deviance", "poisson_nll", "amplitude_mae"]
-        if self.config.realspace_weight:
-            names.append("total_variation")
-        if self.config.realspace_mae_weight:
-            names.append("realspace_mae")
-        return tuple(names)
+        """Names under which the terms of the run are logged, in the manifest's order."""
+        return logged_names(self.manifest.objectives)
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """Every term of the objective on one batch, and their weighted sum under `loss`."""
-        config = self.config
-        patches = self(batch["x"])
-        illumination = self._illumination()
-        found: dict[str, Tensor] = {}
-        if self.supervised:
-            found["supervised"] = losses.supervised(patches, batch["labels"], illumination)
-            return {"loss": found["supervised"], **found}
-        intensity = diffract(self.views(patches, batch), self.complex_probe)
-        scale = tf.exp(tf.convert_to_tensor(self.log_scale))
-        expected = rate(intensity, self.intensity_scale * scale)
-        counts = tf.square(self.intensity_scale * batch["x"])
-        counted = batch["counted"][:, :, None, None] & ~self.bad_pixels
-        found["poisson_deviance"] = losses.poisson_deviance(expected, counts, counted)
-        found["poisson_nll"] = losses.poisson_nll(expected, counts, counted)
-        found["amplitude_mae"] = losses.amplitude_mae(scale * amplitude(intensity), batch["x"], counted)
-        weights = term_weights(config)
-        # the deviance has the gradient of the likelihood and keeps its digits at any dose
-        total = weights["poisson"] * found["poisson_deviance"] + weights["mae"] * found["amplitude_mae"]
-        if config.realspace_weight:
-            found["total_variation"] = losses.total_variation(patches)
-            total = total + config.realspace_weight * found["total_variation"]
-        if config.realspace_mae_weight:
-            found["realspace_mae"] = losses.realspace_mae(patches, batch["labels"], illumination)
-            total = total + config.realspace_mae_weight * found["realspace_mae"]
-        return {"loss": total, **found}
+    def terms(self, batch: Batch, stage: Stage | None = None) -> dict[str, Tensor]:
+        """Every term that counts in a stage on one batch, and their weighted sum under `loss`."""
+        return self._terms(Seen(self, batch), stage)
+
+    def _terms(self, seen: Seen, stage: Stage | None) -> dict[str, Tensor]:
+        return evaluate(seen, self.manifest.active(stage))
 
     def trained(self) -> list[Any]:
         """The variables that this run moves: those of the network, and scale and probe where they train.
@@ -239,21 +223,59 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One step of either context: gradients, optimiser, means of the epoch so far."""
-        variables = self.steps.variables
+        staged = self._staged
+        if staged is None:
+            self._train(batch, None)
+        else:
+            staged.in_stage(lambda stage: self._train(batch, stage))
+        return self.train_means.result()
+
+    @property
+    def _staged(self) -> StagedOptimizer | None:
+        """The optimiser where the run has stages."""
+        steps = getattr(self, "steps", None)
+        return steps if isinstance(steps, StagedOptimizer) else None
+
+    def _train(self, batch: Batch, stage: Stage | None) -> None:
+        steps, staged = self.steps, self._staged
+        steps.before_step = self.watching.see_gradient
+        variables = steps.variables
+        chosen = staged.chosen(stage) if staged is not None and stage is not None else []
+        if staged is not None:
+            variables = [steps.variables[i] for i in chosen]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            terms = self.terms(batch)
-        self.steps.take(tape.gradient(terms["loss"], variables, unconnected_gradients="zero"))
+            seen = Seen(self, batch)
+            terms = self._terms(seen, stage)
+        gradients = tape.gradient(terms["loss"], variables, unconnected_gradients="zero")
         self.last_loss.assign(tf.cast(terms["loss"], tf.float64))
+        if staged is None:
+            steps.take(gradients)
+        else:
+            staged.take_some(gradients, chosen)
         tf.debugging.Assert(tf.math.is_finite(terms["loss"]), ["the loss is not finite"])
-        self.train_means.update_state(list(terms.values()), tf.shape(batch["x"])[0])
-        return self.train_means.result()
+        self.train_means.update_state(_logged(terms, self.loss_name), tf.shape(batch["x"])[0])
+        self.watching.see(seen)
 
     def test_step(self, batch: Batch) -> dict[str, Tensor]:
         """The same objective on held-out patterns."""
-        weight = tf.reduce_sum(tf.cast(batch["counted"], tf.float64))
-        self.val_means.update_state(list(self.terms(batch).values()), weight)
+        staged = self._staged
+        if staged is None:
+            self._judge(batch, None)
+        else:
+            staged.after_stage(lambda stage: self._judge(batch, stage))
         return self.val_means.result()
+
+    def _judge(self, batch: Batch, stage: Stage | None) -> None:
+        seen = Seen(self, batch)
+        weight = tf.reduce_sum(tf.cast(batch["counted"], tf.float64))
+        self.val_means.update_state(_logged(self._terms(seen, stage), "loss"), weight)
+        self.watching_validation.see(seen)
+
+
+def _logged(terms: dict[str, Tensor], total: str) -> dict[str, Tensor]:
+    """Terms by the names of the means: the sum under a name of its own."""
+    return {total if name == "loss" else f"loss/{name}": value for name, value in terms.items()}
 
 
 def _sealed(x: Tensor) -> Callable[[], Tensor]:

@@ -72,6 +72,8 @@ class Optimizer:
         self._batches = _number(0, tf.int64)
         self._first = _number(0, tf.int64)
         self._rates = tf.Variable(np.zeros(0), shape=[None], dtype=tf.float64, trainable=False)
+        #: called in the graph with the gradients of every optimiser step, before they are clipped
+        self.before_step: Callable[[Sequence[Tensor]], None] = lambda gradients: None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -132,6 +134,7 @@ class Optimizer:
         return tf.constant(True)
 
     def _step(self, gradients: Sequence[Tensor]) -> None:
+        self.before_step(gradients)
         clip = clip_by_norm if self.config.gradient_clip_algorithm == "norm" else clip_by_value
         if self.config.gradient_clip_val:
             gradients = clip(gradients, self.config.gradient_clip_val)
