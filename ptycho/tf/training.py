@@ -17,6 +17,8 @@ import tensorflow as tf
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, RunError
 from ptycho.loader import PtychoDataContainer
+from ptycho.objectives.run_log import log_run
+from ptycho.objectives.stages import resolve_stages, spans, total_epochs
 from ptycho.preparation import plan_training, with_execution
 from ptycho.probe_start import StartingProbe
 from ptycho.tf import callbacks as between
@@ -25,6 +27,7 @@ from ptycho.tf.checkpoint import check_belongs, load_model_arrays, read_checkpoi
 from ptycho.tf.data import HeldScan, batches_per_epoch, training_dataset, validation_dataset
 from ptycho.tf.model import PtychoPINN_Keras
 from ptycho.tf.optimizers import Optimizer
+from ptycho.tf.stages import EndOfStages, StagedOptimizer, parts_of
 from ptycho.tf.tracking import Tracking, closed_by_exception, recorder_of
 from ptycho.tracking import Recorder, make_recorder
 
@@ -54,12 +57,6 @@ def check_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -
             "precision = '16-mixed': the TensorFlow backend offers 32-true and bf16-mixed, which needs no "
             f"loss scaling - set one of them or {_PYTORCH}"
         )
-    for name in ("objectives", "diagnostics", "stages"):
-        if getattr(config, name, None) is not None:
-            raise ConfigError(
-                f"{name}: declared lists are not understood by the TensorFlow backend - "
-                f"use the flat weights such as nll_weight, or {_PYTORCH}"
-            )
     make_recorder(config, execution)  # says now which package is missing
     for line in settings_without_effect(execution):
         log.warning("%s", line)
@@ -101,10 +98,14 @@ def make_callbacks(
     directory: Path | None,
     names: tuple[str, ...],
     progress: Progress | None,
+    *,
+    epochs: int,
+    steps: int | None = None,
 ) -> list[Any]:
     """In the order of their work: history, logs, rate, patience, checkpoints, time limit, progress.
 
     Logs come before checkpoints: a run that is killed may log an epoch again, but never skips one.
+    `steps`: the end of a run in stages, whose last weights are kept, because its objective changes.
     """
     terms = [f"{prefix}loss/{name}" for prefix in ("", "val/") for name in names]
     monitor, mode = execution.checkpoint_monitor_metric, execution.checkpoint_mode
@@ -113,7 +114,8 @@ def make_callbacks(
     stateful: list[between.Stateful] = [history]
     if config.scheduler == "ReduceLROnPlateau":
         stateful.append(between.Plateau(history, config))
-    stateful.append(between.EarlyStopping(history, monitor, mode, execution.early_stop_patience))
+    if steps is None:
+        stateful.append(between.EarlyStopping(history, monitor, mode, execution.early_stop_patience))
     recorder = make_recorder(config, execution)
     logs = [Tracking(recorder, history)] if recorder is not None else []
     made: list[Any] = [history, *logs, *stateful[1:]]
@@ -125,13 +127,15 @@ def make_callbacks(
                 stateful,
                 monitor=monitor,
                 mode=mode,
-                keep=execution.checkpoint_save_top_k,
+                keep=execution.checkpoint_save_top_k if steps is None else 0,
             )
         )
     if config.max_time_s:
         made.append(between.TimeLimit(config.max_time_s))
+    if steps is not None:
+        made.append(EndOfStages(steps))
     if progress is not None:
-        made.append(between.Report(history, progress, config.nepochs))
+        made.append(between.Report(history, progress, epochs))
     return made
 
 
@@ -165,14 +169,11 @@ def train_with_keras(
             bad_pixels=train_container.bad_pixels,
         )
         batches = batches_per_epoch(plan)
-        model.steps = Optimizer(
-            model.trained(),
-            config,
-            execution.learning_rate,
-            accumulate=execution.accum_steps,
-            batches_per_epoch=batches,
+        model.steps, epochs, steps = _optimizer(model, config, execution, batches)
+        made = make_callbacks(
+            config, execution, directory, model.term_names, progress, epochs=epochs, steps=steps
         )
-        made = make_callbacks(config, execution, directory, model.term_names, progress)
+        log_run(model.manifest, config, execution)
         if execution.recon_log_every_n_epochs and directory is not None:
             panels = between.ReconstructionPanels(
                 test_container or train_container,
@@ -190,8 +191,8 @@ def train_with_keras(
         model.compile(optimizer=None, jit_compile=False, run_eagerly=config.debug)
         _fit(
             model,
-            training_dataset(held, plan, first, config.nepochs, **options),
-            epochs=config.nepochs,
+            training_dataset(held, plan, first, epochs, **options),
+            epochs=epochs,
             initial_epoch=first,
             steps_per_epoch=batches,
             shuffle=False,
@@ -201,6 +202,21 @@ def train_with_keras(
         )
         _restore_best(model, made)
     return model, made[0].epochs, recorder_of(made)
+
+
+def _optimizer(
+    model: PtychoPINN_Keras, config: TrainingConfig, execution: PyTorchExecutionConfig, batches: int
+) -> tuple[Optimizer, int, int | None]:
+    """(optimiser, epochs of the run, its steps where stages say how many)."""
+    options: dict[str, Any] = {"accumulate": execution.accum_steps, "batches_per_epoch": batches}
+    stages = resolve_stages(config)
+    rate = execution.learning_rate
+    if not stages:
+        return Optimizer(model.trained(), config, rate, **options), config.nepochs, None
+    per_epoch = math.ceil(batches / execution.accum_steps)
+    made = spans(stages, per_epoch)
+    staged = StagedOptimizer(model.trained(), parts_of(model), made, config, rate, **options)
+    return staged, total_epochs(stages, per_epoch), sum(span.length for span in made)
 
 
 def _validation_scan(held: HeldScan, train: PtychoDataContainer, plan: Any) -> HeldScan:
