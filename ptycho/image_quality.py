@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,6 +12,13 @@ from ptycho.evaluation.judge import evaluate
 from ptycho.image.canvas import Stitched
 
 PSNR, SSIM = "val/diagnostics/phase_psnr_db_mean", "val/diagnostics/phase_ssim_mean"
+#: metrics that are shown beside the bar of a run, and the words for them
+SHOWN = {"train_loss": "train_loss", "val_loss": "val_loss", PSNR: "psnr", SSIM: "ssim"}
+
+
+def shown(row: Mapping[str, float]) -> dict[str, float]:
+    """What of an epoch's row stands beside the bar."""
+    return {word: row[name] for name, word in SHOWN.items() if name in row}
 
 
 def image_quality(image: Stitched, truth: NDArray[Any] | None) -> dict[str, float]:

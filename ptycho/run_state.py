@@ -113,6 +113,18 @@ def sweep(checkpoints: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def prepare(folder: Path, start: StartingProbe, *, resumes: bool) -> None:
+    """Make the folder of checkpoints ready before the first step: an earlier run's set aside, or swept where
+    this one goes on; the starting probe kept."""
+    checkpoints = folder / CHECKPOINTS
+    if resumes:
+        sweep(checkpoints)
+    else:
+        begin_anew(folder)
+    if not (checkpoints / START).is_file():
+        keep_start(checkpoints, start)
+
+
 def keep_start(checkpoints: Path, probe: StartingProbe) -> None:
     """Write the starting probe beside the checkpoints; atomic."""
     with atomic_write(checkpoints / START) as temporary:

@@ -28,6 +28,7 @@ from ptycho.probe_start import StartingProbe, starting_probe
 from ptycho.raw_data import RawData
 from ptycho.reconstruction import as_outputs
 from ptycho.report.outputs import save_outputs
+from ptycho.run_state import kept_start
 
 if TYPE_CHECKING:
     from ptycho.tf.callbacks import Progress
@@ -102,7 +103,8 @@ def train_cdi_model(
     check_execution(config, execution_config or PyTorchExecutionConfig())
     update_legacy_dict(params.cfg, config)
     train, test = train_and_test(train_data, test_data, config)
-    probe = _starting_probe(train, config, probe_progress)
+    kept = kept_start(resume) if resume is not None else None
+    probe = kept or _starting_probe(train, config, probe_progress)
     module, history, recorder = train_with_keras(
         train, test, config, execution_config, probe=probe, resume=resume, progress=progress
     )

@@ -5,17 +5,9 @@ from __future__ import annotations
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
-from ptycho.image_quality import PSNR, SSIM
+from ptycho.image_quality import shown
 from ptycho_torch.callbacks.tracking import Row
 from ptycho_torch.training import Progress
-
-#: what is shown beside the bar, where an epoch has it: metric -> word
-SHOWN = {
-    "train_loss": "train_loss",
-    "val_loss": "val_loss",
-    PSNR: "psnr",
-    SSIM: "ssim",
-}
 
 
 class Report(Callback):
@@ -25,6 +17,5 @@ class Report(Callback):
         self._history, self._progress = history, progress
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        row = self._history.row
-        shown = {word: row[name] for name, word in SHOWN.items() if name in row}
-        self._progress(trainer.current_epoch + 1, int(trainer.max_epochs or 0), shown)
+        row = shown(self._history.row)
+        self._progress(trainer.current_epoch + 1, int(trainer.max_epochs or 0), row)

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ptycho.io.atomic import atomic_write
 from ptycho.probe_start import StartingProbe
-from ptycho.run_state import CHECKPOINTS, START, begin_anew, keep_start, sweep
+from ptycho.run_state import prepare
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -38,15 +38,8 @@ class RunStart(Callback):
         self.resumes = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or self.start is None:
-            return
-        folder = self._directory / CHECKPOINTS
-        if self.resumes:
-            sweep(folder)
-        else:
-            begin_anew(self._directory)
-        if not (folder / START).is_file():
-            keep_start(folder, self.start)
+        if trainer.is_global_zero and self.start is not None:
+            prepare(self._directory, self.start, resumes=self.resumes)
 
 
 class Patience(EarlyStopping):

@@ -9,12 +9,8 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ptycho.resources import peak_memory_gib
+from ptycho.resources import GPU_MEMORY, MEMORY, RATE, peak_memory_gib
 from ptycho_torch.callbacks.tracking import Row
-
-RATE = "diagnostics/throughput_patterns_per_s_rate"
-MEMORY = "diagnostics/memory_peak_gib_mean"
-GPU_MEMORY = "diagnostics/memory_gpu_peak_gib_mean"
 
 
 class Throughput(Callback):

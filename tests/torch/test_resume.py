@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,21 +44,21 @@ def text(folder: Path) -> list[str]:
     return [line.split(" ", 1)[1] for line in (folder / "training.log").read_text().splitlines()]
 
 
-def killed_after(words: str, cwd: Path, file: Path, epochs: int) -> None:
-    """Run a training and kill it as soon as its log has so many epochs."""
-    process = subprocess.Popen(command(words), cwd=cwd, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            if (epochs == 0 and file.is_file()) or (
-                epochs and file.is_file() and file.read_text().count(" epoch ") > epochs
-            ):
-                break
-            time.sleep(0.02)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
+def killed(words: str, folder: Path, *, epochs: int) -> bool:
+    """Run a training and kill it when so many epochs are over and the next is logged (0: when its record
+    stands); whether it was still at work."""
+    shutil.rmtree(folder, ignore_errors=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command(words), cwd=folder.parent, env=environment)
+    file = folder / ("training.log" if epochs else "provenance.json")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if file.is_file() and (epochs == 0 or file.read_text().count(" epoch ") > epochs):
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return process.returncode == -signal.SIGKILL and not (folder / "wts.h5.zip").exists()
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +76,7 @@ def unbroken(tmp_path_factory) -> Path:
 def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(unbroken, monkeypatch):
     words = f"scan.npz -o cut --nepochs {EPOCHS} {TRAIN} --ema_decay 0.9 --probe_trainable"
     cut, whole = unbroken / "cut", unbroken / "whole"
-    killed_after(words, unbroken, cut / "training.log", 2)
-    assert not (cut / "wts.h5.zip").exists()
+    assert any(killed(words, cut, epochs=2) for _ in range(3))  # a busy machine may look too late
 
     def refine(*arguments):
         raise AssertionError("the probe was refined again")
@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(unbroken, monkeypa
 def test_a_run_killed_before_its_first_checkpoint_starts_over(unbroken, capsys):
     early = unbroken / "early"
     words = f"scan.npz -o early --nepochs 1 {TRAIN}"
-    killed_after(words, unbroken, early / "provenance.json", 0)
+    assert killed(words, early, epochs=0)
     assert not (early / "checkpoints" / "last.ckpt").exists()
     assert main(["train", "--resume", str(early)]) == 0
     assert "was stopped before its first checkpoint: it starts over" in capsys.readouterr().err
