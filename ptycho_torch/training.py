@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingFileError, RunError
 from ptycho.objectives.history import append_row
 from ptycho.schedules import learning_rate_factor
 from ptycho.tracking import make_recorder
+from ptycho.training_log import TrainingLog
 from ptycho_torch import finetuning
 from ptycho_torch.callbacks.tracking import Tracking
 from ptycho_torch.stages import Stages, stages_of
@@ -58,19 +59,8 @@ def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
         courses = [stages.factors(config, rate, group["name"]) for group in optimizer.param_groups]
         by_part = torch.optim.lr_scheduler.LambdaLR(optimizer, courses)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": by_part, "interval": "step"}}
-    if config.scheduler == "Default":
+    if config.scheduler in ("Default", "ReduceLROnPlateau"):  # the plateau is a callback
         return optimizer
-    if config.scheduler == "ReduceLROnPlateau":
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer,
-            factor=config.plateau_factor,
-            patience=config.plateau_patience,
-            min_lr=config.plateau_min_lr,
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": plateau, "monitor": module.val_loss_name, "interval": "epoch"},
-        }
     total = int(module.trainer.estimated_stepping_batches)
     if staged:  # the schedule is that of the main epochs; the stages after them have rates of their own
         total = total * config.nepochs // max(1, int(module.trainer.max_epochs or config.nepochs))
@@ -84,13 +74,13 @@ def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
 class History(Callback):
     """Every epoch's metrics and learning rate, as plain numbers; in the checkpoint, so a resume goes on.
 
-    What an epoch did not see is no entry of `row`; of several parts the highest rate is kept.
+    `row` is the epoch's, to which callbacks between history and logs add what need not repeat exactly. What an
+    epoch did not see is no entry of `row`; of several parts the highest rate is kept.
     """
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self) -> None:
         self.epochs: dict[str, list[float]] = {}
         self.row: dict[str, float] = {}
-        self._progress = progress
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.callback_metrics.clear()  # or a term of an earlier stage would be taken down again
@@ -105,9 +95,6 @@ class History(Callback):
         row["epoch"] = float(trainer.current_epoch)
         self.row = row
         append_row(self.epochs, row)
-        if self._progress is not None:
-            losses: dict[str, float] = {name: row[name] for name in ("train_loss", "val_loss") if name in row}
-            self._progress(trainer.current_epoch + 1, int(trainer.max_epochs or 0), losses)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs}
@@ -169,8 +156,17 @@ def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
 def make_callbacks(
     config: TrainingConfig, execution: PyTorchExecutionConfig, directory: Path | None, history: History
 ) -> list[Callback]:
-    """History, logs, health, time limit, best and last checkpoints, early stopping."""
+    """History, what adds to it, logs, health, time limit, best and last checkpoints, early stopping.
+
+    The logs of an epoch are written before its checkpoint, so a killed run may log one again but skips none.
+    """
+    from ptycho_torch.callbacks.coverage import SamplerCoverage
     from ptycho_torch.callbacks.diagnostics import Diagnostics
+    from ptycho_torch.callbacks.ema import ExponentialAverage
+    from ptycho_torch.callbacks.learning_rate import LearningRates
+    from ptycho_torch.callbacks.resume import BestAndLast, Patience, Plateau, RunStart
+    from ptycho_torch.callbacks.throughput import Throughput
+    from ptycho_torch.callbacks.training_log import TextLog
 
     monitor = execution.checkpoint_monitor_metric
     if monitor not in ("train_loss", "val_loss") and not monitor.startswith(("loss/", "val/")):
@@ -178,17 +174,33 @@ def make_callbacks(
             f"checkpoint_monitor_metric = {monitor!r}: no such metric; use val_loss, train_loss, or a term "
             "such as val/loss/poisson_deviance"
         )
-    made: list[Callback] = [Diagnostics(), history, Health()]
+    made: list[Callback] = [Diagnostics(), history, LearningRates(history), Health()]
+    if execution.log_throughput:
+        made.append(Throughput(history))
+    if config.ema_decay is not None:
+        made.append(ExponentialAverage(config.ema_decay))
+    if config.scheduler == "ReduceLROnPlateau":
+        made.append(
+            Plateau(
+                "val_loss",
+                factor=config.plateau_factor,
+                patience=config.plateau_patience,
+                min_lr=config.plateau_min_lr,
+            )
+        )
     recorder = make_recorder(config, execution)
     if recorder is not None:
         made.append(Tracking(recorder, history))
+    if directory is not None and execution.logger_backend != "none":
+        made += [TextLog(TrainingLog.of(config, execution), history), SamplerCoverage(directory)]
     if config.max_time_s:
         made.append(TimeLimit(config.max_time_s))
     # the objective changes between stages, so that no epoch is the best: the last weights are kept
     staged = config.stages is not None
     if execution.enable_checkpointing and directory is not None:
+        made.append(RunStart(directory))
         made.append(
-            ModelCheckpoint(
+            BestAndLast(
                 dirpath=directory / "checkpoints",
                 filename="last" if staged else "best-{epoch}",
                 monitor=None if staged else execution.checkpoint_monitor_metric,
@@ -201,7 +213,7 @@ def make_callbacks(
     if staged:
         return made
     made.append(
-        EarlyStopping(
+        Patience(
             monitor=execution.checkpoint_monitor_metric,
             mode=execution.checkpoint_mode,
             patience=execution.early_stop_patience,
@@ -220,6 +232,8 @@ def make_trainer(
 
     Fine-tuning stages among the callbacks come after the configured epochs; declared stages replace them.
     """
+    from ptycho_torch.callbacks.resume import AtomicCheckpoints
+
     tuning = [made for made in callbacks if isinstance(made, finetuning.Finetuning)]
     declared = [made for made in callbacks if isinstance(made, Stages)]
     if (tuning or declared) and execution.devices > 1:
@@ -242,6 +256,7 @@ def make_trainer(
         enable_checkpointing=execution.enable_checkpointing and directory is not None,
         logger=False,  # callbacks.tracking logs, the same way for both backends
         callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,

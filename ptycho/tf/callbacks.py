@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
+from ptycho.image_quality import image_quality, shown
 from ptycho.loader import PtychoDataContainer
 from ptycho.objectives.diagnostics import CollapseAlarm
 from ptycho.objectives.history import append_row
@@ -156,6 +157,11 @@ class EarlyStopping(Stateful):
         self._sign = 1.0 if mode == "min" else -1.0
         self._best, self._waited = math.inf, 0
 
+    @property
+    def over(self) -> bool:
+        """Whether the patience was spent: a resume of such a run trains nothing."""
+        return self._waited >= self._patience
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         value = self._sign * self._history.row[self._monitor]
         if not math.isfinite(value):
@@ -164,7 +170,7 @@ class EarlyStopping(Stateful):
             return
         better = value < self._best
         self._best, self._waited = (value, 0) if better else (self._best, self._waited + 1)
-        if self._waited >= self._patience:
+        if self.over:
             self.model.stop_training = True
             log.info("%s made no progress for %d epochs: training ends", self._monitor, self._waited)
 
@@ -249,22 +255,29 @@ class Report(keras.callbacks.Callback):  # type: ignore[misc]
         self._history, self._progress, self._epochs = history, progress, epochs
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        row = self._history.row
-        self._progress(epoch + 1, self._epochs, {n: row[n] for n in ("train_loss", "val_loss") if n in row})
+        self._progress(epoch + 1, self._epochs, shown(self._history.row))
 
 
 class ReconstructionPanels(keras.callbacks.Callback):  # type: ignore[misc]
     """Every n epochs: `patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked.
 
-    Reads the model and draws; weights and random state stay as they are. Time: a few forward patterns, or one
-    inference over the container where the image is stitched; memory as inference.
+    Where the scan holds its true object, PSNR and SSIM of the image are added to the epoch's row. Reads the
+    model and draws; weights and random state stay as they are. Time: a few forward patterns, or one inference
+    over the container where the image is stitched; memory as inference.
     """
 
     def __init__(
-        self, container: PtychoDataContainer, directory: Path, *, every: int, patches: int, stitch: bool
+        self,
+        container: PtychoDataContainer,
+        directory: Path,
+        *,
+        every: int,
+        patches: int,
+        stitch: bool,
+        history: History | None = None,
     ) -> None:
         super().__init__()
-        self._container, self._directory = container, directory
+        self._container, self._directory, self._history = container, directory, history
         self._every, self._patches, self._stitch = every, patches, stitch
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -294,6 +307,8 @@ class ReconstructionPanels(keras.callbacks.Callback):  # type: ignore[misc]
                 coverage=made.image.coverage,
                 title=f"epoch {epoch}",
             )
+            if self._history is not None:
+                self._history.row.update(image_quality(made.image, container.objectGuess))
 
 
 def check_monitor(monitor: str, known: Sequence[str]) -> None:

@@ -80,6 +80,11 @@ class Optimizer:
         """Optimiser steps in one epoch."""
         return math.ceil(self.batches_per_epoch / self.accumulate)
 
+    def add_slot(self, name: str) -> list[Any]:
+        """One more variable for each weight, a copy of it; it goes into the state and back."""
+        self._slots[name] = [tf.Variable(v, trainable=False) for v in self.variables]
+        return self._slots[name]
+
     # ------------------------------------------------------------------------- between epochs, in Python
 
     def begin_epoch(self, factor: Callable[[int], float] | None) -> None:

@@ -21,8 +21,11 @@ from ptycho.objectives.run_log import log_run
 from ptycho.objectives.stages import resolve_stages, spans, total_epochs
 from ptycho.preparation import plan_training, with_execution
 from ptycho.probe_start import StartingProbe
+from ptycho.run_state import prepare
 from ptycho.tf import callbacks as between
 from ptycho.tf.callbacks import Progress
+from ptycho.tf.callbacks_average import ExponentialAverage
+from ptycho.tf.callbacks_run import SamplerCoverage, TextLog, Throughput, text_closed_by_exception
 from ptycho.tf.checkpoint import check_belongs, load_model_arrays, read_checkpoint
 from ptycho.tf.data import HeldScan, batches_per_epoch, training_dataset, validation_dataset
 from ptycho.tf.model import PtychoPINN_Keras
@@ -30,6 +33,7 @@ from ptycho.tf.optimizers import Optimizer
 from ptycho.tf.stages import EndOfStages, StagedOptimizer, parts_of
 from ptycho.tf.tracking import Tracking, closed_by_exception, recorder_of
 from ptycho.tracking import Recorder, make_recorder
+from ptycho.training_log import TrainingLog
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +105,7 @@ def make_callbacks(
     *,
     epochs: int,
     steps: int | None = None,
+    average: ExponentialAverage | None = None,
 ) -> list[Any]:
     """In the order of their work: history, logs, rate, patience, checkpoints, time limit, progress.
 
@@ -116,8 +121,12 @@ def make_callbacks(
         stateful.append(between.Plateau(history, config))
     if steps is None:
         stateful.append(between.EarlyStopping(history, monitor, mode, execution.early_stop_patience))
+    if average is not None:
+        stateful.append(average)
     recorder = make_recorder(config, execution)
-    logs = [Tracking(recorder, history)] if recorder is not None else []
+    logs: list[Any] = [Tracking(recorder, history)] if recorder is not None else []
+    if directory is not None and execution.logger_backend != "none":
+        logs.append(TextLog(TrainingLog.of(config, execution), history))
     made: list[Any] = [history, *logs, *stateful[1:]]
     if directory is not None and execution.enable_checkpointing:
         made.append(
@@ -130,6 +139,8 @@ def make_callbacks(
                 keep=execution.checkpoint_save_top_k if steps is None else 0,
             )
         )
+    if average is not None:
+        made.append(average.restored)
     if config.max_time_s:
         made.append(between.TimeLimit(config.max_time_s))
     if steps is not None:
@@ -170,9 +181,12 @@ def train_with_keras(
         )
         batches = batches_per_epoch(plan)
         model.steps, epochs, steps = _optimizer(model, config, execution, batches)
+        average = None if config.ema_decay is None else ExponentialAverage(config.ema_decay, model.steps)
         made = make_callbacks(
-            config, execution, directory, model.term_names, progress, epochs=epochs, steps=steps
-        )
+            config, execution, directory, model.term_names, progress,
+            epochs=epochs, steps=steps, average=average,
+        )  # fmt: skip
+        history = made[0]
         log_run(model.manifest, config, execution)
         if execution.recon_log_every_n_epochs and directory is not None:
             panels = between.ReconstructionPanels(
@@ -181,13 +195,20 @@ def train_with_keras(
                 every=execution.recon_log_every_n_epochs,
                 patches=execution.recon_log_num_patches,
                 stitch=execution.recon_log_stitch,
+                history=history,
             )
-            made.insert(-1 if progress is not None else len(made), panels)
+            made.insert(1, panels)  # before the logs, so that they have its numbers and pictures
+        if execution.log_throughput:
+            made.insert(1, Throughput(len(plan.groups) * config.model.gridsize**2, history))
+        if directory is not None and execution.logger_backend != "none":
+            made.append(SamplerCoverage(directory, plan, train_container, history))
         first = _resume(resume, model, made) if resume is not None else 0
         ahead = execution.prefetch_factor * execution.num_workers if execution.prefetch_factor else None
         options: dict[str, Any] = {"workers": execution.num_workers, "ahead": ahead}
         held = HeldScan.of(train_container, label_scale=plan.label_scale)
         judged = _validation_scan(held, train_container, plan)
+        if directory is not None and execution.enable_checkpointing:
+            prepare(directory, probe, resumes=resume is not None)
         model.compile(optimizer=None, jit_compile=False, run_eagerly=config.debug)
         _fit(
             model,
@@ -201,7 +222,7 @@ def train_with_keras(
             verbose=1 if execution.enable_progress_bar else 0,
         )
         _restore_best(model, made)
-    return model, made[0].epochs, recorder_of(made)
+    return model, history.epochs, recorder_of(made)
 
 
 def _optimizer(
@@ -242,10 +263,12 @@ def _resume(path: Path, model: PtychoPINN_Keras, callbacks: list[Any]) -> int:
 
 def _fit(model: PtychoPINN_Keras, dataset: Any, **options: Any) -> None:
     """Keras' fit; a loss that is no number ends it with the message of both backends."""
-    if options["initial_epoch"] >= options["epochs"]:
+    callbacks = options["callbacks"]
+    patient = [made for made in callbacks if isinstance(made, between.EarlyStopping)]
+    if options["initial_epoch"] >= options["epochs"] or any(made.over for made in patient):
         return
     try:
-        with closed_by_exception(options["callbacks"]):
+        with closed_by_exception(callbacks), text_closed_by_exception(callbacks):
             model.fit(dataset, **options)
     except tf.errors.InvalidArgumentError:
         loss, step = float(model.last_loss.numpy()), int(model.steps.iterations.numpy())

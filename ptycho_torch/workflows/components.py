@@ -26,6 +26,7 @@ from ptycho.preparation import Scan, ensure_container, plan_training, train_and_
 from ptycho.probe_start import StartingProbe, starting_probe
 from ptycho.reconstruction import as_outputs
 from ptycho.report.outputs import save_outputs
+from ptycho.run_state import kept_start
 from ptycho.tracking import make_recorder
 from ptycho_torch.refine.starting import refined_modes
 from ptycho_torch.workflows.inference import reconstruct_container
@@ -133,6 +134,7 @@ def prepare_lightning_run(
     """
     from ptycho_torch import finetuning, training
     from ptycho_torch import model as model_module
+    from ptycho_torch.callbacks.report import Report
     from ptycho_torch.config_bridge import from_training_config
 
     execution = execution_config or PyTorchExecutionConfig()
@@ -142,7 +144,7 @@ def prepare_lightning_run(
         data, model, train, inference = from_training_config(config, execution)
         module = model_module.PtychoPINN_Lightning(model, data, train, inference)
     directory = config.output_dir if config.output_dir not in (Path(), None) else None
-    history = training.History(progress)
+    history = training.History()
     callbacks = training.make_callbacks(config, execution, directory, history)
     stages = finetuning.stages_of(module.training_config)
     if stages:
@@ -150,15 +152,19 @@ def prepare_lightning_run(
     if execution.recon_log_every_n_epochs and directory is not None:
         from ptycho_torch.callbacks.panels import ReconstructionPanels
 
-        callbacks.append(
+        callbacks.insert(  # before the logs, so that they have its numbers and pictures
+            callbacks.index(history) + 1,
             ReconstructionPanels(
                 test_container or train_container,
                 directory / "figures",
+                history=history,
                 every=execution.recon_log_every_n_epochs,
                 patches=execution.recon_log_num_patches,
                 stitch=execution.recon_log_stitch,
-            )
+            ),
         )
+    if progress is not None:
+        callbacks.append(Report(history, progress))
     with _quiet_lightning():
         trainer = training.make_trainer(config, execution, callbacks, directory)
     return LightningRun(
@@ -172,10 +178,13 @@ def fit_lightning_run(
     """Fit a prepared run and leave the weights that validated best in its module; returns as
     `_train_with_lightning`."""
     from ptycho_torch import training
+    from ptycho_torch.callbacks.resume import tell_start
     from ptycho_torch.callbacks.tracking import recorder_of
 
     module, trainer, train_container = run.module, run.trainer, run.train_container
-    start = probe or starting_probe(train_container, run.config, refined_modes)
+    kept = kept_start(resume) if probe is None and resume is not None else None
+    start = probe or kept or starting_probe(train_container, run.config, refined_modes)
+    tell_start(trainer.callbacks, start, resumes=resume is not None)  # type: ignore[attr-defined]
     module.attach_scan(
         start.modes,
         x_scale=train_container.x_scale,
@@ -251,7 +260,8 @@ def train_cdi_model_torch(
     make_recorder(config, execution_config or PyTorchExecutionConfig())  # says now which package is missing
     update_legacy_dict(params.cfg, config)
     train, test = train_and_test(train_data, test_data, config)
-    probe = starting_probe(train, config, refined_modes, probe_progress)
+    kept = kept_start(resume) if resume is not None else None
+    probe = kept or starting_probe(train, config, refined_modes, probe_progress)
     results = _train_with_lightning(
         train, test, config, execution_config, probe=probe, resume=resume, progress=progress
     )
