@@ -1,4 +1,4 @@
-"""Both backends side by side: rates of a training step and of inference, and TensorFlow's over PyTorch's time.
+"""Both backends side by side: rates of training and of inference, and TensorFlow's time over PyTorch's.
 
     OMP_NUM_THREADS=1 python benchmarks/backends.py [--sides 64 128] [--seconds 6] [--seed 0]
 
