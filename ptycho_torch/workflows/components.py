@@ -22,6 +22,8 @@ from ptycho.config.config import (
 )
 from ptycho.errors import ConfigError
 from ptycho.loader import PtychoDataContainer
+from ptycho.objectives.run_log import log_run
+from ptycho.objectives.stages import resolve_stages
 from ptycho.preparation import Scan, ensure_container, plan_training, train_and_test, with_execution
 from ptycho.probe_start import StartingProbe, starting_probe
 from ptycho.reconstruction import as_outputs
@@ -134,6 +136,7 @@ def prepare_lightning_run(
     """
     from ptycho_torch import finetuning, training
     from ptycho_torch import model as model_module
+    from ptycho_torch import stages as declared_stages
     from ptycho_torch.callbacks.report import Report
     from ptycho_torch.config_bridge import from_training_config
 
@@ -149,6 +152,11 @@ def prepare_lightning_run(
     stages = finetuning.stages_of(module.training_config)
     if stages:
         callbacks.insert(0, finetuning.Finetuning(stages, config.nepochs))
+    declared = declared_stages.make_stages(
+        resolve_stages(module.config), len(loaders[0]), execution.accum_steps
+    )
+    if declared is not None:
+        callbacks.insert(0, declared)
     if execution.recon_log_every_n_epochs and directory is not None:
         from ptycho_torch.callbacks.panels import ReconstructionPanels
 
@@ -194,6 +202,7 @@ def fit_lightning_run(
     )
     if resume is not None:
         training.check_checkpoint(resume, module)
+    log_run(module.manifest, run.config, run.execution)
     with _quiet_lightning(), training.deterministic_algorithms(run.execution.deterministic):
         trainer.fit(
             module,
@@ -252,7 +261,7 @@ def train_cdi_model_torch(
 
     Everything that can be wrong with configuration and data is found before the first step.
     """
-    from ptycho import params
+    from ptycho import model_manager, params
 
     validate_training_config(config, require_files=False)
     if config.backend != "pytorch":
@@ -266,6 +275,8 @@ def train_cdi_model_torch(
         train, test, config, execution_config, probe=probe, resume=resume, progress=progress
     )
     params.cfg["intensity_scale"] = results["intensity_scale"]
+    module = results["models"]["diffraction_to_obj"]
+    model_manager.remember(lambda folder: save_trained(module, folder))
     return results
 
 
