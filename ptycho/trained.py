@@ -16,6 +16,7 @@ from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingCo
 from ptycho.errors import BundleError, ConfigError, DataError
 from ptycho.group_merge import merge_groups
 from ptycho.normalization import intensity_scale
+from ptycho.objectives.manifest import resolve
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class TrainedState:
 
     def save(self, directory: Path, backend: str) -> Path:
         """Write `wts.h5.zip` into a folder, atomically; `backend` says who trained it."""
-        model = self.config.model
+        model, manifest = self.config.model, resolve(self.config)
         return save_bundle(
             directory,
             weights=self.weights,
@@ -52,6 +53,8 @@ class TrainedState:
                 "log_scale": self.log_scale,
                 "N": model.N,
                 "gridsize": model.gridsize,
+                "manifest": manifest.as_dict(),
+                "objectives_checksum": manifest.checksum,
             },
             backend=backend,
             extra_arrays={"probe": self.probe, "bad_pixels": self.bad_pixels},

@@ -17,7 +17,7 @@ from typing import Any
 from ptycho.config.config import TrainingConfig
 from ptycho.config.fields import Unfit, all_fields, coerce, shown
 from ptycho.errors import ConfigError
-from ptycho.objectives.stages import Stage, moving, names_in, resolve_stages
+from ptycho.objectives.stages import Stage, moving, names_in, positive, resolve_stages
 from ptycho.objectives.terms import DEFAULT_DIAGNOSTICS, DIAGNOSTICS, OBJECTIVES, TermInfo
 
 _KEYS = ("name", "enabled", "weight", "stages", "config")
@@ -219,16 +219,16 @@ def _module(
     enabled = entry.get("enabled", True)
     if not isinstance(enabled, bool):
         raise ConfigError(f"{where}.{name}.enabled = {shown(enabled)}: must be True or False")
-    weight = entry.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
+    weight = positive(entry.get("weight", 1.0))
+    if weight is None:
         raise ConfigError(
-            f"{where}.{name}.weight = {shown(weight)}: must be a number > 0, or enabled: false"
+            f"{where}.{name}.weight = {shown(entry['weight'])}: must be a number > 0, or enabled: false"
         )
     if "weight" in entry and known is DIAGNOSTICS:
         raise ConfigError(f"{where}.{name}.weight: a diagnostic is watched, not minimised; drop the weight")
     return Module(
         name,
-        float(weight),
+        weight,
         _stages(f"{where}.{name}.stages", entry.get("stages"), stages),
         _settings(f"{where}.{name}.config", known[name], entry.get("config")),
     )

@@ -218,6 +218,18 @@ def _rates(name: str, value: Any) -> tuple[float | None, tuple[tuple[str, float]
 
 
 def _rate(where: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+    number = positive(value)
+    if number is None:
         raise ConfigError(f"{where} = {shown(value)}: must be a number > 0")
-    return float(value)
+    return number
+
+
+def positive(value: Any) -> float | None:
+    """A finite number above zero, or None; text is read, because YAML takes 1e-3 for text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if 0 < number < math.inf else None
