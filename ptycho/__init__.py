@@ -5,8 +5,17 @@ Importing it loads nothing else, so that clients may probe for the package cheap
 
 from __future__ import annotations
 
+from typing import Any
 
-def __getattr__(name: str) -> str:
+# ptychodus 1.2 takes these for granted once it has imported others
+_ON_DEMAND = ("probe", "tf_helper")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_DEMAND:
+        from importlib import import_module
+
+        return import_module(f"ptycho.{name}")
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 
