@@ -74,8 +74,8 @@ def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
 class History(Callback):
     """Every epoch's metrics and learning rate, as plain numbers; in the checkpoint, so a resume goes on.
 
-    `row` is the epoch's, to which callbacks between history and logs add what need not repeat exactly. What an
-    epoch did not see is no entry of `row`; of several parts the highest rate is kept.
+    `row` is the epoch's, to which callbacks between history and logs add what need not repeat exactly. What
+    an epoch did not see is no entry of `row`; of several parts the highest rate is kept.
     """
 
     def __init__(self) -> None:
@@ -163,6 +163,7 @@ def make_callbacks(
     from ptycho_torch.callbacks.coverage import SamplerCoverage
     from ptycho_torch.callbacks.diagnostics import Diagnostics
     from ptycho_torch.callbacks.ema import ExponentialAverage
+    from ptycho_torch.callbacks.histograms import Histograms
     from ptycho_torch.callbacks.learning_rate import LearningRates
     from ptycho_torch.callbacks.resume import BestAndLast, Patience, Plateau, RunStart
     from ptycho_torch.callbacks.throughput import Throughput
@@ -191,6 +192,8 @@ def make_callbacks(
     recorder = make_recorder(config, execution)
     if recorder is not None:
         made.append(Tracking(recorder, history))
+        if "tensorboard" in execution.logger_backend:
+            made.append(Histograms(recorder))
     if directory is not None and execution.logger_backend != "none":
         made += [TextLog(TrainingLog.of(config, execution), history), SamplerCoverage(directory)]
     if config.max_time_s:

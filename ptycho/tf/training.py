@@ -25,6 +25,7 @@ from ptycho.run_state import prepare
 from ptycho.tf import callbacks as between
 from ptycho.tf.callbacks import Progress
 from ptycho.tf.callbacks_average import ExponentialAverage
+from ptycho.tf.callbacks_histograms import Histograms
 from ptycho.tf.callbacks_run import SamplerCoverage, TextLog, Throughput, text_closed_by_exception
 from ptycho.tf.checkpoint import check_belongs, load_model_arrays, read_checkpoint
 from ptycho.tf.data import HeldScan, batches_per_epoch, training_dataset, validation_dataset
@@ -206,6 +207,11 @@ def train_with_keras(
         ahead = execution.prefetch_factor * execution.num_workers if execution.prefetch_factor else None
         options: dict[str, Any] = {"workers": execution.num_workers, "ahead": ahead}
         held = HeldScan.of(train_container, label_scale=plan.label_scale)
+        recorder = recorder_of(made)
+        if recorder is not None and "tensorboard" in execution.logger_backend:
+            made.append(
+                Histograms(recorder, lambda epoch: held.batch(*map(tf.constant, plan.epoch(epoch)[-1])))
+            )
         judged = _validation_scan(held, train_container, plan)
         if directory is not None and execution.enable_checkpointing:
             prepare(directory, probe, resumes=resume is not None)
@@ -222,7 +228,7 @@ def train_with_keras(
             verbose=1 if execution.enable_progress_bar else 0,
         )
         _restore_best(model, made)
-    return model, history.epochs, recorder_of(made)
+    return model, history.epochs, recorder
 
 
 def _optimizer(

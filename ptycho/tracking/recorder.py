@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ptycho.errors import PtychoError, RunError
+from ptycho.tracking.histograms import Histogram
 from ptycho.tracking.names import public
 from ptycho.tracking.tracker import Tracker
 
@@ -56,6 +57,10 @@ class Recorder:
         row, self._step = public(values), step
         self._each(lambda tracker: tracker.log_metrics(row, step, epoch))
         self._new_figures()
+
+    def histograms(self, values: Mapping[str, Histogram], step: int) -> None:
+        """Histograms of tensors by name, for the logs that can show them."""
+        self._each(lambda tracker: tracker.log_histograms(values, step))
 
     def end(self, state: str) -> None:
         """Close every log; a second call does nothing."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from ptycho.errors import MissingDependencyError
 from ptycho.io.atomic import atomic_write
+from ptycho.tracking.histograms import Histogram
 from ptycho.tracking.tracker import Tracker
 
 _PATTERN = "events.out.tfevents.*"
@@ -72,6 +73,16 @@ class TensorBoardTracker(Tracker):
         )
         tag = "figures/" + re.sub(r"_\d+$", "", path.stem)
         self._write([self._summary.Summary.Value(tag=tag, image=image)], step)
+
+    def log_histograms(self, values: Mapping[str, Histogram], step: int) -> None:
+        self._write([self._histogram(name, found) for name, found in values.items()], step)
+
+    def _histogram(self, name: str, found: Histogram) -> Any:
+        made = self._summary.HistogramProto(
+            min=found.edges[0], max=found.edges[-1], num=float(found.counts.sum()), sum=found.total,
+            sum_squares=found.squares, bucket_limit=found.edges[1:].tolist(), bucket=found.counts.tolist(),
+        )  # fmt: skip
+        return self._summary.Summary.Value(tag=name, histo=made)
 
     def _write(self, values: list[Any], step: int) -> None:
         event = self._event(wall_time=time.time(), step=step, summary=self._summary.Summary(value=values))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ptycho.tracking.histograms import Histogram
+
 #: how a run ends
 STATES = ("done", "failed", "interrupted")
 
@@ -32,6 +34,9 @@ class Tracker:
 
     def log_figure(self, path: Path, step: int) -> None:
         """A PNG picture."""
+
+    def log_histograms(self, values: Mapping[str, Histogram], step: int) -> None:
+        """Histograms of tensors by name."""
 
     def log_artifact(self, path: Path) -> None:
         """Any file of the run."""
