@@ -142,6 +142,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             **options,
         )
     save_outputs(amplitude, phase, results, str(output))
+    if results.get("recorder") is not None:
+        results["recorder"].add_outputs()
     _report(results.get("history"), output / BUNDLE_NAME, console)
     return 0
 
