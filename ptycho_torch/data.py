@@ -8,7 +8,7 @@ decided by `ptycho.batches`; what one process of several takes of them, here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ptycho.batches import Batch
+from ptycho.batches import Batch, Index
 from ptycho.loader import PtychoDataContainer
 from ptycho.preparation import TrainingPlan
+
+
+class Repeated(tuple[Index, bool]):
+    """A validation batch that another process judges as well: nothing of it counts a second time."""
 
 
 class GroupDataset(Dataset[dict[str, Any]]):
@@ -41,7 +45,7 @@ class GroupDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, batch: Batch) -> dict[str, Any]:
         groups, region = batch
         members = self.container.nn_indices[groups]
-        counted = np.ones(members.shape, bool)
+        counted = np.full(members.shape, not isinstance(batch, Repeated))
         if self.held_out is not None:
             counted &= self.held_out[groups][:, None]
         item: dict[str, Any] = {
@@ -84,15 +88,15 @@ def _world() -> tuple[int, int]:
     return 0, 1
 
 
-def _share(batches: list[Batch]) -> list[Batch]:
+def _share(batches: list[Batch], repeat: Callable[[Batch], Batch] = lambda batch: batch) -> list[Batch]:
     """This process's batches: every world-size-th, some given twice so that all take as many steps."""
     rank, world = _world()
     missing = -len(batches) % world
-    return (batches + [batches[i % len(batches)] for i in range(missing)])[rank::world]
+    return (batches + [repeat(batches[i % len(batches)]) for i in range(missing)])[rank::world]
 
 
 class FixedBatches(Sampler[Batch]):
-    """The same batches every epoch: validation and inference."""
+    """The same batches every epoch: validation and inference; with several processes each is judged once."""
 
     def __init__(self, batches: list[Batch]) -> None:
         self.batches = batches
@@ -101,7 +105,7 @@ class FixedBatches(Sampler[Batch]):
         return math.ceil(len(self.batches) / _world()[1])
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from _share(self.batches)
+        yield from _share(self.batches, Repeated)
 
 
 def make_loader(dataset: GroupDataset, sampler: Sampler[Batch], **options: Any) -> DataLoader[dict[str, Any]]:

@@ -221,8 +221,10 @@ class PtychoPINN_Lightning(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """The same objective on held-out patterns."""
         seen = Seen(self, batch)
-        self._log_terms(self._terms(seen), "val/", self.val_loss_name, int(batch["counted"].sum()))
-        self.watching_validation.see(seen)
+        judged = int(batch["counted"].sum())
+        self._log_terms(self._terms(seen), "val/", self.val_loss_name, judged)
+        if judged:  # or another process has it
+            self.watching_validation.see(seen)
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """The gradient as it is before clipping."""
