@@ -109,6 +109,7 @@ def infer_scan(
     execution_config: PyTorchExecutionConfig | None = None,
     M: int | None = None,
     canvas_shape: tuple[int, int] | None = None,
+    weighting: str = "probe",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Reconstruct a scan with a trained model: (amplitude, phase, results), as `reassemble_cdi_image`.
@@ -132,6 +133,7 @@ def infer_scan(
             container,
             M=M,
             canvas_shape=canvas_shape,
+            weighting=weighting,
             batch_size=execution.inference_batch_size,
             progress=progress,
         )

@@ -244,6 +244,7 @@ def infer_scan(
     execution_config: PyTorchExecutionConfig | None = None,
     M: int | None = None,
     canvas_shape: tuple[int, int] | None = None,
+    weighting: str = "probe",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Reconstruct a scan in TensorFlow with a bundle (path) or a trained model: (amplitude, phase, results).
@@ -260,5 +261,6 @@ def infer_scan(
         execution_config=execution_config,
         M=M,
         canvas_shape=canvas_shape,
+        weighting=weighting,
         progress=progress,
     )
