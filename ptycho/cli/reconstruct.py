@@ -26,6 +26,7 @@ HELP = "reconstruct a scan by iterative refinement"
 
 PRODUCT = "reconstruction.npz"
 CHECKPOINT = "refine.safetensors"
+OBJECTIVES = ("poisson_nll", "gaussian_poisson", "amplitude_mae", "amplitude_charbonnier")
 RULES = ("rpie", "lsqml", "epie", "raar", "adam", "none")
 _INTERRUPTED = 130
 
@@ -37,6 +38,7 @@ def add_arguments(parser: Parser) -> None:
     add("-o", "--output_dir", required=True, type=Path, metavar="OUT", help="folder for the products")
     add("--model", type=Path, metavar="RUN", help="start from this network's image (default: a flat object)")
     add("--refine", choices=RULES, default="rpie", help="update rule; none: the network alone (default rpie)")
+    add("--objective", choices=OBJECTIVES, help="what --refine adam minimises (default: squared amplitudes)")
     add("--sweeps", type=int, default=40, metavar="INT", help="sweeps over the scan (default 40)")
     add("--probe_modes", type=int, metavar="INT", help="incoherent probe modes (default: as in the scan)")
     add(
@@ -70,6 +72,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--probe_modes {modes}: must lie between 1 and 16")
     if arguments.refine == "none" and not hasattr(arguments, "model"):
         raise InputError("--refine none without --model leaves nothing to do; give one of them")
+    if hasattr(arguments, "objective") and arguments.refine != "adam":
+        raise InputError("--objective is what Adam minimises; add --refine adam, or leave it out")
     if arguments.resume and not (arguments.output_dir / CHECKPOINT).is_file():
         raise MissingFileError(
             f"--resume: {arguments.output_dir / CHECKPOINT} is not there; leave --resume out to start afresh"
@@ -139,6 +143,7 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
             epochs=0 if none else arguments.sweeps,
             seed=arguments.seed,
             modes=getattr(arguments, "probe_modes", None),
+            rule_options={"objective": arguments.objective} if hasattr(arguments, "objective") else {},
             positions=arguments.positions,
             position_search_px=arguments.position_error,
             background=getattr(arguments, "background", False),

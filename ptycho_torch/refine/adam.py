@@ -7,51 +7,29 @@ x -= lr s m^ / (sqrt(v^) + eps), with one second moment for the real and imagina
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ptycho.errors import ConfigError
 from ptycho_torch.refine.forward import Exit, predict
+from ptycho_torch.refine.objectives import PerPixel, Seen, named_objective
 from ptycho_torch.refine.operators import power
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
-Objective = Callable[[Tensor, Tensor, float], Tensor]
-OBJECTIVES: dict[str, Objective] = {
-    # (model counts, measured counts, floor) -> one number per pixel, to be minimised
-    "poisson": lambda model, counts, floor: model - (counts + floor) * torch.log(model + floor),
-    "amplitude": lambda model, counts, floor: 2 * ((model + floor).sqrt() - (counts + floor).sqrt()).square(),
-    "mae": lambda model, counts, floor: ((model + floor).sqrt() - (counts + floor).sqrt()).abs(),
-}
-
-
-def named_objective(objective: str | Objective) -> Objective:
-    """A function as it is, or the one of that name in OBJECTIVES: the one place where names become functions.
-
-    Raises ConfigError for an unknown name.
-    """
-    if not isinstance(objective, str):
-        return objective
-    if objective not in OBJECTIVES:
-        raise ConfigError(
-            f"objective '{objective}' is unknown; use one of {', '.join(OBJECTIVES)} or a function"
-        )
-    return OBJECTIVES[objective]
-
 
 class Adam(Rule):
-    """objective: a name in OBJECTIVES or a function; rate, probe_rate: steps relative to each unknown."""
+    """objective: as for `named_objective`; rate, probe_rate: steps relative to each unknown."""
 
     name: ClassVar[str] = "adam"
     batch_size: ClassVar[int] = 32
 
     def __init__(
         self,
-        objective: str | Objective = "amplitude",
+        objective: str | PerPixel | Sequence[str | Mapping[str, Any]] = "amplitude",
         rate: float = 0.05,
         probe_rate: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.99),
@@ -70,7 +48,7 @@ class Adam(Rule):
     def step(
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
     ) -> Exit:
-        """One batch: gradient of the objective's sum per pattern, one Adam step of object and probe."""
+        """One batch: gradient of the objective, one Adam step of object and probe."""
         field = state.object.detach().requires_grad_(True)
         probe = state.probe.detach().requires_grad_(with_probe)
         trial = RefineState(
@@ -78,10 +56,8 @@ class Adam(Rule):
         )
         with torch.enable_grad():
             exit = predict(scan, trial, index)
-            loss = self.objective(exit.intensity, scan.counts[index], scan.floor)
-            loss = loss if scan.good is None else loss * scan.good
-            wanted = [field, probe] if with_probe else [field]
-            gradients = torch.autograd.grad(loss.sum() / len(index), wanted)
+            loss = self.objective(Seen(scan, exit.intensity, index, field))
+            gradients = torch.autograd.grad(loss, [field, probe] if with_probe else [field])
         size = float(power(state.probe).sum(0).max().sqrt())
         state.object = field.detach() - self._adam("object", gradients[0], self.rate * strength)
         if with_probe:

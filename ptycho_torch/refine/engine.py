@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -189,6 +190,7 @@ def fingerprint(
         "epochs": epochs,
         "seed": seed,
         "rule": rule.name,
+        "rule_options": json.dumps(options.rule_options, sort_keys=True, default=_named),
         "positions": options.positions,
         "position_search_px": options.position_search_px,
         "modes": options.modes,
@@ -196,6 +198,11 @@ def fingerprint(
         "intensity": options.intensity,
         "scan": f"{scan.size} patterns of {scan.n} px with {scan.mean_counts:.6g} counts",
     }
+
+
+def _named(value: object) -> str:
+    """A function of the user's, by name."""
+    return str(getattr(value, "__qualname__", type(value).__name__))
 
 
 def reconstruct(

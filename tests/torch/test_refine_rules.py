@@ -189,15 +189,15 @@ def test_adam_takes_kingmas_first_step_along_the_analytic_gradient(case, objecti
 
 def test_adams_objective_gradient_matches_finite_differences():
     scan, state = problem(2)
-    from ptycho_torch.refine.adam import OBJECTIVES
     from ptycho_torch.refine.forward import predict
+    from ptycho_torch.refine.objectives import PER_PIXEL
 
     rng = np.random.default_rng(0)
     direction = torch.from_numpy(
         rng.normal(size=state.object.shape) + 1j * rng.normal(size=state.object.shape)
     )
     index = torch.arange(M)
-    for objective in OBJECTIVES.values():
+    for objective in PER_PIXEL.values():
 
         def loss(t, objective=objective):
             moved = RefineState(state.canvas, state.object + t * direction, state.probe, state.positions_xy)
