@@ -9,7 +9,9 @@ by conjugate gradients, each unknown in units of its own curvature. The score n 
 are few; the square root's has, and a strain of 1 % hides in it at 25 counts a pixel. |.|_S is a Gaussian
 prior with the object's own power law, so that object and positions do not explain the noise together. S
 (2 x 2) strains positions and object about the scan's middle: it is no new freedom, but the direction in
-which no other unknown can go far in one step.
+which no other unknown can go far in one step. Its derivative is what straining each window changes: exact
+where the probe fits its window. What a Fourier shift wraps of the probe's tails is left out on purpose: with
+the strain written out as moves of object and positions, which has it, four steps go half as far.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from ptycho_torch.refine import joint as joint_module
 from ptycho_torch.refine import make_scan, reconstruct, start_state
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.joint import Linear, Move, joint_step, object_prior
-from ptycho_torch.refine.strain import stretch
+from ptycho_torch.refine.strain import slopes, stretch
 
 
 def small(modes=2, intensity=True):
@@ -69,8 +69,11 @@ def test_the_linear_model_is_the_derivative_of_the_counts():
     assert float((got - expected).norm()) < 1e-6 * float(expected.norm())
 
 
-@pytest.mark.parametrize("entry", range(4))
-def test_strain_is_what_stretching_object_and_positions_changes(entry):
+def smooth_state(probe_sigma_px=None):
+    """Scan and state in double precision, the object band-limited: `stretch` moves it without error.
+
+    probe_sigma_px: a Gaussian probe instead of the scan's own, with 3 % of its peak at the window's edge.
+    """
     scan, state = true_state()
     height, width = state.object.shape
     ky, kx = (torch.fft.fftfreq(side, dtype=torch.float64) for side in (height, width))
@@ -79,17 +82,96 @@ def test_strain_is_what_stretching_object_and_positions_changes(entry):
         state.object.shape, dtype=torch.complex128, generator=torch.Generator().manual_seed(0)
     )
     state.object = 1 + 3 * torch.fft.ifft2(torch.fft.fft2(noise) * torch.exp(-((k / 0.08) ** 2)))
-    index = torch.arange(30, 60)
-    linear = Linear(scan, state, index, probe=True, strain=True)
-    bend = torch.zeros(4, dtype=torch.float64)
-    bend[entry] = 1e-4
+    if probe_sigma_px is not None:
+        line = torch.arange(scan.n, dtype=torch.float64) - scan.n // 2
+        bell = torch.exp(-(line.square() + line[:, None].square()) / (2 * probe_sigma_px**2))
+        state.probe = (state.probe.abs().max() * bell)[None].to(state.probe)
+    return scan, state
+
+
+SOME = torch.arange(30, 60)
+
+
+def strained_by(state, entry, step):
+    bend = step * torch.eye(4, dtype=torch.float64)[entry].reshape(2, 2)
     there = state.clone()
-    stretch(there, torch.eye(2, dtype=torch.float64) + bend.reshape(2, 2))
-    weight = (predict(scan, state, index).intensity + linear.floor).rsqrt()
-    change = predict(scan, there, index).intensity - predict(scan, state, index).intensity
-    got = linear_change(linear, linear.zero()._replace(strain=bend))
-    # a direction to step along, not exact: the step's size is settled by the likelihood
-    assert float((got * weight * change).sum()) > 0.9 * float(got.norm() * (weight * change).norm())
+    stretch(there, torch.eye(2, dtype=torch.float64) + bend)
+    return there
+
+
+def change_by_strain(scan, state, linear, entry, step, one_sided=False):
+    """Weighted change of the counts for a unit of strain, by differences."""
+    weight = (predict(scan, state, SOME).intensity + linear.floor).rsqrt()
+    low = state if one_sided else strained_by(state, entry, -step)
+    ends = [predict(scan, there, SOME).intensity for there in (strained_by(state, entry, step), low)]
+    return weight * (ends[0] - ends[1]) / (step if one_sided else 2 * step)
+
+
+def strain_column(linear, entry):
+    bend = torch.eye(4, dtype=torch.float64)[entry]
+    return linear_change(linear, linear.zero()._replace(strain=bend))
+
+
+@pytest.mark.parametrize("entry", range(4))
+def test_strain_is_the_derivative_of_stretching_object_and_positions(entry):
+    scan, state = smooth_state(probe_sigma_px=2.5)
+    linear = Linear(scan, state, SOME, probe=True, strain=True)
+    got = strain_column(linear, entry)
+    central = change_by_strain(scan, state, linear, entry, 1e-5)
+    assert float((central - got).norm()) < 1e-6 * float(got.norm())
+    wrong = []
+    for step in (8e-4, 4e-4, 2e-4):
+        change = change_by_strain(scan, state, linear, entry, step, one_sided=True)
+        wrong.append(float((change - got).norm() / got.norm()))
+    # a one-sided difference errs by half the second derivative times the step, and by nothing else
+    assert wrong[0] / wrong[1] == pytest.approx(2, rel=0.02)
+    assert wrong[1] / wrong[2] == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("entry", range(4))
+def test_what_the_strain_leaves_out_is_the_wrap_of_the_probes_tails(entry):
+    # straining object and positions moves each exit wave as a whole, which no detector sees; a Fourier shift
+    # wraps what of the probe reaches the window's edge, so there the shift is seen. It goes with the tails.
+    error = []
+    for sigma in (None, 4.0, 3.5, 3.0):
+        scan, state = smooth_state(sigma)
+        linear = Linear(scan, state, SOME, probe=True, strain=True)
+        central = change_by_strain(scan, state, linear, entry, 1e-5)
+        error.append(float((strain_column(linear, entry) - central).norm() / central.norm()))
+    assert 0.05 < error[0] < 0.4
+    assert error[1] > 5 * error[2] > 25 * error[3]
+
+
+@pytest.mark.parametrize("entry", range(4))
+def test_with_its_tails_a_strain_is_a_move_of_object_and_positions(entry):
+    scan, state = smooth_state()
+    linear = Linear(scan, state, SOME, probe=True, strain=True)
+    bend = torch.eye(4, dtype=torch.float64)[entry].reshape(2, 2)
+    middle = state.positions_xy.mean(0)
+    height, width = state.object.shape
+    y, x = torch.meshgrid(
+        *(torch.arange(side, dtype=torch.float64) for side in (height, width)), indexing="ij"
+    )
+    origin = torch.tensor(state.canvas.origin_xy)
+    away = (torch.stack([x, y], -1) + origin - middle) @ bend.T
+    slope_x, slope_y = slopes(state.object)
+    move = linear.zero()._replace(
+        object=-slope_x * away[..., 0] - slope_y * away[..., 1],
+        positions=(state.positions_xy - middle) @ bend.T,
+    )
+    central = change_by_strain(scan, state, linear, entry, 1e-5)
+    got = linear_change(linear, move)
+    assert float((got - central).norm()) < 1e-7 * float(central.norm())
+
+
+@pytest.mark.parametrize("entry", range(4))
+def test_the_likelihoods_slope_along_a_strain(entry):
+    scan, state = smooth_state(probe_sigma_px=2.5)
+    linear = Linear(scan, state, SOME, probe=True, strain=True)
+    linear._stiff = torch.zeros_like(linear._stiff)  # the prior is on the object in its own frame
+    ends = [linear.loss(strained_by(state, entry, step)) for step in (1e-5, -1e-5)]
+    got = float(linear.gradient().strain[entry] / linear.unit.strain[entry])
+    assert got == pytest.approx(-(ends[0] - ends[1]) / 2e-5, rel=1e-4)
 
 
 def test_the_adjoint_is_the_adjoint_and_the_gradient_that_of_the_likelihood():
@@ -152,7 +234,7 @@ def test_the_prior_has_the_objects_own_power_law():
     assert float(object_prior(state).max()) == 0
 
 
-@pytest.mark.parametrize("photons", [1e6, 1e7])
+@pytest.mark.parametrize("photons", [1e5, 1e6, 1e7])
 def test_a_scan_with_a_wrong_scale_and_angle_is_put_right(photons):
     counts, positions, guess, _, _ = photographs(photons)
     turn = np.deg2rad(1.0)
