@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -248,3 +249,14 @@ class TestDiagnostics:
         assert caplog.text.count("the network is dead") == 1
         assert not CollapseAlarm(self.modules("photons")).listen({"object_spread_mean": 0.0})
         assert not CollapseAlarm(self.modules("collapse")).listen({})
+
+
+def test_the_specification_lists_every_term_with_its_settings():
+    page = (Path(__file__).parents[2] / "specs" / "objectives.md").read_text()
+    for title, known in (("Terms", OBJECTIVES), ("Diagnostics", DIAGNOSTICS)):
+        section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
+        lines = {line.split("`")[1]: line for line in section.splitlines() if line.startswith("| `")}
+        assert set(lines) == set(known)
+        for name, info in known.items():
+            text = lines[name] if known is OBJECTIVES else section
+            assert all(f"`{field.name}`" in text for field in dataclasses.fields(info.settings)), name
