@@ -181,3 +181,40 @@ def test_a_checkpoint_is_whole_or_the_former_one(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         AtomicCheckpoints().save_checkpoint({"weights": torch.zeros(3)}, path)
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_run_broken_at_any_write_of_a_checkpoint_goes_on(make_scan, small_config, tmp_path, monkeypatch):
+    from ptycho_torch.callbacks.resume import AtomicCheckpoints
+
+    raw, execution = make_scan(n_positions=16), PyTorchExecutionConfig(accelerator="cpu")
+    settings = {"nepochs": 3, "probe_from": "guess"}
+    write = AtomicCheckpoints.save_checkpoint
+    writes: list[str] = []
+
+    class Killed(BaseException):
+        """Stands for the signal."""
+
+    def counted(self, checkpoint, path, storage_options=None):
+        writes.append(Path(path).name)
+        if len(writes) == limit:
+            raise Killed
+        write(self, checkpoint, path, storage_options)
+
+    monkeypatch.setattr(AtomicCheckpoints, "save_checkpoint", counted)
+    limit = 0
+    whole = small_config(raw, output_dir=tmp_path / "whole", **settings)
+    wanted = components.train_cdi_model_torch(raw, None, whole, execution)
+    every = len(writes)
+    assert writes.count("last.ckpt") == 3
+    for limit in range(3, every + 1):
+        folder = tmp_path / str(limit)
+        config = small_config(raw, output_dir=folder, **settings)
+        writes.clear()
+        with pytest.raises(Killed):
+            components.train_cdi_model_torch(raw, None, config, execution)
+        last = folder / "checkpoints" / "last.ckpt"
+        resumed = components.train_cdi_model_torch(raw, None, config, execution, resume=last)
+        assert resumed["history"] == wanted["history"]
+        one, other = (r["models"]["diffraction_to_obj"].state_dict() for r in (wanted, resumed))
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+        assert rows(folder) == rows(tmp_path / "whole")
