@@ -151,8 +151,8 @@ def plan_training(
     for name, container in (("training", train), ("test", test)):
         if labels and container is not None and not container.has_labels:
             raise DataError(
-                f"{name} data: labels are needed (model_type supervised, or a term that compares with them), but "
-                "the scan has no objectGuess - add one, e.g. a refined object, or train with model_type pinn"
+                f"{name} data: labels are needed (model_type supervised, or a term that compares with them), "
+                "but the scan has no objectGuess - add one, e.g. a refined object, or train with model_type pinn"
             )
     ratio = 0.0 if supervised else config.region_ratio
     centres = group_centres(train)

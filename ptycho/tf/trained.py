@@ -34,7 +34,7 @@ class TrainedModel:
         return self.module.intensity_scale
 
     def predict(self, inputs: Sequence[Any], batch_size: int = 64) -> NDArray[np.complex64]:
-        """Complex patches (B, N, N, C_out) complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
+        """Complex patches complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
 
         See `ptycho.trained.predict_scaled`.
         """
@@ -44,6 +44,7 @@ class TrainedModel:
             self.intensity_scale,
             lambda x: np.asarray(predict_groups(self.module, x)),
             batch_size,
+            window=np.sum(np.abs(np.asarray(self.module.complex_probe)) ** 2, 0),
         )
 
 

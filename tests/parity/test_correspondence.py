@@ -242,13 +242,7 @@ def test_a_convolution_is_a_cross_correlation_of_the_neutral_kernel(name, values
     "name",
     [
         "pytorch",
-        pytest.param(
-            "tensorflow",
-            marks=pytest.mark.xfail(
-                reason="ptycho/tf/trained.py hands predict_scaled no window, so groups stay apart",
-                strict=False,
-            ),
-        ),
+        "tensorflow",
     ],
 )
 def test_with_offsets_predict_merges_each_group_to_one_patch(name, make_scan, tf):
