@@ -10,7 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-
 #: a count of zero is this inside the logarithm, where zero times it is zero; not so small that a high rate
 #: makes the ratio underflow
 SMALLEST_COUNT = 1e-20

@@ -55,7 +55,7 @@ class Console:
         names = sorted(path.name for path in output.iterdir()) if output and output.is_dir() else []
         kept = f"{output} keeps {', '.join(names)}" if names else "nothing was written"
         last = output / LAST_CHECKPOINT if output else None
-        more = f"; go on with --resume {last}" if last and last.is_file() else ""
+        more = f"; go on with --resume {output}" if last and last.is_file() else ""
         print(f"\n{self.prog}: interrupted; {kept}{more}", file=sys.stderr)
 
     @contextmanager

@@ -212,7 +212,7 @@ class TestExitCodes:
 
         assert run(act) == 130
         last = tmp_path / "checkpoints" / "last.ckpt"
-        want = f"{tmp_path} keeps checkpoints, config.yaml; go on with --resume {last}\n"
+        want = f"{tmp_path} keeps checkpoints, config.yaml; go on with --resume {tmp_path}\n"
         assert capsys.readouterr().err.endswith(want)
 
     def test_interrupt_that_lightning_turned_into_an_exit(self, run: Callable[..., int]) -> None:
