@@ -145,7 +145,7 @@ def batch(action: str, given: Path, output: Path, **environment: str) -> subproc
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=900,
         cwd=output.parent,
         env={**os.environ, **environment},
         check=False,

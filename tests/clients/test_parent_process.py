@@ -20,7 +20,7 @@ def in_a_fresh_python(code: str, **environment: str) -> dict:
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env={**os.environ, **environment},
         check=False,
     )

@@ -20,7 +20,7 @@ from client_driver import (
     reconstruct,
     write_settings,
 )
-from client_scans import Case, compare, write_scan
+from client_scans import Case, check, write_scan
 from client_settings import for_api, for_ini, quick
 
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
@@ -40,8 +40,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, simulated: Simulate) -> Pat
     folder = tmp_path_factory.mktemp("torch_bundle")
     write_scan(folder, simulated(CASE), truth=False)
     config = TrainingConfig(
-        ModelConfig(N=64),
-        nepochs=15,
+        ModelConfig(N=64, n_filters_scale=1),
+        nepochs=20,
         batch_size=8,
         scheduler="WarmupCosine",
         gradient_clip_val=1.0,
@@ -86,11 +86,7 @@ def test_without_tensorflow(
     algorithm: str,
 ) -> None:
     client.settings(algorithm, **for_api(quick(algorithm, CASE)))
-    found = compare(
-        reconstruct(client, scan_folder(CASE), algorithm, bundle, tmp_path / "out"), simulated(CASE)
-    )
-    assert found.correlation >= 0.8 and found.orientation == 0, found
-    assert max(abs(shift) for shift in found.shift_px) < 1, found
+    check(reconstruct(client, scan_folder(CASE), algorithm, bundle, tmp_path / "out"), simulated(CASE))
 
 
 @pytest.mark.parametrize("form", ["copied", "outer"])
@@ -108,7 +104,7 @@ def test_the_model_file_of_batch_mode(
     done = batch("reconstruct", given, tmp_path / "out")
     assert done.returncode == 0, done.stdout
     assert printed_complaints(done.stdout) == []
-    assert compare(batch_image(tmp_path / "out", given), simulated(CASE)).correlation >= 0.8
+    check(batch_image(tmp_path / "out", given), simulated(CASE))
 
 
 def test_default_settings_say_how_many_samples_there_are(
@@ -120,7 +116,7 @@ def test_default_settings_say_how_many_samples_there_are(
     (given / "model.zip").write_bytes(bundle.read_bytes())
     done = batch("reconstruct", given, tmp_path / "out")
     assert done.returncode == 0, done.stdout
-    assert "only 1 of 256 positions" in done.stdout and "NumSamples" in done.stdout
+    assert f"only 1 of {CASE.positions} positions" in done.stdout and "NumSamples" in done.stdout
     image = batch_image(tmp_path / "out", given)
     assert image.shape == simulated(CASE).object_true.shape and 0 < (image != 0).sum() <= 21 * 21
 
@@ -155,7 +151,5 @@ def test_ptycho_infer_reads_and_writes_the_client_files(
     words = ["infer", "--model", bundle.parent, "--data", given / "diffraction.h5", "-o", tmp_path / "image"]
     words += ["--product", tmp_path / "out.h5", "--accelerator", "cpu"]
     subprocess.run([sys.executable, "-m", "ptycho.cli", *map(str, words)], check=True)
-    found = compare(image_of(tmp_path / "out.h5", given / "product.h5"), simulated(CASE))
-    assert found.correlation >= 0.8 and found.orientation == 0, found
     # no half pixel is lost on this way: the file says which convention its positions follow
-    assert max(abs(shift) for shift in found.shift_px) < 0.3, found
+    check(image_of(tmp_path / "out.h5", given / "product.h5"), simulated(CASE), within_px=0.3)
