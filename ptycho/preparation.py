@@ -152,7 +152,7 @@ def plan_training(
         if labels and container is not None and not container.has_labels:
             raise DataError(
                 f"{name} data: labels are needed (model_type supervised, or a term that compares with them), "
-                "but the scan has no objectGuess - add one, e.g. a refined object, or train with model_type pinn"
+                "but the scan has no objectGuess - add one, e.g. a refined object, or use model_type pinn"
             )
     ratio = 0.0 if supervised else config.region_ratio
     centres = group_centres(train)

@@ -211,7 +211,6 @@ class TestExitCodes:
             raise KeyboardInterrupt
 
         assert run(act) == 130
-        last = tmp_path / "checkpoints" / "last.ckpt"
         want = f"{tmp_path} keeps checkpoints, config.yaml; go on with --resume {tmp_path}\n"
         assert capsys.readouterr().err.endswith(want)
 
