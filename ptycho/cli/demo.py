@@ -9,18 +9,22 @@ from ptycho.cli.console import Console
 from ptycho.cli.judging import judged_lines
 from ptycho.cli.parser import Parser
 from ptycho.cli.recording import begin_record, recorded
-from ptycho.cli.runs import prepare_folder
+from ptycho.cli.runs import prepare_folder, quiet_tensorflow
+from ptycho.config.config import BACKENDS
 from ptycho.errors import InputError
 
 HELP = "simulate, train, reconstruct and judge, in minutes"
 
 
 def add_arguments(parser: Parser) -> None:
-    """`--output_dir`, `--seed`, `--quick`."""
+    """`--output_dir`, `--seed`, `--backend`, `--quick`."""
     parser.add_argument(
         "-o", "--output_dir", type=Path, default=Path("demo_out"), help="folder to write (default demo_out)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of everything random (default 0)")
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="pytorch", help="what runs the network (default pytorch)"
+    )
     parser.add_argument(
         "--quick", action="store_true", default=False, help="a smaller scan and a shorter training"
     )
@@ -35,10 +39,19 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.output = output
     begin_record(console, arguments, inputs={}, seeds={"seed": arguments.seed})
 
-    from ptycho_torch.workflows.demo import run_demo
+    if arguments.backend == "tensorflow":
+        quiet_tensorflow()
+
+    from ptycho.workflows.demo import run_demo
 
     with console.progress("demo") as progress:
-        metrics = run_demo(output, seed=arguments.seed, quick=arguments.quick, progress=progress)
+        metrics = run_demo(
+            output,
+            seed=arguments.seed,
+            quick=arguments.quick,
+            backend=arguments.backend,
+            progress=progress,
+        )
     for name, numbers in metrics.items():
         if isinstance(numbers, dict):
             console.say(name.replace("_", " "))

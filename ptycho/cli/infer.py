@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from ptycho.cli.runs import (
     add_config_flag,
     add_retired_flags,
     prepare_folder,
+    quiet_tensorflow,
     read_scan,
     settings_of,
 )
@@ -72,8 +72,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     config, execution = configure(arguments, console)
     if config.backend == "tensorflow":
-        # this process is the command's own: TensorFlow's notes on its build are not for the user
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        quiet_tensorflow()
     product = _product_target(vars(arguments).get("product"))
     if config.model_path is None:
         raise InputError("no model; give --model, the output folder of ptycho train")

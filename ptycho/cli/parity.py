@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, add_fields, fields_given
-from ptycho.cli.runs import ALIASES, add_config_flag, prepare_folder, read_scan, settings_of
+from ptycho.cli.runs import ALIASES, add_config_flag, prepare_folder, quiet_tensorflow, read_scan, settings_of
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 
 USAGE = "%(prog)s [FILE] [-o OUT] [flags]"
@@ -35,8 +35,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Compare, print the worst of every section, write the files."""
-    import os
-
     from ptycho.config.validation import validate_training_config
     from ptycho.config.yaml_io import training_config_from
     from ptycho.errors import InputError
@@ -58,8 +56,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     validate_training_config(config, require_files=False)
     output = prepare_folder(config.output_dir)
     console.output = output
-    # TensorFlow greets on stderr; this is its own switch, for this process only
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet_tensorflow()
 
     from ptycho.workflows.parity import report
     from ptycho.workflows.parity.run import PRECISIONS, run_parity

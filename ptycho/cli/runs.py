@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,11 @@ def check_npz_target(path: Path) -> Path:
         raise InputError(f"{path}: is a folder; give a file name ending in .npz")
     prepare_folder(path.parent)
     return path
+
+
+def quiet_tensorflow() -> None:
+    """Silence TensorFlow's notes on its build; by its own switch, and this process is the command's own."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def write_json(path: Path, values: Any) -> None:

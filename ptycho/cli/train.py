@@ -21,6 +21,7 @@ from ptycho.cli.runs import (
     add_config_flag,
     add_retired_flags,
     prepare_folder,
+    quiet_tensorflow,
     read_scan,
     settings_of,
 )
@@ -125,8 +126,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
 
     if config.backend == "tensorflow":
-        # this process is the command's own: TensorFlow's notes on its build are not for the user
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        quiet_tensorflow()
     from ptycho.report.outputs import save_outputs
     from ptycho.workflows.backend_selector import run_cdi_example_with_backend
 

@@ -12,15 +12,16 @@ from ptycho.evaluation import evaluate
 from ptycho.report import figures
 from ptycho.report.outputs import save_outputs
 from ptycho.simulation import Scenario, Simulated, simulate
-from ptycho_torch.workflows.components import run_cdi_example_torch
-from ptycho_torch.workflows.trained import infer_scan
+from ptycho.workflows.backend_selector import infer_scan_with_backend, run_cdi_example_with_backend
 
 #: what the network learns from, and an object it never saw, under the same probe
 TRAINED_ON = Scenario(object="two_photographs")
 UNSEEN = Scenario(object="cat_and_coins", scan="fermat")
 
 
-def demo_config(output_dir: Path, *, seed: int, quick: bool) -> tuple[TrainingConfig, PyTorchExecutionConfig]:
+def demo_config(
+    output_dir: Path, *, seed: int, quick: bool, backend: str = "pytorch"
+) -> tuple[TrainingConfig, PyTorchExecutionConfig]:
     """The settings of the demo: the package's defaults, with a schedule that ends."""
     config = TrainingConfig(
         model=ModelConfig(N=64),
@@ -30,6 +31,7 @@ def demo_config(output_dir: Path, *, seed: int, quick: bool) -> tuple[TrainingCo
         probe_from="refine",
         output_dir=output_dir,
         seed=seed,
+        backend=backend,
     )
     return config, PyTorchExecutionConfig(learning_rate=2e-3)
 
@@ -39,6 +41,7 @@ def run_demo(
     *,
     seed: int = 0,
     quick: bool = False,
+    backend: str = "pytorch",
     progress: Callable[..., None] | None = None,
 ) -> dict[str, Any]:
     """Simulate, refine the probe, train, reconstruct the scan and one of an unseen object, judge both.
@@ -51,14 +54,14 @@ def run_demo(
     for name, scenario in (("trained_on", TRAINED_ON), ("unseen", UNSEEN)):
         scans[name] = simulate(dataclasses.replace(scenario, n_positions=positions, seed=seed))
         scans[name].to_npz(output_dir / f"{name}.npz")
-    config, execution = demo_config(output_dir, seed=seed, quick=quick)
+    config, execution = demo_config(output_dir, seed=seed, quick=quick, backend=backend)
     raw = scans["trained_on"].raw
-    _, _, trained = run_cdi_example_torch(
+    _, _, trained = run_cdi_example_with_backend(
         raw, None, config, execution_config=execution, progress=progress
     )
     metrics: dict[str, Any] = {"history_epochs": len(trained["history"]["train_loss"])}
     for name, scan in scans.items():
-        amplitude, phase, results = infer_scan(trained["models"]["autoencoder"], scan.raw)
+        amplitude, phase, results = infer_scan_with_backend(trained["models"]["autoencoder"], scan.raw)
         folder = output_dir / name
         save_outputs(amplitude, phase, {**results, "history": trained["history"]}, folder)
         judged = evaluate(results["object"], scan.object_true, scan.roi)
