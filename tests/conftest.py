@@ -72,3 +72,14 @@ def make_scan() -> Callable[..., RawData]:
         return RawData.from_coords_without_pc(**{**simulate_counts(**size), **changes})
 
     return build
+
+
+@pytest.fixture(autouse=True)
+def legacy_dictionary_put_back():
+    """Runs write the mirror for outside readers, as they should; one test must not see another's."""
+    from ptycho import params
+
+    before = dict(params.cfg)
+    yield
+    params.cfg.clear()
+    params.cfg.update(before)

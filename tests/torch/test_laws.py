@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from ptycho import physics as oracle
+from ptycho.batches import label_scale
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.evaluation import evaluate
 from ptycho.normalization import normalize_probe
@@ -167,7 +168,7 @@ class TestTheTrueObjectMinimisesTheTrainingLoss:
     def test_supervised(self, small_config):
         raw, obj = measured()
         module, container = module_for(raw, small_config(raw, gridsize=2, model_type="supervised"))
-        scale = data.label_scale(container, 4.0)
+        scale = label_scale(container, 4.0)
         batch = data.GroupDataset(container, label_scale=scale)[(np.arange(len(container)), False)]
         candidates = {"true": obj, **rivals_of(obj)}
         losses = {name: loss_of(module, container, other, batch) for name, other in candidates.items()}
@@ -197,7 +198,7 @@ class TestNormalisation:
         raw = make_scan()
         container = components._ensure_container(raw, small_config(raw, gridsize=2))
         np.testing.assert_allclose(container.patterns, raw.amplitude() * container.x_scale, rtol=1e-6)
-        scale = data.label_scale(container, 4.0)
+        scale = label_scale(container, 4.0)
         labels = data.GroupDataset(container, label_scale=scale)[(np.arange(5), False)]["labels"].numpy()
         plain = container.pattern_labels(container.nn_indices[:5])
         np.testing.assert_allclose(np.abs(labels), scale * np.abs(plain), rtol=1e-5)

@@ -197,7 +197,10 @@ class TestWhatTrains:
         config = small_config(raw, torch_loss_mode=mode, nepochs=12, **weights)
         history = components.train_cdi_model_torch(raw, None, config, silent)["history"]
         assert history["train_loss"][-1] < 0.8 * history["train_loss"][0]
-        assert history["loss/poisson_deviance"][-1] < history["loss/poisson_deviance"][0]
+        # what is minimised is logged by its terms; the misfit of amplitudes is watched whatever is minimised
+        minimised = [name for name in history if name.startswith("loss/")]
+        assert minimised and all(history[name][-1] < history[name][0] for name in minimised)
+        assert history["diagnostics/r_frac"][-1] < history["diagnostics/r_frac"][0]
 
     @pytest.mark.parametrize("gridsize", [1, 2, 3])
     @pytest.mark.parametrize("object_big", [True, False])
