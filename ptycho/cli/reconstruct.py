@@ -16,6 +16,7 @@ from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.recording import begin_record, recorded
 from ptycho.cli.runs import prepare_folder, read_scan
+from ptycho.config.config import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def add_arguments(parser: Parser) -> None:
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
+    add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
     add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
 
@@ -65,6 +67,11 @@ def check(arguments: argparse.Namespace) -> None:
     """Raise InputError for what flags show by themselves."""
     if arguments.sweeps < 1:
         raise InputError(f"--sweeps {arguments.sweeps}: must be at least 1; for none use --refine none")
+    if arguments.backend != "pytorch":
+        raise InputError(
+            f"--backend {arguments.backend}: the iterative engine runs in PyTorch only, whichever backend "
+            "trained the model; leave --backend out"
+        )
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: must not be negative")
     modes = getattr(arguments, "probe_modes", None)

@@ -111,6 +111,7 @@ REFUSED = {
     "scan absent": ("reconstruct nowhere.npz -o out", "nowhere.npz"),
     "unknown rule": ("reconstruct SCAN -o out --refine magic", "--refine: invalid choice"),
     "unknown flag": ("reconstruct SCAN -o out --sweep 3", "nearest known: --sweeps"),
+    "the other backend": ("reconstruct SCAN -o out --backend tensorflow", "runs in PyTorch only"),
     "no sweeps": ("reconstruct SCAN -o out --sweeps 0", "--sweeps 0: must be at least 1"),
     "negative seed": ("reconstruct SCAN -o out --seed -1", "--seed -1"),
     "too many modes": ("reconstruct SCAN -o out --probe-modes 99", "between 1 and 16"),
