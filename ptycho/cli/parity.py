@@ -1,7 +1,7 @@
 """Compare the two backends on a scan, from the grouping to the stitched image; exit code 1 where they differ.
 
 Without FILE a small scan is simulated. OUT gets parity.json (every quantity), parity_summary.md, parity.png.
-Weights are compared after 1, 10 and 100 optimiser steps at --learning_rate, here 5e-5 by default: at larger
+Weights are compared after 1, 10 and 100 optimiser steps at --learning_rate, here 2e-5 by default: at larger
 rates training is chaotic, and the last digit of the first step grows tenfold every few steps in any library.
 """
 
@@ -20,7 +20,7 @@ HELP = "compare the two backends"
 
 _CLASSES = (TrainingConfig, ModelConfig, PyTorchExecutionConfig)
 #: training is chaotic: at 1e-3 a difference in the last digit grows a millionfold in a hundred steps
-LEARNING_RATE = 5e-5
+LEARNING_RATE = 2e-5
 
 
 def add_arguments(parser: Parser) -> None:
