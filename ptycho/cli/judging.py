@@ -44,18 +44,10 @@ class Reconstruction(NamedTuple):
 
 def find_truth(path: Path) -> Truth | None:
     """The truth in a scan file: object_true (with roi), else objectGuess; None where there is neither."""
-    from ptycho.io.npz import open_npz, read_array
+    from ptycho.report import products
 
-    if Path(path).suffix != ".npz":
-        return None
-    with open_npz(path) as archive:
-        if "object_true" in archive.files:
-            obj = read_array(archive, "object_true", path)
-            roi = _box(read_array(archive, "roi", path), path) if "roi" in archive.files else None
-            return Truth(obj, roi)
-        if "objectGuess" in archive.files:
-            return Truth(read_array(archive, "objectGuess", path))
-    return None
+    found = products.find_truth(Path(path))
+    return None if found is None else Truth(found.object, found.roi)
 
 
 def read_truth(path: Path) -> Truth:
@@ -68,13 +60,6 @@ def read_truth(path: Path) -> Truth:
     except DataError:
         raise DataError(f"{path} holds no truth: none of object_true, objectGuess, object is in it") from None
     return Truth(made.object, None, made.origin_xy or (0.0, 0.0))
-
-
-def _box(values: np.ndarray, path: Path) -> tuple[int, int, int, int]:
-    if values.shape != (4,) or values.dtype.kind not in "iu":
-        raise DataError(f"{path}: roi must be four whole numbers (y0, y1, x0, x1), found {values.shape}")
-    y0, y1, x0, x1 = (int(v) for v in values)
-    return y0, y1, x0, x1
 
 
 def read_reconstruction(path: Path) -> Reconstruction:

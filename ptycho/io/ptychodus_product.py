@@ -122,9 +122,11 @@ class Product:
             if values is not None and np.shape(values) != (len(self.indexes),):
                 raise DataError(f"{name} has shape {np.shape(values)} for {len(self.indexes)} positions")
         epochs, values = self.loss_epochs, np.zeros(0) if self.loss_values is None else self.loss_values
-        put(self, "loss_values", np.asarray(values, np.float64))
-        put(self, "loss_epochs", np.arange(len(values)) if epochs is None else np.asarray(epochs, np.int64))
-        if self.loss_epochs.shape != self.loss_values.shape:  # type: ignore[union-attr]
+        epochs = np.arange(len(values)) if epochs is None else np.asarray(epochs, np.int64)
+        values = np.asarray(values, np.float64)
+        put(self, "loss_values", values)
+        put(self, "loss_epochs", epochs)
+        if epochs.shape != values.shape:
             raise DataError("loss_epochs and loss_values differ in length")
 
 

@@ -13,26 +13,18 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
-from ptycho.image.canvas import COVERAGE_FLOOR, Frame, Stitched, chunks, make_frame, scan_order
+from ptycho.image import stitcher as numpy_stitcher
+from ptycho.image.canvas import Stitched, chunks, make_frame, scan_order
 from ptycho.tf.physics import splat
 
 Tensor = Any
 
 
-class Stitcher:
-    """Adds patches to a canvas, chunk by chunk; `result` gives the weighted mean."""
+class Stitcher(numpy_stitcher.Stitcher):
+    """Adds patches to a canvas, chunk by chunk; `result` gives the weighted mean.
 
-    def __init__(self, frame: Frame, weights: NDArray[np.float32]) -> None:
-        self.frame = frame
-        self.M = weights.shape[0]
-        self._weights = tf.constant(weights, tf.float32)
-        height, width = frame.shape
-        # patches that hang over a given canvas are added to a margin that `result` cuts off
-        self._margin = self.M + 1
-        shape = (height + 2 * self._margin, width + 2 * self._margin)
-        # in NumPy, because a chunk changes a small part of it in place
-        self._sum = np.zeros(shape, np.complex64)
-        self._weight = np.zeros(shape, np.float32)
+    The canvas is NumPy's, because a chunk changes a small part of it in place; TensorFlow splats the chunk.
+    """
 
     def add(self, patches: Tensor, positions_xy: NDArray[np.float64]) -> None:
         """Patches (..., N, N) complex64 at (K, 2) float64: the object pixels under pixel (N//2, N//2)."""
@@ -53,24 +45,10 @@ class Stitcher:
         first = np.floor(corners.min(0))
         x, y = (int(v) for v in first)
         columns, rows = (int(v) for v in np.floor(corners.max(0)) - first + M + 1)
-        total, weight = _splat_chunk(window, self._weights, corners - first, rows, columns)
+        total, weight = _splat_chunk(window, tf.constant(self._weights), corners - first, rows, columns)
         target = (slice(y, y + rows), slice(x, x + columns))
         self._sum[target] += total.numpy()
         self._weight[target] += weight.numpy()
-
-    def result(self) -> Stitched:
-        """The weighted mean, its coverage and its frame; pixels that hardly any weight reached are zero."""
-        m = self._margin
-        height, width = self.frame.shape
-        total = self._sum[m : m + height, m : m + width]
-        weight = self._weight[m : m + height, m : m + width]
-        reached = weight > COVERAGE_FLOOR * np.max(self._weights.numpy())
-        if not reached.any():
-            raise DataError("no patch reached the canvas: are the positions in pixels of the given object?")
-        image = np.where(reached, total / np.where(reached, weight, 1), 0).astype(np.complex64)
-        # the lower of the two middle values, as torch takes it
-        middle = np.sort(weight[reached])[(np.count_nonzero(reached) - 1) // 2]
-        return Stitched(image, np.where(reached, weight / middle, 0).astype(np.float32), self.frame)
 
 
 def _splat_chunk(
