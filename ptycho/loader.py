@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ptycho import normalization
 from ptycho.errors import DataError
 from ptycho.grouping import group_offsets, group_positions
 from ptycho.labels import cut_patches
+from ptycho.pattern_store import store_patterns
 from ptycho.placement import placed
 from ptycho.probe import as_modes
 from ptycho.raw_data import RawData
@@ -30,7 +32,7 @@ class PtychoDataContainer:
     `nn_indices`.
 
     Attributes:
-        patterns: (M,N,N) float32, x = amplitude * x_scale.
+        patterns: (M,N,N) float32, x = amplitude * x_scale; a read-only np.memmap where they do not fit.
         positions_px: (M,2) float64 px, [x, y].
         nn_indices: (B,C) int64 into patterns and positions_px; column 0 is the anchor.
         probe: (P,N,N) complex64, the raw guess in its own gauge.
@@ -67,9 +69,11 @@ class PtychoDataContainer:
         neighbor_pool_size: int | None = None,
         x_scale: float | None = None,
         nphotons: float | None = None,
+        patterns: str = "auto",
+        scratch_folder: Path | None = None,
     ) -> PtychoDataContainer:
         """Group and normalise a scan; `x_scale` and `nphotons` None are taken from it (training), see
-        `group_positions`.
+        `group_positions`; `patterns` ('auto', 'memory', 'disk') as `ptycho.pattern_store.store_patterns`.
 
         Raises DataError as grouping and normalisation do. Time O(M N^2 + M log M), memory as for the class.
         """
@@ -84,17 +88,14 @@ class PtychoDataContainer:
             sequential=sequential,
             neighbor_pool_size=neighbor_pool_size,
         )
-        amplitude = raw.amplitude()
-        scale = normalization.x_scale(amplitude, raw.bad_pixels) if x_scale is None else float(x_scale)
-        if nphotons is None:
-            nphotons = normalization.photons_from_amplitude(amplitude, raw.diffraction_unit, raw.bad_pixels)
+        stored = store_patterns(raw, x_scale, nphotons, place=patterns, folder=scratch_folder)
         return cls(
-            patterns=amplitude * np.float32(scale),
+            patterns=stored.patterns,
             positions_px=raw.positions_px,
             nn_indices=groups,
             probe=raw.probe_modes,
-            x_scale=scale,
-            nphotons=float(nphotons),
+            x_scale=stored.x_scale,
+            nphotons=stored.nphotons,
             source_rows=np.arange(raw.n_positions, dtype=np.int64),
             true_positions_px=np.stack([raw.xcoords_start, raw.ycoords_start], axis=1),
             objectGuess=raw.objectGuess,

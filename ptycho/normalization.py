@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.lazy import Patterns
 from ptycho.units import Unit
 
 logger = logging.getLogger(__name__)
@@ -32,10 +33,10 @@ class Scan(Protocol):
     diffraction_unit: Unit
     bad_pixels: NDArray[np.bool_] | None
 
-    def amplitude(self) -> NDArray[np.float32]: ...
+    def amplitude_by_rows(self) -> Patterns: ...
 
 
-def mean_power(amplitude: NDArray[Any], bad_pixels: NDArray[np.bool_] | None = None) -> float:
+def mean_power(amplitude: Patterns, bad_pixels: NDArray[np.bool_] | None = None) -> float:
     """Mean over the patterns of sum_ij X_ij^2, for (M,N,N) amplitude; bad pixels (N,N) are left out.
 
     Summed in float64 in row-major order whatever the dtype or memory layout, so equal values give equal bits.
@@ -54,7 +55,7 @@ def mean_power(amplitude: NDArray[Any], bad_pixels: NDArray[np.bool_] | None = N
     return float(np.concatenate(sums).mean())
 
 
-def x_scale(amplitude: NDArray[Any], bad_pixels: NDArray[np.bool_] | None = None) -> float:
+def x_scale(amplitude: Patterns, bad_pixels: NDArray[np.bool_] | None = None) -> float:
     """The number that takes amplitude X (M,N,N) to network input x = X * x_scale: sqrt((N/2)^2 / <sum_ij
     X^2>).
 
@@ -79,11 +80,11 @@ def photons_from_data(raw: Scan) -> float:
 
     Amplitude in arbitrary units does not tell its dose: then 1e6, with a warning in the log.
     """
-    return photons_from_amplitude(raw.amplitude(), raw.diffraction_unit, raw.bad_pixels)
+    return photons_from_amplitude(raw.amplitude_by_rows(), raw.diffraction_unit, raw.bad_pixels)
 
 
 def photons_from_amplitude(
-    amplitude: NDArray[Any], unit: Unit, bad_pixels: NDArray[np.bool_] | None = None
+    amplitude: Patterns, unit: Unit, bad_pixels: NDArray[np.bool_] | None = None
 ) -> float:
     """As `photons_from_data`, for amplitude (M,N,N) and the unit that the data came in."""
     if unit == "counts":
@@ -101,7 +102,7 @@ def photons_from_amplitude(
     return DEFAULT_NPHOTONS
 
 
-def has_integer_squares(amplitude: NDArray[Any], n_patterns: int = 64) -> bool:
+def has_integer_squares(amplitude: Patterns, n_patterns: int = 64) -> bool:
     """True if X^2 are counts: whole within 0.01 wherever X^2 < 1e4, on evenly spaced patterns.
 
     Brighter pixels are not asked, because a float32 root does not resolve them, and at least 16 pixels must

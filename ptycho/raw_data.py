@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho import scan_checks as checks
 from ptycho.errors import DataError
 from ptycho.grouping import gather_coords, group_offsets, group_positions
+from ptycho.io.lazy import LazyPatterns, NotByRows, as_lazy, rows_of
 from ptycho.labels import cut_patches
 from ptycho.normalization import x_scale
 from ptycho.probe import as_modes
@@ -29,7 +30,8 @@ class RawData:
     Attributes (M positions, N side of a pattern, P probe modes):
         xcoords, ycoords: (M,) float64 px, column and row of the object pixel under patch pixel (N//2, N//2).
         xcoords_start, ycoords_start: (M,) float64 px, nominal positions; equal to the above when not given.
-        diff3d: (M,N,N) as given, zero frequency at (N//2, N//2), in `diffraction_unit`.
+        diff3d: (M,N,N) as given, zero frequency at (N//2, N//2), in `diffraction_unit`: an array, or, where
+            it stays on disk, a `ptycho.io.lazy.LazyPatterns`, which is read by rows.
         diffraction_unit: 'counts' or 'amplitude', see `ptycho.units.decide_unit`; unit_reason: why.
         probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N).
         objectGuess: (H,W) complex or None.
@@ -48,7 +50,7 @@ class RawData:
         ycoords: ArrayLike,
         xcoords_start: ArrayLike | None,
         ycoords_start: ArrayLike | None,
-        diff3d: ArrayLike,
+        diff3d: ArrayLike | LazyPatterns,
         probeGuess: ArrayLike,
         scan_index: ArrayLike | None = None,
         objectGuess: ArrayLike | None = None,
@@ -68,10 +70,10 @@ class RawData:
         self.ycoords_start = checks.check_coords(y_start, "ycoords_start")
         checks.check_lengths(n_positions, xcoords_start=self.xcoords_start, ycoords_start=self.ycoords_start)
 
-        patterns = np.asarray(diff3d)
+        patterns = diff3d if isinstance(diff3d, LazyPatterns) else np.asarray(diff3d)
         self.diffraction_unit: Unit = decide_unit(patterns, diffraction_unit, bad_pixels is not None)
         _, self.unit_reason = explain_unit(patterns, diffraction_unit, bad_pixels is not None)
-        self.diff3d: NDArray[Any] = checks.order_patterns(patterns, n_positions, pattern_order)
+        self.diff3d: Any = checks.order_patterns(patterns, n_positions, pattern_order)
         checks.check_side(self.N)
         checks.check_patterns(self.diff3d, self.diffraction_unit)
         self.bad_pixels = checks.check_bad_pixels(bad_pixels, self.N)
@@ -116,14 +118,30 @@ class RawData:
         )
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> RawData:
-        """A scan from a file of any registered format (`ptycho.io.registry`); errors name the file."""
+    def from_file(
+        cls, path: str | os.PathLike[str], *, patterns: str = "auto", scratch_folder: Path | None = None
+    ) -> RawData:
+        """A scan from a file of any registered format (`ptycho.io.registry`); errors name the file.
+
+        `patterns`: 'memory', 'disk', where diff3d is read by rows, or 'auto', on disk where it would need
+        more than half of the available memory; see `ptycho.io.registry.read_scan`.
+        """
         from ptycho.io.registry import read_scan
 
-        arrays = {"xcoords_start": None, "ycoords_start": None, **read_scan(path)}
+        arrays: dict[str, Any] | None = None
         try:
-            return cls(**arrays)
+            arrays = read_scan(path, patterns=patterns, scratch_folder=scratch_folder)
+            return cls(**{"xcoords_start": None, "ycoords_start": None, **arrays})
+        except NotByRows as error:
+            if patterns != "disk":
+                logger.warning("%s: %s: read into memory", path, error.args[0])
+                return cls.from_file(path, patterns="memory")
+            if arrays is None:
+                raise
+            raise NotByRows(f"{Path(path)}: {error.args[0]}") from error
         except DataError as error:
+            if arrays is None:
+                raise
             raise DataError(f"{Path(path)}: {error}") from error
 
     @classmethod
@@ -188,6 +206,11 @@ class RawData:
         """Amplitude X = sqrt(counts), (M,N,N) float32; a new array unless diff3d already is that."""
         return to_amplitude(self.diff3d, self.diffraction_unit)
 
+    def amplitude_by_rows(self) -> LazyPatterns:
+        """The same, of which only those rows are made that are asked for."""
+        unit = self.diffraction_unit
+        return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit), np.float32)
+
     def subsample(self, n: int | None, seed: int | None = 0) -> RawData:
         """`n` positions drawn without replacement, in scan order; itself when n is None or not below M."""
         if n is None or n >= self.n_positions:
@@ -199,7 +222,7 @@ class RawData:
         arrays = self.as_arrays()
         for key in ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "Y"):
             if arrays[key] is not None:
-                arrays[key] = arrays[key][rows]
+                arrays[key] = rows_of(arrays[key], rows)
         return RawData(**{**arrays, "pattern_order": "MNN"})
 
     def as_arrays(self) -> dict[str, Any]:

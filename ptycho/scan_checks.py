@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.lazy import LazyPatterns, NotByRows, Patterns, as_lazy
 from ptycho.probe import as_modes
 
 MIN_N = 32
 PATTERN_ORDERS = ("MNN", "NNM")
-_CHUNK_BYTES = 32 * 2**20
 
 
 def check_coords(values: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -47,40 +46,52 @@ def check_lengths(n_positions: int, **others: NDArray[Any]) -> None:
             )
 
 
-def order_patterns(diff3d: NDArray[Any], n_positions: int, order: str | None = None) -> NDArray[Any]:
+def order_patterns(diff3d: Patterns, n_positions: int, order: str | None = None) -> Patterns:
     """FORMAT-001: patterns as (M,N,N), found by matching the number of positions.
 
     Accepts (M,N,N), legacy (N,N,M), and either with a trailing axis of length one. An array that fits both
-    readings is refused unless `order` ('MNN' or 'NNM') says which it is.
+    readings is refused unless `order` ('MNN' or 'NNM') says which it is. Patterns that are read by rows
+    cannot be reordered: NotByRows.
     """
+    first = _positions_come_first(diff3d.shape, n_positions, order)
+    if isinstance(diff3d, LazyPatterns):
+        if not first:
+            raise NotByRows(f"diff3d {diff3d.shape} is in the legacy order (N,N,M)")
+        return diff3d.without_last_axis() if diff3d.ndim == 4 else diff3d
+    array = diff3d[..., 0] if diff3d.ndim == 4 else diff3d
+    return array if first else np.ascontiguousarray(np.moveaxis(array, 2, 0))
+
+
+def _positions_come_first(given: tuple[int, ...], n_positions: int, order: str | None) -> bool:
+    """Whether patterns of this shape are (M,N,N), or else (N,N,M); DataError where they are neither."""
     if order is not None and order not in PATTERN_ORDERS:
         raise DataError(f"pattern_order is {order!r}; it must be 'MNN' or 'NNM'")
-    array = diff3d[..., 0] if diff3d.ndim == 4 and diff3d.shape[-1] == 1 else diff3d
-    if array.ndim != 3:
-        raise DataError(f"diff3d has shape {diff3d.shape}; expected (M,N,N) with M = {n_positions} positions")
-    first, last = array.shape[0] == n_positions, array.shape[2] == n_positions
-    square_first, square_last = array.shape[1] == array.shape[2], array.shape[0] == array.shape[1]
+    shape = given[:3] if len(given) == 4 and given[-1] == 1 else given
+    if len(shape) != 3:
+        raise DataError(f"diff3d has shape {given}; expected (M,N,N) with M = {n_positions} positions")
+    first, last = shape[0] == n_positions, shape[2] == n_positions
+    square_first, square_last = shape[1] == shape[2], shape[0] == shape[1]
     if order is not None and not (first if order == "MNN" else last):
         raise DataError(
-            f"pattern_order says {order} but diff3d has shape {diff3d.shape} for {n_positions} positions: "
+            f"pattern_order says {order} but diff3d has shape {given} for {n_positions} positions: "
             f"correct one"
         )
     reads_first, reads_last = first and square_first, last and square_last
     if reads_first and reads_last and order is None:
         raise DataError(
-            f"diff3d has shape {diff3d.shape} for {n_positions} positions, which reads as (M,N,N) and as "
+            f"diff3d has shape {given} for {n_positions} positions, which reads as (M,N,N) and as "
             f"legacy "
             "(N,N,M): say pattern_order='MNN' or 'NNM' (an argument, or a key of the file)"
         )
     if reads_first and order != "NNM":
-        return array
+        return True
     if reads_last:
-        return np.ascontiguousarray(np.moveaxis(array, 2, 0))
+        return False
     if first or last:
-        height, width = array.shape[1:] if first else array.shape[:2]
+        height, width = shape[1:] if first else shape[:2]
         raise DataError(f"patterns in diff3d are {height} x {width} pixels: crop or pad them to a square")
     raise DataError(
-        f"no axis of diff3d {diff3d.shape} that holds patterns matches the {n_positions} positions in "
+        f"no axis of diff3d {given} that holds patterns matches the {n_positions} positions in "
         f"xcoords: "
         "pass one pattern per position"
     )
@@ -96,10 +107,10 @@ def check_side(N: int) -> None:
         )
 
 
-def check_patterns(patterns: NDArray[Any], unit: str) -> None:
+def check_patterns(patterns: Patterns, unit: str) -> None:
     """Finite, nowhere negative, not zero throughout; (M,N,N). One pass in chunks of 32 MiB."""
     lit = False
-    for begin, chunk in _chunks(patterns):
+    for begin, chunk in as_lazy(patterns).chunks():
         low, high = chunk.min(), chunk.max()
         if not (np.isfinite(low) and np.isfinite(high)):
             where = begin + int(np.argmax(~np.isfinite(chunk).all(axis=(1, 2))))
@@ -177,9 +188,3 @@ def check_scan_index(scan_index: ArrayLike | None, n_positions: int) -> NDArray[
         raise DataError(f"scan_index has dtype {array.dtype}; it must be whole numbers, one per position")
     check_lengths(n_positions, scan_index=array)
     return array.astype(np.int64)
-
-
-def _chunks(patterns: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    step = max(1, _CHUNK_BYTES // max(1, patterns[0].nbytes))
-    for begin in range(0, len(patterns), step):
-        yield begin, patterns[begin : begin + step]

@@ -7,12 +7,13 @@ without a sign. File, arrays and the in-memory loader all ask `decide_unit`.
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.lazy import Patterns
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ UNITS: tuple[Unit, ...] = ("counts", "amplitude")
 _PROBED_PATTERNS = 32
 
 
-def decide_unit(diff3d: NDArray[Any], declared: str | None = None, has_bad_pixels: bool = False) -> Unit:
+def decide_unit(diff3d: Patterns, declared: str | None = None, has_bad_pixels: bool = False) -> Unit:
     """Unit of diffraction data: 'counts' or 'amplitude' (= sqrt counts).
 
     Order of evidence: integer dtype means counts (and contradicts a declared 'amplitude'); then the declared
@@ -47,7 +48,7 @@ def decide_unit(diff3d: NDArray[Any], declared: str | None = None, has_bad_pixel
 
 
 def explain_unit(
-    diff3d: NDArray[Any], declared: str | None = None, has_bad_pixels: bool = False
+    diff3d: Patterns, declared: str | None = None, has_bad_pixels: bool = False
 ) -> tuple[Unit, str]:
     """The decision of `decide_unit` and the reason for it in a few words, without logging."""
     kind = diff3d.dtype.kind
@@ -72,7 +73,7 @@ def explain_unit(
     return "amplitude", f"{diff3d.dtype} without a declared unit"
 
 
-def looks_like_counts(diff3d: NDArray[Any]) -> bool:
+def looks_like_counts(diff3d: Patterns) -> bool:
     """True if a sample of the patterns holds only whole numbers, more than 1 among them (amplitudes do
     not)."""
     sample = diff3d[:_PROBED_PATTERNS]
@@ -81,7 +82,7 @@ def looks_like_counts(diff3d: NDArray[Any]) -> bool:
     return bool(sample.max() > 1) and bool(np.all(sample == np.rint(sample)))
 
 
-def to_amplitude(diff3d: NDArray[Any], unit: Unit) -> NDArray[np.float32]:
+def to_amplitude(diff3d: Patterns, unit: Unit) -> NDArray[np.float32]:
     """Amplitude, float32, same shape: sqrt of counts (taken in float64), amplitude as it is (no copy if
     float32).
 

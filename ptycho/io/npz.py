@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,25 +24,32 @@ TEXT_KEYS = ("diffraction_unit", "pattern_order")
 LEGACY_PATTERNS_KEY = "diffraction"
 
 
-def read_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | None = None) -> dict[str, Any]:
     """Arrays of a scan by the names of RawData's keyword arguments; absent optional keys are left out.
 
-    Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. Raises DataError for a file that is
-    no NPZ, truncated or damaged, lacks a key, or holds Python objects. Time and memory: the arrays, once.
+    Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. `patterns_of` reads the patterns
+    instead, by their key in the file. Raises DataError for a file that is no NPZ, truncated or damaged, lacks
+    a key, or holds Python objects. Time and memory: the arrays, once.
     """
     with open_npz(path) as archive:
         keys = set(archive.files)
-        patterns_key = (
-            LEGACY_PATTERNS_KEY if "diff3d" not in keys and LEGACY_PATTERNS_KEY in keys else "diff3d"
-        )
         arrays: dict[str, Any] = {}
         for key in REQUIRED_KEYS:
-            arrays[key] = read_array(archive, patterns_key if key == "diff3d" else key, path)
+            name = patterns_key(keys) if key == "diff3d" else key
+            if key == "diff3d" and patterns_of is not None and name in keys:
+                arrays[key] = patterns_of(name)
+            else:
+                arrays[key] = read_array(archive, name, path)
         for key in (key for key in OPTIONAL_KEYS if key in keys):
             arrays[key] = read_array(archive, key, path)
         for key in (key for key in TEXT_KEYS if key in keys):
             arrays[key] = _as_text(read_array(archive, key, path), key, path)
     return arrays
+
+
+def patterns_key(keys: Iterable[str]) -> str:
+    """The key that the patterns of a scan stand under."""
+    return LEGACY_PATTERNS_KEY if "diff3d" not in keys and LEGACY_PATTERNS_KEY in keys else "diff3d"
 
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError
 from ptycho.io.atomic import atomic_write
+from ptycho.io.lazy import Patterns
+from ptycho.io.lazy_files import hdf5_patterns
 from ptycho.io.ptychodus_hdf5 import SUFFIXES, open_hdf5, read_dataset, read_number, read_optional
 
 
@@ -22,7 +24,7 @@ class Diffraction:
     bad_pixels (N,N) bool, True = ignore; detector_pixel_xy_m [x, y]; probe_photon_counts (M,) or None.
     """
 
-    patterns: NDArray[Any]
+    patterns: Patterns
     indexes: NDArray[Any]
     bad_pixels: NDArray[np.bool_]
     detector_pixel_xy_m: tuple[float, float]
@@ -46,10 +48,14 @@ class Diffraction:
             )
 
 
-def read_diffraction(path: str | os.PathLike[str]) -> Diffraction:
-    """Read `diffraction.h5`. Time and memory: the patterns, once. Raises DataError naming file and key."""
+def read_diffraction(path: str | os.PathLike[str], *, by_rows: bool = False) -> Diffraction:
+    """Read `diffraction.h5`; `by_rows`: the patterns stay there. Raises DataError naming file and key.
+
+    Time and memory: the patterns, once, unless they stay on disk.
+    """
     with open_hdf5(path) as archive:
-        patterns = read_dataset(archive, "patterns")
+        stay = by_rows and "patterns" in archive
+        patterns = hdf5_patterns(path, "patterns") if stay else read_dataset(archive, "patterns")
         holder = archive["patterns"]
         pixel = (
             read_number(archive, holder, "detector_pixel_width_m"),

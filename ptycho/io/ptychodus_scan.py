@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import DataError, MissingFileError
+from ptycho.io.lazy import Patterns, rows_of
+from ptycho.io.lazy_files import hdf5_patterns
 from ptycho.io.ptychodus_diffraction import Diffraction, read_diffraction
 from ptycho.io.ptychodus_frame import ObjectFrame, centre_offset_px, far_field_pixel_m
 from ptycho.io.ptychodus_hdf5 import open_hdf5, read_dataset
@@ -32,21 +34,32 @@ class ScanFiles(NamedTuple):
     product: Path
 
 
-def read_ptychodus_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_ptychodus_scan(path: str | os.PathLike[str], *, by_rows: bool = False) -> dict[str, Any]:
     """The arrays of a scan, by the names of RawData's keyword arguments, from a file of ptychodus.
 
     `path` is diffraction.h5 with product.h5 beside it, or a product with diffraction.h5 beside it, or
     training data exported as HDF5. Patterns are counts. Positions are in pixels of the product's object,
     which is objectGuess (its first layer, a guess and no truth). Patterns without a position are handled
-    as ptychodus does, see `paired`. Raises MissingFileError, InputError, DataError.
-    Time and memory: the patterns, once or twice.
+    as ptychodus does, see `paired`. `by_rows`: the patterns stay in the file. Raises MissingFileError,
+    InputError, DataError. Time and memory: the patterns, once or twice, unless they stay on disk.
     """
     source = Path(path)
     with open_hdf5(source) as archive:
         if _TRAINING_KEY in archive:
-            return _training_arrays(archive)
+            stay = by_rows and "patterns" in archive
+            patterns = hdf5_patterns(source, "patterns") if stay else read_dataset(archive, "patterns")
+            return _training_arrays(archive, patterns)
     files = scan_files(source)
-    return scan_arrays(read_diffraction(files.diffraction), read_product(files.product), files)
+    diffraction = read_diffraction(files.diffraction, by_rows=by_rows)
+    return scan_arrays(diffraction, read_product(files.product), files)
+
+
+def patterns_file(path: Path) -> Path:
+    """The file of a scan that holds its patterns, under the key 'patterns'."""
+    with open_hdf5(path) as archive:
+        if _TRAINING_KEY in archive or "patterns" in archive:
+            return path
+    return scan_files(path).diffraction
 
 
 def scan_files(path: Path) -> ScanFiles:
@@ -82,7 +95,8 @@ def scan_arrays(diffraction: Diffraction, product: Product, where: ScanFiles | N
         logger.warning("%sthe object has %d layers; its first is used", origin, len(product.object))
     if len(product.probe) > 1:
         logger.warning("%sthe probe varies along the scan (OPR); its mean mode is used", origin)
-    patterns = diffraction.patterns if len(rows) == len(diffraction.patterns) else diffraction.patterns[rows]
+    every = len(rows) == len(diffraction.patterns)
+    patterns = diffraction.patterns if every else rows_of(diffraction.patterns, rows)
     arrays = {
         "xcoords": places[:, 0],
         "ycoords": places[:, 1],
@@ -191,8 +205,7 @@ def _npz_geometry(scan: Path) -> tuple[dict[str, float], str]:
     return values, f"assumed: {', '.join(assumed)}" if assumed else ""
 
 
-def _training_arrays(archive: Any) -> dict[str, Any]:
-    patterns = read_dataset(archive, "patterns")
+def _training_arrays(archive: Any, patterns: Patterns) -> dict[str, Any]:
     half = centre_offset_px(patterns.shape[-1])
     return {
         "xcoords": read_dataset(archive, _TRAINING_KEY) + half,

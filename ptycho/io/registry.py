@@ -12,24 +12,50 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ptycho.errors import InputError, MissingFileError
-from ptycho.io.npz import read_npz, write_npz
-from ptycho.io.ptychodus_scan import read_ptychodus_scan
+from ptycho.io.lazy import NotByRows
+from ptycho.io.lazy_files import Header, hdf5_header, npz_header, npz_patterns
+from ptycho.io.npz import open_npz, patterns_key, read_npz, write_npz
+from ptycho.io.ptychodus_scan import patterns_file, read_ptychodus_scan
+from ptycho.scratch import goes_to_disk
 
 Reader = Callable[[Path], dict[str, Any]]
 Writer = Callable[[Path, Mapping[str, Any]], None]
 
 
+class ByRows(NamedTuple):
+    """How patterns stay on disk: what they are (None: not there), and the scan with patterns read by rows.
+
+    The reader takes a folder for scratch files, or None.
+    """
+
+    header: Callable[[Path], Header | None]
+    reader: Callable[[Path, Path | None], dict[str, Any]]
+
+
 class Format(NamedTuple):
-    """How one kind of scan file is read and written; a format that cannot be written has no writer."""
+    """How one kind of scan file is read and written; a format that cannot be written has no writer, one
+    whose patterns must be read whole no `by_rows`."""
 
     reader: Reader
     writer: Writer | None
+    by_rows: ByRows | None = None
 
 
+def _npz_header(path: Path) -> Header | None:
+    with open_npz(path) as archive:
+        key = patterns_key(archive.files)
+        return npz_header(path, key) if key in archive.files else None
+
+
+_NPZ = ByRows(_npz_header, lambda path, folder: read_npz(path, lambda key: npz_patterns(path, key, folder)))
+_HDF5 = ByRows(
+    lambda path: hdf5_header(patterns_file(path), "patterns"),
+    lambda path, _: read_ptychodus_scan(path, by_rows=True),
+)
 _FORMATS: dict[str, Format] = {
-    ".npz": Format(read_npz, write_npz),
-    ".h5": Format(read_ptychodus_scan, None),
-    ".hdf5": Format(read_ptychodus_scan, None),
+    ".npz": Format(read_npz, write_npz, _NPZ),
+    ".h5": Format(read_ptychodus_scan, None, _HDF5),
+    ".hdf5": Format(read_ptychodus_scan, None, _HDF5),
 }
 
 
@@ -45,17 +71,30 @@ def known_suffixes() -> tuple[str, ...]:
     return tuple(sorted(_FORMATS))
 
 
-def read_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_scan(
+    path: str | os.PathLike[str], *, patterns: str = "memory", scratch_folder: Path | None = None
+) -> dict[str, Any]:
     """The arrays of a scan file, by the names of RawData's keyword arguments.
 
-    Raises MissingFileError, InputError for a folder or an unknown suffix, DataError for damaged contents.
+    `patterns` says where diff3d is then: in 'memory', on 'disk' (`ptycho.io.lazy.LazyPatterns`), or, 'auto',
+    on disk where it would need too much memory, see `ptycho.scratch`. Compressed NPZ files are unpacked into
+    a scratch file in `scratch_folder`. Raises NotByRows where patterns can only be read whole and may not,
+    MissingFileError, InputError for a folder or an unknown suffix, DataError for damaged contents.
     """
     source = Path(path)
     if source.is_dir():
         raise InputError(f"{source} is a folder; give the scan file inside it")
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path of the scan file")
-    return _format_of(source).reader(source)
+    form = _format_of(source)
+    if form.by_rows is None:
+        if patterns == "disk":
+            raise NotByRows(f"{source}: a scan of format {source.suffix!r}")
+        return form.reader(source)
+    header = form.by_rows.header(source) if patterns != "memory" else None
+    if goes_to_disk(header.needed_bytes if header is not None else 0, patterns):
+        return form.by_rows.reader(source, scratch_folder)
+    return form.reader(source)
 
 
 def write_scan(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
