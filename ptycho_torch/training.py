@@ -159,6 +159,7 @@ def make_callbacks(
     """History, what adds to it, logs, health, time limit, best and last checkpoints, early stopping.
 
     The logs of an epoch are written before its checkpoint, so a killed run may log one again but skips none.
+    `logger_backend` 'none' is no metric logger: the text log and the coverage belong to the run's folder.
     """
     from ptycho_torch.callbacks.coverage import SamplerCoverage
     from ptycho_torch.callbacks.diagnostics import Diagnostics
@@ -189,13 +190,13 @@ def make_callbacks(
                 min_lr=config.plateau_min_lr,
             )
         )
+    if directory is not None:  # the picture stands before the metric logs are closed, so that they show it
+        made += [SamplerCoverage(directory), TextLog(TrainingLog.of(config, execution), history)]
     recorder = make_recorder(config, execution)
     if recorder is not None:
         made.append(Tracking(recorder, history))
         if "tensorboard" in execution.logger_backend:
             made.append(Histograms(recorder))
-    if directory is not None and execution.logger_backend != "none":
-        made += [TextLog(TrainingLog.of(config, execution), history), SamplerCoverage(directory)]
     if config.max_time_s:
         made.append(TimeLimit(config.max_time_s))
     # the objective changes between stages, so that no epoch is the best: the last weights are kept

@@ -66,7 +66,7 @@ def row_of(logs: dict[str, Any]) -> dict[str, float]:
 
 
 class History(Stateful):
-    """Every epoch's metrics and learning rate, as plain numbers; sets the course of the learning rate.
+    """Every epoch's metrics and learning rates, as plain numbers; sets the course of the learning rate.
 
     `row` is the epoch's, for the callbacks after this one; what the epoch did not see is no entry of it.
     """
@@ -94,8 +94,10 @@ class History(Stateful):
         )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        rate = float(self.model.steps.learning_rate.numpy())
-        self.row = {**row_of(logs), **self._watched(), "learning_rate": rate, "epoch": float(epoch)}
+        steps = self.model.steps
+        rates = {"learning_rate": float(steps.learning_rate.numpy())}
+        rates |= {f"learning_rate/{part}": rate for part, rate in steps.named_rates().items()}
+        self.row = {**row_of(logs), **self._watched(), **rates, "epoch": float(epoch)}
         append_row(self.epochs, self.row)
 
     def _watched(self) -> dict[str, float]:

@@ -64,7 +64,7 @@ def text_closed_by_exception(callbacks: Sequence[Any]) -> Iterator[None]:
 
 
 class SamplerCoverage(keras.callbacks.Callback):  # type: ignore[misc]
-    """`coverage.npz` and its figure, when the run ends."""
+    """`coverage.npz` and its figure, when the run ends; stands before the logs, which then close."""
 
     def __init__(
         self, directory: Path, plan: TrainingPlan, container: PtychoDataContainer, history: History

@@ -100,6 +100,10 @@ class Optimizer:
         self._rates.assign(rates)
         self.learning_rate.assign(rates[0])
 
+    def named_rates(self) -> dict[str, float]:
+        """The learning rate of the next step by part, where parts have rates of their own."""
+        return {}
+
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything a resume needs, by name."""
         slots = self._slots.items()

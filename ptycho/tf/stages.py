@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.network_parts import part_of
+from ptycho.network_parts import PARTS, part_of
 from ptycho.objectives.stages import Span, Stage, part_rate, span_at
 from ptycho.tf.layers import GraphNetwork
 from ptycho.tf.optimizers import Optimizer, clip_by_norm, clip_by_value
@@ -93,6 +93,11 @@ class StagedOptimizer(Optimizer):
         self._table.assign(table)
         self.learning_rate.assign(table[0].max())
         log.info("stage %r at step %d", span_at(self.spans, first).stage.name, first)
+
+    def named_rates(self) -> dict[str, float]:
+        """As torch's groups: in the order of `PARTS`, and none where one part alone trains."""
+        rates = dict(zip(self._names, self.rates(int(self.iterations.numpy())), strict=True))
+        return {part: rates[part] for part in PARTS if part in rates} if len(rates) > 1 else {}
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {**super().state(), "counts": self._counts.numpy()}

@@ -126,7 +126,7 @@ def make_callbacks(
         stateful.append(average)
     recorder = make_recorder(config, execution)
     logs: list[Any] = [Tracking(recorder, history)] if recorder is not None else []
-    if directory is not None and execution.logger_backend != "none":
+    if directory is not None:
         logs.append(TextLog(TrainingLog.of(config, execution), history))
     made: list[Any] = [history, *logs, *stateful[1:]]
     if directory is not None and execution.enable_checkpointing:
@@ -201,8 +201,8 @@ def train_with_keras(
             made.insert(1, panels)  # before the logs, so that they have its numbers and pictures
         if execution.log_throughput:
             made.insert(1, Throughput(len(plan.groups) * config.model.gridsize**2, history))
-        if directory is not None and execution.logger_backend != "none":
-            made.append(SamplerCoverage(directory, plan, train_container, history))
+        if directory is not None:  # the picture stands before the logs are closed, so that they show it
+            made.insert(1, SamplerCoverage(directory, plan, train_container, history))
         first = _resume(resume, model, made) if resume is not None else 0
         ahead = execution.prefetch_factor * execution.num_workers if execution.prefetch_factor else None
         options: dict[str, Any] = {"workers": execution.num_workers, "ahead": ahead}

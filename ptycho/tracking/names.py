@@ -1,8 +1,9 @@
 """What metrics are called, and which of them a tracker may see: one contract for both backends.
 
 `loss/TERM` and `val/loss/TERM` are means over the patterns of an epoch, `diagnostics/NAME` and
-`val/diagnostics/NAME` what is watched beside them; `train_loss`, `val_loss` and `learning_rate` have no
-prefix. A name of which any part begins with `_` is a helper of the code that logs it and stays inside.
+`val/diagnostics/NAME` what is watched beside them, `learning_rate/PART` the rate of a part that has its own.
+`train_loss`, `val_loss` and `learning_rate`, the highest rate, have no prefix. A name of which any part
+begins with `_` is a helper of the code that logs it and stays inside.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PLAIN = ("train_loss", "val_loss", "learning_rate")
-_NAMED = re.compile(r"(val/)?(loss|diagnostics)(/[a-z][a-z0-9_]*)+")
+_NAMED = re.compile(r"((val/)?(loss|diagnostics)|learning_rate)(/[a-z][a-z0-9_]*)+")
 
 
 def is_public(name: str) -> bool:

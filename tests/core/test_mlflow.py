@@ -162,6 +162,7 @@ def test_the_trained_bundle_is_registered_served_and_answers(make_scan, store, c
     version = client.search_model_versions(f"run_id = '{run_id}'")[0]
     assert version.name == "ptychopinn"
     no_code_in(Path(client.download_artifacts(run_id, "model", str(tmp_path))))
+    assert "figures/sampler_coverage.png" in {file.path for file in client.list_artifacts(run_id, "figures")}
     port = free_port()
     # mlflow starts uvicorn by name: the environment of the tests counts as active
     environment = {

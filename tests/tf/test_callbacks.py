@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -77,6 +78,20 @@ def test_a_run_leaves_what_torch_leaves_and_the_average_is_validated_and_kept(
     assert (tmp_path / "figures" / "sampler_coverage.png").is_file()
 
 
+def test_no_logger_still_leaves_text_log_and_coverage_and_no_folder_leaves_nothing(
+    make_scan, small_config, tmp_path, monkeypatch, silent
+):
+    raw, settings = make_scan(n_positions=16), silent
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for folder in (tmp_path / "run", Path()):
+        components.train_cdi_model(raw, None, small_config(raw, nepochs=1, output_dir=folder), settings)
+    assert not list(Path().iterdir())
+    found = {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert found == {"training.log", "coverage.npz", "figures/sampler_coverage.png"}
+    assert (tmp_path / "run" / "training.log").read_text().endswith("end: done after 1 epochs\n")
+
+
 def test_tensorboard_gets_the_histograms_of_torch(make_scan, small_config, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -98,6 +113,7 @@ def test_tensorboard_gets_the_histograms_of_torch(make_scan, small_config, tmp_p
         events = EventAccumulator(str(tmp_path / name / "logs"), size_guidance={"histograms": 0})
         events.Reload()
         found.append({tag: events.Histograms(tag)[0] for tag in events.Tags()["histograms"]})
+        assert [image.step for image in events.Images("figures/sampler_coverage")] == [19]
     assert found[0].keys() == found[1].keys()
     for tag, histogram in found[0].items():
         assert histogram.step == found[1][tag].step == 19

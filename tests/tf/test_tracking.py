@@ -44,6 +44,38 @@ def test_both_backends_log_the_same_rows_under_the_names_of_the_contract(make_sc
         np.testing.assert_allclose(*([float(row[name]) for row in log] for log in (ours, theirs)), rtol=2e-3)
 
 
+def test_a_run_in_stages_has_the_rate_of_every_part_in_both_backends(make_scan, small_config, tmp_path):
+    from ptycho_torch.workflows.components import train_cdi_model_torch
+
+    raw = make_scan()
+    # the last epoch ends early, and the second begins within one
+    stages = [
+        {"name": "heads", "steps": 6, "trainable": "decoder", "learning_rate": 1e-3},
+        {"name": "all", "steps": 8, "learning_rate": {"encoder": 1e-4, "probe": 3e-4}},
+    ]
+    settings = {"stages": stages, "scheduler": "WarmupCosine", "probe_trainable": True}
+    execution = PyTorchExecutionConfig(**CSV, learning_rate=2e-3)
+    histories = [
+        train(raw, None, small_config(raw, output_dir=tmp_path / name, backend=name, **settings), execution)
+        for name, train in (
+            ("tensorflow", components.train_cdi_model), ("pytorch", train_cdi_model_torch)
+        )
+    ]  # fmt: skip
+    ours, theirs = (made["history"] for made in histories)
+    parts = [name for name in theirs if name.startswith("learning_rate/")]
+    assert len(parts) == 7 and [name for name in ours if name.startswith("learning_rate/")] == parts
+    logged = [rows(tmp_path / name) for name in ("tensorflow", "pytorch")]
+    diagnostics = {name for log in logged for name in log[0] if "diagnostics/" in name}
+    assert set(logged[0][0]) | diagnostics == set(logged[1][0]) | diagnostics
+    for name in ("learning_rate", *parts):
+        assert in_contract(name)
+        assert len(ours[name]) == 4
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-12, err_msg=name)
+        for log, history in zip(logged, (ours, theirs), strict=True):
+            np.testing.assert_array_equal([float(row[name]) for row in log], history[name])
+    assert ours["learning_rate/probe"][0] == 0 < ours["learning_rate/probe"][1]
+
+
 def test_a_resumed_run_has_the_log_of_an_unbroken_one(make_scan, small_config, tmp_path):
     raw, execution = make_scan(), PyTorchExecutionConfig(**CSV)
     whole = small_config(raw, nepochs=4, output_dir=tmp_path / "whole")
@@ -83,6 +115,9 @@ class Notes(Tracker):
     def log_metrics(self, values, step, epoch):
         self.told.append(("metrics", epoch, step))
 
+    def log_figure(self, path, step):
+        self.told.append(("figure", path.name, step))
+
     def close(self, state):
         self.told.append(("close", state))
 
@@ -98,7 +133,10 @@ def test_trackers_are_told_of_the_end_and_of_a_failure(make_scan, small_config, 
     notes.told.clear()
     healthy = small_config(raw, output_dir=tmp_path)
     components.train_cdi_model(raw, None, healthy, PyTorchExecutionConfig(**CSV))
-    assert notes.told == [("begin", 0, 0), ("metrics", 0, 3), ("metrics", 1, 7), ("close", "done")]
+    assert notes.told == [
+        ("begin", 0, 0), ("metrics", 0, 3), ("metrics", 1, 7), ("figure", "sampler_coverage.png", 7),
+        ("close", "done"),
+    ]  # fmt: skip
 
 
 @pytest.mark.mlflow
@@ -118,3 +156,4 @@ def test_several_logs_at_once(make_scan, small_config, tmp_path):
     assert (run.info.status, run.info.run_name) == ("FINISHED", "keras")
     assert run.data.params["backend"] == "tensorflow"
     assert len(client.search_model_versions("name = 'ptychopinn'")) == 1
+    assert "figures/sampler_coverage.png" in {file.path for file in client.list_artifacts(run_id, "figures")}

@@ -128,7 +128,7 @@ def test_time_limit_panels_and_half_precision(make_scan, small_config, tmp_path)
     assert len(results["history"]["train_loss"]) == 1
     assert np.isfinite(results["history"]["val_loss"]).all()
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {"patterns_0001.png", "image_0001.png"}
+    assert drawn == {"patterns_0001.png", "image_0001.png", "sampler_coverage.png"}
     module = results["models"]["diffraction_to_obj"]
     assert module.network.weights[0].dtype == "float32"
 

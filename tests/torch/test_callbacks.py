@@ -124,6 +124,20 @@ def test_a_run_leaves_a_text_log_coverage_and_speed(make_scan, small_config, tmp
     assert in_contract(RATE) and in_contract(MEMORY) and RATE not in history
 
 
+def test_no_logger_still_leaves_text_log_and_coverage_and_no_folder_leaves_nothing(
+    make_scan, small_config, tmp_path, monkeypatch
+):
+    raw, settings = make_scan(n_positions=16), execution(logger_backend="none")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for folder in (tmp_path / "run", Path()):
+        components.train_cdi_model_torch(raw, None, small_config(raw, nepochs=1, output_dir=folder), settings)
+    assert not list(Path().iterdir())
+    found = {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert found == {"training.log", "coverage.npz", "figures/sampler_coverage.png"}
+    assert (tmp_path / "run" / "training.log").read_text().endswith("end: done after 1 epochs\n")
+
+
 def test_the_text_log_tells_of_a_failure_and_keeps_earlier_ones(make_scan, small_config, tmp_path):
     raw = make_scan()
     config = small_config(raw, nepochs=2, optimizer="sgd", momentum=0.0, output_dir=tmp_path)
@@ -175,6 +189,7 @@ def test_tensorboard_gets_histograms_every_tenth_epoch(make_scan, small_config, 
     events.Reload()
     tags = set(events.Tags()["histograms"])
     assert {"weights/probe", "gradients/probe", "weights/stem.weight", "gradients/stem.weight"} <= tags
+    assert [image.step for image in events.Images("figures/sampler_coverage")] == [21]
     found = events.Histograms("gradients/probe")
     assert [event.step for event in found] == [19]  # two steps an epoch
     assert found[0].histogram_value.num == 2 * 32 * 32

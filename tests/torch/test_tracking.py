@@ -122,7 +122,7 @@ def test_trackers_are_told_of_pictures_and_of_the_end(make_scan, small_config, t
     components.fit_lightning_run(run)
     assert notes.told == [
         ("begin", 0, 0), ("metrics", 0, 3), ("metrics", 1, 7), ("figure", "patterns_0002.png", 7),
-        ("close", "done"),
+        ("figure", "sampler_coverage.png", 7), ("close", "done"),
     ]  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_panels_are_drawn_without_changing_the_run(make_scan, small_config, tmp_
         histories.append(components.train_cdi_model_torch(raw, None, config, execution)["history"])
     assert histories[0] == histories[1]
     drawn = {path.name for path in (tmp_path / "watched" / "figures").iterdir()}
-    assert drawn == {"patterns_0002.png", "image_0002.png"}
+    assert drawn == {"patterns_0002.png", "image_0002.png", "sampler_coverage.png"}
 
 
 def test_a_metric_that_nobody_logs_is_refused(make_scan, small_config):
