@@ -42,6 +42,7 @@ class PtychoDataContainer:
             given.
         objectGuess: (H,W) complex or None; pattern_Y: (M,N,N) complex labels or None, which win over it.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None.
+        scratch_folder: where what is made of patterns on disk goes; None: the system's.
     """
 
     patterns: NDArray[np.float32]
@@ -55,6 +56,7 @@ class PtychoDataContainer:
     objectGuess: NDArray[Any] | None = None
     pattern_Y: NDArray[Any] | None = None
     bad_pixels: NDArray[np.bool_] | None = None
+    scratch_folder: Path | None = None
 
     @classmethod
     def from_raw(
@@ -69,11 +71,9 @@ class PtychoDataContainer:
         neighbor_pool_size: int | None = None,
         x_scale: float | None = None,
         nphotons: float | None = None,
-        patterns: str = "auto",
-        scratch_folder: Path | None = None,
     ) -> PtychoDataContainer:
         """Group and normalise a scan; `x_scale` and `nphotons` None are taken from it (training), see
-        `group_positions`; `patterns` ('auto', 'memory', 'disk') as `ptycho.pattern_store.store_patterns`.
+        `group_positions`. The patterns are kept where `raw` says, see `ptycho.pattern_store`.
 
         Raises DataError as grouping and normalisation do. Time O(M N^2 + M log M), memory as for the class.
         """
@@ -88,7 +88,7 @@ class PtychoDataContainer:
             sequential=sequential,
             neighbor_pool_size=neighbor_pool_size,
         )
-        stored = store_patterns(raw, x_scale, nphotons, place=patterns, folder=scratch_folder)
+        stored = store_patterns(raw, x_scale, nphotons)
         return cls(
             patterns=stored.patterns,
             positions_px=raw.positions_px,
@@ -101,6 +101,7 @@ class PtychoDataContainer:
             objectGuess=raw.objectGuess,
             pattern_Y=raw.Y,
             bad_pixels=raw.bad_pixels,
+            scratch_folder=raw.scratch_folder,
         )
 
     def __len__(self) -> int:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho import normalization
+from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.io.lazy import LazyPatterns, Patterns, as_lazy
 from ptycho.raw_data import RawData
-from ptycho.scratch import ScratchArray, goes_to_disk
+from ptycho.scratch import ScratchArray, folder_for, goes_to_disk
+
+
+class HasPatterns(Protocol):
+    """What is asked of a container here; `ptycho.loader.PtychoDataContainer` has it."""
+
+    @property
+    def patterns(self) -> NDArray[np.float32]: ...
+
+    @property
+    def scratch_folder(self) -> Path | None: ...
 
 
 class Stored(NamedTuple):
@@ -22,26 +34,22 @@ class Stored(NamedTuple):
     nphotons: float
 
 
-def store_patterns(
-    raw: RawData,
-    x_scale: float | None = None,
-    nphotons: float | None = None,
-    *,
-    place: str = "auto",
-    folder: Path | None = None,
-) -> Stored:
+def store_patterns(raw: RawData, x_scale: float | None = None, nphotons: float | None = None) -> Stored:
     """Normalise a scan; gauges that are None are taken from it. The same bits wherever the patterns are.
 
-    `place`: 'memory', 'disk' (a scratch file in `folder`, see `ptycho.scratch`), or 'auto': on disk where a
-    scan stays there already, or where the result would need more than half of the available memory.
-    Time: one pass, and one for each gauge that is taken. Memory: amplitude and result; on disk, one chunk.
-    Raises InputError where the disk has too little room, DataError as `ptycho.normalization` does.
+    They go where the scan says (`RawData.kept`): into memory, into a scratch file (`ptycho.scratch`), or,
+    'auto', on disk where the scan itself is read from there, or where they would need more than half of the
+    available memory. Time: one pass, and one for each gauge that is taken. Memory: amplitude and result; on
+    disk, one chunk. Raises InputError where the disk has too little room, DataError as
+    `ptycho.normalization` does.
     """
+    place = raw.patterns_place
     if place == "auto" and isinstance(raw.diff3d, LazyPatterns):
         place = "disk"
-    on_disk = goes_to_disk(raw.diff3d.size * 4, place)
-    array = ScratchArray(raw.diff3d.shape, np.float32, folder) if on_disk else None
-    amplitude: Patterns = raw.amplitude_by_rows() if on_disk else raw.amplitude()
+    array = None
+    if goes_to_disk(raw.diff3d.size * 4, place):
+        array = ScratchArray(raw.diff3d.shape, np.float32, raw.scratch_folder)
+    amplitude: Patterns = raw.amplitude() if array is None else raw.amplitude_by_rows()
     scale = normalization.x_scale(amplitude, raw.bad_pixels) if x_scale is None else float(x_scale)
     if nphotons is None:
         nphotons = normalization.photons_from_amplitude(amplitude, raw.diffraction_unit, raw.bad_pixels)
@@ -55,3 +63,56 @@ def store_patterns(
 def is_on_disk(patterns: NDArray[np.float32]) -> bool:
     """Whether patterns are mapped from a file, so that no copy of all of them may be made."""
     return isinstance(patterns, np.memmap)
+
+
+def keep_patterns(data: Any, execution: PyTorchExecutionConfig | None, output_dir: Path | None) -> Any:
+    """A scan, several, or None, whose containers keep their patterns where the execution says.
+
+    What a scan was told before (`RawData.kept`) stays where the execution says 'auto'. Scratch files go
+    to the output folder, see `ptycho.scratch.folder_for`. Containers pass through: they are made already.
+    """
+    if isinstance(data, (list, tuple)):
+        return type(data)(keep_patterns(one, execution, output_dir) for one in data)
+    if not isinstance(data, RawData):
+        return data
+    settings = execution or PyTorchExecutionConfig()
+    place = data.patterns_place if settings.patterns == "auto" else settings.patterns
+    if settings.strategy == "ddp_spawn":  # processes that are handed their data would each copy it
+        place = "memory"
+    return data.kept(place, data.scratch_folder or folder_for(output_dir))
+
+
+def start_method(*scans: Any) -> str | None:
+    """How processes that load data must start: by fork where patterns are on disk, to inherit the map.
+
+    Pickled, the map would be a copy of all patterns. None: as the system does.
+    """
+    containers = [one for scan in scans for one in getattr(scan, "containers", (scan,)) if one is not None]
+    on_disk = any(is_on_disk(container.patterns) for container in containers)
+    return "fork" if on_disk and "fork" in multiprocessing.get_all_start_methods() else None
+
+
+class Patches:
+    """Patches (G, C, N, N) complex64 that inference keeps: in memory, or on disk as their patterns are."""
+
+    def __init__(self, shape: tuple[int, ...], scratch: ScratchArray | None) -> None:
+        self._scratch = scratch
+        self._held = np.empty(shape, np.complex64) if scratch is None else None
+
+    def put(self, groups: NDArray[np.int64], patches: NDArray[np.complex64]) -> None:
+        """Keep the patches (b, C, N, N) of these groups."""
+        if self._held is not None:
+            self._held[groups] = patches
+        elif self._scratch is not None:
+            for group, block in zip(groups, patches, strict=True):
+                self._scratch.write(int(group), block[None])
+
+    def array(self) -> NDArray[np.complex64]:
+        """All of them, when they are there."""
+        return self._held if self._held is not None else self._scratch.map()  # type: ignore[union-attr]
+
+
+def kept_patches(shape: tuple[int, ...], container: HasPatterns) -> Patches:
+    """Room for the patches of a container's groups, where its patterns are."""
+    on_disk = is_on_disk(container.patterns)
+    return Patches(shape, ScratchArray(shape, np.complex64, container.scratch_folder) if on_disk else None)

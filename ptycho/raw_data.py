@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from pathlib import Path
@@ -38,6 +39,7 @@ class RawData:
         Y: (M,N,N) complex labels, one per pattern, or None.
         scan_index: (M,) int64.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None.
+        patterns_place, scratch_folder: where a container made of this scan keeps its patterns, see `kept`.
 
     Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
     copied unless its axes are reordered (FORMAT-001; `pattern_order` 'MNN' or 'NNM' settles an ambiguous
@@ -71,6 +73,8 @@ class RawData:
         checks.check_lengths(n_positions, xcoords_start=self.xcoords_start, ycoords_start=self.ycoords_start)
 
         patterns = diff3d if isinstance(diff3d, LazyPatterns) else np.asarray(diff3d)
+        self.patterns_place = "auto"
+        self.scratch_folder: Path | None = None
         self.diffraction_unit: Unit = decide_unit(patterns, diffraction_unit, bad_pixels is not None)
         _, self.unit_reason = explain_unit(patterns, diffraction_unit, bad_pixels is not None)
         self.diff3d: Any = checks.order_patterns(patterns, n_positions, pattern_order)
@@ -124,14 +128,15 @@ class RawData:
         """A scan from a file of any registered format (`ptycho.io.registry`); errors name the file.
 
         `patterns`: 'memory', 'disk', where diff3d is read by rows, or 'auto', on disk where it would need
-        more than half of the available memory; see `ptycho.io.registry.read_scan`.
+        more than half of the available memory, see `ptycho.io.registry.read_scan`; containers follow.
         """
         from ptycho.io.registry import read_scan
 
         arrays: dict[str, Any] | None = None
         try:
             arrays = read_scan(path, patterns=patterns, scratch_folder=scratch_folder)
-            return cls(**{"xcoords_start": None, "ycoords_start": None, **arrays})
+            made = cls(**{"xcoords_start": None, "ycoords_start": None, **arrays})
+            return made.kept(patterns, scratch_folder)
         except NotByRows as error:
             if patterns != "disk":
                 logger.warning("%s: %s: read into memory", path, error.args[0])
@@ -211,6 +216,14 @@ class RawData:
         unit = self.diffraction_unit
         return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit), np.float32)
 
+    def kept(self, patterns: str, scratch_folder: Path | None = None) -> RawData:
+        """The same scan, whose containers keep their patterns in 'memory', on 'disk', or, 'auto', where they
+        belong; on disk in `scratch_folder`, None: the one given before, or the system's."""
+        made = copy.copy(self)
+        made.patterns_place = patterns
+        made.scratch_folder = scratch_folder or self.scratch_folder
+        return made
+
     def subsample(self, n: int | None, seed: int | None = 0) -> RawData:
         """`n` positions drawn without replacement, in scan order; itself when n is None or not below M."""
         if n is None or n >= self.n_positions:
@@ -223,7 +236,8 @@ class RawData:
         for key in ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "Y"):
             if arrays[key] is not None:
                 arrays[key] = rows_of(arrays[key], rows)
-        return RawData(**{**arrays, "pattern_order": "MNN"})
+        made = RawData(**{**arrays, "pattern_order": "MNN"})
+        return made.kept(self.patterns_place, self.scratch_folder)
 
     def as_arrays(self) -> dict[str, Any]:
         """The keyword arguments that make this scan again; pattern_order is set only where shapes are

@@ -22,6 +22,7 @@ from ptycho.image.canvas import (
     window_weights,
 )
 from ptycho.loader import PtychoDataContainer
+from ptycho.pattern_store import kept_patches
 
 #: patterns in a batch when nothing else is asked: large enough for the cores, small enough for the cache
 PATTERNS_A_BATCH = 64
@@ -72,7 +73,7 @@ def reconstruct(
     `predict` maps x (b, C, N, N) to the backend's patches (b, C_out, N, N). `one_patch_a_group`: object_big
     off, the patch lies at the group's mean. `weighting` is 'probe' or 'uniform'; M the stitched window's side
     in px, None: what the probe lights. Time linear in groups; memory: canvas, one batch, and the patches only
-    if `keep_patches`.
+    if `keep_patches`; they are on disk where the container's patterns are.
     """
     N, C = container.N, container.gridsize**2
     weights = window_weights(probe, auto_window_side(probe) if M is None else M, weighting)
@@ -83,7 +84,7 @@ def reconstruct(
     size = batch_size or max(1, PATTERNS_A_BATCH // C)
     order = scan_order(positions[container.nn_indices[:, 0]], size)
     shape = (len(order), 1 if one_patch_a_group else C, N, N)
-    kept = np.empty(shape, np.complex64) if keep_patches else None
+    kept = kept_patches(shape, container) if keep_patches else None
     begun = time.perf_counter()
     for part in chunks(len(order), size):
         groups = order[part]
@@ -94,11 +95,11 @@ def reconstruct(
             places = places.mean(1, keepdims=True)
         canvas.add(patches, places.reshape(-1, 2))
         if kept is not None:
-            kept[groups] = as_numpy(patches)
+            kept.put(groups, as_numpy(patches))
         if progress is not None:
             progress(min(part.stop, len(order)), len(order))
     rate = len(order) / max(time.perf_counter() - begun, 1e-9)
-    flat = kept.reshape(-1, N, N) if kept is not None else None
+    flat = kept.array().reshape(-1, N, N) if kept is not None else None
     return Reconstruction(canvas.result(), probe, positions, flat, rate)
 
 

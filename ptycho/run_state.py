@@ -33,7 +33,7 @@ EARLIER = "checkpoints.earlier"
 #: what may be other than in config.yaml when a run goes on: where and how it runs and what is shown of it
 FREE = frozenset(
     ("nepochs", "max_time_s", "debug", "output_dir", "train_data_file", "test_data_file", "accelerator",
-     "num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "enable_progress_bar",
+     "patterns", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "enable_progress_bar",
      "inference_batch_size", "logger_backend", "mlflow_uri", "run_name", "log_throughput",
      "recon_log_every_n_epochs", "recon_log_num_patches", "recon_log_stitch")
 )  # fmt: skip

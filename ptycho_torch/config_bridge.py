@@ -189,6 +189,7 @@ EXECUTION_LINKS: tuple[Link, ...] = (
 _RUNTIME = (
     "deterministic",
     "precision",
+    "patterns",
     "pin_memory",
     "persistent_workers",
     "prefetch_factor",

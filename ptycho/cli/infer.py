@@ -93,7 +93,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bundle = load_bundle(config.model_path)
         infer = partial(infer_scan_with_backend, config.model_path, backend=config.backend)
     validate_inference_config(config)
-    raw = read_scan(config.test_data_file, _side_of(bundle.state), why=" in the model")
+    raw = read_scan(
+        config.test_data_file,
+        _side_of(bundle.state),
+        why=" in the model",
+        patterns=execution.patterns,
+        output_dir=config.output_dir,
+    )
     output = prepare_folder(config.output_dir)
     console.output = output
     inputs = {"scan": config.test_data_file, "model": config.model_path}

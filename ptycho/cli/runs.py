@@ -55,11 +55,17 @@ def settings_of(
     return load_yaml_config(path), overrides, str(path)
 
 
-def read_scan(path: Path, N: int | None, *, why: str = "") -> RawData:
-    """A scan whose patterns have side N (None: any); the error says where N came from."""
-    from ptycho.raw_data import RawData
+def read_scan(
+    path: Path, N: int | None, *, why: str = "", patterns: str = "auto", output_dir: Path | None = None
+) -> RawData:
+    """A scan whose patterns have side N (None: any); the error says where N came from.
 
-    raw = RawData.from_file(path)
+    `patterns`: in 'memory', on 'disk', or 'auto', see `ptycho.scratch`; scratch files go beside the output.
+    """
+    from ptycho.raw_data import RawData
+    from ptycho.scratch import folder_for
+
+    raw = RawData.from_file(path, patterns=patterns, scratch_folder=folder_for(output_dir))
     if N is not None and raw.N != N:
         sides = f"patterns are {raw.N} x {raw.N} but N is {N}{why}"
         raise ConfigError(f"{path}: {sides}; crop them, or set N to {raw.N}")

@@ -106,11 +106,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if config.train_data_file is None:
         raise InputError("no scan to train on; give FILE or --train_data_file")
     validate_training_config(config)
-    train = read_scan(config.train_data_file, config.model.N if n_is_fixed else None)
+    place: dict[str, Any] = {"patterns": execution.patterns, "output_dir": config.output_dir}
+    train = read_scan(config.train_data_file, config.model.N if n_is_fixed else None, **place)
     config.model.N = train.N
     test = None
     if config.test_data_file is not None:
-        test = read_scan(config.test_data_file, train.N, why=" in the training scan")
+        test = read_scan(config.test_data_file, train.N, why=" in the training scan", **place)
     if config.model.model_type == "supervised" and train.objectGuess is None and train.Y is None:
         raise DataError(
             f"{config.train_data_file}: model_type 'supervised' learns from objectGuess, which is not there; "

@@ -178,6 +178,11 @@ class PyTorchExecutionConfig:
     precision: str = option("32-true", choices=("32-true", "16-mixed", "bf16-mixed"), help="number format")
     gradient_clip_val: float | None = option(None, gt=0, help="overrides the training configuration's")
     accum_steps: int = option(1, ge=1, help="batches whose gradients are added before a step")
+    patterns: str = option(
+        "auto",
+        choices=("auto", "memory", "disk"),
+        help="where patterns are kept; auto: on disk where they need over half of the free memory",
+    )
     num_workers: int = option(0, ge=0, help="processes that load data; 0: this one")
     pin_memory: bool = option(False, help="page-locked memory, for faster copies to a GPU")
     persistent_workers: bool = option(False, help="keep the loading processes between epochs")

@@ -76,6 +76,9 @@ def check_execution_config(config: PyTorchExecutionConfig) -> None:
     problems = _field_problems(config)
     if not problems and config.logger_backend != "none" and "none" in config.logger_backend.split(","):
         problems.append(_problem(config, "logger_backend", "'none' stands alone: drop it or the others"))
+    if not problems and config.patterns == "disk" and config.strategy == "ddp_spawn":
+        must = "must be another where patterns = 'disk': processes started so cannot share the file"
+        problems.append(_problem(config, "strategy", must))
     if not problems and config.num_workers == 0:
         if config.persistent_workers:
             problems.append(_problem(config, "persistent_workers", "needs num_workers >= 1"))

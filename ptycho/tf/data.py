@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ptycho.batches import Batch
 from ptycho.loader import PtychoDataContainer
 from ptycho.preparation import TrainingPlan
+from ptycho.tf.rows_on_disk import RowsOnDisk, gathered, held_rows, labels_by_rows
 
 Tensor = Any
 Dataset = Any
@@ -32,14 +33,14 @@ _NOBODY = -1
 class HeldScan:
     """One scan as tensors: patterns and labels (M, N, N), positions (M, 2), groups (G, C), who counts (G,).
 
-    Memory: the patterns (and labels) once, whatever the number of groups.
+    Memory: the patterns (and labels) once, whatever the number of groups; patterns on disk stay there.
     """
 
-    patterns: Tensor
+    patterns: Tensor | RowsOnDisk
     positions_xy: Tensor
     members: Tensor
     counts: Tensor
-    labels: Tensor | None
+    labels: Tensor | RowsOnDisk | None
 
     @classmethod
     def of(
@@ -52,13 +53,16 @@ class HeldScan:
     ) -> HeldScan:
         """Take a container; `held_out`: whose patterns count (None: all); `label_scale` None: no labels."""
         real = tf.as_dtype(dtype)
+        patterns = held_rows(container, real)
         labels = None
-        if label_scale is not None:
+        if label_scale is not None and isinstance(patterns, RowsOnDisk):
+            labels = labels_by_rows(container, label_scale, real)
+        elif label_scale is not None:
             every = container.pattern_labels(np.arange(len(container.patterns)))
             complex_dtype = tf.complex128 if real == tf.float64 else tf.complex64
             labels = tf.cast(tf.convert_to_tensor(every), complex_dtype) * tf.cast(label_scale, complex_dtype)
         return cls(
-            patterns=tf.cast(tf.convert_to_tensor(container.patterns), real),
+            patterns=patterns,
             positions_xy=tf.convert_to_tensor(container.positions_px, tf.float64),
             members=tf.convert_to_tensor(container.nn_indices, tf.int64),
             counts=tf.convert_to_tensor(np.ones(len(container), bool) if held_out is None else held_out),
@@ -75,13 +79,13 @@ class HeldScan:
         members = tf.gather(self.members, groups)
         counted = tf.repeat(tf.gather(self.counts, groups)[:, None], self.members.shape[1], 1)
         item = {
-            "x": tf.gather(self.patterns, members),
+            "x": gathered(self.patterns, members),
             "positions_xy": tf.gather(self.positions_xy, members),
             "counted": counted,
             "region": region,
         }
         if self.labels is not None:
-            item["labels"] = tf.gather(self.labels, members)
+            item["labels"] = gathered(self.labels, members)
         return item
 
 

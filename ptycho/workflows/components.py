@@ -23,6 +23,7 @@ from ptycho.config.config import (
 )
 from ptycho.errors import ConfigError, MissingDependencyError
 from ptycho.loader import PtychoDataContainer
+from ptycho.pattern_store import keep_patterns
 from ptycho.preparation import Scan, ensure_container, train_and_test
 from ptycho.probe_start import StartingProbe, starting_probe
 from ptycho.raw_data import RawData
@@ -102,6 +103,7 @@ def train_cdi_model(
     config = dataclasses.replace(config, backend="tensorflow")
     check_execution(config, execution_config or PyTorchExecutionConfig())
     update_legacy_dict(params.cfg, config)
+    train_data, test_data = keep_patterns((train_data, test_data), execution_config, config.output_dir)
     train, test = train_and_test(train_data, test_data, config)
     kept = kept_start(resume) if resume is not None else None
     probe = kept or _starting_probe(train, config, probe_progress)
@@ -157,6 +159,7 @@ def reassemble_cdi_image(
 
     module = train_results["models"]["diffraction_to_obj"]
     once = dataclasses.replace(config, n_groups=None, n_images=None)
+    test_data = keep_patterns(test_data, train_results.get("execution_config"), config.output_dir)
     container = ensure_container(test_data, once, x_scale=module.x_scale, nphotons=module.nphotons)
     execution = train_results.get("execution_config") or PyTorchExecutionConfig()
     made = reconstruct_container(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho.image.stitcher import Stitcher
 from ptycho.onnx_model import OnnxModel, open_onnx
+from ptycho.pattern_store import keep_patterns
 from ptycho.preparation import inference_container
 from ptycho.raw_data import RawData
 from ptycho.reconstruction import as_outputs, judged_by_data, reconstruct
@@ -34,6 +35,7 @@ def infer_scan_onnx(
     Raises DataError where the scan does not fit the model, and what `open_onnx` raises.
     """
     config, execution = config or InferenceConfig(), execution_config or PyTorchExecutionConfig()
+    raw = keep_patterns(raw, execution, config.output_dir)
     opened = model if isinstance(model, OnnxModel) else open_onnx(model, execution)
     network = opened.config.model
     container = inference_container(

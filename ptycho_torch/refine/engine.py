@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ptycho.errors import ConfigError, RunError
+from ptycho.io.lazy import Patterns
 from ptycho_torch.refine.batches import make_batches
 from ptycho_torch.refine.joint import joint_sweep
 from ptycho_torch.refine.network import start_from
@@ -25,7 +26,7 @@ from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
 from ptycho_torch.refine.rule import Rule, make_rule
-from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, with_probe
+from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, total_counts, with_probe
 from ptycho_torch.refine.search import find_lost, held, kept, relocate, search_batch
 from ptycho_torch.refine.state import RefineState, load_state, save_state, start_state
 from ptycho_torch.refine.strain import undo_strain
@@ -64,7 +65,7 @@ def iterate(
         rule.start(scan, state)
     # a small scan still needs a few dozen steps a sweep
     size = options.batch_size or max(4, min(rule.batch_size, scan.size // 32))
-    total = float(scan.counts.sum(dtype=torch.float64))
+    total = total_counts(scan.counts)
     begun = time.perf_counter()
     light = illumination(scan, state) if options.smoothness else state.object.real
     searches, joint = options.search_epochs(epochs), options.joint_epochs(epochs)
@@ -266,7 +267,7 @@ def reconstruct(
 
 
 def refine_probe(
-    patterns: np.ndarray,
+    patterns: Patterns,
     positions_xy: np.ndarray,
     probe: np.ndarray,
     *,
@@ -276,6 +277,7 @@ def refine_probe(
     bad_pixels: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
     device: str | torch.device = "cpu",
+    scratch_folder: Path | None = None,
     **changes: Any,
 ) -> RefineResult:
     """Object and probe of a scan from a flat object and a poor probe guess: rPIE with the default options.
@@ -284,5 +286,13 @@ def refine_probe(
     positions_xy (M, 2) float64 [x, y] px of patch pixel (N//2, N//2); probe (N, N) or (P, N, N), any scale.
     Returns a RefineResult whose probe explains counts: |FFT_ortho(probe * object window)|^2.
     """
-    data = make_scan(patterns, positions_xy, probe, unit=unit, bad_pixels=bad_pixels, device=device)
+    data = make_scan(
+        patterns,
+        positions_xy,
+        probe,
+        unit=unit,
+        bad_pixels=bad_pixels,
+        device=device,
+        scratch_folder=scratch_folder,
+    )
     return reconstruct(data, epochs=epochs, seed=seed, progress=progress, **changes)

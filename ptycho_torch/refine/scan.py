@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ptycho.errors import ConfigError, DataError
+from ptycho.io.lazy import LazyPatterns, Patterns
+from ptycho.scratch import ScratchArray
 from ptycho.units import decide_unit
 
 _CHUNK = 256
@@ -47,7 +50,7 @@ class RefineScan:
 
 
 def make_scan(
-    patterns: np.ndarray,
+    patterns: Patterns,
     positions_xy: np.ndarray,
     probe: np.ndarray,
     *,
@@ -55,13 +58,15 @@ def make_scan(
     bad_pixels: np.ndarray | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.complex64,
+    scratch_folder: Path | None = None,
 ) -> RefineScan:
     """Check arrays and lay them out for the solvers.
 
     patterns (M, N, N), zero frequency at [N//2, N//2], amplitude = sqrt(counts) or counts: `unit` is
     "counts", "amplitude" or "auto" (as `ptycho.units.decide_unit` decides).
     positions_xy (M, 2) centres [x, y] px. probe (N, N) or (P, N, N). bad_pixels (N, N) bool, True = ignore.
-    Raises DataError on shapes, values or units that cannot be used. Memory: one float32 copy of the patterns.
+    Raises DataError on shapes, values or units that cannot be used. Memory: one float32 copy of the patterns;
+    of patterns that are read by rows, one in a scratch file in `scratch_folder` (None: the system's).
     """
     if (
         patterns.ndim != 3
@@ -85,17 +90,26 @@ def make_scan(
     is_counts = decided == "counts"
     real = torch.float32 if dtype == torch.complex64 else torch.float64
     good = None if bad_pixels is None or not np.any(bad_pixels) else ~np.asarray(bad_pixels, bool)
-    counts = torch.empty((m, n, n), dtype=real)
+    scratch = None
+    if isinstance(patterns, LazyPatterns):
+        scratch = ScratchArray((m, n, n), str(real).removeprefix("torch."), scratch_folder)
+    counts = torch.empty((0 if scratch else m, n, n), dtype=real)
     for start in range(0, m, _CHUNK):
         part = torch.from_numpy(np.ascontiguousarray(patterns[start : start + _CHUNK])).to(real)
         part = part if is_counts else part * part
         if good is not None:
             part = torch.where(torch.from_numpy(good), part, torch.zeros((), dtype=real))
-        counts[start : start + _CHUNK] = torch.fft.ifftshift(part, dim=(-2, -1))
+        centred = torch.fft.ifftshift(part, dim=(-2, -1))
+        if scratch is None:
+            counts[start : start + _CHUNK] = centred
+        else:
+            scratch.write(start, centred.numpy())
         if not torch.isfinite(part).all() or part.min() < 0:
             raise DataError("patterns hold NaN, infinite or negative values; mark those pixels in bad_pixels")
     check_device(device)
-    mean_counts = float(counts.sum(dtype=torch.float64)) / m
+    if scratch is not None:
+        counts = torch.from_numpy(scratch.map(writable=True))
+    mean_counts = total_counts(counts) / m
     if mean_counts <= 0:
         raise DataError("every pattern is empty; check the diffraction array and its unit")
     mask = None if good is None else torch.fft.ifftshift(torch.from_numpy(good).to(real)).to(device)
@@ -107,6 +121,11 @@ def make_scan(
         start_probe.to(device),
         mean_counts,
     )
+
+
+def total_counts(counts: Tensor) -> float:
+    """Sum of all counts in float64, without a float64 copy of all of them."""
+    return sum(float(part.sum(dtype=torch.float64)) for part in counts.split(_CHUNK))
 
 
 def check_device(device: str | torch.device) -> None:
@@ -145,4 +164,6 @@ def scan_from_raw(raw: Any, **options: Any) -> RefineScan:
     unit = getattr(raw, "diffraction_unit", None) or getattr(raw, "unit", None) or "auto"
     options.setdefault("unit", getattr(unit, "value", unit))
     positions = np.stack([np.asarray(raw.xcoords, float), np.asarray(raw.ycoords, float)], -1)
-    return make_scan(np.asarray(raw.diff3d), positions, raw.probeGuess if probe is None else probe, **options)
+    patterns = raw.diff3d if isinstance(raw.diff3d, LazyPatterns) else np.asarray(raw.diff3d)
+    options.setdefault("scratch_folder", getattr(raw, "scratch_folder", None))
+    return make_scan(patterns, positions, raw.probeGuess if probe is None else probe, **options)

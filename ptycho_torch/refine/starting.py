@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.config.config import TrainingConfig
+from ptycho.io.lazy import Patterns, as_lazy
 from ptycho.loader import PtychoDataContainer
+from ptycho.pattern_store import is_on_disk
 from ptycho_torch.refine import refine_probe
 
 log = logging.getLogger(__name__)
@@ -23,8 +25,14 @@ def refined_modes(
     progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.complex64]:
     """The probe after some sweeps from a flat object, in the gauge of the container's absolute amplitudes."""
+    to_amplitude = np.float32(container.x_scale)
+    amplitude: Patterns = (
+        as_lazy(container.patterns).map(lambda part: part / to_amplitude, np.float32)
+        if is_on_disk(container.patterns)
+        else container.patterns / to_amplitude
+    )
     refined = refine_probe(
-        container.patterns / np.float32(container.x_scale),
+        amplitude,
         container.positions_px,
         modes,
         unit="amplitude",
@@ -33,6 +41,7 @@ def refined_modes(
         bad_pixels=container.bad_pixels,
         progress=progress,
         modes=wanted,
+        scratch_folder=container.scratch_folder,
     )
     log.info("probe refined in %d sweeps: R %.4f", config.probe_refine_sweeps, refined.history[-1]["r"])
     return np.asarray(refined.probe, np.complex64).reshape(-1, container.N, container.N)

@@ -24,6 +24,7 @@ from ptycho.errors import ConfigError
 from ptycho.loader import PtychoDataContainer
 from ptycho.objectives.run_log import log_run
 from ptycho.objectives.stages import resolve_stages
+from ptycho.pattern_store import keep_patterns, start_method
 from ptycho.preparation import Scan, ensure_container, plan_training, train_and_test, with_execution
 from ptycho.probe_start import StartingProbe, starting_probe
 from ptycho.reconstruction import as_outputs
@@ -76,6 +77,7 @@ def _build_lightning_dataloaders(
     if execution.num_workers:
         options["persistent_workers"] = execution.persistent_workers
         options["prefetch_factor"] = execution.prefetch_factor
+        options["multiprocessing_context"] = start_method(train_container, test_container)
     training = GroupDataset(train_container, label_scale=plan.label_scale)
     validation = GroupDataset(
         plan.validation_container, held_out=plan.held_out, label_scale=plan.label_scale
@@ -268,6 +270,7 @@ def train_cdi_model_torch(
         raise ConfigError(f"backend = {config.backend!r}: this is the PyTorch path; use backend_selector")
     make_recorder(config, execution_config or PyTorchExecutionConfig())  # says now which package is missing
     update_legacy_dict(params.cfg, config)
+    train_data, test_data = keep_patterns((train_data, test_data), execution_config, config.output_dir)
     train, test = train_and_test(train_data, test_data, config)
     kept = kept_start(resume) if resume is not None else None
     probe = kept or starting_probe(train, config, refined_modes, probe_progress)
@@ -304,6 +307,7 @@ def _reassemble_cdi_image_torch(
         raise ConfigError("no trained model: pass train_results, as train_cdi_model_torch returns it")
     module = train_results["models"]["diffraction_to_obj"]
     once = dataclasses.replace(config, n_groups=None, n_images=None)
+    test_data = keep_patterns(test_data, train_results.get("execution_config"), config.output_dir)
     container = _ensure_container(test_data, once, x_scale=module.x_scale, nphotons=float(module.gauge[1]))
     execution = train_results.get("execution_config") or PyTorchExecutionConfig()
     made = reconstruct_container(

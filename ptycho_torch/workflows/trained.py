@@ -11,6 +11,7 @@ import torch
 
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, dataclass_to_legacy_dict
 from ptycho.errors import BundleError, ConfigError
+from ptycho.pattern_store import keep_patterns
 from ptycho.preparation import inference_container
 from ptycho.raw_data import RawData
 from ptycho.reconstruction import as_outputs, judged_by_data
@@ -121,6 +122,7 @@ def infer_scan(
     from ptycho_torch.training import resolve_accelerator
 
     config, execution = config or InferenceConfig(), execution_config or PyTorchExecutionConfig()
+    raw = keep_patterns(raw, execution, config.output_dir)
     module = (model if isinstance(model, TrainedModel) else TrainedModel(load_module(model))).module
     container = inference_container(
         raw, module.config, config, x_scale=module.x_scale, nphotons=float(module.gauge[1])

@@ -74,7 +74,7 @@ def test_a_container_on_disk_has_the_same_bits(scan_file, tmp_path):
     made = {}
     for mode in ("memory", "disk"):
         raw = RawData.from_file(scan_file, patterns=mode, scratch_folder=folder)
-        made[mode] = PtychoDataContainer.from_raw(raw, 2, patterns=mode, scratch_folder=folder)
+        made[mode] = PtychoDataContainer.from_raw(raw, 2)
     held, lazy = made["memory"], made["disk"]
     assert isinstance(lazy.patterns, np.memmap) and not lazy.patterns.flags.writeable
     assert not isinstance(held.patterns, np.memmap)
@@ -181,7 +181,7 @@ def test_a_scan_goes_to_disk_by_itself_only_where_memory_is_short(make_scan, mon
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: 2 * needed - 2)
     assert isinstance(PtychoDataContainer.from_raw(raw, 1).patterns, np.memmap)
     assert "scratch file" in caplog.text
-    assert not isinstance(PtychoDataContainer.from_raw(raw, 1, patterns="memory").patterns, np.memmap)
+    assert not isinstance(PtychoDataContainer.from_raw(raw.kept("memory"), 1).patterns, np.memmap)
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: None)
     assert not isinstance(PtychoDataContainer.from_raw(raw, 1).patterns, np.memmap)
 
@@ -256,7 +256,7 @@ from ptycho.raw_data import RawData
 before = int(next(l for l in open('/proc/self/status') if l.startswith('VmData')).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (before + 160_000_000,) * 2)
 raw = RawData.from_file(sys.argv[1], patterns=sys.argv[2])
-container = PtychoDataContainer.from_raw(raw, 1, patterns=sys.argv[2])
+container = PtychoDataContainer.from_raw(raw, 1)
 print(container.patterns[np.array([0, 1999])].sum())
 """
 

@@ -1,0 +1,59 @@
+"""Patterns and labels that do not fit in memory as what a batch is gathered from: NumPy is asked for rows.
+
+A tensor would hold all of them. Inside tf.data the graph therefore calls Python once a batch, which it does
+for nothing else; the rows, their order and their bits are those of a tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ptycho.loader import PtychoDataContainer
+from ptycho.pattern_store import is_on_disk
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class RowsOnDisk:
+    """`read` gives rows of an array `shape` for members (B, C) as `kind`; they are handed on as `dtype`,
+    times `factor` if there is one."""
+
+    read: Callable[[NDArray[np.int64]], NDArray[Any]]
+    shape: tuple[int, ...]
+    kind: Any
+    dtype: Any
+    factor: float | None = None
+
+    def rows(self, members: Tensor) -> Tensor:
+        """(B, C, N, N); runs in the graph."""
+        found = tf.numpy_function(self.read, [members], self.kind, stateful=False)
+        found = tf.cast(tf.ensure_shape(found, [*members.shape, *self.shape[1:]]), self.dtype)
+        return found if self.factor is None else found * tf.cast(self.factor, self.dtype)
+
+
+def held_rows(container: PtychoDataContainer, real: Any) -> Tensor | RowsOnDisk:
+    """The patterns (M, N, N): one tensor, or read by rows where the container has them on disk."""
+    patterns = container.patterns
+    if not is_on_disk(patterns):
+        return tf.cast(tf.convert_to_tensor(patterns), real)
+    return RowsOnDisk(lambda members: patterns[members], patterns.shape, tf.float32, real)
+
+
+def labels_by_rows(container: PtychoDataContainer, label_scale: float, real: Any) -> RowsOnDisk:
+    """The labels (M, N, N) times `label_scale`, cut when they are asked for."""
+    wide = tf.complex128 if real == tf.float64 else tf.complex64
+    return RowsOnDisk(
+        container.pattern_labels, container.patterns.shape, tf.complex64, wide, factor=label_scale
+    )
+
+
+def gathered(rows: Tensor | RowsOnDisk, members: Tensor) -> Tensor:
+    """Rows (B, C, N, N) of a tensor or of an array on disk; runs in the graph."""
+    return rows.rows(members) if isinstance(rows, RowsOnDisk) else tf.gather(rows, members)
