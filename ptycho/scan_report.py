@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.grouping import nearest_neighbors
+from ptycho.io.lazy import Patterns
 from ptycho.normalization import DEFAULT_NPHOTONS, has_integer_squares
 from ptycho.probe import illuminated_diameter_px
 from ptycho.raw_data import RawData
@@ -64,9 +65,9 @@ class ScanReport:
 def describe_scan(raw: RawData, path: str | os.PathLike[str] | None = None) -> ScanReport:
     """Measure a scan and list what looks wrong, each problem in one line with its remedy.
 
-    Time O(M N^2 + M log M); memory one amplitude array and one chunk.
+    Time O(M N^2 + M log M); memory one chunk.
     """
-    amplitude = raw.amplitude()
+    amplitude = raw.amplitude_by_rows()
     counts, max_count, mean_pattern = _pattern_sums(amplitude, raw.bad_pixels)
     step_px, n_repeated = _steps(raw)
     diameter_px = illuminated_diameter_px(raw.probe_modes)
@@ -107,7 +108,7 @@ def describe_scan(raw: RawData, path: str | os.PathLike[str] | None = None) -> S
 
 
 def _pattern_sums(
-    amplitude: NDArray[np.float32], bad_pixels: NDArray[np.bool_] | None
+    amplitude: Patterns, bad_pixels: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
     """Counts of every pattern (M,), the largest count of a pixel, and the mean pattern (N,N)."""
     sums, largest, total = [], 0.0, np.zeros(amplitude.shape[1:])

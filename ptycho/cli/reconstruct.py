@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from ptycho.bundle import load_bundle
 
         side = load_bundle(model).state.get("N")
-    raw = read_scan(arguments.scan, side, why=" in the model")
+    raw = read_scan(arguments.scan, side, why=" in the model", output_dir=arguments.output_dir)
     result = refine(arguments, raw, model, console)
 
     from ptycho_torch.refine.product import save_result

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import InputError
+from ptycho.io.lazy import Patterns
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def r_factor(
     probe: ArrayLike,
     xcoords: ArrayLike,
     ycoords: ArrayLike,
-    amplitude: ArrayLike,
+    amplitude: ArrayLike | Patterns,
     origin_xy: tuple[float, float] = (0.0, 0.0),
     bad_pixels: ArrayLike | None = None,
     chunk: int = 64,
@@ -121,7 +122,7 @@ def _checked(
     probe: ArrayLike,
     xcoords: ArrayLike,
     ycoords: ArrayLike,
-    amplitude: ArrayLike,
+    amplitude: ArrayLike | Patterns,
     origin_xy: tuple[float, float],
     bad_pixels: ArrayLike | None,
     chunk: int,

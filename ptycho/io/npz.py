@@ -97,7 +97,12 @@ def read_array(archive: NpzFile, key: str, path: str | os.PathLike[str]) -> NDAr
         raise DataError(f"{path} has no {key!r}; it holds {_listed(archive.files)}")
     try:
         array = archive[key]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, MemoryError, NotImplementedError) as error:
+    except MemoryError as error:
+        raise DataError(
+            f"{path}: {key!r} does not fit in memory ({_one_line(error)}); if these are the patterns, "
+            "say patterns = 'disk'"
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
         raise DataError(
             f"{path}: {key!r} is damaged ({_one_line(error)}); write or copy the file again"
         ) from error

@@ -68,7 +68,12 @@ def read_optional(archive: Any, key: str) -> NDArray[Any] | None:
         raise DataError(f"{archive.filename}: {key!r} has dtype {found.dtype}; it must hold numbers")
     try:
         return np.asarray(found[()])
-    except (OSError, MemoryError) as error:
+    except MemoryError as error:
+        raise DataError(
+            f"{archive.filename}: {key!r} does not fit in memory ({one_line(error)}); if these are the "
+            "patterns, say patterns = 'disk'"
+        ) from error
+    except OSError as error:
         raise DataError(
             f"{archive.filename}: {key!r} is damaged ({one_line(error)}); write or copy the file again"
         ) from error

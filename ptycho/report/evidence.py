@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.errors import PtychoError
 from ptycho.evaluation.judge import Evaluation
 from ptycho.evaluation.rfactor import predicted_amplitudes, r_factor
+from ptycho.io.lazy import Patterns
 from ptycho.io.npz import open_npz, read_array
 from ptycho.provenance import sha256
 from ptycho.report.compare import compare
@@ -81,7 +82,7 @@ def gather(run: Run, pixel_size_m: float | None = None) -> Evidence:
 
 
 def r_limits(
-    amplitude: NDArray[np.float32],
+    amplitude: Patterns,
     obj: ArrayLike,
     probe: ArrayLike,
     positions_xy: NDArray[np.float64],
@@ -129,9 +130,7 @@ def poisson_misfit(mean: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.where(mean < grid[-1], np.interp(mean, grid, table), many))
 
 
-def _sums(
-    amplitude: NDArray[np.float32], beam: NDArray[np.float64], good: NDArray[np.bool_]
-) -> tuple[float, float]:
+def _sums(amplitude: Patterns, beam: NDArray[np.float64], good: NDArray[np.bool_]) -> tuple[float, float]:
     cross = power = 0.0
     for begin in range(0, len(amplitude), 64):
         part = amplitude[begin : begin + 64].astype(np.float64) * good
@@ -175,7 +174,7 @@ def _read_scan(found: Evidence) -> None:
     try:
         raw = RawData.from_file(path)
         report = describe_scan(raw, path)
-        amplitude = raw.amplitude()
+        amplitude = raw.amplitude_by_rows()
         found.truth = find_truth(path)
     except PtychoError as error:
         found.notes.append(f"the scan cannot be read: {error}")
@@ -193,14 +192,14 @@ def _read_scan(found: Evidence) -> None:
         return
     index, places = _matched(found.positions_xy, positions)
     try:
-        _hold_against(found, amplitude[index], places, report.nphotons_known, raw.bad_pixels)
+        _hold_against(found, amplitude.select(index), places, report.nphotons_known, raw.bad_pixels)
     except PtychoError as error:
         found.notes.append(f"product and scan do not fit together: {error}")
 
 
 def _hold_against(
     found: Evidence,
-    amplitude: NDArray[np.float32],
+    amplitude: Patterns,
     places: NDArray[np.float64],
     counts_known: bool,
     bad_pixels: NDArray[np.bool_] | None,

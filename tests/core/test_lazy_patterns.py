@@ -17,6 +17,7 @@ from ptycho.io.lazy import LazyPatterns, as_lazy
 from ptycho.loader import PtychoDataContainer
 from ptycho.normalization import has_integer_squares, mean_power, photons_from_data
 from ptycho.raw_data import RawData
+from ptycho.scan_report import describe_scan
 from ptycho.units import to_amplitude
 
 BAD = np.zeros((32, 32), bool)
@@ -64,7 +65,8 @@ def test_a_file_read_by_rows_is_the_same_scan(scan_file):
     few = lazy.subsample(7, 3)
     assert isinstance(few.diff3d, LazyPatterns)
     np.testing.assert_array_equal(few.diff3d[:], held.subsample(7, 3).diff3d)
-    # three rows are far apart: they are read run by run
+    assert describe_scan(lazy) == describe_scan(held)
+    # rows that are far apart are read run by run
     np.testing.assert_array_equal(lazy.diff3d[np.array([29, 0])], held.diff3d[[29, 0]])
 
 

@@ -104,6 +104,14 @@ def test_the_scratch_file_is_in_the_output_folder_and_has_no_name(scan_file, tmp
     assert list(folder.iterdir()) == [] and container.patterns.shape == (30, 32, 32)
 
 
+def test_the_iterative_engine_reads_rows_too(scan_file):
+    from ptycho_torch.refine import reconstruct
+
+    made = [reconstruct(RawData.from_file(scan_file, patterns=p), epochs=2) for p in ("memory", "disk")]
+    for name in ("object", "probe", "r_map"):
+        np.testing.assert_array_equal(getattr(made[0], name), getattr(made[1], name), err_msg=name)
+
+
 def test_processes_that_cannot_inherit_the_map_are_refused():
     with pytest.raises(ConfigError, match=r"strategy = 'ddp_spawn'.*patterns = 'disk'"):
         silent(patterns="disk", strategy="ddp_spawn")
