@@ -93,6 +93,16 @@ class History(Stateful):
             lambda step: learning_rate_factor(config, config.scheduler, step, per_epoch, total)
         )
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        for watch in (self.model.watching, self.model.watching_validation):
+            watch.open(self.model.variable_dtype)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.model.watching.look()
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.model.watching_validation.look()
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         steps = self.model.steps
         rates = {"learning_rate": float(steps.learning_rate.numpy())}
