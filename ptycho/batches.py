@@ -7,6 +7,7 @@ see the same batches in the same order.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ def is_region_step(step: int, ratio: float) -> bool:
 
 
 def epoch_batches(
-    groups: Index,
+    scans: Sequence[Index],
     centres_xy: NDArray[np.float64],
     batch_size: int,
     *,
@@ -53,22 +54,35 @@ def epoch_batches(
 ) -> list[Batch]:
     """The batches of one epoch: compact blocks for region steps, random batches for the others.
 
-    Every group of `groups` appears exactly once; which steps are region steps follows from the global step.
-    Shapes: groups (G,), centres_xy (all groups, 2). Time O(G log G), memory O(G).
+    `scans` holds the groups (G_k,) of every scan. Each appears exactly once, beside groups of its own scan
+    only; the scans take turns at random, and which steps are region steps follows from the global step.
+    Shapes: centres_xy (all groups, 2). Time O(G log G), memory O(G).
     """
     rng = np.random.default_rng([seed, epoch])
-    blocks = compact_blocks(centres_xy[groups], batch_size, rng)
+    blocks = [
+        (number, groups[block])
+        for number, groups in enumerate(scans)
+        for block in compact_blocks(centres_xy[groups], batch_size, rng)
+    ]
     blocks = [blocks[i] for i in rng.permutation(len(blocks))]
     first = epoch * len(blocks)
     region = [is_region_step(first + i, region_ratio) for i in range(len(blocks))]
-    loose = [block for block, together in zip(blocks, region, strict=True) if not together]
-    pool = rng.permutation(np.concatenate(loose)) if loose else np.empty(0, np.int64)
+    pools = [_pool(number, blocks, region, rng) for number in range(len(scans))]
     batches: list[Batch] = []
-    for block, together in zip(blocks, region, strict=True):
+    for (number, block), together in zip(blocks, region, strict=True):
         if not together:
-            block, pool = pool[: len(block)], pool[len(block) :]
-        batches.append((groups[block], together))
+            block, pools[number] = np.split(pools[number], [len(block)])
+        batches.append((block, together))
     return batches
+
+
+def _pool(
+    scan: int, blocks: list[tuple[int, Index]], region: list[bool], rng: np.random.Generator
+) -> Index:
+    """The groups of one scan that stand in no region of this epoch, in random order."""
+    own = zip(blocks, region, strict=True)
+    loose = [block for (number, block), together in own if number == scan and not together]
+    return rng.permutation(np.concatenate(loose)) if loose else np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,30 @@ class Split:
     validation: list[Batch]
     held_out: NDArray[np.bool_]
 
+    def moved(self, by: int) -> Split:
+        """The same with `by` added to every group number."""
+        validation = [(groups + by, region) for groups, region in self.validation]
+        return Split(self.train + by, validation, self.held_out)
+
+
+def split_scans(
+    centres_xy: Sequence[NDArray[np.float64]],
+    *,
+    val_fraction: float,
+    batch_size: int,
+    region_ratio: float,
+    seed: int,
+) -> list[Split]:
+    """`split_groups` of every scan (G_k, 2), group numbers running through all of them; every split knows
+    of its own groups who is held out."""
+    rng = np.random.default_rng([seed, 1])
+    begin, splits = 0, []
+    for centres in centres_xy:
+        split = _split(centres, val_fraction, batch_size, region_ratio, rng)
+        splits.append(split.moved(begin))
+        begin += len(centres)
+    return splits
+
 
 def split_groups(
     centres_xy: NDArray[np.float64], *, val_fraction: float, batch_size: int, region_ratio: float, seed: int
@@ -88,8 +126,17 @@ def split_groups(
     With regions, every second group of some compact blocks is held out and the block is predicted whole, so
     that a held-out pattern is judged by the image that its neighbours, which do train, make together with it.
     """
+    return _split(centres_xy, val_fraction, batch_size, region_ratio, np.random.default_rng([seed, 1]))
+
+
+def _split(
+    centres_xy: NDArray[np.float64],
+    val_fraction: float,
+    batch_size: int,
+    region_ratio: float,
+    rng: np.random.Generator,
+) -> Split:
     count = len(centres_xy)
-    rng = np.random.default_rng([seed, 1])
     held_out = np.zeros(count, bool)
     if count < 2:
         every: Index = np.arange(count)

@@ -4,21 +4,16 @@ for both backends."""
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.batches import (
-    Batch,
-    Index,
-    compact_blocks,
-    epoch_batches,
-    group_centres,
-    label_scale,
-    split_groups,
-)
+from ptycho import normalization
+from ptycho.batches import Batch, Index, compact_blocks, epoch_batches, label_scale, split_scans
 from ptycho.config.config import (
     InferenceConfig,
     PyTorchExecutionConfig,
@@ -29,8 +24,13 @@ from ptycho.errors import ConfigError, DataError
 from ptycho.loader import PtychoDataContainer
 from ptycho.objectives.manifest import resolve
 from ptycho.raw_data import RawData
+from ptycho.scan_set import ScanSet, most_alike
 
 Scan = RawData | PtychoDataContainer
+#: what training takes: one scan, or several of them
+Scans = Scan | ScanSet | Sequence[Scan]
+#: what it makes of them
+Grouped = PtychoDataContainer | ScanSet
 
 
 def ensure_container(
@@ -63,14 +63,45 @@ def ensure_container(
 
 
 def train_and_test(
-    train_data: Scan, test_data: Scan | None, config: TrainingConfig
-) -> tuple[PtychoDataContainer, PtychoDataContainer | None]:
-    """Both containers in the training set's normalisation; a test scan is covered once, whatever n_groups."""
-    train = ensure_container(train_data, config)
-    if test_data is None:
-        return train, None
+    train_data: Scans, test_data: Scan | None, config: TrainingConfig
+) -> tuple[Grouped, Grouped | None]:
+    """Training and test scans, grouped; a test scan is covered once, whatever n_groups.
+
+    One training scan gives containers, the test's in the normalisation of the other. Several give sets: each
+    has a normalisation of its own, and the test scan is seen as the most alike of them (`ptycho.scan_set`).
+    """
+    several = train_data if isinstance(train_data, ScanSet | Sequence) else None
     once = dataclasses.replace(config, n_groups=None, n_images=None, n_subsample=None)
-    return train, ensure_container(test_data, once, x_scale=train.x_scale, nphotons=train.nphotons)
+    if several is None:
+        train = ensure_container(train_data, config)  # type: ignore[arg-type]
+        if test_data is None:
+            return train, None
+        return train, ensure_container(test_data, once, x_scale=train.x_scale, nphotons=train.nphotons)
+    scans = several
+    if not isinstance(scans, ScanSet):
+        scans = ScanSet.of([ensure_container(one, config) for one in scans])
+    if len(scans.containers) == 1:
+        return train_and_test(scans.containers[0], test_data, config)
+    if test_data is None:
+        return scans, None
+    number = most_alike(*measured(test_data), [measured(one) for one in scans.containers])
+    like = scans.containers[number]
+    test = ensure_container(test_data, once, x_scale=like.x_scale, nphotons=like.nphotons)
+    return scans, ScanSet((test,), (number,))
+
+
+def first_scan(data: Scans) -> Scan:
+    """The only scan, or the first of several."""
+    if isinstance(data, ScanSet):
+        return data.containers[0]
+    return data[0] if isinstance(data, Sequence) else data
+
+
+def measured(scan: Scan) -> tuple[NDArray[np.complex64], float]:
+    """What tells how a scan was measured: its probe guess (P, N, N) and its own x_scale. Time O(M N^2)."""
+    if isinstance(scan, PtychoDataContainer):
+        return scan.probe, scan.x_scale
+    return scan.probe_modes, normalization.x_scale(scan.amplitude_by_rows(), scan.bad_pixels)
 
 
 def inference_container(
@@ -113,24 +144,35 @@ def with_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) ->
 class TrainingPlan:
     """Which groups train in which order, and on which batches the run is validated.
 
-    `held_out` (validation groups,) bool says whose patterns count in validation; None: all of them. Labels
-    are multiplied by `label_scale`; None: not needed.
+    `scans` holds the training groups of every scan, numbered through all of them. `held_out` (validation
+    groups,) bool says whose patterns count in validation; None: all of them. Labels are multiplied by the
+    `label_scales` entry of their scan; None: not needed.
     """
 
-    groups: Index
+    scans: tuple[Index, ...]
     centres_xy: NDArray[np.float64]
     batch_size: int
     region_ratio: float
     seed: int
-    validation_container: PtychoDataContainer
+    validation_set: ScanSet
     validation: list[Batch]
     held_out: NDArray[np.bool_] | None
-    label_scale: float | None
+    label_scales: tuple[float, ...] | None
+
+    @property
+    def n_groups(self) -> int:
+        """Groups that train."""
+        return sum(len(groups) for groups in self.scans)
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of one epoch, before accumulation."""
+        return sum(math.ceil(len(groups) / self.batch_size) for groups in self.scans)
 
     def epoch(self, number: int) -> list[Batch]:
         """The batches of one epoch, see `ptycho.batches.epoch_batches`."""
         return epoch_batches(
-            self.groups,
+            self.scans,
             self.centres_xy,
             self.batch_size,
             region_ratio=self.region_ratio,
@@ -139,48 +181,60 @@ class TrainingPlan:
         )
 
 
-def plan_training(
-    train: PtychoDataContainer, test: PtychoDataContainer | None, config: TrainingConfig
-) -> TrainingPlan:
-    """Decide batches and validation: the test container, or held-out groups of the training container.
+def plan_training(train: Grouped, test: Grouped | None, config: TrainingConfig) -> TrainingPlan:
+    """Decide batches and validation: the test container, or held-out groups of every training scan.
 
-    Raises DataError where labels are needed and the scan has none. Time O(G log G), memory O(G).
+    Raises DataError where labels are needed and a scan has none. Time O(G log G), memory O(G).
     """
+    scans, tests = ScanSet.of(train), None if test is None else ScanSet.of(test)
     supervised = config.model.model_type == "supervised"
     labels = resolve(config).needs_labels
-    for name, container in (("training", train), ("test", test)):
-        if labels and container is not None and not container.has_labels:
-            raise DataError(
-                f"{name} data: labels are needed (model_type supervised, or a term that compares with them), "
-                "but the scan has no objectGuess - add one, e.g. a refined object, or use model_type pinn"
-            )
+    if labels:
+        _check_labels(scans, tests)
     ratio = 0.0 if supervised else config.region_ratio
-    centres = group_centres(train)
-    groups: Index
+    first, centres = scans.first, scans.centres_xy
     held_out: NDArray[np.bool_] | None
-    if test is None:
-        split = split_groups(
-            centres,
+    if tests is None:
+        splits = split_scans(
+            [centres[begin:end] for begin, end in zip(first, first[1:], strict=False)],
             val_fraction=config.val_fraction,
             batch_size=config.batch_size,
             region_ratio=ratio,
             seed=config.seed,
         )
-        groups, validation, held_out = split.train, split.validation, split.held_out
+        groups = tuple(split.train for split in splits)
+        validation = [batch for split in splits for batch in split.validation]
+        held_out = np.concatenate([split.held_out for split in splits])
     else:
-        groups, held_out = np.arange(len(train)), None
-        blocks = compact_blocks(
-            group_centres(test), config.batch_size, np.random.default_rng([config.seed, 1])
-        )
+        groups = tuple(np.arange(begin, end) for begin, end in zip(first, first[1:], strict=False))
+        held_out = None
+        blocks = compact_blocks(tests.centres_xy, config.batch_size, np.random.default_rng([config.seed, 1]))
         validation = [(block, ratio > 0) for block in blocks]
     return TrainingPlan(
-        groups=groups,
+        scans=groups,
         centres_xy=centres,
         batch_size=config.batch_size,
         region_ratio=ratio,
         seed=config.seed,
-        validation_container=train if test is None else test,
+        validation_set=tests or scans,
         validation=validation,
         held_out=held_out,
-        label_scale=label_scale(train, config.model.probe_scale) if labels else None,
+        label_scales=tuple(label_scale(one, config.model.probe_scale) for one in scans.containers)
+        if labels
+        else None,
     )
+
+
+def _check_labels(train: ScanSet, test: ScanSet | None) -> None:
+    several = len(train.containers) > 1
+    named = [
+        (f"training scan {n}" if several else "training data", c)
+        for n, c in enumerate(train.containers)
+    ]
+    named += [("test data", one) for one in (test.containers if test is not None else ())]
+    for name, one in named:
+        if not one.has_labels:
+            raise DataError(
+                f"{name}: labels are needed (model_type supervised, or a term that compares with them), "
+                "but the scan has no objectGuess - add one, e.g. a refined object, or use model_type pinn"
+            )

@@ -14,7 +14,9 @@ from ptycho.config.config import TrainingConfig
 from ptycho.errors import DataError
 from ptycho.loader import PtychoDataContainer
 from ptycho.normalization import normalize_probe
+from ptycho.preparation import Grouped
 from ptycho.probe import probe_mask
+from ptycho.scan_set import KnownScan, ScanSet
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,24 @@ class StartingProbe:
 
     modes: NDArray[np.complex64]
     factor: float
+
+    def known(self, container: PtychoDataContainer) -> KnownScan:
+        """What a model knows of a training scan that starts from this probe."""
+        return KnownScan.of(container, self.modes, self.factor)
+
+
+#: the probes of all scans of a run, in their order
+Starts = tuple[StartingProbe, ...]
+
+
+def starting_probes(
+    scans: Grouped,
+    config: TrainingConfig,
+    refine: Refinement,
+    progress: Callable[[int, int], None] | None = None,
+) -> Starts:
+    """`starting_probe` of every training scan, from its own file and its own patterns."""
+    return tuple(starting_probe(one, config, refine, progress) for one in ScanSet.of(scans).containers)
 
 
 def starting_probe(

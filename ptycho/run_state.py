@@ -3,7 +3,7 @@
     RUN/config.yaml            every setting; written before anything else
     RUN/provenance.json        which files it was trained on, with their hashes
     RUN/checkpoints/last.*     the state after the last whole epoch: .ckpt PyTorch, .safetensors TensorFlow
-    RUN/checkpoints/start.npz  the probe it began with, so that a resume does not refine it again
+    RUN/checkpoints/start.npz  the probes it began with, so that a resume does not refine them again
 
 Every file is replaced by a rename, so a run killed at any moment leaves the former one whole.
 """
@@ -23,7 +23,7 @@ from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingCo
 from ptycho.config.fields import describe_fields, shown
 from ptycho.errors import ConfigError, DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
-from ptycho.probe_start import StartingProbe
+from ptycho.probe_start import StartingProbe, Starts
 
 CONFIG, CHECKPOINTS, START = "config.yaml", "checkpoints", "start.npz"
 LAST = {"pytorch": "last.ckpt", "tensorflow": "last.safetensors"}
@@ -32,8 +32,9 @@ EARLIER = "checkpoints.earlier"
 
 #: what may be other than in config.yaml when a run goes on: where and how it runs and what is shown of it
 FREE = frozenset(
-    ("nepochs", "max_time_s", "debug", "output_dir", "train_data_file", "test_data_file", "accelerator",
-     "patterns", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "enable_progress_bar",
+    ("nepochs", "max_time_s", "debug", "output_dir", "train_data_file", "more_train_data_files",
+     "test_data_file", "accelerator", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor",
+     "patterns", "enable_progress_bar",
      "inference_batch_size", "logger_backend", "mlflow_uri", "run_name", "log_throughput",
      "recon_log_every_n_epochs", "recon_log_num_patches", "recon_log_stitch")
 )  # fmt: skip
@@ -80,19 +81,40 @@ def continued(folder: Path, overrides: Mapping[str, Any]) -> Continued:
     scheduler = execution.scheduler or config.scheduler
     if config.nepochs > begun[0].nepochs and scheduler in _OF_ALL_EPOCHS:
         notes.append(f"scheduler {scheduler} spans all epochs: with more of them the learning rate jumps")
-    recorded = _recorded_files(folder)
-    for role, name in (("train", "train_data_file"), ("test", "test_data_file")):
-        asked, wanted = getattr(begun[0], name), getattr(config, name)
-        if (asked is None) != (wanted is None):
-            raise _contradiction(folder, name, asked, wanted)
-        if wanted is not None:
-            setattr(config, name, _same_file(folder, wanted, recorded.get(role), typed=name in overrides))
+    _find_files(folder, begun[0], config, overrides)
     checkpoint: Path | None = folder / CHECKPOINTS / LAST[config.backend]
     assert checkpoint is not None
     if not checkpoint.is_file():
         checkpoint = None
         notes.append(f"{folder} was stopped before its first checkpoint: it starts over")
     return Continued(config, execution, checkpoint, tuple(notes))
+
+
+def training_inputs(config: TrainingConfig) -> dict[str, Path]:
+    """Role in the record of a run -> file: `train`, `train1`, ... in the order of the scans' numbers."""
+    return {f"train{number or ''}": path for number, path in enumerate(config.train_data_files)}
+
+
+def _find_files(
+    folder: Path, begun: TrainingConfig, config: TrainingConfig, overrides: Mapping[str, Any]
+) -> None:
+    """Put the paths of the run's own data files into its configuration, wherever they are now."""
+    recorded = _recorded_files(folder)
+    for role, name in (("train", "train_data_file"), ("test", "test_data_file")):
+        asked, wanted = getattr(begun, name), getattr(config, name)
+        if (asked is None) != (wanted is None):
+            raise _contradiction(folder, name, asked, wanted)
+        if wanted is not None:
+            setattr(config, name, _same_file(folder, wanted, recorded.get(role), typed=name in overrides))
+    name = "more_train_data_files"
+    asked, wanted = begun.more_train_data_files or [], config.more_train_data_files or []
+    if len(asked) != len(wanted):
+        raise _contradiction(folder, name, asked, wanted)
+    if wanted:
+        config.more_train_data_files = [
+            str(_same_file(folder, Path(path), recorded.get(f"train{number}"), typed=name in overrides))
+            for number, path in enumerate(wanted, 1)
+        ]
 
 
 def begin_anew(folder: Path) -> None:
@@ -113,26 +135,33 @@ def sweep(checkpoints: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def prepare(folder: Path, start: StartingProbe, *, resumes: bool) -> None:
+def prepare(folder: Path, starts: Starts, *, resumes: bool) -> None:
     """Make the folder of checkpoints ready before the first step: an earlier run's set aside, or swept where
-    this one goes on; the starting probe kept."""
+    this one goes on; the starting probes kept."""
     checkpoints = folder / CHECKPOINTS
     if resumes:
         sweep(checkpoints)
     else:
         begin_anew(folder)
     if not (checkpoints / START).is_file():
-        keep_start(checkpoints, start)
+        keep_starts(checkpoints, starts)
 
 
-def keep_start(checkpoints: Path, probe: StartingProbe) -> None:
-    """Write the starting probe beside the checkpoints; atomic."""
+def keep_starts(checkpoints: Path, starts: Starts) -> None:
+    """Write the starting probes beside the checkpoints; atomic."""
+    arrays: dict[str, Any] = {}
+    for number, start in enumerate(starts):
+        arrays |= {f"modes{_of(number)}": start.modes, f"factor{_of(number)}": np.float64(start.factor)}
     with atomic_write(checkpoints / START) as temporary:
-        np.savez(temporary, modes=probe.modes, factor=np.float64(probe.factor))
+        np.savez(temporary, **arrays)
 
 
-def kept_start(checkpoint: Path) -> StartingProbe | None:
-    """The starting probe (P, N, N) of the run that a checkpoint belongs to; None where it was not kept.
+def _of(number: int) -> str:
+    return f"_{number}" if number else ""
+
+
+def kept_starts(checkpoint: Path) -> Starts | None:
+    """The starting probes (P, N, N), one a scan, of the run that a checkpoint belongs to; None: not kept.
 
     Raises DataError for a damaged file.
     """
@@ -141,7 +170,12 @@ def kept_start(checkpoint: Path) -> StartingProbe | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return StartingProbe(stored["modes"].astype(np.complex64), float(stored["factor"]))
+            count = sum(name.startswith("modes") for name in stored.files)
+            named = [(f"modes{_of(number)}", f"factor{_of(number)}") for number in range(max(1, count))]
+            return tuple(
+                StartingProbe(stored[modes].astype(np.complex64), float(stored[factor]))
+                for modes, factor in named
+            )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         what = type(error).__name__
         raise DataError(f"{path} is damaged ({what}); delete it to refine the probe again") from None

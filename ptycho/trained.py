@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,48 +18,129 @@ from ptycho.errors import BundleError, ConfigError, DataError
 from ptycho.group_merge import merge_groups
 from ptycho.normalization import intensity_scale
 from ptycho.objectives.manifest import resolve
+from ptycho.preparation import Scan, measured
+from ptycho.scan_set import KnownScan, most_alike, stacked
+
+log = logging.getLogger(__name__)
+
+_NUMBERS = ("x_scale", "nphotons", "probe_factor", "log_scale")
 
 
 @dataclass(frozen=True)
 class TrainedState:
-    """A trained network as arrays: `weights` by neutral name, the probe (P, N, N) in the network's gauge, the
-    numbers of `ptycho.normalization`, the log of the trained correction to the scale, bad pixels (N, N)."""
+    """A trained network as arrays: `weights` by neutral name, and what it knows of every scan it was trained
+    on. Asked without a number, it answers for scan 0."""
 
     config: TrainingConfig
     weights: dict[str, NDArray[Any]]
-    probe: NDArray[np.complex64]
-    bad_pixels: NDArray[np.bool_]
-    x_scale: float
-    nphotons: float
-    probe_factor: float
-    log_scale: float
+    scans: tuple[KnownScan, ...]
+
+    @property
+    def probe(self) -> NDArray[np.complex64]:
+        """(P, N, N) in the network's gauge."""
+        return self.scans[0].probe
+
+    @property
+    def bad_pixels(self) -> NDArray[np.bool_]:
+        """(N, N), True = left out."""
+        return self.scans[0].bad_pixels
+
+    @property
+    def x_scale(self) -> float:
+        """Factor from measured amplitude to x."""
+        return self.scans[0].x_scale
+
+    @property
+    def nphotons(self) -> float:
+        """Counts in the mean pattern."""
+        return self.scans[0].nphotons
+
+    @property
+    def probe_factor(self) -> float:
+        """What took the absolute probe into the network's gauge."""
+        return self.scans[0].probe_factor
+
+    @property
+    def log_scale(self) -> float:
+        """Log of the trained correction to the intensity scale."""
+        return self.scans[0].log_scale
 
     @property
     def intensity_scale(self) -> float:
         """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
         return intensity_scale(self.nphotons, self.config.model.N)
 
+    def for_scan(self, number: int) -> TrainedState:
+        """The network with what it knows of one scan. Raises ConfigError for a number it does not know."""
+        if not 0 <= number < len(self.scans):
+            raise ConfigError(
+                f"trained_scan = {number}: the model was trained on {len(self.scans)} "
+                f"scan{'s, 0 to' if len(self.scans) > 1 else ', number'} {len(self.scans) - 1}"
+            )
+        return dataclasses.replace(self, scans=(self.scans[number],))
+
+    def for_data(self, data: Scan, wanted: int | None = None) -> TrainedState:
+        """The network as it sees a scan: like the training scan `wanted`, or else like the most similar one.
+
+        See `ptycho.scan_set.most_alike`. Time O(M N^2) where there is a choice.
+        """
+        if wanted is not None or len(self.scans) == 1:
+            return self.for_scan(wanted or 0)
+        number = most_alike(*measured(data), [(scan.guess, scan.x_scale) for scan in self.scans])
+        log.info("seen with the probe and scale of training scan %d of %d", number, len(self.scans))
+        return self.for_scan(number)
+
     def save(self, directory: Path, backend: str) -> Path:
         """Write `wts.h5.zip` into a folder, atomically; `backend` says who trained it."""
         model, manifest = self.config.model, resolve(self.config)
+        numbers = [_numbers(scan) for scan in self.scans]
+        several = {"scans": numbers} if len(numbers) > 1 else {}
         return save_bundle(
             directory,
             weights=self.weights,
             config=dataclasses.asdict(self.config),
             state={
-                "x_scale": self.x_scale,
-                "nphotons": self.nphotons,
-                "probe_factor": self.probe_factor,
+                **numbers[0],
+                **several,
                 "intensity_scale": self.intensity_scale,
-                "log_scale": self.log_scale,
                 "N": model.N,
                 "gridsize": model.gridsize,
                 "manifest": manifest.as_dict(),
                 "objectives_checksum": manifest.checksum,
             },
             backend=backend,
-            extra_arrays={"probe": self.probe, "bad_pixels": self.bad_pixels},
+            extra_arrays=self._arrays(),
         )
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Arrays of a bundle beside the weights: those of scan 0, and those of all if there are several."""
+        first: dict[str, NDArray[Any]] = {"probe": self.probe, "bad_pixels": self.bad_pixels}
+        if len(self.scans) == 1:
+            return first
+        return first | {
+            "scan_probes": np.stack([scan.probe for scan in self.scans]),
+            "scan_guesses": stacked([scan.guess for scan in self.scans]),
+            "scan_bad_pixels": np.stack([scan.bad_pixels for scan in self.scans]),
+        }
+
+
+def _numbers(scan: KnownScan) -> dict[str, float]:
+    return {name: float(getattr(scan, name)) for name in _NUMBERS}
+
+
+def _scans_in(state: Mapping[str, Any], arrays: Mapping[str, Any], N: int) -> tuple[KnownScan, ...]:
+    """What a bundle's state and arrays say of each scan; KeyError for what is missing."""
+    if "scans" not in state:
+        numbers = {name: float(state[name]) for name in _NUMBERS}
+        bad = arrays.get("bad_pixels", np.zeros((N, N), bool))
+        return (KnownScan(probe=arrays["probe"], bad_pixels=bad, guess=arrays["probe"], **numbers),)
+    named = (arrays[name] for name in ("scan_probes", "scan_guesses", "scan_bad_pixels"))
+    return tuple(
+        KnownScan(
+            probe=probe, bad_pixels=bad, guess=guess, **{name: float(numbers[name]) for name in _NUMBERS}
+        )
+        for numbers, probe, guess, bad in zip(state["scans"], *named, strict=True)
+    )
 
 
 def load_trained_state(path: Path) -> tuple[TrainedState, PyTorchExecutionConfig]:
@@ -71,23 +153,13 @@ def load_trained_state(path: Path) -> tuple[TrainedState, PyTorchExecutionConfig
     bundle = load_bundle(Path(path))
     try:
         config, execution = training_config_from(bundle.config, source=str(path))
-        state, extra = bundle.state, bundle.extra_arrays
-        N = config.model.N
-        made = TrainedState(
-            config=config,
-            weights=dict(bundle.weights),
-            probe=extra["probe"],
-            bad_pixels=extra.get("bad_pixels", np.zeros((N, N), bool)),
-            x_scale=float(state["x_scale"]),
-            nphotons=float(state["nphotons"]),
-            probe_factor=float(state["probe_factor"]),
-            log_scale=float(state["log_scale"]),
-        )
+        scans = _scans_in(bundle.state, bundle.extra_arrays, config.model.N)
+        made = TrainedState(config, dict(bundle.weights), scans)
     except KeyError as error:
         raise BundleError(
             f"{path}: the bundle lacks {error.args[0]!r}; was it written by this package?"
         ) from None
-    except ConfigError as error:
+    except (ConfigError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: {error}") from None
     return made, execution
 

@@ -163,7 +163,7 @@ TRAINING_LINKS: tuple[Link, ...] = (
     ),
     *_alike("TrainingConfig", "TrainingConfig", "plateau_factor plateau_patience plateau_min_lr ema_decay"),
     *_alike("TrainingConfig", "TrainingConfig", "probe_from probe_refine_sweeps region_ratio max_time_s"),
-    *_alike("TrainingConfig", "TrainingConfig", "objectives diagnostics stages"),
+    *_alike("TrainingConfig", "TrainingConfig", "objectives diagnostics stages more_train_data_files"),
 )
 
 INFERENCE_LINKS: tuple[Link, ...] = (
@@ -214,6 +214,7 @@ _RUNTIME_REASON = "describes the machine or the bookkeeping of one run; clients 
 OURS_UNMAPPED: dict[str, str] = {
     "TrainingConfig.model": _MODEL_REASON,
     "InferenceConfig.model": _MODEL_REASON,
+    "InferenceConfig.trained_scan": "clients hand over a probe, and the most similar scan is taken",
     "PyTorchExecutionConfig.gradient_clip_val": _OVERRIDE_REASON,
     "PyTorchExecutionConfig.scheduler": _OVERRIDE_REASON,
     **{f"PyTorchExecutionConfig.{name}": _RUNTIME_REASON for name in _RUNTIME},

@@ -125,6 +125,7 @@ class TrainingConfig:
     realspace_mae_weight: float = option(0.0, ge=0, help="weight of the mean absolute error in real space")
     realspace_weight: float = option(0.0, ge=0, help="weight of the total variation of the object")
     train_data_file: Path | None = option(None, help="scan to train on")
+    more_train_data_files: list[Any] | None = option(None, help="further scans to train on together")
     test_data_file: Path | None = option(None, help="scan to test on")
     output_dir: Path = option(Path("training_outputs"), help="folder for everything the run writes")
     n_groups: int | None = option(None, ge=1, help="groups to draw; None: one for every position")

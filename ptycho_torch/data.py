@@ -1,14 +1,15 @@
 """Batches of groups, made from a container without copying its patterns.
 
 A batch is a dict: `x` (B, C, N, N) float32, `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool,
-`region` bool, and `labels` (B, C, N, N) complex64 where the scan has them. Which groups stand together is
-decided by `ptycho.batches`; what one process of several takes of them, here.
+`region` bool, `scan` int, the number by which the model knows the scan that all of it is of, `idle` bool,
+whether another process has it as well, and `labels` (B, C, N, N) complex64 where the objective needs them.
+Which groups stand together is decided by `ptycho.batches`; what one process of several takes of them, here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,53 +18,61 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ptycho.batches import Batch, Index
-from ptycho.loader import PtychoDataContainer
-from ptycho.preparation import TrainingPlan
+from ptycho.preparation import Grouped, TrainingPlan
+from ptycho.scan_set import ScanSet
 
 
 class Repeated(tuple[Index, bool]):
-    """A validation batch that another process judges as well: nothing of it counts a second time."""
+    """A batch that another process has as well: nothing of it counts a second time."""
 
 
 class GroupDataset(Dataset[dict[str, Any]]):
-    """Groups of one container; item = (group numbers, region?) -> batch. Memory: views of the container."""
+    """Groups of one scan or several; item = (group numbers, region?) -> batch. Memory: views of them.
+
+    `held_out` (groups,) says whose patterns count, None: all; labels are multiplied by the entry of
+    `label_scales` that the model's number of their scan points to, None: no labels.
+    """
 
     def __init__(
         self,
-        container: PtychoDataContainer,
+        scans: Grouped,
         *,
         held_out: NDArray[np.bool_] | None = None,
-        label_scale: float | None = None,
+        label_scales: Sequence[float] | None = None,
     ) -> None:
-        self.container = container
+        self.scans = ScanSet.of(scans)
         self.held_out = held_out
-        self.label_scale = label_scale
+        self.label_scales = label_scales
 
     def __len__(self) -> int:
-        return len(self.container)
+        return len(self.scans)
 
     def __getitem__(self, batch: Batch) -> dict[str, Any]:
         groups, region = batch
-        members = self.container.nn_indices[groups]
+        place, local = self.scans.where(groups)
+        container, number = self.scans.containers[place], self.scans.numbers[place]
+        members = container.nn_indices[local]
         counted = np.full(members.shape, not isinstance(batch, Repeated))
         if self.held_out is not None:
             counted &= self.held_out[groups][:, None]
         item: dict[str, Any] = {
-            "x": torch.from_numpy(self.container.patterns[members]),
-            "positions_xy": torch.from_numpy(self.container.positions_px[members]),
+            "x": torch.from_numpy(container.patterns[members]),
+            "positions_xy": torch.from_numpy(container.positions_px[members]),
             "counted": torch.from_numpy(counted),
             "region": region,
+            "scan": number,
+            "idle": isinstance(batch, Repeated),
         }
-        if self.label_scale is not None:
-            item["labels"] = torch.from_numpy(self.container.pattern_labels(members)) * self.label_scale
+        if self.label_scales is not None:
+            item["labels"] = torch.from_numpy(container.pattern_labels(members)) * self.label_scales[number]
         return item
 
 
 class GroupBatches(Sampler[Batch]):
     """The order of one epoch, `TrainingPlan.epoch`, as a sampler.
 
-    With several processes each takes every world-size-th batch;
-    the last few that would not fill all processes are given again from the start.
+    With several processes each takes every world-size-th batch; where the last of them do not fill all
+    processes, some stand idle on a batch that does not count, as a last accumulated step is smaller.
     """
 
     def __init__(self, plan: TrainingPlan) -> None:
@@ -75,7 +84,7 @@ class GroupBatches(Sampler[Batch]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(math.ceil(len(self.plan.groups) / self.plan.batch_size) / _world()[1])
+        return math.ceil(self.plan.n_batches / _world()[1])
 
     def __iter__(self) -> Iterator[Batch]:
         yield from _share(self.plan.epoch(self.epoch))
@@ -88,11 +97,11 @@ def _world() -> tuple[int, int]:
     return 0, 1
 
 
-def _share(batches: list[Batch], repeat: Callable[[Batch], Batch] = lambda batch: batch) -> list[Batch]:
+def _share(batches: list[Batch]) -> list[Batch]:
     """This process's batches: every world-size-th, some given twice so that all take as many steps."""
     rank, world = _world()
     missing = -len(batches) % world
-    return (batches + [repeat(batches[i % len(batches)]) for i in range(missing)])[rank::world]
+    return (batches + [Repeated(batches[i % len(batches)]) for i in range(missing)])[rank::world]
 
 
 class FixedBatches(Sampler[Batch]):
@@ -105,7 +114,7 @@ class FixedBatches(Sampler[Batch]):
         return math.ceil(len(self.batches) / _world()[1])
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from _share(self.batches, Repeated)
+        yield from _share(self.batches)
 
 
 def make_loader(dataset: GroupDataset, sampler: Sampler[Batch], **options: Any) -> DataLoader[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ptycho.errors import ConfigError
 from ptycho.normalization import intensity_scale
 from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import Stage
+from ptycho.scan_set import KnownScan, stacked
 from ptycho_torch import config_params, training
 from ptycho_torch.config_bridge import to_model_config, to_training_config
 from ptycho_torch.diagnostics import Watch
@@ -64,7 +65,9 @@ class PtychoPINN_Lightning(L.LightningModule):
 
     Takes the four configurations of `ptycho_torch.config_params`. `attach_scan` gives it the measured probe
     and the normalisation; both are stored in the checkpoint, so that `load_from_checkpoint(path)` needs no
-    argument and runs no code from the file.
+    argument and runs no code from the file. With `attach_scans` it knows several scans, each with a probe and
+    a scale of its own: `probe`, `log_scale`, `gauge` and `bad_pixels` then have a first axis over the scans,
+    and whatever is asked without a number is of scan 0.
 
     forward: x (B, C, N, N) float32 in the gauge of `ptycho.normalization` -> complex (B, C_out, N, N).
     """
@@ -77,6 +80,7 @@ class PtychoPINN_Lightning(L.LightningModule):
     log_scale: nn.Parameter
     bad_pixels: Tensor
     gauge: Tensor
+    guesses: Tensor
 
     def __init__(
         self, model_config: Any, data_config: Any, training_config: Any, inference_config: Any = None
@@ -128,27 +132,72 @@ class PtychoPINN_Lightning(L.LightningModule):
         bad_pixels: NDArray[np.bool_] | None = None,
     ) -> None:
         """Take the normalised probe (P, N, N) and the numbers of `ptycho.normalization`."""
-        values = torch.view_as_real(torch.from_numpy(np.ascontiguousarray(probe, np.complex64)))
-        self.probe = nn.Parameter(values.clone(), requires_grad=self.config.probe_trainable)
-        self.starting_probe = torch.view_as_complex(values)
-        self.gauge.copy_(torch.tensor([x_scale, nphotons, probe_factor], dtype=torch.float64))
-        if bad_pixels is not None:
-            self.bad_pixels.copy_(torch.from_numpy(np.asarray(bad_pixels, bool)))
+        N = self.config.model.N
+        none = np.zeros((N, N), bool)
+        bad = none if bad_pixels is None else np.asarray(bad_pixels, bool)
+        corrected = float(self.of_scan(self.log_scale))
+        self.attach_scans([KnownScan(probe, x_scale, nphotons, probe_factor, bad, probe, corrected)])
+
+    def attach_scans(self, scans: Sequence[KnownScan]) -> None:
+        """Take what is known of every scan that the model is trained on, in their order."""
+        several = len(scans) > 1
+
+        def every(values: Any) -> Tensor:
+            made = torch.as_tensor(np.asarray(values), device=self.device)
+            return made if several else made[0]
+
+        probes = stacked([scan.probe for scan in scans])
+        self.starting_probe = every(probes)
+        self.probe = nn.Parameter(
+            torch.view_as_real(self.starting_probe.clone()), requires_grad=self.config.probe_trainable
+        )
+        self.log_scale = nn.Parameter(
+            every(np.array([scan.log_scale for scan in scans], np.float32)),
+            requires_grad=self.log_scale.requires_grad,
+        )
+        numbers = [(scan.x_scale, scan.nphotons, scan.probe_factor) for scan in scans]
+        self.gauge = every(np.array(numbers, np.float64))
+        self.bad_pixels = every([scan.bad_pixels for scan in scans])
+        if several:
+            guesses = stacked([scan.guess for scan in scans])
+            self.register_buffer("guesses", torch.view_as_real(every(guesses)))
+
+    @property
+    def n_scans(self) -> int:
+        """Scans that the model knows."""
+        return 1 if self.gauge.ndim == 1 else len(self.gauge)
+
+    def of_scan(self, values: Tensor, scan: int = 0) -> Tensor:
+        """The part of `probe`, `log_scale`, `gauge` or `bad_pixels` that belongs to one scan."""
+        return values if self.n_scans == 1 else values[scan]
+
+    def probe_of(self, scan: int = 0) -> Tensor:
+        """The probe (P, N, N) complex64 of a scan as it stands now."""
+        return torch.view_as_complex(self.of_scan(self.probe, scan))
+
+    def intensity_scale_of(self, scan: int = 0) -> float:
+        """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
+        return intensity_scale(float(self.of_scan(self.gauge, scan)[1]), self.config.model.N)
 
     @property
     def x_scale(self) -> float:
         """Factor from measured amplitude to x."""
-        return float(self.gauge[0])
+        return float(self.of_scan(self.gauge)[0])
+
+    @property
+    def nphotons(self) -> float:
+        """Counts in the mean pattern."""
+        return float(self.of_scan(self.gauge)[1])
 
     @property
     def intensity_scale(self) -> float:
-        """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
-        return intensity_scale(float(self.gauge[1]), self.config.model.N)
+        """`intensity_scale_of` the first scan."""
+        return self.intensity_scale_of()
 
     @property
     def complex_probe(self) -> Tensor:
-        """The probe (P, N, N) complex64 as it stands now."""
-        return torch.view_as_complex(self.probe)
+        """`probe_of` the first scan."""
+        return self.probe_of()
 
     @property
     def _supervised(self) -> bool:
@@ -156,9 +205,9 @@ class PtychoPINN_Lightning(L.LightningModule):
 
     # ------------------------------------------------------------------------------------------ the network
 
-    def forward(self, x: Tensor) -> Tensor:
-        counted = (~self.bad_pixels).to(x.dtype)
-        modulus, phase = self.network(x * counted, self.complex_probe.detach())
+    def forward(self, x: Tensor, scan: int = 0) -> Tensor:
+        counted = (~self.of_scan(self.bad_pixels, scan)).to(x.dtype)
+        modulus, phase = self.network(x * counted, self.probe_of(scan).detach())
         # back from half precision under autocast; the probe has the precision of the whole module
         modulus, phase = modulus.to(self.probe.dtype), phase.to(self.probe.dtype)
         # not torch.polar: swish may dip below zero, which is a phase of pi
@@ -166,7 +215,7 @@ class PtychoPINN_Lightning(L.LightningModule):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Complex patches of one batch of groups."""
-        patches: Tensor = self(batch["x"])
+        patches: Tensor = self(batch["x"], batch.get("scan", 0))
         return patches
 
     def views(self, patches: Tensor, batch: dict[str, Any]) -> Tensor:
@@ -174,14 +223,15 @@ class PtychoPINN_Lightning(L.LightningModule):
         positions = batch["positions_xy"]
         centre = positions.mean(1, keepdim=True)
         N = patches.shape[-1]
+        probe = self.probe_of(batch.get("scan", 0)).detach()
         if batch["region"] and len(patches) > 1:
             places = positions if patches.shape[1] == positions.shape[1] else centre
-            window = self.complex_probe.detach().abs().square().sum(0)
+            window = probe.abs().square().sum(0)
             return region_views(patches, places, positions, window)
         if self.config.model.merge_window == "central":
             window = central_window(N, device=patches.device)
         elif self.config.model.merge_window == "probe":
-            window = self.complex_probe.detach().abs().square().sum(0)
+            window = probe.abs().square().sum(0)
             window = window / window.max()
         else:
             window = torch.ones(N, N, device=patches.device)
@@ -214,6 +264,9 @@ class PtychoPINN_Lightning(L.LightningModule):
         """One step of either context; automatic optimisation does the rest."""
         seen = Seen(self, batch)
         terms = self._terms(seen)
+        if batch.get("idle", False):  # another process trains on it; all must take as many steps
+            self._log_terms(terms, "", self.loss_name, 0)
+            return 0 * terms["loss"]
         self._log_terms(terms, "", self.loss_name, len(batch["x"]))
         self.watching.see(seen)
         return terms["loss"]
@@ -240,11 +293,16 @@ class PtychoPINN_Lightning(L.LightningModule):
         checkpoint["trained_scans"] = self.trained_scans
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The number of probe modes is the file's, not the constructor's."""
+        """The numbers of scans and of probe modes are the file's, not the constructor's."""
         self.trained_scans = checkpoint.get("trained_scans", [])
-        stored = checkpoint["state_dict"]["probe"]
-        if stored.shape != self.probe.shape:
-            self.probe = nn.Parameter(torch.zeros_like(stored), requires_grad=self.config.probe_trainable)
+        stored = checkpoint["state_dict"]
+        for name in ("probe", "log_scale"):
+            own = getattr(self, name)
+            if stored[name].shape != own.shape:
+                setattr(self, name, nn.Parameter(torch.zeros_like(stored[name]), own.requires_grad))
+        for name in ("gauge", "bad_pixels", "guesses"):
+            if name in stored:
+                self.register_buffer(name, torch.zeros_like(stored[name]))
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> PtychoPINN_Lightning:

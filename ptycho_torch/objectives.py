@@ -26,12 +26,13 @@ class Seen:
 
     def __init__(self, module: PtychoPINN_Lightning, batch: dict[str, Any]) -> None:
         self.module, self.batch = module, batch
-        self.patches: Tensor = module(batch["x"])
+        self.scan: int = batch.get("scan", 0)
+        self.patches: Tensor = module(batch["x"], self.scan)
 
     @cached_property
     def probe(self) -> Tensor:
         """(P, N, N) complex, with its gradient."""
-        return self.module.complex_probe
+        return self.module.probe_of(self.scan)
 
     @cached_property
     def illumination(self) -> Tensor:
@@ -51,12 +52,12 @@ class Seen:
     @cached_property
     def scale(self) -> Tensor:
         """The trained correction to the intensity scale."""
-        return torch.exp(self.module.log_scale)
+        return torch.exp(self.module.of_scan(self.module.log_scale, self.scan))
 
     @cached_property
     def expected(self) -> Tensor:
         """Expected counts."""
-        return rate(self.intensity, self.module.intensity_scale * self.scale)
+        return rate(self.intensity, self.module.intensity_scale_of(self.scan) * self.scale)
 
     @cached_property
     def amplitude(self) -> Tensor:
@@ -66,12 +67,13 @@ class Seen:
     @cached_property
     def counts(self) -> Tensor:
         """Measured counts."""
-        return (self.module.intensity_scale * self.batch["x"]).square()
+        return (self.module.intensity_scale_of(self.scan) * self.batch["x"]).square()
 
     @cached_property
     def counted(self) -> Tensor:
         """(B, C, N, N) bool: pixels that count."""
-        return self.batch["counted"][:, :, None, None] & ~self.module.bad_pixels
+        bad = self.module.of_scan(self.module.bad_pixels, self.scan)
+        return self.batch["counted"][:, :, None, None] & ~bad
 
     @property
     def labels(self) -> Tensor:

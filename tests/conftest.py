@@ -26,7 +26,7 @@ def shared_dir() -> Path:
 
 
 def simulate_counts(
-    n_positions: int = 30, N: int = 32, photons: float = 1e4, seed: int = 0
+    n_positions: int = 30, N: int = 32, photons: float = 1e4, seed: int = 0, curvature: float = 0.02
 ) -> dict[str, np.ndarray]:
     """A jittered raster over a smooth random object, whole-pixel patches, Poisson counts: the keys of a scan
     file."""
@@ -40,7 +40,7 @@ def simulate_counts(
     phase, amplitude = (image / np.abs(image).max() for image in smooth)
     obj = (0.85 + 0.15 * amplitude) * np.exp(1j * phase)
     radius = np.hypot(*np.meshgrid(np.arange(N) - N // 2, np.arange(N) - N // 2))
-    probe = np.exp(-0.5 * (radius / (N / 8)) ** 2 + 0.02j * radius**2)
+    probe = np.exp(-0.5 * (radius / (N / 8)) ** 2 + 1j * curvature * radius**2)
     probe *= np.sqrt(photons / np.sum(np.abs(probe) ** 2))
     counts = np.empty((n_positions, N, N), np.uint16)
     for m, (x, y) in enumerate(positions.astype(int)):
@@ -65,10 +65,12 @@ def scan_arrays() -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def make_scan() -> Callable[..., RawData]:
-    """Builds a tiny RawData; keywords replace arrays, or set n_positions, N, photons, seed."""
+    """Builds a tiny RawData; keywords replace arrays, or set n_positions, N, photons, seed, curvature (of the
+    probe, rad/px^2)."""
 
     def build(**changes: object) -> RawData:
-        size = {key: changes.pop(key) for key in ("n_positions", "N", "photons", "seed") if key in changes}
+        names = ("n_positions", "N", "photons", "seed", "curvature")
+        size = {key: changes.pop(key) for key in names if key in changes}
         return RawData.from_coords_without_pc(**{**simulate_counts(**size), **changes})
 
     return build

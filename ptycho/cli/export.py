@@ -17,10 +17,11 @@ _FORMATS = ("onnx",)
 
 
 def add_arguments(parser: Parser) -> None:
-    """`BUNDLE`, `-o`, `--format`."""
+    """`BUNDLE`, `-o`, `--format`, `--trained_scan`."""
     add = parser.add_argument
     add("bundle", type=Path, metavar="BUNDLE", help="wts.h5.zip, or the output folder of ptycho train")
     add("-o", "--output", type=Path, metavar="FILE", help="where to (default: model.onnx beside the bundle)")
+    add("--trained_scan", type=int, metavar="INT", help="whose probe and scale lie inside (default: 0)")
     add("--format", choices=_FORMATS, help="file format (default: onnx)")
 
 
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     target: Path = vars(arguments).get("output", folder / "model.onnx")
     check_target(target)
     state, _ = load_trained_state(bundle)
-    write_onnx(state, target, source=str(bundle))
+    write_onnx(state.for_scan(vars(arguments).get("trained_scan", 0)), target, source=str(bundle))
     for name, shape in signature(spec_from_config(state.config.model)).items():
         console.say(f"{name:<13}float32 ({', '.join(map(str, shape))})")
     console.say(f"opset        {OPSET}")

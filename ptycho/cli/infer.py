@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -114,7 +113,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     known = ("r_factor", "groups_per_s")
     metrics: dict[str, Any] = {name: float(results[name]) for name in known if name in results}
     if product is not None:
-        _write_product(product, config, bundle, raw, results)
+        _write_product(product, config, raw, results)
         console.say(f"ptychodus    {product}")
     # only an NPZ scan can know the truth: the object in a product is what its client guessed
     knows = config.test_data_file if config.test_data_file.suffix == ".npz" else output / PRODUCT
@@ -129,14 +128,13 @@ def _product_target(path: Path | None) -> Path | None:
 
 
 def _write_product(
-    path: Path, config: InferenceConfig, bundle: Bundle | OnnxModel, raw: RawData, results: dict[str, Any]
+    path: Path, config: InferenceConfig, raw: RawData, results: dict[str, Any]
 ) -> None:
     """The image and the probe in photons on the object frame of the scan, and the losses of training."""
     from ptycho.io.ptychodus_product import write_product
     from ptycho.io.ptychodus_scan import product_of_image
 
     assert config.test_data_file is not None and config.model_path is not None
-    photons = bundle.state["intensity_scale"] * math.exp(bundle.state["log_scale"])
     folder = Path(config.model_path)
     history = (folder if folder.is_dir() else folder.parent) / "history.json"
     losses = json.loads(history.read_text()).get("train_loss", ()) if history.is_file() else ()
@@ -144,7 +142,7 @@ def _write_product(
         config.test_data_file,
         results["object"],
         results["origin_xy"],
-        results["probe"] * photons,
+        results["probe"] * results["to_counts"],
         raw.positions_px,
         losses,
     )

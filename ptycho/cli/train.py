@@ -1,4 +1,6 @@
-"""Train a network on a scan, from its diffraction alone, and keep the model.
+"""Train a network on one scan or several, from their diffraction alone, and keep the model.
+
+Several FILEs train one network together, each with a probe and a scale of its own; --test holds one out.
 
 Precedence: a typed flag, then the YAML file of --config, then --preset, then the default. N is read from the
 scan unless given. OUT gets wts.h5.zip (the model), config.yaml (the settings, all of them), history.json,
@@ -11,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, add_fields, fields_given
@@ -28,7 +30,10 @@ from ptycho.cli.runs import (
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
 
-USAGE = "%(prog)s FILE [--test FILE] -o OUT [flags]\n       %(prog)s --resume OUT [--nepochs MORE]"
+if TYPE_CHECKING:
+    from ptycho.raw_data import RawData
+
+USAGE = "%(prog)s FILE [FILE ...] [--test FILE] -o OUT [flags]\n       %(prog)s --resume OUT [--nepochs MORE]"
 HELP = "train a network on a scan"
 
 _CLASSES = (TrainingConfig, ModelConfig, PyTorchExecutionConfig)
@@ -36,8 +41,8 @@ _ALIASES = {**ALIASES, "test_data_file": ("--test",)}
 
 
 def add_arguments(parser: Parser) -> None:
-    """`FILE`, `--config`, and a flag for every field of the three configurations."""
-    parser.add_argument("scan", nargs="?", default=None, type=Path, metavar="FILE", help="scan to train on")
+    """`FILE`s, `--config`, and a flag for every field of the three configurations."""
+    parser.add_argument("scan", nargs="*", default=[], type=Path, metavar="FILE", help="scans to train on")
     add_config_flag(parser)
     parser.add_argument("--preset", metavar="NAME", help="start from a preset; --config and flags win")
     parser.add_argument(
@@ -58,10 +63,13 @@ def configure(
 
     resume: Path | None = getattr(arguments, "resume", None)
     overrides = fields_given(arguments, *_CLASSES)
-    if arguments.scan is not None:
-        if "train_data_file" in overrides:
-            raise InputError("the scan is given twice: as FILE and as --train_data_file; keep one")
-        overrides["train_data_file"] = arguments.scan
+    if arguments.scan:
+        for name in ("train_data_file", "more_train_data_files"):
+            if name in overrides:
+                raise InputError(f"the scan is given twice: as FILE and as --{name}; keep one")
+        first, *others = arguments.scan
+        overrides["train_data_file"] = first
+        overrides["more_train_data_files"] = [str(path) for path in others] or None
     values, overrides, source = settings_of(arguments, overrides, console)
     if resume is not None and resume.is_dir():
         return _continued(resume, arguments, overrides, console)
@@ -100,29 +108,24 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.bundle import BUNDLE_NAME
     from ptycho.config.validation import validate_training_config
     from ptycho.config.yaml_io import dump_yaml
-    from ptycho.run_state import begin_anew
+    from ptycho.run_state import begin_anew, training_inputs
 
     config, execution, n_is_fixed, resume = configure(arguments, console)
     if config.train_data_file is None:
         raise InputError("no scan to train on; give FILE or --train_data_file")
     validate_training_config(config)
     place: dict[str, Any] = {"patterns": execution.patterns, "output_dir": config.output_dir}
-    train = read_scan(config.train_data_file, config.model.N if n_is_fixed else None, **place)
-    config.model.N = train.N
+    scans = _read_scans(config, n_is_fixed, place)
+    config.model.N = scans[0].N
     test = None
     if config.test_data_file is not None:
-        test = read_scan(config.test_data_file, train.N, why=" in the training scan", **place)
-    if config.model.model_type == "supervised" and train.objectGuess is None and train.Y is None:
-        raise DataError(
-            f"{config.train_data_file}: model_type 'supervised' learns from objectGuess, which is not there; "
-            "add it or use model_type 'pinn'"
-        )
+        test = read_scan(config.test_data_file, config.model.N, why=" in the training scan", **place)
     output = prepare_folder(config.output_dir)
     if resume is None and os.environ.get("LOCAL_RANK", "0") == "0":
         begin_anew(output)
     dump_yaml(config, execution, output / "config.yaml")
     console.output = output
-    inputs = {"train": config.train_data_file, "test": config.test_data_file, "resume": resume}
+    inputs = {**training_inputs(config), "test": config.test_data_file, "resume": resume}
     seeds = {"seed": config.seed, "subsample_seed": config.subsample_seed}
     begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
 
@@ -134,7 +137,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     options: dict[str, Any] = {"resume": resume} if resume is not None else {}
     with console.progress("training") as progress:
         amplitude, phase, results = run_cdi_example_with_backend(
-            train,
+            scans if len(scans) > 1 else scans[0],
             test,
             config,
             do_stitching=test is not None,
@@ -147,6 +150,21 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         results["recorder"].add_outputs()
     _report(results.get("history"), output / BUNDLE_NAME, console)
     return 0
+
+
+def _read_scans(config: TrainingConfig, n_is_fixed: bool, place: dict[str, Any]) -> list[RawData]:
+    """Every scan to train on, of one pattern size, with labels where they are needed."""
+    assert config.train_data_file is not None
+    scans = [read_scan(config.train_data_file, config.model.N if n_is_fixed else None, **place)]
+    for path in config.train_data_files[1:]:
+        scans.append(read_scan(path, scans[0].N, why=f" in {config.train_data_file}", **place))
+    for path, scan in zip(config.train_data_files, scans, strict=True):
+        if config.model.model_type == "supervised" and scan.objectGuess is None and scan.Y is None:
+            raise DataError(
+                f"{path}: model_type 'supervised' learns from objectGuess, which is not there; "
+                "add it or use model_type 'pinn'"
+            )
+    return scans
 
 
 def _report(history: Any, bundle: Path, console: Console) -> None:

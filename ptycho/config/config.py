@@ -83,6 +83,9 @@ class TrainingConfig:
 
     model: ModelConfig = option(ModelConfig, help="the network")
     train_data_file: Path | None = option(None, help="scan to train on")
+    more_train_data_files: list[Any] | None = option(
+        None, help="further scans to train on together, each with a probe and scale of its own"
+    )
     test_data_file: Path | None = option(None, help="scan to test on")
     batch_size: int = option(16, ge=1, help="groups per step")
     nepochs: int = option(50, ge=1, help="passes over the training groups")
@@ -143,6 +146,12 @@ class TrainingConfig:
     diagnostics: list[Any] | None = option(None, help="what is watched, a list of modules; None: the usual")
     stages: list[Any] | None = option(None, help="stages run one after another; None: nepochs of one kind")
 
+    @property
+    def train_data_files(self) -> tuple[Path, ...]:
+        """Every scan to train on, in the order of their numbers."""
+        first = () if self.train_data_file is None else (self.train_data_file,)
+        return (*first, *map(Path, self.more_train_data_files or ()))
+
 
 @dataclass
 class InferenceConfig:
@@ -151,6 +160,9 @@ class InferenceConfig:
     model: ModelConfig = option(ModelConfig, help="the network; the bundle's own wins")
     model_path: Path | None = option(None, help="bundle wts.h5.zip, or the folder that holds it")
     test_data_file: Path | None = option(None, help="scan to reconstruct")
+    trained_scan: int | None = option(
+        None, ge=0, help="which training scan's probe and scale it is seen with; None: the most similar"
+    )
     n_groups: int | None = option(None, ge=1, help="groups to draw; None: one for every position")
     n_images: int | None = option(None, ge=1, help="deprecated alias of n_groups")
     n_subsample: int | None = option(None, ge=1, help="patterns kept of the scan before grouping; None: all")

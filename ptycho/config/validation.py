@@ -48,6 +48,7 @@ def validate_training_config(
             problems.append(_problem(config, "positions_provided", "not supported: positions are required"))
         if require_files:
             problems += _path_problems(config, "train_data_file", Path.is_file, "a file", required=True)
+            problems += _more_files_problems(config)
             problems += _path_problems(config, "test_data_file", Path.is_file, "a file", required=False)
             problems += _output_problems(config)
     _raise_first(problems)
@@ -176,6 +177,21 @@ def _path_problems(
     if not path.exists():
         return [MissingFileError(f"{label} = {shown(path)}: no such file; must be {wanted}")]
     return [] if is_right(path) else [ConfigError(f"{label} = {shown(path)}: must be {wanted}")]
+
+
+def _more_files_problems(config: TrainingConfig) -> list[Problem]:
+    """Each of them a file, and none given twice."""
+    label, seen = "TrainingConfig.more_train_data_files", {config.train_data_file}
+    for given in config.more_train_data_files or []:
+        if not isinstance(given, (str, Path)):
+            return [ConfigError(f"{label}: {shown(given)} must be a path")]
+        path = Path(given)
+        if not path.is_file():
+            return [MissingFileError(f"{label}: {shown(path)}: no such file")]
+        if path in seen:
+            return [ConfigError(f"{label}: {shown(path)} is given twice: a scan counts once")]
+        seen.add(path)
+    return []
 
 
 def _output_problems(config: TrainingConfig | InferenceConfig) -> list[Problem]:

@@ -20,9 +20,10 @@ import tensorflow as tf
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.image_quality import image_quality, shown
-from ptycho.loader import PtychoDataContainer
 from ptycho.objectives.diagnostics import CollapseAlarm
 from ptycho.objectives.history import append_row
+from ptycho.preparation import Grouped
+from ptycho.scan_set import ScanSet
 from ptycho.schedules import learning_rate_factor
 from ptycho.tf.checkpoint import SUFFIX, write_checkpoint
 from ptycho.tf.physics import amplitude, diffract
@@ -113,7 +114,8 @@ class History(Stateful):
     def _watched(self) -> dict[str, float]:
         """The diagnostics of the epoch; what nothing was seen of is left out. Sounds the alarm."""
         model = self.model
-        model.watching.see_probe(model.complex_probe.numpy(), model.starting_probe)
+        pair = model.probe.numpy()
+        model.watching.see_probe(pair[..., 0] + 1j * pair[..., 1], model.starting_probe)
         found = model.watching.finish()
         if self._alarm is None:
             self._alarm = CollapseAlarm(model.manifest.diagnostics)
@@ -273,14 +275,14 @@ class Report(keras.callbacks.Callback):  # type: ignore[misc]
 class ReconstructionPanels(keras.callbacks.Callback):  # type: ignore[misc]
     """Every n epochs: `patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked.
 
-    Where the scan holds its true object, PSNR and SSIM of the image are added to the epoch's row. Reads the
-    model and draws; weights and random state stay as they are. Time: a few forward patterns, or one inference
-    over the container where the image is stitched; memory as inference.
+    Of several scans the first is shown. Where it holds its true object, PSNR and SSIM of the image are added
+    to the epoch's row. Reads the model and draws; weights and random state stay as they are. Time: a few
+    forward patterns, or one inference over the container where the image is stitched; memory as inference.
     """
 
     def __init__(
         self,
-        container: PtychoDataContainer,
+        scans: Grouped,
         directory: Path,
         *,
         every: int,
@@ -289,7 +291,9 @@ class ReconstructionPanels(keras.callbacks.Callback):  # type: ignore[misc]
         history: History | None = None,
     ) -> None:
         super().__init__()
-        self._container, self._directory, self._history = container, directory, history
+        shown = ScanSet.of(scans)
+        self._container, self._scan = shown.containers[0], shown.numbers[0]
+        self._directory, self._history = directory, history
         self._every, self._patches, self._stitch = every, patches, stitch
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -306,13 +310,16 @@ class ReconstructionPanels(keras.callbacks.Callback):  # type: ignore[misc]
         members = container.nn_indices[groups]
         x = tf.constant(container.patterns[members])
         positions = tf.constant(container.positions_px[members])
-        views = model.views(predict_groups(model, x), {"positions_xy": positions, "region": False})
-        scale = tf.exp(tf.convert_to_tensor(model.log_scale))
-        predicted = scale * amplitude(diffract(views, model.complex_probe))
-        measured, expected = (model.intensity_scale * a[:, 0].numpy() for a in (x, predicted))
+        scan = self._scan
+        batch = {"positions_xy": positions, "region": False, "scan": scan}
+        views = model.views(predict_groups(model, x, scan), batch)
+        scale = tf.exp(model.of_scan(model.log_scale, scan))
+        predicted = scale * amplitude(diffract(views, model.probe_of(scan)))
+        to_counts = float(model.intensity_scale_of(scan))
+        measured, expected = (to_counts * a[:, 0].numpy() for a in (x, predicted))
         patterns_figure(self._directory / f"patterns_{epoch:04d}.png", measured, expected)
         if self._stitch:
-            made = reconstruct_container(model, container)
+            made = reconstruct_container(model, container, scan=scan)
             reconstruction_figure(
                 self._directory / f"image_{epoch:04d}.png",
                 made.image.object,

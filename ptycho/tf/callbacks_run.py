@@ -14,8 +14,7 @@ from typing import Any
 
 import keras
 
-from ptycho.loader import PtychoDataContainer
-from ptycho.preparation import TrainingPlan
+from ptycho.preparation import Grouped, TrainingPlan
 from ptycho.resources import MEMORY, RATE, peak_memory_gib
 from ptycho.sampler_coverage import position_counts, write_coverage
 from ptycho.tf.callbacks import History
@@ -67,15 +66,15 @@ class SamplerCoverage(keras.callbacks.Callback):  # type: ignore[misc]
     """`coverage.npz` and its figure, when the run ends; stands before the logs, which then close."""
 
     def __init__(
-        self, directory: Path, plan: TrainingPlan, container: PtychoDataContainer, history: History
+        self, directory: Path, plan: TrainingPlan, scans: Grouped, history: History
     ) -> None:
         super().__init__()
-        self._directory, self._plan, self._container, self._history = directory, plan, container, history
+        self._directory, self._plan, self._scans, self._history = directory, plan, scans, history
 
     def on_train_end(self, logs: Any = None) -> None:
         epochs = len(self._history.epochs.get("epoch", ()))
-        counts = position_counts(self._plan, self._container, epochs)
-        least, most = write_coverage(self._directory, self._container.positions_px, counts, epochs=epochs)
+        counts = position_counts(self._plan, self._scans, epochs)
+        least, most = write_coverage(self._directory, self._scans, counts, epochs=epochs)
         log.info("every position that trains was used %d to %d times in %d epochs", least, most, epochs)
 
 

@@ -1,13 +1,14 @@
 """Batches of groups for Keras: the patterns once as a tensor, every batch gathered from them in the graph.
 
 A batch is a dict: `x` (B, C, N, N), `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool, `region`
-bool, and `labels` (B, C, N, N) complex where the objective needs them. Which groups stand together is decided
-by `ptycho.batches`: Python is asked for the order once an epoch and not again until the next.
+bool, `scan` int32, the number by which the model knows the scan that all of it is of, and `labels`
+(B, C, N, N) complex where the objective needs them. Which groups stand together is decided by
+`ptycho.batches`: Python is asked for the order once an epoch and not again until the next.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from ptycho.batches import Batch
 from ptycho.loader import PtychoDataContainer
-from ptycho.preparation import TrainingPlan
+from ptycho.preparation import Grouped, TrainingPlan
+from ptycho.scan_set import ScanSet
 from ptycho.tf.rows_on_disk import RowsOnDisk, gathered, held_rows, labels_by_rows
 
 Tensor = Any
@@ -89,6 +91,54 @@ class HeldScan:
         return item
 
 
+@dataclass(frozen=True)
+class HeldSet:
+    """One scan or several as tensors, the groups numbered through all of them; see `ptycho.scan_set`."""
+
+    scans: tuple[HeldScan, ...]
+    first: NDArray[np.int64]
+    numbers: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        scans: Grouped,
+        *,
+        held_out: NDArray[np.bool_] | None = None,
+        label_scales: Sequence[float] | None = None,
+        dtype: str = "float32",
+    ) -> HeldSet:
+        """Take the containers; `held_out` (groups,): whose patterns count (None: all); `label_scales` by the
+        model's number of a scan, None: no labels."""
+        given = ScanSet.of(scans)
+        made = tuple(
+            HeldScan.of(
+                container, label_scale=None if label_scales is None else label_scales[number], dtype=dtype
+            )
+            for container, number in zip(given.containers, given.numbers, strict=True)
+        )
+        return cls(made, given.first, given.numbers).counting(held_out)
+
+    def counting(self, held_out: NDArray[np.bool_] | None) -> HeldSet:
+        """The same tensors, of which only these groups' patterns count; None: all."""
+        if held_out is None:
+            return replace(self, scans=tuple(scan.counting(None) for scan in self.scans))
+        parts = np.split(held_out, self.first[1:-1])
+        made = tuple(scan.counting(part) for scan, part in zip(self.scans, parts, strict=True))
+        return replace(self, scans=made)
+
+    def batch(self, groups: Tensor, region: Tensor) -> dict[str, Tensor]:
+        """The batch of these groups (B,) int64, all of one scan; runs in the graph."""
+        numbers = tf.constant(self.numbers, tf.int32)
+        if len(self.scans) == 1:
+            return {**self.scans[0].batch(groups, region), "scan": numbers[0]}
+        first = tf.constant(self.first, tf.int64)
+        place = tf.searchsorted(first, groups[:1], side="right")[0] - 1
+        local = groups - tf.gather(first, place)
+        branches = [lambda scan=scan: scan.batch(local, region) for scan in self.scans]
+        return {**tf.switch_case(place, branches), "scan": tf.gather(numbers, place)}
+
+
 def as_table(batches: list[Batch], width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Batches as arrays: groups (S, width) padded with -1, and which are regions (S,)."""
     table = np.full((len(batches), width), _NOBODY, np.int64)
@@ -97,13 +147,8 @@ def as_table(batches: list[Batch], width: int) -> tuple[NDArray[np.int64], NDArr
     return table, np.array([region for _, region in batches], bool)
 
 
-def batches_per_epoch(plan: TrainingPlan) -> int:
-    """Steps of one epoch, before accumulation."""
-    return math.ceil(len(plan.groups) / plan.batch_size)
-
-
 def training_dataset(
-    scan: HeldScan, plan: TrainingPlan, first: int, last: int, *, workers: int = 0, ahead: int | None = None
+    scans: HeldSet, plan: TrainingPlan, first: int, last: int, *, workers: int = 0, ahead: int | None = None
 ) -> Dataset:
     """All batches of the epochs `first` to `last` - 1, in the plan's order; the same whatever `workers`.
 
@@ -119,20 +164,20 @@ def training_dataset(
             (tf.ensure_shape(table, [None, plan.batch_size]), tf.ensure_shape(region, [None]))
         )
 
-    return _gathered(tf.data.Dataset.range(first, last).flat_map(one_epoch), scan, workers, ahead)
+    return _gathered(tf.data.Dataset.range(first, last).flat_map(one_epoch), scans, workers, ahead)
 
 
 def validation_dataset(
-    scan: HeldScan, plan: TrainingPlan, *, workers: int = 0, ahead: int | None = None
+    scans: HeldSet, plan: TrainingPlan, *, workers: int = 0, ahead: int | None = None
 ) -> Dataset:
     """The validation batches, the same every epoch."""
     table = as_table(plan.validation, max(len(groups) for groups, _ in plan.validation))
-    return _gathered(tf.data.Dataset.from_tensor_slices(table), scan, workers, ahead)
+    return _gathered(tf.data.Dataset.from_tensor_slices(table), scans, workers, ahead)
 
 
-def _gathered(orders: Dataset, scan: HeldScan, workers: int, ahead: int | None) -> Dataset:
+def _gathered(orders: Dataset, scans: HeldSet, workers: int, ahead: int | None) -> Dataset:
     def gather(row: Tensor, region: Tensor) -> dict[str, Tensor]:
-        return scan.batch(tf.boolean_mask(row, row != _NOBODY), region)
+        return scans.batch(tf.boolean_mask(row, row != _NOBODY), region)
 
     made = orders.map(gather, num_parallel_calls=max(1, workers), deterministic=True)
     return made.prefetch(ahead or PREFETCH)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from ptycho.errors import ConfigError
 from ptycho.normalization import intensity_scale
 from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import Stage
+from ptycho.scan_set import KnownScan, stacked
 from ptycho.tf.diagnostics import Watch
 from ptycho.tf.layers import build_network
 from ptycho.tf.objectives import Seen, evaluate, logged_names
@@ -73,10 +75,7 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
     val_loss_name = "val_loss"
 
     probe: Any
-    x_scale: float
-    nphotons: float
-    probe_factor: float
-    bad_pixels: NDArray[np.bool_]
+    log_scale: Any
     #: set when training starts
     steps: Optimizer
 
@@ -88,14 +87,8 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
         self.network = build_network(
             model.architecture, spec_from_config(model), config.seed, dtype=dtype, compute_dtype=compute
         )
-        self.log_scale = self.add_weight(
-            shape=(),
-            initializer="zeros",
-            trainable=config.intensity_scale_trainable and not self.supervised,
-            name="log_scale",
-        )
-        self.x_scale, self.nphotons, self.probe_factor = 1.0, 1.0, 1.0
-        self.bad_pixels = np.zeros((model.N, model.N), bool)
+        #: what the model knew of every scan when it was attached
+        self.scans: tuple[KnownScan, ...] = ()
         self.manifest = resolve(config)
         self.watching = Watch(self.manifest.diagnostics)
         self.watching_validation = Watch(self.manifest.diagnostics)
@@ -104,9 +97,11 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
         # Keras writes val_ before every name of a test step
         self.val_means = TermMeans(("loss", *(f"loss/{name}" for name in names)), name="validation")
         sides = (model.gridsize**2, model.N, model.N)
-        #: the call in graph mode, traced once whatever the batch: x (B, C, N, N) -> complex (B, C_out, N, N)
+        #: the call in graph mode, traced once whatever the batch: x (B, C, N, N), scan -> (B, C_out, N, N)
         self.patches = tf.function(
-            lambda x: self(x), input_signature=[tf.TensorSpec((None, *sides), dtype)], autograph=False
+            lambda x, scan: self(x, scan=scan),
+            input_signature=[tf.TensorSpec((None, *sides), dtype), tf.TensorSpec((), tf.int32)],
+            autograph=False,
         )
         self.last_loss = tf.Variable(0.0, trainable=False, dtype=tf.float64, name="last_loss")
         self.built = True
@@ -126,33 +121,112 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
 
         Raises ConfigError the second time: a traced step holds the numbers of the first.
         """
-        if hasattr(self, "probe"):
+        N = self.config.model.N
+        bad = np.zeros((N, N), bool) if bad_pixels is None else np.asarray(bad_pixels, bool)
+        self.attach_scans([KnownScan(probe, x_scale, nphotons, probe_factor, bad, guess=probe)])
+
+    def attach_scans(self, scans: Sequence[KnownScan]) -> None:
+        """Take what is known of every scan that the model is trained on, in their order; once.
+
+        Raises ConfigError the second time.
+        """
+        if self.scans:
             raise ConfigError("a scan is attached to this model already: build another model")
-        values = np.stack([probe.real, probe.imag], -1).astype(self.variable_dtype)
-        self.starting_probe = np.array(probe)
+        self.scans = tuple(scans)
+        several = len(scans) > 1
+        # a probe wider than complex64 keeps its digits where there is one
+        probes = stacked([scan.probe for scan in scans]) if several else np.asarray(scans[0].probe)
+        values = np.stack([probes.real, probes.imag], -1).astype(self.variable_dtype)
+        self.starting_probe = np.array(probes)
+        corrections = np.array([scan.log_scale for scan in scans])
+        self.log_scale = self.add_weight(
+            shape=(len(scans),) if several else (),
+            initializer=lambda shape, dtype: tf.convert_to_tensor(
+                corrections if several else corrections[0], dtype
+            ),
+            trainable=self.config.intensity_scale_trainable and not self.supervised,
+            name="log_scale",
+        )
         self.probe = self.add_weight(
             shape=values.shape,
             initializer=lambda shape, dtype: tf.convert_to_tensor(values, dtype),
             trainable=self.config.probe_trainable,
             name="probe",
         )
-        self.x_scale, self.nphotons = float(x_scale), float(nphotons)
-        self.probe_factor = float(probe_factor)
-        if bad_pixels is not None:
-            self.bad_pixels = np.asarray(bad_pixels, bool)
+
+    @property
+    def n_scans(self) -> int:
+        """Scans that the model knows."""
+        return len(self.scans)
+
+    def of_scan(self, values: Any, scan: Tensor | int = 0) -> Tensor:
+        """The part of a tensor over the scans, such as `probe` or `log_scale`, that belongs to one."""
+        made = tf.convert_to_tensor(values)
+        return made if self.n_scans == 1 else made[scan]
+
+    def probe_of(self, scan: Tensor | int = 0) -> Tensor:
+        """The probe (P, N, N) complex of a scan as it stands now."""
+        if not self.scans:
+            raise ConfigError("the model has no probe yet: call attach_scan first")
+        pair = self.of_scan(self.probe, scan)
+        return tf.complex(pair[..., 0], pair[..., 1])
+
+    def intensity_scale_of(self, scan: Tensor | int = 0) -> Any:
+        """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern; a number where there is one scan."""
+        N = self.config.model.N
+        if self.n_scans == 1:
+            return intensity_scale(self.nphotons, N)
+        every = [intensity_scale(known.nphotons, N) for known in self.scans]
+        return self.of_scan(tf.constant(every, self.variable_dtype), scan)
+
+    def counted_of(self, scan: Tensor | int = 0) -> Tensor:
+        """(N, N) bool, False where the detector of a scan is bad."""
+        bad = [known.bad_pixels for known in self.scans]
+        return ~self.of_scan(tf.constant(np.stack(bad) if self.n_scans > 1 else bad[0]), scan)
+
+    def known_scans(self) -> list[KnownScan]:
+        """What the model knows of every scan now."""
+        probes, corrections = self.probe.numpy(), np.atleast_1d(self.log_scale.numpy())
+        pairs = probes if self.n_scans > 1 else probes[None]
+        return [
+            replace(
+                known,
+                probe=(pair[..., 0] + 1j * pair[..., 1]).astype(np.complex64),
+                log_scale=float(correction),
+            )
+            for known, pair, correction in zip(self.scans, pairs, corrections, strict=True)
+        ]
+
+    @property
+    def x_scale(self) -> float:
+        """Factor from measured amplitude to x, of the first scan."""
+        return float(self.scans[0].x_scale) if self.scans else 1.0
+
+    @property
+    def nphotons(self) -> float:
+        """Counts in the mean pattern of the first scan."""
+        return float(self.scans[0].nphotons) if self.scans else 1.0
+
+    @property
+    def probe_factor(self) -> float:
+        """What took the first scan's absolute probe into the network's gauge."""
+        return float(self.scans[0].probe_factor) if self.scans else 1.0
+
+    @property
+    def bad_pixels(self) -> NDArray[np.bool_]:
+        """(N, N) of the first scan, True = left out."""
+        N = self.config.model.N
+        return self.scans[0].bad_pixels if self.scans else np.zeros((N, N), bool)
 
     @property
     def intensity_scale(self) -> float:
-        """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
+        """s = 2 sqrt(nphotons) / N of the first scan."""
         return intensity_scale(self.nphotons, self.config.model.N)
 
     @property
     def complex_probe(self) -> Tensor:
-        """The probe (P, N, N) complex as it stands now."""
-        if not hasattr(self, "probe"):
-            raise ConfigError("the model has no probe yet: call attach_scan first")
-        pair = tf.convert_to_tensor(self.probe)
-        return tf.complex(pair[..., 0], pair[..., 1])
+        """`probe_of` the first scan."""
+        return self.probe_of()
 
     @property
     def supervised(self) -> bool:
@@ -161,16 +235,17 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
 
     # ------------------------------------------------------------------------------------------ the network
 
-    def call(self, x: Tensor) -> Tensor:
-        counted = tf.constant(~self.bad_pixels, x.dtype)
-        modulus, phase = self.network(x * counted, tf.stop_gradient(self.complex_probe))
+    def call(self, x: Tensor, scan: Tensor | int = 0) -> Tensor:
+        counted = tf.cast(self.counted_of(scan), x.dtype)
+        modulus, phase = self.network(x * counted, tf.stop_gradient(self.probe_of(scan)))
         # back from half precision; the probe has the precision of the whole model
         modulus, phase = tf.cast(modulus, self.variable_dtype), tf.cast(phase, self.variable_dtype)
         return tf.complex(modulus * tf.cos(phase), modulus * tf.sin(phase))
 
     def views(self, patches: Tensor, batch: Batch) -> Tensor:
         """O'_k: what each pattern sees after the patches of its group, or of its region, were merged."""
-        positions, illumination = _sealed(batch["positions_xy"]), _sealed(self._illumination())
+        positions = _sealed(batch["positions_xy"])
+        illumination = _sealed(self._illumination(batch.get("scan", 0)))
         together = tf.logical_and(batch["region"], tf.shape(patches)[0] > 1)
         return tf.cond(
             together,
@@ -195,9 +270,9 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
             window = tf.ones([N, N], dtype)
         return merge_and_extract(patches, relative, window)
 
-    def _illumination(self) -> Tensor:
+    def _illumination(self, scan: Tensor | int) -> Tensor:
         """Power of all probe modes (N, N), a constant for the gradient."""
-        probe = tf.stop_gradient(self.complex_probe)
+        probe = tf.stop_gradient(self.probe_of(scan))
         return tf.reduce_sum(tf.square(tf.math.real(probe)) + tf.square(tf.math.imag(probe)), 0)
 
     # ---------------------------------------------------------------------------------------- the objective

@@ -28,12 +28,13 @@ class Seen:
 
     def __init__(self, model: PtychoPINN_Keras, batch: Mapping[str, Any]) -> None:
         self.model, self.batch = model, batch
-        self.patches: Tensor = model(batch["x"])
+        self.scan: Tensor | int = batch.get("scan", 0)
+        self.patches: Tensor = model(batch["x"], scan=self.scan)
 
     @cached_property
     def probe(self) -> Tensor:
         """(P, N, N) complex, with its gradient."""
-        return self.model.complex_probe
+        return self.model.probe_of(self.scan)
 
     @cached_property
     def illumination(self) -> Tensor:
@@ -53,12 +54,12 @@ class Seen:
     @cached_property
     def scale(self) -> Tensor:
         """The trained correction to the intensity scale."""
-        return tf.exp(tf.convert_to_tensor(self.model.log_scale))
+        return tf.exp(self.model.of_scan(self.model.log_scale, self.scan))
 
     @cached_property
     def expected(self) -> Tensor:
         """Expected counts."""
-        return rate(self.intensity, self.model.intensity_scale * self.scale)
+        return rate(self.intensity, self.model.intensity_scale_of(self.scan) * self.scale)
 
     @cached_property
     def amplitude(self) -> Tensor:
@@ -68,12 +69,12 @@ class Seen:
     @cached_property
     def counts(self) -> Tensor:
         """Measured counts."""
-        return tf.square(self.model.intensity_scale * self.batch["x"])
+        return tf.square(self.model.intensity_scale_of(self.scan) * self.batch["x"])
 
     @cached_property
     def counted(self) -> Tensor:
         """(B, C, N, N) bool: pixels that count."""
-        return self.batch["counted"][:, :, None, None] & ~self.model.bad_pixels
+        return self.batch["counted"][:, :, None, None] & self.model.counted_of(self.scan)
 
     @property
     def labels(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, dataclass_to_legacy_dict
 from ptycho.errors import BundleError, ConfigError
 from ptycho.pattern_store import keep_patterns
-from ptycho.preparation import inference_container
+from ptycho.preparation import Scan, inference_container
 from ptycho.raw_data import RawData
 from ptycho.reconstruction import as_outputs, judged_by_data
 from ptycho.tf.inference import predict_groups, reconstruct_container
@@ -54,12 +55,7 @@ def trained_state(module: PtychoPINN_Keras) -> TrainedState:
     return TrainedState(
         config=module.config,
         weights=neutral_weights(module.network),
-        probe=module.complex_probe.numpy().astype(np.complex64),
-        bad_pixels=np.array(module.bad_pixels),
-        x_scale=module.x_scale,
-        nphotons=module.nphotons,
-        probe_factor=module.probe_factor,
-        log_scale=float(module.log_scale.numpy()),
+        scans=tuple(module.known_scans()),
     )
 
 
@@ -72,24 +68,33 @@ def module_of(state: TrainedState) -> PtychoPINN_Keras:
     """The Keras model of a trained state, whichever backend trained it; ConfigError where it cannot be."""
     module = PtychoPINN_Keras(state.config)
     load_neutral_weights(module.network, state.weights)
-    module.attach_scan(
-        state.probe,
-        x_scale=state.x_scale,
-        nphotons=state.nphotons,
-        probe_factor=state.probe_factor,
-        bad_pixels=state.bad_pixels,
-    )
-    module.log_scale.assign(state.log_scale)
+    module.attach_scans(state.scans)
     return module
 
 
-def load_module(path: Path) -> PtychoPINN_Keras:
-    """The Keras model of a bundle (zip, its folder, or the unpacked contents), whichever backend wrote it."""
+def load_module(
+    path: Path, choose: Callable[[TrainedState], TrainedState] = lambda state: state
+) -> PtychoPINN_Keras:
+    """The Keras model of a bundle (zip, its folder, or the unpacked contents), whichever backend wrote it.
+
+    `choose` may take one scan's view of the state before the model is built.
+    """
     state, _ = load_trained_state(path)
+    chosen = choose(state)
     try:
-        return module_of(state)
+        return module_of(chosen)
     except ConfigError as error:
         raise BundleError(f"{path}: {error}") from None
+
+
+def seeing(model: Path | TrainedModel, data: Scan, wanted: int | None = None) -> PtychoPINN_Keras:
+    """The Keras model with which a model sees a scan: that of the training scan `wanted`, or else of the most
+    similar one, see `TrainedState.for_data`."""
+    if not isinstance(model, TrainedModel):
+        return load_module(model, lambda state: state.for_data(data, wanted))
+    if model.module.n_scans == 1 and wanted is None:
+        return model.module
+    return module_of(trained_state(model.module).for_data(data, wanted))
 
 
 def load_inference_bundle_tf(directory: Path) -> tuple[TrainedModel, dict[str, Any]]:
@@ -116,15 +121,17 @@ def infer_scan(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Reconstruct a scan with a trained model: (amplitude, phase, results), as `reassemble_cdi_image`.
 
-    The normalisation is the training set's; an object in the scan gives the canvas its shape. Results also
-    hold `r_factor` and `r_per_pattern`: the stitched object re-diffracted at every position with the model's
-    probe. Time linear in positions; memory: the scan once as float32, the canvas, one batch.
+    The normalisation is the training set's, that of its most similar scan where it has several, or of
+    `config.trained_scan`; an object in the scan gives the canvas its shape. Results also hold `r_factor` and
+    `r_per_pattern`: the stitched object re-diffracted at every position with the model's probe; and
+    `to_counts`, the factor that makes the probe's power counts. Time linear in positions; memory: the scan
+    once as float32, the canvas, one batch.
     """
     from ptycho.tf.training import resolve_device
 
     config, execution = config or InferenceConfig(), execution_config or PyTorchExecutionConfig()
     raw = keep_patterns(raw, execution, config.output_dir)
-    module = (model if isinstance(model, TrainedModel) else TrainedModel(load_module(model))).module
+    module = seeing(model, raw, config.trained_scan)
     container = inference_container(
         raw, module.config, config, x_scale=module.x_scale, nphotons=module.nphotons
     )
@@ -141,4 +148,5 @@ def infer_scan(
             progress=progress,
         )
     amplitude, phase, results = as_outputs(made, container)
+    results["to_counts"] = module.intensity_scale * math.exp(float(module.of_scan(module.log_scale)))
     return amplitude, phase, {**results, **judged_by_data(made, container)}

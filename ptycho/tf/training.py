@@ -16,19 +16,19 @@ import tensorflow as tf
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, RunError
-from ptycho.loader import PtychoDataContainer
 from ptycho.objectives.run_log import log_run
 from ptycho.objectives.stages import resolve_stages, spans, total_epochs
-from ptycho.preparation import plan_training, with_execution
-from ptycho.probe_start import StartingProbe
+from ptycho.preparation import Grouped, TrainingPlan, plan_training, with_execution
+from ptycho.probe_start import Starts
 from ptycho.run_state import prepare
+from ptycho.scan_set import ScanSet
 from ptycho.tf import callbacks as between
 from ptycho.tf.callbacks import Progress
 from ptycho.tf.callbacks_average import ExponentialAverage
 from ptycho.tf.callbacks_histograms import Histograms
 from ptycho.tf.callbacks_run import SamplerCoverage, TextLog, Throughput, text_closed_by_exception
 from ptycho.tf.checkpoint import check_belongs, load_model_arrays, read_checkpoint
-from ptycho.tf.data import HeldScan, batches_per_epoch, training_dataset, validation_dataset
+from ptycho.tf.data import HeldSet, training_dataset, validation_dataset
 from ptycho.tf.model import PtychoPINN_Keras
 from ptycho.tf.optimizers import Optimizer
 from ptycho.tf.stages import EndOfStages, StagedOptimizer, parts_of
@@ -152,12 +152,12 @@ def make_callbacks(
 
 
 def train_with_keras(
-    train_container: PtychoDataContainer,
-    test_container: PtychoDataContainer | None,
+    train_container: Grouped,
+    test_container: Grouped | None,
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None = None,
     *,
-    probe: StartingProbe,
+    starts: Starts,
     resume: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[PtychoPINN_Keras, dict[str, list[float]], Recorder | None]:
@@ -173,14 +173,9 @@ def train_with_keras(
     directory = config.output_dir if config.output_dir not in (Path(), None) else None
     with resolve_device(execution):
         model = PtychoPINN_Keras(config, precision=execution.precision)
-        model.attach_scan(
-            probe.modes,
-            x_scale=train_container.x_scale,
-            nphotons=train_container.nphotons,
-            probe_factor=probe.factor,
-            bad_pixels=train_container.bad_pixels,
-        )
-        batches = batches_per_epoch(plan)
+        containers = ScanSet.of(train_container).containers
+        model.attach_scans([start.known(one) for start, one in zip(starts, containers, strict=True)])
+        batches = plan.n_batches
         model.steps, epochs, steps = _optimizer(model, config, execution, batches)
         average = None if config.ema_decay is None else ExponentialAverage(config.ema_decay, model.steps)
         made = make_callbacks(
@@ -191,7 +186,7 @@ def train_with_keras(
         log_run(model.manifest, config, execution)
         if execution.recon_log_every_n_epochs and directory is not None:
             panels = between.ReconstructionPanels(
-                test_container or train_container,
+                test_container if test_container is not None else train_container,
                 directory / "figures",
                 every=execution.recon_log_every_n_epochs,
                 patches=execution.recon_log_num_patches,
@@ -200,21 +195,21 @@ def train_with_keras(
             )
             made.insert(1, panels)  # before the logs, so that they have its numbers and pictures
         if execution.log_throughput:
-            made.insert(1, Throughput(len(plan.groups) * config.model.gridsize**2, history))
+            made.insert(1, Throughput(plan.n_groups * config.model.gridsize**2, history))
         if directory is not None:  # the picture stands before the logs are closed, so that they show it
             made.insert(1, SamplerCoverage(directory, plan, train_container, history))
         first = _resume(resume, model, made) if resume is not None else 0
         ahead = execution.prefetch_factor * execution.num_workers if execution.prefetch_factor else None
         options: dict[str, Any] = {"workers": execution.num_workers, "ahead": ahead}
-        held = HeldScan.of(train_container, label_scale=plan.label_scale)
+        held = HeldSet.of(train_container, label_scales=plan.label_scales)
         recorder = recorder_of(made)
         if recorder is not None and "tensorboard" in execution.logger_backend:
             made.append(
                 Histograms(recorder, lambda epoch: held.batch(*map(tf.constant, plan.epoch(epoch)[-1])))
             )
-        judged = _validation_scan(held, train_container, plan)
+        judged = _validation_set(held, train_container, plan)
         if directory is not None and execution.enable_checkpointing:
-            prepare(directory, probe, resumes=resume is not None)
+            prepare(directory, starts, resumes=resume is not None)
         model.compile(optimizer=None, jit_compile=False, run_eagerly=config.debug)
         _fit(
             model,
@@ -246,12 +241,10 @@ def _optimizer(
     return staged, total_epochs(stages, per_epoch), sum(span.length for span in made)
 
 
-def _validation_scan(held: HeldScan, train: PtychoDataContainer, plan: Any) -> HeldScan:
-    """The validation container as tensors; shares the training scan's where it is the same."""
-    if plan.validation_container is not train:
-        return HeldScan.of(
-            plan.validation_container, held_out=plan.held_out, label_scale=plan.label_scale
-        )
+def _validation_set(held: HeldSet, train: Grouped, plan: TrainingPlan) -> HeldSet:
+    """The validation scans as tensors; shares the training scans' where they are the same."""
+    if plan.validation_set.containers != ScanSet.of(train).containers:
+        return HeldSet.of(plan.validation_set, held_out=plan.held_out, label_scales=plan.label_scales)
     return held.counting(plan.held_out)
 
 

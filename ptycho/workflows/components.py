@@ -24,12 +24,12 @@ from ptycho.config.config import (
 from ptycho.errors import ConfigError, MissingDependencyError
 from ptycho.loader import PtychoDataContainer
 from ptycho.pattern_store import keep_patterns
-from ptycho.preparation import Scan, ensure_container, train_and_test
-from ptycho.probe_start import StartingProbe, starting_probe
+from ptycho.preparation import Grouped, Scan, Scans, ensure_container, first_scan, train_and_test
+from ptycho.probe_start import Starts, starting_probes
 from ptycho.raw_data import RawData
 from ptycho.reconstruction import as_outputs
 from ptycho.report.outputs import save_outputs
-from ptycho.run_state import kept_start
+from ptycho.run_state import kept_starts
 
 if TYPE_CHECKING:
     from ptycho.tf.callbacks import Progress
@@ -61,23 +61,23 @@ def create_ptycho_data_container(data: Scan, config: TrainingConfig) -> PtychoDa
     return ensure_container(data, config)
 
 
-def _starting_probe(
-    container: PtychoDataContainer,
+def _starting_probes(
+    scans: Grouped,
     config: TrainingConfig,
     progress: Callable[[int, int], None] | None = None,
-) -> StartingProbe:
-    """The probe a run starts from; the iterative engine that refines it is the same for both backends."""
+) -> Starts:
+    """The probes a run starts from; the iterative engine that refines them is the same for both backends."""
 
     def refine(*arguments: Any) -> Any:
         from ptycho_torch.refine.starting import refined_modes
 
         return refined_modes(*arguments)
 
-    return starting_probe(container, config, refine, progress)
+    return starting_probes(scans, config, refine, progress)
 
 
 def train_cdi_model(
-    train_data: Scan,
+    train_data: Scans,
     test_data: Scan | None,
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None = None,
@@ -86,7 +86,8 @@ def train_cdi_model(
     progress: Progress | None = None,
     probe_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Train on one scan with TensorFlow, whatever `config.backend` says: this is its path.
+    """Train on one scan, or on a list of them, each with a probe and scale of its own, with TensorFlow,
+    whatever `config.backend` says: this is its path.
 
     Returns `history` (lists by metric name), `models` (the Keras model under 'diffraction_to_obj' and the
     predictor under 'autoencoder'), `train_container`, `test_container`, `intensity_scale`, `config`,
@@ -105,10 +106,10 @@ def train_cdi_model(
     update_legacy_dict(params.cfg, config)
     train_data, test_data = keep_patterns((train_data, test_data), execution_config, config.output_dir)
     train, test = train_and_test(train_data, test_data, config)
-    kept = kept_start(resume) if resume is not None else None
-    probe = kept or _starting_probe(train, config, probe_progress)
+    kept = kept_starts(resume) if resume is not None else None
+    starts = kept or _starting_probes(train, config, probe_progress)
     module, history, recorder = train_with_keras(
-        train, test, config, execution_config, probe=probe, resume=resume, progress=progress
+        train, test, config, execution_config, starts=starts, resume=resume, progress=progress
     )
     params.cfg["intensity_scale"] = module.intensity_scale
     model_manager.remember(lambda folder: save_trained(module, folder))
@@ -156,8 +157,9 @@ def reassemble_cdi_image(
         raise ConfigError("no trained model: pass train_results, as train_cdi_model returns it")
     require_tensorflow()
     from ptycho.tf.inference import reconstruct_container
+    from ptycho.tf.trained import TrainedModel, seeing
 
-    module = train_results["models"]["diffraction_to_obj"]
+    module = seeing(TrainedModel(train_results["models"]["diffraction_to_obj"]), test_data)
     once = dataclasses.replace(config, n_groups=None, n_images=None)
     test_data = keep_patterns(test_data, train_results.get("execution_config"), config.output_dir)
     container = ensure_container(test_data, once, x_scale=module.x_scale, nphotons=module.nphotons)
@@ -179,7 +181,7 @@ def reassemble_cdi_image(
 
 
 def run_cdi_example(
-    train_data: Scan,
+    train_data: Scans,
     test_data: Scan | None,
     config: TrainingConfig,
     flip_x: bool = False,
@@ -192,7 +194,8 @@ def run_cdi_example(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Train, save the bundle where an output directory is set, and stitch if asked.
 
-    Returns (amplitude or None, phase or None, results); without `test_data` the training scan is stitched.
+    Returns (amplitude or None, phase or None, results); without `test_data` the (first) training scan is
+    stitched.
     An `output_dir` of Path() writes nothing.
     """
     results = train_cdi_model(train_data, test_data, config, execution_config, **options)
@@ -204,7 +207,7 @@ def run_cdi_example(
     amplitude = phase = None
     if do_stitching:
         amplitude, phase, stitched = reassemble_cdi_image(
-            test_data if test_data is not None else train_data,
+            test_data if test_data is not None else first_scan(train_data),
             config,
             flip_x,
             flip_y,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,4 +61,6 @@ def infer_scan_onnx(
         progress=progress,
     )
     amplitude, phase, results = as_outputs(made, container)
+    state = opened.state
+    results["to_counts"] = state["intensity_scale"] * math.exp(state["log_scale"])
     return amplitude, phase, {**results, **judged_by_data(made, container), "backend": "onnxruntime"}

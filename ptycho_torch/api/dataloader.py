@@ -49,7 +49,7 @@ class PtychoDataLoader:
         DataloaderFormats(data_format)
         self.config_manager = config_manager
         scans = scans_from_folder(Path(data_dir), self._prepared)
-        self.train, self.held_out, self.extents = scans.train, scans.held_out, scans.extents
+        self.scans, self.held_out, self.extents = scans.scans, scans.held_out, scans.extents
         self.object_shape: tuple[int, int] | None = None
         self.output_dir = Path()
         config_manager.settle(scans.train.N)
@@ -73,9 +73,14 @@ class PtychoDataLoader:
         made = cls.__new__(cls)
         made.config_manager = config_manager
         scan = scan_from_arrays(diff_patterns, probe, positions, bad_pixels)
-        made.train, made.held_out, made.extents = scan, None, [extent(scan)]
+        made.scans, made.held_out, made.extents = (scan,), None, [extent(scan)]
         made.object_shape, made.output_dir = object_shape, Path()
         return made
+
+    @property
+    def train(self) -> RawData:
+        """The only scan, or the first of the folder."""
+        return self.scans[0]
 
     def _prepared(self, scan: RawData) -> RawData:
         """One training scan with what the settings ask to be taken out of probe and labels."""

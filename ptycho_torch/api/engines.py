@@ -40,7 +40,7 @@ class Trainer:
         manager = config_manager or dataloader.config_manager
         config = manager.training(dataloader.output_dir)
         validate_training_config(config, require_files=False)
-        train, test = train_and_test(dataloader.train, dataloader.held_out, config)
+        train, test = train_and_test(list(dataloader.scans), dataloader.held_out, config)
         module = as_module(model)
         module.trained_scans = dataloader.extents
         return cls(prepare_lightning_run(train, test, config, manager.execution(), module=module))

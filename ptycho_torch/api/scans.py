@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError
 from ptycho.io.npz import LEGACY_PATTERNS_KEY, REQUIRED_KEYS, open_npz, read_npz
@@ -25,12 +24,16 @@ HELD_OUT_NAME = "test_data.npz"
 
 @dataclass(frozen=True)
 class Scans:
-    """The scans of one folder: `train`, several of them side by side; `held_out` or None; `extents`, one for
-    each file, as `extent` gives it."""
+    """The scans of one folder; `held_out` or None; `extents`, one for each scan, as `extent` gives it."""
 
-    train: RawData
+    scans: tuple[RawData, ...]
     held_out: RawData | None
     extents: list[dict[str, Any]]
+
+    @property
+    def train(self) -> RawData:
+        """The first of them."""
+        return self.scans[0]
 
 
 def scan_from_arrays(
@@ -60,8 +63,8 @@ def scan_from_arrays(
 def scans_from_folder(folder: Path, prepare: Callable[[RawData], RawData] = lambda scan: scan) -> Scans:
     """Every scan among the *.npz directly in a folder, each `prepare`d; other archives are passed over.
 
-    Several scans are laid side by side, so that one model learns from all of them; `test_data.npz` beside
-    others is held out. Raises InputError where there is none, DataError where they do not fit together.
+    One model learns from all of them, each with its own probe and scale; `test_data.npz` beside others is
+    held out. Raises InputError where there is none, DataError where they do not fit together.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give the folder that holds the training data (*.npz)")
@@ -77,9 +80,14 @@ def scans_from_folder(folder: Path, prepare: Callable[[RawData], RawData] = lamb
     log.info("training on %s", ", ".join(path.name for path in training))
     if held_out:
         log.info("%s is held out for validation", HELD_OUT_NAME)
-    names = [path.name for path in training]
+    for path, scan in zip(training, scans, strict=True):
+        if scan.N != scans[0].N:
+            raise DataError(
+                f"{training[0].name} has patterns of {scans[0].N} x {scans[0].N} px, {path.name} of "
+                f"{scan.N} x {scan.N}: one model takes one size; put them in folders of their own"
+            )
     return Scans(
-        side_by_side(scans, names),
+        tuple(scans),
         prepare(scan_from_file(held_out[0])) if held_out else None,
         [extent(scan) for scan in scans],
     )
@@ -101,62 +109,6 @@ def scan_from_file(path: Path) -> RawData:
         return RawData(**arrays)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def side_by_side(scans: list[RawData], names: list[str]) -> RawData:
-    """Several scans as one, so far apart that no group and no patch holds two of them.
-
-    The first scan's probe serves all; bad pixels of any are bad in all; objects are kept where every scan has
-    one. Raises DataError for other pattern sizes or too few positions. Memory: the patterns once more.
-    """
-    if len(scans) == 1:
-        return scans[0]
-    first = scans[0]
-    for scan, name in zip(scans, names, strict=True):
-        if scan.N != first.N:
-            raise DataError(
-                f"{names[0]} has patterns of {first.N} x {first.N} px, {name} of {scan.N} x {scan.N}: "
-                "one model takes one size; put them in folders of their own"
-            )
-    if any(not _same_probe(scan, first) for scan in scans):
-        log.info("the scans have different probes: that of %s serves all", names[0])
-    with_objects = all(scan.objectGuess is not None for scan in scans)
-    N, begin = first.N, 0
-    corners: list[tuple[int, int]] = []
-    sizes: list[tuple[int, int]] = []
-    for scan in scans:
-        low, high = _bounds(scan, with_objects)
-        corners.append((begin - int(low[0]), -int(low[1])))
-        sizes.append((int(high[0] - low[0]), int(high[1] - low[1])))
-        begin += sizes[-1][0] + 2 * N
-    unit = first.diffraction_unit
-    alike = all(scan.diffraction_unit == unit and scan.diff3d.dtype == first.diff3d.dtype for scan in scans)
-    canvas = None
-    if with_objects:
-        canvas = np.zeros((max(height for _, height in sizes), begin), np.complex64)
-        for scan, (x, y) in zip(scans, corners, strict=True):
-            assert scan.objectGuess is not None
-            height, width = scan.objectGuess.shape
-            canvas[y : y + height, x : x + width] = scan.objectGuess
-    masks = [scan.bad_pixels for scan in scans if scan.bad_pixels is not None]
-
-    def joined(key: str, axis: int) -> NDArray[np.float64]:
-        moved = [getattr(scan, key) + corner[axis] for scan, corner in zip(scans, corners, strict=True)]
-        return np.concatenate(moved)
-
-    return RawData(
-        joined("xcoords", 0),
-        joined("ycoords", 1),
-        joined("xcoords_start", 0),
-        joined("ycoords_start", 1),
-        np.concatenate([scan.diff3d if alike else scan.amplitude() for scan in scans]),
-        first.probeGuess,
-        np.repeat(np.arange(len(scans)), [scan.n_positions for scan in scans]),
-        canvas,
-        bad_pixels=np.any(masks, axis=0) if masks else None,
-        diffraction_unit=unit if alike else "amplitude",
-        pattern_order="MNN",
-    )
 
 
 def extent(scan: RawData) -> dict[str, Any]:
@@ -203,18 +155,3 @@ def _is_scan(path: Path) -> bool:
         return True
     log.info("%s is no scan and is passed over", path.name)
     return False
-
-
-def _same_probe(one: RawData, other: RawData) -> bool:
-    a, b = one.probe_modes, other.probe_modes
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-4, atol=1e-6 * float(np.abs(a).max())))
-
-
-def _bounds(scan: RawData, with_object: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Whole pixels [x, y] that the patches, and the object where it is kept, lie between."""
-    low = np.floor(scan.positions_px.min(0)).astype(np.int64) - scan.N
-    high = np.ceil(scan.positions_px.max(0)).astype(np.int64) + scan.N + 1
-    if with_object and scan.objectGuess is not None:
-        height, width = scan.objectGuess.shape
-        low, high = np.minimum(low, 0), np.maximum(high, [width, height])
-    return low, high

@@ -39,7 +39,7 @@ class SamplerCoverage(Callback):
         if not trainer.is_global_zero or not isinstance(sampler, GroupBatches):
             return
         assert isinstance(dataset, GroupDataset)
-        container, epochs = dataset.container, trainer.current_epoch
-        counts = position_counts(sampler.plan, container, epochs)
-        least, most = write_coverage(self._directory, container.positions_px, counts, epochs=epochs)
+        epochs = trainer.current_epoch
+        counts = position_counts(sampler.plan, dataset.scans, epochs)
+        least, most = write_coverage(self._directory, dataset.scans, counts, epochs=epochs)
         log.info("every position that trains was used %d to %d times in %d epochs", least, most, epochs)

@@ -28,9 +28,8 @@ class Diagnostics(Callback):
         if not isinstance(pl_module, PtychoPINN_Lightning):
             return
         if trainer.is_global_zero:  # every process has the same probe; one of them counts it
-            pl_module.watching.see_probe(
-                pl_module.complex_probe.detach().cpu(), pl_module.starting_probe.cpu()
-            )
+            now = torch.view_as_complex(pl_module.probe.detach()).cpu()
+            pl_module.watching.see_probe(now, pl_module.starting_probe.cpu())
         values = self._close(trainer, pl_module, validation=False)
         if self._alarm is None:
             self._alarm = CollapseAlarm(pl_module.manifest.diagnostics)

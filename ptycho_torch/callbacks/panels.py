@@ -10,7 +10,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from ptycho.image_quality import image_quality
-from ptycho.loader import PtychoDataContainer
+from ptycho.preparation import Grouped
+from ptycho.scan_set import ScanSet
 from ptycho_torch.callbacks.tracking import Row
 from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.physics import amplitude, diffract
@@ -19,14 +20,15 @@ from ptycho_torch.physics import amplitude, diffract
 class ReconstructionPanels(Callback):
     """Every n epochs: `patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked.
 
-    Where the scan holds its true object, PSNR and SSIM of the image are added to the epoch's row. Reads the
-    module and draws; weights, gradients and random state stay as they are. Time: a few forward patterns, or
-    one inference over the container where the image is stitched; memory as inference.
+    Of several scans the first is shown. Where it holds its true object, PSNR and SSIM of the image are added
+    to the epoch's row. Reads the module and draws; weights, gradients and random state stay as they are.
+    Time: a few forward patterns, or one inference over the container where the image is stitched; memory as
+    inference.
     """
 
     def __init__(
         self,
-        container: PtychoDataContainer,
+        scans: Grouped,
         directory: Path,
         *,
         every: int,
@@ -34,7 +36,9 @@ class ReconstructionPanels(Callback):
         stitch: bool,
         history: Row | None = None,
     ) -> None:
-        self._container, self._directory, self._history = container, directory, history
+        shown = ScanSet.of(scans)
+        self._container, self._scan = shown.containers[0], shown.numbers[0]
+        self._directory, self._history = directory, history
         self._every, self._patches, self._stitch = every, patches, stitch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -59,15 +63,17 @@ class ReconstructionPanels(Callback):
         members = container.nn_indices[groups]
         x = torch.from_numpy(container.patterns[members]).to(module.probe.device)
         positions = torch.from_numpy(container.positions_px[members]).to(module.probe.device)
-        views = module.views(module(x), {"positions_xy": positions, "region": False})
-        scale = torch.exp(module.log_scale)
-        predicted = scale * amplitude(diffract(views, module.complex_probe))
-        measured, expected = (module.intensity_scale * a[:, 0].cpu().numpy() for a in (x, predicted))
+        scan = self._scan
+        views = module.views(module(x, scan), {"positions_xy": positions, "region": False, "scan": scan})
+        scale = torch.exp(module.of_scan(module.log_scale, scan))
+        predicted = scale * amplitude(diffract(views, module.probe_of(scan)))
+        to_counts = module.intensity_scale_of(scan)
+        measured, expected = (to_counts * a[:, 0].cpu().numpy() for a in (x, predicted))
         patterns_figure(self._directory / f"patterns_{epoch:04d}.png", measured, expected)
         if self._stitch:
             from ptycho_torch.workflows.inference import reconstruct_container
 
-            made = reconstruct_container(module, container)
+            made = reconstruct_container(module, container, scan=scan)
             reconstruction_figure(
                 self._directory / f"image_{epoch:04d}.png",
                 made.image.object,

@@ -13,7 +13,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ptycho.io.atomic import atomic_write
-from ptycho.probe_start import StartingProbe
+from ptycho.probe_start import Starts
 from ptycho.run_state import prepare
 
 
@@ -30,16 +30,16 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class RunStart(Callback):
-    """Sets the checkpoints of an earlier run aside and keeps the starting probe, before the first step."""
+    """Sets the checkpoints of an earlier run aside and keeps the starting probes, before the first step."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.start: StartingProbe | None = None
+        self.starts: Starts | None = None
         self.resumes = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero and self.start is not None:
-            prepare(self._directory, self.start, resumes=self.resumes)
+        if trainer.is_global_zero and self.starts is not None:
+            prepare(self._directory, self.starts, resumes=self.resumes)
 
 
 class Patience(EarlyStopping):
@@ -102,8 +102,8 @@ class BestAndLast(ModelCheckpoint):
         super().load_state_dict(state)
 
 
-def tell_start(callbacks: Iterable[Any], start: StartingProbe, *, resumes: bool) -> None:
+def tell_start(callbacks: Iterable[Any], starts: Starts, *, resumes: bool) -> None:
     """Tell the run's `RunStart`, where it has one, what it starts from."""
     for made in callbacks:
         if isinstance(made, RunStart):
-            made.start, made.resumes = start, resumes
+            made.starts, made.resumes = starts, resumes

@@ -16,6 +16,9 @@ from ptycho_torch.refine.state import RefineState
 # how many times the noise's variance the moves must show before any is believed: with object and probe
 # unknown positions wander by a little more than the noise of each pattern
 _NOISE_MARGIN = 4.0
+# variance of a strain with object and probe unknown, over that with both known (measured)
+_JOINT_STRAIN = 30.0
+_SURE_TURN = 3.0  # standard deviations under which a rotation is taken for noise
 
 
 def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Tensor, Tensor]:
@@ -85,8 +88,7 @@ def believe_positions(scan: RefineScan, state: RefineState, options: RefineOptio
     spread = away.square().sum(1).median() / (2 * math.log(2))
     noise = torch.linalg.inv(information).diagonal(dim1=1, dim2=2).mean(1).median()
     excess = float(spread - noise)
-    if not _sure_strain(scan, state, whole, float(noise) / _NOISE_MARGIN, float(spread), options):
-        whole = whole.mean(0).expand_as(whole)
+    whole = _sure_strain(scan, state, whole, float(noise) / _NOISE_MARGIN, float(spread), options)
     if excess <= 0:
         away = torch.zeros_like(away)
     else:
@@ -102,23 +104,32 @@ def _sure_strain(
     noise: float,
     spread: float,
     options: RefineOptions,
-) -> bool:
-    """Is an affine move (M, 2) more than the photons' noise (variance a position and axis, px^2) explains?
+) -> Tensor:
+    """What of an affine move (M, 2) is more than the photons' noise (variance a position and axis, px^2)
+    explains: all of it, the shift and the rotation, or the shift alone.
 
     Two causes of a strain that is not there: the noise of the positions, and the object's own noise, which
-    likes a larger scan: half a nat for each unknown of the object, against the strain's information. The
-    variance of a strain with object and probe unknown is some thirty times that with both known (measured).
+    likes a larger scan: half a nat for each unknown of the object, against the strain's information. Nothing
+    turns a scan but the first, so a rotation is judged by that alone where the whole is not sure.
     Errors of each pattern for itself ("free") of variance `spread` have an affine part too, but a small one.
     """
+    shift = moves_xy.mean(0)
     centred = scan.positions_xy - scan.positions_xy.mean(0)
-    found = torch.linalg.lstsq(centred, moves_xy - moves_xy.mean(0)).solution
+    found = torch.linalg.lstsq(centred, moves_xy - shift).solution
+    size = float(found.square().mean())
     extent = float(centred.square().sum().clamp_min(1e-30)) / 2
     if options.positions == "free":
-        return float(found.square().mean()) < 9 * spread / extent
+        return moves_xy if size < 9 * spread / extent else shift.expand_as(moves_xy)
     variance = noise / extent
     light = illumination(scan, state)
     lit = int((light > 0.1 * light.max()).sum())
-    return float(found.square().mean()) > 36 * variance + (30 * variance * lit) ** 2
+    if size > 36 * variance + (_JOINT_STRAIN * variance * lit) ** 2:
+        return moves_xy
+    turn = 0.5 * (found - found.T)
+    # an angle is the mean of two entries: half their variance
+    if float(turn[0, 1]) ** 2 > _SURE_TURN**2 * _JOINT_STRAIN * variance / 2:
+        return shift + centred @ turn
+    return shift.expand_as(moves_xy)
 
 
 def clipped(vectors: Tensor, longest: float) -> Tensor:

@@ -21,15 +21,24 @@ from ptycho.config.config import (
     validate_training_config,
 )
 from ptycho.errors import ConfigError
-from ptycho.loader import PtychoDataContainer
 from ptycho.objectives.run_log import log_run
 from ptycho.objectives.stages import resolve_stages
 from ptycho.pattern_store import keep_patterns, start_method
-from ptycho.preparation import Scan, ensure_container, plan_training, train_and_test, with_execution
-from ptycho.probe_start import StartingProbe, starting_probe
+from ptycho.preparation import (
+    Grouped,
+    Scan,
+    Scans,
+    ensure_container,
+    first_scan,
+    plan_training,
+    train_and_test,
+    with_execution,
+)
+from ptycho.probe_start import Starts, starting_probes
 from ptycho.reconstruction import as_outputs
 from ptycho.report.outputs import save_outputs
-from ptycho.run_state import kept_start
+from ptycho.run_state import kept_starts
+from ptycho.scan_set import ScanSet
 from ptycho.tracking import make_recorder
 from ptycho_torch.refine.starting import refined_modes
 from ptycho_torch.workflows.inference import reconstruct_container
@@ -38,6 +47,7 @@ from ptycho_torch.workflows.trained import (
     infer_scan,
     load_inference_bundle_torch,
     save_trained,
+    seeing,
 )
 
 if TYPE_CHECKING:
@@ -63,8 +73,8 @@ _ensure_container = ensure_container
 
 
 def _build_lightning_dataloaders(
-    train_container: PtychoDataContainer,
-    test_container: PtychoDataContainer | None,
+    train_container: Grouped,
+    test_container: Grouped | None,
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None = None,
 ) -> tuple[DataLoader[dict[str, Any]], DataLoader[dict[str, Any]]]:
@@ -78,10 +88,8 @@ def _build_lightning_dataloaders(
         options["persistent_workers"] = execution.persistent_workers
         options["prefetch_factor"] = execution.prefetch_factor
         options["multiprocessing_context"] = start_method(train_container, test_container)
-    training = GroupDataset(train_container, label_scale=plan.label_scale)
-    validation = GroupDataset(
-        plan.validation_container, held_out=plan.held_out, label_scale=plan.label_scale
-    )
+    training = GroupDataset(train_container, label_scales=plan.label_scales)
+    validation = GroupDataset(plan.validation_set, held_out=plan.held_out, label_scales=plan.label_scales)
     return (
         make_loader(training, GroupBatches(plan), **options),
         make_loader(validation, FixedBatches(plan.validation), **options),
@@ -116,15 +124,15 @@ class LightningRun:
     trainer: lightning.pytorch.Trainer
     loaders: tuple[DataLoader[dict[str, Any]], DataLoader[dict[str, Any]]]
     history: History
-    train_container: PtychoDataContainer
-    test_container: PtychoDataContainer | None
+    train_container: Grouped
+    test_container: Grouped | None
     config: TrainingConfig
     execution: PyTorchExecutionConfig
 
 
 def prepare_lightning_run(
-    train_container: PtychoDataContainer,
-    test_container: PtychoDataContainer | None,
+    train_container: Grouped,
+    test_container: Grouped | None,
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None = None,
     *,
@@ -165,7 +173,7 @@ def prepare_lightning_run(
         callbacks.insert(  # before the logs, so that they have its numbers and pictures
             callbacks.index(history) + 1,
             ReconstructionPanels(
-                test_container or train_container,
+                test_container if test_container is not None else train_container,
                 directory / "figures",
                 history=history,
                 every=execution.recon_log_every_n_epochs,
@@ -183,7 +191,7 @@ def prepare_lightning_run(
 
 
 def fit_lightning_run(
-    run: LightningRun, *, probe: StartingProbe | None = None, resume: Path | None = None
+    run: LightningRun, *, starts: Starts | None = None, resume: Path | None = None
 ) -> dict[str, Any]:
     """Fit a prepared run and leave the weights that validated best in its module; returns as
     `_train_with_lightning`."""
@@ -192,16 +200,11 @@ def fit_lightning_run(
     from ptycho_torch.callbacks.tracking import recorder_of
 
     module, trainer, train_container = run.module, run.trainer, run.train_container
-    kept = kept_start(resume) if probe is None and resume is not None else None
-    start = probe or kept or starting_probe(train_container, run.config, refined_modes)
-    tell_start(trainer.callbacks, start, resumes=resume is not None)  # type: ignore[attr-defined]
-    module.attach_scan(
-        start.modes,
-        x_scale=train_container.x_scale,
-        nphotons=train_container.nphotons,
-        probe_factor=start.factor,
-        bad_pixels=train_container.bad_pixels,
-    )
+    kept = kept_starts(resume) if starts is None and resume is not None else None
+    starts = starts or kept or starting_probes(train_container, run.config, refined_modes)
+    tell_start(trainer.callbacks, starts, resumes=resume is not None)  # type: ignore[attr-defined]
+    containers = ScanSet.of(train_container).containers
+    module.attach_scans([start.known(one) for start, one in zip(starts, containers, strict=True)])
     if resume is not None:
         training.check_checkpoint(resume, module)
     log_run(module.manifest, run.config, run.execution)
@@ -229,12 +232,12 @@ def fit_lightning_run(
 
 
 def _train_with_lightning(
-    train_container: PtychoDataContainer,
-    test_container: PtychoDataContainer | None,
+    train_container: Grouped,
+    test_container: Grouped | None,
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None = None,
     *,
-    probe: StartingProbe | None = None,
+    starts: Starts | None = None,
     resume: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -246,11 +249,11 @@ def _train_with_lightning(
     epochs; memory: the containers and one batch.
     """
     run = prepare_lightning_run(train_container, test_container, config, execution_config, progress=progress)
-    return fit_lightning_run(run, probe=probe, resume=resume)
+    return fit_lightning_run(run, starts=starts, resume=resume)
 
 
 def train_cdi_model_torch(
-    train_data: Scan,
+    train_data: Scans,
     test_data: Scan | None,
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None = None,
@@ -259,7 +262,8 @@ def train_cdi_model_torch(
     progress: Progress | None = None,
     probe_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Train on one scan; see `_train_with_lightning` for what comes back.
+    """Train on one scan, or on a list of them, each with a probe and scale of its own; see
+    `_train_with_lightning` for what comes back.
 
     Everything that can be wrong with configuration and data is found before the first step.
     """
@@ -272,10 +276,10 @@ def train_cdi_model_torch(
     update_legacy_dict(params.cfg, config)
     train_data, test_data = keep_patterns((train_data, test_data), execution_config, config.output_dir)
     train, test = train_and_test(train_data, test_data, config)
-    kept = kept_start(resume) if resume is not None else None
-    probe = kept or starting_probe(train, config, refined_modes, probe_progress)
+    kept = kept_starts(resume) if resume is not None else None
+    starts = kept or starting_probes(train, config, refined_modes, probe_progress)
     results = _train_with_lightning(
-        train, test, config, execution_config, probe=probe, resume=resume, progress=progress
+        train, test, config, execution_config, starts=starts, resume=resume, progress=progress
     )
     params.cfg["intensity_scale"] = results["intensity_scale"]
     module = results["models"]["diffraction_to_obj"]
@@ -305,10 +309,10 @@ def _reassemble_cdi_image_torch(
     """
     if train_results is None or "models" not in train_results:
         raise ConfigError("no trained model: pass train_results, as train_cdi_model_torch returns it")
-    module = train_results["models"]["diffraction_to_obj"]
+    module = seeing(TrainedModel(train_results["models"]["diffraction_to_obj"]), test_data)
     once = dataclasses.replace(config, n_groups=None, n_images=None)
     test_data = keep_patterns(test_data, train_results.get("execution_config"), config.output_dir)
-    container = _ensure_container(test_data, once, x_scale=module.x_scale, nphotons=float(module.gauge[1]))
+    container = _ensure_container(test_data, once, x_scale=module.x_scale, nphotons=module.nphotons)
     execution = train_results.get("execution_config") or PyTorchExecutionConfig()
     made = reconstruct_container(
         module,
@@ -327,7 +331,7 @@ def _reassemble_cdi_image_torch(
 
 
 def run_cdi_example_torch(
-    train_data: Scan,
+    train_data: Scans,
     test_data: Scan | None,
     config: TrainingConfig,
     flip_x: bool = False,
@@ -340,7 +344,8 @@ def run_cdi_example_torch(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Train, save the bundle where an output directory is set, and stitch if asked.
 
-    Returns (amplitude or None, phase or None, results); without `test_data` the training scan is stitched.
+    Returns (amplitude or None, phase or None, results); without `test_data` the (first) training scan is
+    stitched.
     """
     results = train_cdi_model_torch(train_data, test_data, config, execution_config, **options)
     results["execution_config"] = execution_config
@@ -351,7 +356,7 @@ def run_cdi_example_torch(
     amplitude = phase = None
     if do_stitching:
         amplitude, phase, stitched = _reassemble_cdi_image_torch(
-            test_data if test_data is not None else train_data,
+            test_data if test_data is not None else first_scan(train_data),
             config,
             flip_x,
             flip_y,

@@ -16,17 +16,20 @@ from ptycho_torch.reassembly import Stitcher
 
 
 @torch.inference_mode()
-def predict_groups(module: PtychoPINN_Lightning, x: torch.Tensor) -> torch.Tensor:
-    """Complex patches (B, C_out, N, N) of a batch x (B, C, N, N), on its device, without gradients."""
-    patches: torch.Tensor = module(x.to(module.probe.device))
+def predict_groups(module: PtychoPINN_Lightning, x: torch.Tensor, scan: int = 0) -> torch.Tensor:
+    """Complex patches (B, C_out, N, N) of a batch x (B, C, N, N), on its device, without gradients.
+
+    `scan`: which of the model's scans it is seen as.
+    """
+    patches: torch.Tensor = module(x.to(module.probe.device), scan)
     return patches
 
 
 def reconstruct_container(
-    module: PtychoPINN_Lightning, container: PtychoDataContainer, **options: Any
+    module: PtychoPINN_Lightning, container: PtychoDataContainer, *, scan: int = 0, **options: Any
 ) -> Reconstruction:
-    """Predict every group of a container and stitch it; options, time and memory of
-    `ptycho.reconstruction.reconstruct`."""
+    """Predict every group of a container, seen as the model's scan `scan`, and stitch it; options, time and
+    memory of `ptycho.reconstruction.reconstruct`."""
     module.eval()
     model = module.config.model
 
@@ -35,8 +38,8 @@ def reconstruct_container(
 
     return reconstruct(
         container,
-        module.complex_probe.detach().cpu().numpy(),
-        lambda x: predict_groups(module, torch.from_numpy(x)).cpu(),
+        module.probe_of(scan).detach().cpu().numpy(),
+        lambda x: predict_groups(module, torch.from_numpy(x), scan).cpu(),
         stitcher,
         lambda patches: patches.numpy(),
         one_patch_a_group=model.gridsize > 1 and not model.object_big,

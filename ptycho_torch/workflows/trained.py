@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, dataclass_to_legacy_dict
 from ptycho.errors import BundleError, ConfigError
 from ptycho.pattern_store import keep_patterns
-from ptycho.preparation import inference_container
+from ptycho.preparation import Scan, inference_container
 from ptycho.raw_data import RawData
 from ptycho.reconstruction import as_outputs, judged_by_data
+from ptycho.scan_set import KnownScan
 from ptycho.trained import TrainedState, load_trained_state, predict_scaled
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.layers import load_neutral_weights, neutral_weights
@@ -51,16 +53,25 @@ class TrainedModel:
 
 def trained_state(module: PtychoPINN_Lightning) -> TrainedState:
     """Everything the module knows, as arrays on the CPU."""
-    gauge = module.gauge.tolist()
     return TrainedState(
         config=module.config,
         weights={name: value.numpy() for name, value in neutral_weights(module.network).items()},
-        probe=module.complex_probe.detach().cpu().numpy(),
-        bad_pixels=module.bad_pixels.cpu().numpy(),
-        x_scale=gauge[0],
-        nphotons=gauge[1],
-        probe_factor=gauge[2],
-        log_scale=module.log_scale.item(),
+        scans=tuple(_known(module, number) for number in range(module.n_scans)),
+    )
+
+
+def _known(module: PtychoPINN_Lightning, number: int) -> KnownScan:
+    x_scale, nphotons, factor = module.of_scan(module.gauge, number).tolist()
+    probe = module.probe_of(number).detach().cpu().numpy()
+    guess = torch.view_as_complex(module.guesses[number]).cpu().numpy() if module.n_scans > 1 else probe
+    return KnownScan(
+        probe=probe,
+        x_scale=x_scale,
+        nphotons=nphotons,
+        probe_factor=factor,
+        bad_pixels=module.of_scan(module.bad_pixels, number).cpu().numpy(),
+        guess=guess,
+        log_scale=module.of_scan(module.log_scale, number).item(),
     )
 
 
@@ -69,26 +80,44 @@ def save_trained(module: PtychoPINN_Lightning, directory: Path) -> Path:
     return trained_state(module).save(directory, "pytorch")
 
 
-def load_module(path: Path) -> PtychoPINN_Lightning:
-    """The Lightning module of a bundle (zip, its folder, or the unpacked contents), on the CPU."""
+def module_of(
+    state: TrainedState, execution: PyTorchExecutionConfig | None = None
+) -> PtychoPINN_Lightning:
+    """The Lightning module of a trained state, whichever backend trained it; else a ConfigError."""
+    configs = from_training_config(state.config, execution or PyTorchExecutionConfig())
+    data, model, training, inference = configs
+    module = PtychoPINN_Lightning(model, data, training, inference)
+    weights = {name: torch.from_numpy(np.array(value)) for name, value in state.weights.items()}
+    load_neutral_weights(module.network, weights)
+    module.attach_scans(state.scans)
+    return module.eval()
+
+
+def load_module(
+    path: Path, choose: Callable[[TrainedState], TrainedState] = lambda state: state
+) -> PtychoPINN_Lightning:
+    """The Lightning module of a bundle (zip, its folder, or the unpacked contents), on the CPU.
+
+    `choose` may take one scan's view of the state before the module is built.
+    """
     state, execution = load_trained_state(path)
+    chosen = choose(state)
     try:
-        data, model, training, inference = from_training_config(state.config, execution)
-        module = PtychoPINN_Lightning(model, data, training, inference)
-        weights = {name: torch.from_numpy(np.array(value)) for name, value in state.weights.items()}
-        load_neutral_weights(module.network, weights)
+        return module_of(chosen, execution)
     except ConfigError as error:
         raise BundleError(f"{path}: {error}") from None
-    module.attach_scan(
-        state.probe,
-        x_scale=state.x_scale,
-        nphotons=state.nphotons,
-        probe_factor=state.probe_factor,
-        bad_pixels=state.bad_pixels,
-    )
-    with torch.no_grad():
-        module.log_scale.fill_(state.log_scale)
-    return module.eval()
+
+
+def seeing(
+    model: Path | TrainedModel, data: Scan, wanted: int | None = None
+) -> PtychoPINN_Lightning:
+    """The module with which a model sees a scan: that of the training scan `wanted`, or else of the most
+    similar one, see `TrainedState.for_data`."""
+    if not isinstance(model, TrainedModel):
+        return load_module(model, lambda state: state.for_data(data, wanted))
+    if model.module.n_scans == 1 and wanted is None:
+        return model.module
+    return module_of(trained_state(model.module).for_data(data, wanted)).to(model.module.device)
 
 
 def load_inference_bundle_torch(directory: Path) -> tuple[TrainedModel, dict[str, Any]]:
@@ -115,17 +144,19 @@ def infer_scan(
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Reconstruct a scan with a trained model: (amplitude, phase, results), as `_reassemble_cdi_image_torch`.
 
-    The normalisation is the training set's; an object in the scan gives the canvas its shape. Results also
-    hold `r_factor` and `r_per_pattern`: the stitched object re-diffracted at every position with the model's
-    probe. Time linear in positions; memory: the scan once as float32, the canvas, one batch.
+    The normalisation is the training set's, that of its most similar scan where it has several, or of
+    `config.trained_scan`; an object in the scan gives the canvas its shape. Results also hold `r_factor` and
+    `r_per_pattern`: the stitched object re-diffracted at every position with the model's probe; and
+    `to_counts`, the factor that makes the probe's power counts. Time linear in positions; memory: the scan
+    once as float32, the canvas, one batch.
     """
     from ptycho_torch.training import resolve_accelerator
 
     config, execution = config or InferenceConfig(), execution_config or PyTorchExecutionConfig()
     raw = keep_patterns(raw, execution, config.output_dir)
-    module = (model if isinstance(model, TrainedModel) else TrainedModel(load_module(model))).module
+    module = seeing(model, raw, config.trained_scan).eval()
     container = inference_container(
-        raw, module.config, config, x_scale=module.x_scale, nphotons=float(module.gauge[1])
+        raw, module.config, config, x_scale=module.x_scale, nphotons=module.nphotons
     )
     if canvas_shape is None and raw.objectGuess is not None:
         canvas_shape = raw.objectGuess.shape
@@ -142,4 +173,5 @@ def infer_scan(
         progress=progress,
     )
     amplitude, phase, results = as_outputs(made, container)
+    results["to_counts"] = module.intensity_scale * math.exp(float(module.of_scan(module.log_scale)))
     return amplitude, phase, {**results, **judged_by_data(made, container)}

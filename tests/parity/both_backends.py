@@ -104,7 +104,8 @@ class PyTorch:
         self, container: Any, groups: np.ndarray, region: bool, label_scale: float | None = None
     ) -> Any:
         """A batch as training sees it."""
-        return self.data.GroupDataset(container, label_scale=label_scale)[(groups, region)]
+        scales = None if label_scale is None else [label_scale]
+        return self.data.GroupDataset(container, label_scales=scales)[(groups, region)]
 
     def validation(self, container: Any, plan: Any, config: TrainingConfig) -> list[Any]:
         """The validation batches of a run."""
@@ -198,12 +199,12 @@ class TensorFlow:
         self, container: Any, groups: np.ndarray, region: bool, label_scale: float | None = None
     ) -> Any:
         """A batch as training sees it."""
-        held = self.data.HeldScan.of(container, label_scale=label_scale)
+        held = self.data.HeldSet.of(container, label_scales=None if label_scale is None else [label_scale])
         return held.batch(self.asarray(groups), self.asarray(np.asarray(region)))
 
     def validation(self, container: Any, plan: Any, config: TrainingConfig) -> list[Any]:
         """The validation batches of a run."""
-        held = self.data.HeldScan.of(container, held_out=plan.held_out)
+        held = self.data.HeldSet.of(container, held_out=plan.held_out)
         return list(self.data.validation_dataset(held, plan))
 
     def terms(self, model: Any, batch: Any) -> dict[str, float]:

@@ -66,7 +66,7 @@ def evaluated(raw: Any, bare: Any, tf: Any) -> Values:
     """The expressions of the page on both sides."""
     config = settings(raw, gridsize=2, realspace_mae_weight=0.1)
     container = ensure_container(raw, config)
-    scale = plan_training(container, None, config).label_scale
+    scale = plan_training(container, None, config).label_scales[0]
     found: Values = {"about": {"raw": raw, "label_scale": scale, "groups": container.nn_indices}}
     for column, name in (("PyTorch", "pytorch"), ("TensorFlow", "tensorflow")):
         side = SIDES[name]()

@@ -226,7 +226,7 @@ def test_supervised_mode_trains_the_pinn(side, make_scan):
     raw = make_scan()
     config = settings(raw, gridsize=2, model_type="supervised")
     model, container = side.model(raw, config)
-    scale = plan_training(container, None, config).label_scale
+    scale = plan_training(container, None, config).label_scales[0]
     batch = side.batch(container, np.arange(4), False, label_scale=scale)
     labels = side.numpy(batch["labels"])
     side.answer(model, labels)

@@ -15,7 +15,7 @@ data = pytest.importorskip("ptycho.tf.data")
 def prepared(raw, config):
     container = ensure_container(raw, config)
     plan = plan_training(container, None, config)
-    return container, plan, data.HeldScan.of(container, held_out=plan.held_out, label_scale=plan.label_scale)
+    return container, plan, data.HeldSet.of(container, held_out=plan.held_out, label_scales=plan.label_scales)
 
 
 @pytest.mark.parametrize("workers", [0, 3])
@@ -25,7 +25,7 @@ def test_batches_are_the_plans(make_scan, small_config, workers):
     container, plan, scan = prepared(raw, config)
     seen = list(data.training_dataset(scan, plan, 1, 3, workers=workers))
     wanted = plan.epoch(1) + plan.epoch(2)
-    assert len(seen) == len(wanted) == 2 * data.batches_per_epoch(plan)
+    assert len(seen) == len(wanted) == 2 * plan.n_batches
     for batch, (groups, region) in zip(seen, wanted, strict=True):
         members = container.nn_indices[groups]
         np.testing.assert_array_equal(batch["x"], container.patterns[members])
@@ -50,7 +50,7 @@ def test_more_than_ten_thousand_groups_keep_their_validation_and_the_patterns_ar
     )
     container, plan, scan = prepared(raw, config)
     assert len(container) == 12000
-    assert scan.patterns.shape == (49, 32, 32)
+    assert scan.scans[0].patterns.shape == (49, 32, 32)
     counted = sum(int(tf.reduce_sum(tf.cast(b["counted"], tf.int64))) for b in
                   data.validation_dataset(scan, plan))  # fmt: skip
     assert counted == 4 * plan.held_out.sum() >= 4 * 1200
@@ -69,5 +69,5 @@ def test_labels_are_in_the_networks_gauge(make_scan, small_config):
 
 def test_a_scan_in_double_precision(make_scan, small_config):
     container = ensure_container(make_scan(), small_config(make_scan()))
-    scan = data.HeldScan.of(container, label_scale=1.0, dtype="float64")
+    scan = data.HeldSet.of(container, label_scales=[1.0], dtype="float64").scans[0]
     assert scan.patterns.dtype == tf.float64 and scan.labels.dtype == tf.complex128

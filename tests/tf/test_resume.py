@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(tmp_path, monkey
     def refine(*arguments):
         raise AssertionError("the probe was refined again")
 
-    monkeypatch.setattr(components, "_starting_probe", refine)
+    monkeypatch.setattr(components, "_starting_probes", refine)
     assert main(["train", "--resume", "cut", "--quiet"]) == 0
 
     one, other = (read_checkpoint(folder / "checkpoints" / "last.safetensors") for folder in (whole, cut))

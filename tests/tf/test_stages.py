@@ -39,7 +39,7 @@ SETTINGS = {
 
 def twins(raw, config, accumulate):
     """Torch module, Keras model with its staged optimiser, and both their batches; double precision."""
-    from ptycho.tf.data import HeldScan, batches_per_epoch, training_dataset
+    from ptycho.tf.data import HeldSet, training_dataset
     from ptycho.tf.model import PtychoPINN_Keras
     from ptycho.tf.stages import StagedOptimizer, parts_of
     from ptycho_torch.config_bridge import from_training_config
@@ -56,12 +56,12 @@ def twins(raw, config, accumulate):
         one.attach_scan(
             raw.probe_modes, x_scale=container.x_scale, nphotons=container.nphotons, probe_factor=1.0
         )
-    batches = batches_per_epoch(plan)
+    batches = plan.n_batches
     made = spans(resolve_stages(config), -(-batches // accumulate))
     ours.steps = StagedOptimizer(
         ours.trained(), parts_of(ours), made, config, RATE, accumulate=accumulate, batches_per_epoch=batches
     )
-    dataset = training_dataset(HeldScan.of(container, dtype="float64"), plan, 0, 100)
+    dataset = training_dataset(HeldSet.of(container, dtype="float64"), plan, 0, 100)
     return theirs.double(), ours, make_loader(GroupDataset(container), GroupBatches(plan)), dataset, batches
 
 

@@ -169,7 +169,7 @@ class TestTheTrueObjectMinimisesTheTrainingLoss:
         raw, obj = measured()
         module, container = module_for(raw, small_config(raw, gridsize=2, model_type="supervised"))
         scale = label_scale(container, 4.0)
-        batch = data.GroupDataset(container, label_scale=scale)[(np.arange(len(container)), False)]
+        batch = data.GroupDataset(container, label_scales=[scale])[(np.arange(len(container)), False)]
         candidates = {"true": obj, **rivals_of(obj)}
         losses = {name: loss_of(module, container, other, batch) for name, other in candidates.items()}
         assert losses["true"] < 0.2 * min(value for name, value in losses.items() if name != "true")
@@ -199,7 +199,7 @@ class TestNormalisation:
         container = components._ensure_container(raw, small_config(raw, gridsize=2))
         np.testing.assert_allclose(container.patterns, raw.amplitude() * container.x_scale, rtol=1e-6)
         scale = label_scale(container, 4.0)
-        labels = data.GroupDataset(container, label_scale=scale)[(np.arange(5), False)]["labels"].numpy()
+        labels = data.GroupDataset(container, label_scales=[scale])[(np.arange(5), False)]["labels"].numpy()
         plain = container.pattern_labels(container.nn_indices[:5])
         np.testing.assert_allclose(np.abs(labels), scale * np.abs(plain), rtol=1e-5)
         np.testing.assert_allclose(np.angle(labels), np.angle(plain), atol=1e-6)

@@ -125,7 +125,7 @@ def module_and_batch():
         for i, weight in enumerate(module.network.parameters()):
             weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(i))
     plan = plan_training(container, None, config)
-    batch = GroupDataset(container, label_scale=plan.label_scale)[plan.epoch(0)[0]]
+    batch = GroupDataset(container, label_scales=plan.label_scales)[plan.epoch(0)[0]]
     return module, batch
 
 
@@ -278,9 +278,11 @@ def test_the_collapse_alarm_sounds_for_a_dead_network_only(make_scan, small_conf
     assert caplog.text.count("the network is dead: for 3 epochs") == 1
 
 
-def test_two_processes_log_what_one_logs(make_scan, tmp_path):
-    """Two with batches of four, and one that gathers two of them: eight batches, and three to validate."""
-    make_scan(n_positions=38).to_file(tmp_path / "scan.npz")
+@pytest.mark.parametrize("positions", [38, 42])
+def test_two_processes_log_what_one_logs(make_scan, tmp_path, positions):
+    """Two with batches of four, and one that gathers two of them: eight batches or nine, of which the last
+    then leaves one process idle; and validation batches of an odd number."""
+    make_scan(n_positions=positions).to_file(tmp_path / "scan.npz")
     settings = {
         "batch_size": 4, "val_fraction": 0.15, "nepochs": 2, "probe_from": "guess", "n_filters_scale": 1,
         "accelerator": "cpu", "probe_trainable": True, "diagnostics": EVERY,

@@ -13,8 +13,10 @@ from ptycho.errors import ConfigError
 from ptycho.simulation.scenario import Scenario, simulate
 from ptycho_torch.refine import make_scan, reconstruct, start_state
 from ptycho_torch.refine.forward import predict
+from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.search import excess, radius_px
 from ptycho_torch.refine.strain import strain, stretch
+from ptycho_torch.refine.unknowns import believe_positions
 
 
 @functools.cache
@@ -114,3 +116,38 @@ def test_the_circle_shrinks_and_the_options_are_checked():
         reconstruct(scan, position_search_px=3.0)
     with pytest.raises(ConfigError, match="between 0 and 100"):
         reconstruct(scan, position_search_px=-1.0, positions="free")
+
+
+def strained_scan(matrix, photons=1e5):
+    """A scan whose given positions are strained, and a state that has found the right ones."""
+    counts, positions, _, probe, truth = photographs(photons)
+    wrong = positions @ (np.eye(2) + np.array(matrix)).T
+    scan = make_scan(counts, wrong, probe, unit="counts")
+    state = start_state(scan, initial_object=truth, initial_origin_xy=(0, 0), margin_px=3)
+    state.positions_xy = torch.from_numpy(positions.copy())
+    return scan, state, wrong, positions
+
+
+@pytest.mark.parametrize("angle", [0.008, -0.008])
+def test_a_small_rotation_is_believed_where_a_scale_of_its_size_is_not(angle):
+    # fitting the object's noise makes a scan larger or smaller; nothing turns it
+    scan, state, wrong, right = strained_scan([[0, -angle], [angle, 0]])
+    believe_positions(scan, state, RefineOptions(positions="affine"))
+    assert left(state.positions_xy.numpy(), right) < 0.02 * left(wrong, right)
+    scan, state, wrong, right = strained_scan([[angle, 0], [0, angle]])
+    believe_positions(scan, state, RefineOptions(positions="affine"))
+    assert left(state.positions_xy.numpy(), wrong) < 1e-6
+
+
+def test_of_a_small_strain_only_the_turn_is_believed_and_a_turn_within_the_noise_is_not():
+    scan, state, _, right = strained_scan([[0.006, -0.008], [0.008, 0.006]])
+    believe_positions(scan, state, RefineOptions(positions="affine"))
+    moved, places = state.positions_xy.numpy(), scan.positions_xy.numpy()
+    centred = places - places.mean(0)
+    away = moved - moved.mean(0) - centred
+    found = np.linalg.lstsq(centred, away, rcond=None)[0]
+    assert found[0, 1] == pytest.approx(-0.008, rel=0.05) and found[1, 0] == pytest.approx(0.008, rel=0.05)
+    assert np.abs(np.diag(found)).max() < 1e-6
+    scan, state, wrong, right = strained_scan([[0, -0.003], [0.003, 0]])
+    believe_positions(scan, state, RefineOptions(positions="affine"))
+    assert left(state.positions_xy.numpy(), wrong) < 1e-6

@@ -138,15 +138,15 @@ class TestBlocks:
 
 def order_of(count: int = 50, *, region_ratio: float = 0.5, seed: int = 3) -> data.GroupBatches:
     plan = TrainingPlan(
-        groups=np.random.default_rng(1).permutation(200)[:count],
+        scans=(np.random.default_rng(1).permutation(200)[:count],),
         centres_xy=np.random.default_rng(0).uniform(0, 60, (200, 2)),
         batch_size=8,
         region_ratio=region_ratio,
         seed=seed,
-        validation_container=None,  # type: ignore[arg-type]
+        validation_set=None,  # type: ignore[arg-type]
         validation=[],
         held_out=None,
-        label_scale=None,
+        label_scales=None,
     )
     return data.GroupBatches(plan)
 
@@ -163,7 +163,7 @@ class TestGroupBatches:
             order.set_epoch(epoch)
             batches = list(order)
             assert len(batches) == len(order) == 7
-            assert sorted(np.concatenate([groups for groups, _ in batches])) == sorted(order.plan.groups)
+            assert sorted(np.concatenate([groups for groups, _ in batches])) == sorted(order.plan.scans[0])
             assert np.mean([region for _, region in batches]) == pytest.approx(ratio, abs=0.1)
 
     def test_an_epoch_repeats_and_epochs_differ(self):

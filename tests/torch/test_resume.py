@@ -17,7 +17,7 @@ import torch
 
 from ptycho.cli.main import main
 from ptycho.config.config import PyTorchExecutionConfig
-from ptycho.run_state import kept_start
+from ptycho.run_state import kept_starts
 from ptycho_torch.workflows import components
 
 TRAIN = "--n_filters_scale 1 --batch_size 8 --accelerator cpu"
@@ -122,7 +122,7 @@ def test_a_new_run_in_the_folder_is_not_taken_for_the_old_one(unbroken, monkeypa
     assert main(["train", *words, "--seed", "1"]) == 0
     assert (folder / "checkpoints.earlier" / "last.ckpt").read_bytes() == first
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() != first
-    assert kept_start(folder / "checkpoints" / "last.ckpt").modes.ndim == 3
+    assert kept_starts(folder / "checkpoints" / "last.ckpt")[0].modes.ndim == 3
 
 
 @pytest.mark.parametrize(

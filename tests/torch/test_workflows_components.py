@@ -14,6 +14,7 @@ import torch
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import BundleError, ConfigError, DataError
 from ptycho.loader import PtychoDataContainer
+from ptycho.probe_start import starting_probe
 from ptycho_torch import config_params
 from ptycho_torch import model as model_module
 from ptycho_torch.workflows import components
@@ -62,8 +63,8 @@ class TestTrainWithLightningRed:
 
         monkeypatch.setattr(L.Trainer, "fit", fit)
         components._train_with_lightning(train, test, config, silent)
-        assert seen["train"].dataset.container is train
-        assert seen["validation"].dataset.container is test
+        assert seen["train"].dataset.scans.containers == (train,)
+        assert seen["validation"].dataset.scans.containers == (test,)
 
     def test_results_hold_the_models(self, containers, silent):
         train, test, config = containers
@@ -181,7 +182,7 @@ class TestWhatTrains:
     ):
         raw = make_scan()
         config = small_config(raw, intensity_scale_trainable=scale, probe_trainable=probe)
-        start = components.starting_probe(
+        start = starting_probe(
             components._ensure_container(raw, config), config, components.refined_modes
         ).modes
         module = self.fitted(raw, config, silent)
@@ -254,7 +255,7 @@ class TestWhatTrains:
         wrong = (np.exp(-0.5 * (radius / 5) ** 2)).astype(np.complex64)
         scan = make_scan(n_positions=49, probeGuess=wrong)
         config = small_config(scan, probe_from="refine")
-        found = components.starting_probe(
+        found = starting_probe(
             components._ensure_container(scan, config), config, components.refined_modes
         ).modes[0]
         true = raw.probeGuess

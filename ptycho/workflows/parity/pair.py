@@ -83,15 +83,15 @@ class Pair:
             "counted": np.ones(members.shape, bool),
             "region": np.asarray(region),
         }
-        if self.plan.label_scale is not None:
-            labels = self.container.pattern_labels(members) * self.plan.label_scale
+        if self.plan.label_scales is not None:
+            labels = self.container.pattern_labels(members) * self.plan.label_scales[0]
             made["labels"] = labels.astype("complex128" if self.precision == "float64" else "complex64")
         return made
 
     @property
     def batches_per_epoch(self) -> int:
         """Steps of one epoch."""
-        return -(-len(self.plan.groups) // self.plan.batch_size)
+        return self.plan.n_batches
 
     def parameters_torch(self) -> Arrays:
         """Everything that trains, by neutral name, as PyTorch has it now."""

@@ -1,0 +1,142 @@
+"""Several scans that train one network: each with its own probe and scale, their groups numbered in one row.
+
+A batch holds groups of one scan only, because a batch is seen with one probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.batches import Index, group_centres
+from ptycho.errors import DataError
+from ptycho.loader import PtychoDataContainer
+
+#: probes closer than this in overlap are one and the same guess, written by two programs
+_SAME_OVERLAP = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class ScanSet:
+    """Grouped scans in order; `numbers` says under which number the model knows each.
+
+    Group g of the set is group g - first[k] of container k, where first[k] <= g < first[k + 1].
+    """
+
+    containers: tuple[PtychoDataContainer, ...]
+    numbers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, scans: PtychoDataContainer | ScanSet | Sequence[PtychoDataContainer]) -> ScanSet:
+        """A set of one container or several, numbered from 0; a set passes through.
+
+        Raises DataError where there is none, or where patterns or groups are not of one size.
+        """
+        if isinstance(scans, ScanSet):
+            return scans
+        made = (scans,) if isinstance(scans, PtychoDataContainer) else tuple(scans)
+        if not made:
+            raise DataError("no scan to train on: give at least one")
+        for number, one in enumerate(made):
+            if one.N != made[0].N or one.gridsize != made[0].gridsize:
+                ours, theirs = (f"{c.N} x {c.N} px, {c.gridsize**2} a group" for c in (made[0], one))
+                raise DataError(
+                    f"scan {number} has patterns of {theirs}, scan 0 of {ours}: one model takes one size"
+                )
+        return cls(made, tuple(range(len(made))))
+
+    def __len__(self) -> int:
+        return int(self.first[-1])
+
+    @property
+    def first(self) -> Index:
+        """(scans + 1,) the number of each scan's first group, and of all groups."""
+        return np.cumsum([0, *(len(one) for one in self.containers)]).astype(np.int64)
+
+    @property
+    def n_patterns(self) -> int:
+        """Patterns of all scans."""
+        return sum(len(one.patterns) for one in self.containers)
+
+    def where(self, groups: Index) -> tuple[int, Index]:
+        """(place in `containers`, group numbers there) of a batch, whose groups are of one scan."""
+        first = self.first
+        place = int(np.searchsorted(first, groups[0], side="right")) - 1
+        return place, groups - first[place]
+
+    @property
+    def centres_xy(self) -> NDArray[np.float64]:
+        """(groups, 2) mean position of every group in its own scan's frame, [x, y] px."""
+        return np.concatenate([group_centres(one) for one in self.containers])
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(str(len(one.patterns)) for one in self.containers)
+        return f"ScanSet({len(self.containers)} scans of {sizes} patterns)"
+
+
+@dataclass(frozen=True)
+class KnownScan:
+    """What a model knows of one scan: the probe (P, N, N) in the network's gauge, the numbers of
+    `ptycho.normalization`, the log of the trained correction to the scale, bad pixels (N, N), and the probe
+    guess (P, N, N) that came with the scan, by which others are told to be like it."""
+
+    probe: NDArray[np.complex64]
+    x_scale: float
+    nphotons: float
+    probe_factor: float
+    bad_pixels: NDArray[np.bool_]
+    guess: NDArray[np.complex64]
+    log_scale: float = 0.0
+
+    @classmethod
+    def of(
+        cls, container: PtychoDataContainer, probe: NDArray[np.complex64], probe_factor: float
+    ) -> KnownScan:
+        """A training scan, with the probe that it starts from."""
+        none = np.zeros((container.N, container.N), bool)
+        return cls(
+            probe=probe,
+            x_scale=container.x_scale,
+            nphotons=container.nphotons,
+            probe_factor=probe_factor,
+            bad_pixels=none if container.bad_pixels is None else np.asarray(container.bad_pixels, bool),
+            guess=container.probe,
+        )
+
+
+def stacked(modes: Sequence[NDArray[Any]]) -> NDArray[np.complex64]:
+    """Probes (P_k, N, N) as one (S, P, N, N) complex64, dark modes added where a scan has fewer.
+
+    A dark mode has no gradient, so it stays dark.
+    """
+    most = max(len(probe) for probe in modes)
+    padded = [np.pad(probe, ((0, most - len(probe)), (0, 0), (0, 0))) for probe in modes]
+    return np.stack(padded).astype(np.complex64)
+
+
+def probe_overlap(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """|<a, b>| / (|a| |b|) of the strongest modes of two probes (P, N, N): 1 where equal but for a factor."""
+    a, b = (max(modes, key=lambda mode: float(np.sum(np.abs(mode) ** 2))).ravel() for modes in (one, other))
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(abs(np.vdot(a, b))) / norm if norm > 0 else 0.0
+
+
+def most_alike(
+    guess: NDArray[Any],
+    x_scale: float,
+    known: Sequence[tuple[NDArray[Any], float]],
+) -> int:
+    """Which of the scans that a model was trained on was measured most like another one.
+
+    `guess` (P, N, N) and `x_scale` are the probe guess and the own normalisation of the scan in question,
+    `known` those of the model's scans. The nearest probe wins; among equal ones the nearest mean amplitude,
+    then the first. A scan that was trained on is so found again.
+    """
+    overlaps = np.array([probe_overlap(guess, probe) for probe, _ in known])
+    distances = np.array([abs(np.log(x_scale / scale)) for _, scale in known])
+    nearest = np.flatnonzero(overlaps >= overlaps.max() - _SAME_OVERLAP)
+    return int(nearest[np.argmin(distances[nearest])])
