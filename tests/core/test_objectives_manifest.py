@@ -16,6 +16,7 @@ from ptycho.objectives.diagnostics import SUMS, CollapseAlarm, finish, slots
 from ptycho.objectives.manifest import Module, resolve
 from ptycho.objectives.run_log import log_run
 from ptycho.objectives.terms import DIAGNOSTICS, OBJECTIVES
+from ptycho.scan_set import KnownScan
 from ptycho.trained import TrainedState, load_trained_state
 
 
@@ -192,12 +193,16 @@ def state_of(config: TrainingConfig) -> TrainedState:
     return TrainedState(
         config=config,
         weights={"a.weight": np.zeros(3, np.float32)},
-        probe=np.ones((1, N, N), np.complex64),
-        bad_pixels=np.zeros((N, N), bool),
-        x_scale=1.0,
-        nphotons=1e4,
-        probe_factor=1.0,
-        log_scale=0.0,
+            scans=(
+                KnownScan(
+                    probe=np.ones((1, N, N), np.complex64),
+                    x_scale=1.0,
+                    nphotons=1e4,
+                    probe_factor=1.0,
+                    bad_pixels=np.zeros((N, N), bool),
+                    guess=np.ones((1, N, N), np.complex64),
+                ),
+            ),
     )
 
 
