@@ -52,6 +52,7 @@ test-clients: $(CLIENT_STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory types
 	$(BIN)/lint-imports --no-cache
 

@@ -39,8 +39,7 @@ def memory_mib(name: str) -> float:
 
 
 def measure(size: int, seed: int) -> tuple[float, float, float, tuple[int, int]]:
-    """(seconds, peak MiB above what the imports take, canvas MiB, canvas shape) of stitching `size` patches.
-    """
+    """(seconds, peak MiB above what the imports take, canvas MiB, shape) of stitching `size` patches."""
     rng = np.random.default_rng(seed)
     positions = rng.uniform(0, STEP_PX * np.sqrt(size), (size, 2))
     axis = np.arange(N) - N // 2

@@ -76,9 +76,7 @@ def epoch_batches(
     return batches
 
 
-def _pool(
-    scan: int, blocks: list[tuple[int, Index]], region: list[bool], rng: np.random.Generator
-) -> Index:
+def _pool(scan: int, blocks: list[tuple[int, Index]], region: list[bool], rng: np.random.Generator) -> Index:
     """The groups of one scan that stand in no region of this epoch, in random order."""
     own = zip(blocks, region, strict=True)
     loose = [block for (number, block), together in own if number == scan and not together]

@@ -152,16 +152,16 @@ class PtychoDataContainer:
         labels = self.Y
         return None if labels is None else np.angle(labels)
 
-    def pattern_labels(self, rows: NDArray[np.int64]) -> NDArray[np.complex64]:
-        """Labels (..., N, N) complex64 of these patterns, any shape of `rows`. Raises DataError without
-        labels."""
+    def pattern_labels(self, rows: NDArray[np.int64], scale: float = 1.0) -> NDArray[np.complex64]:
+        """Labels (..., N, N) complex64 of these patterns times `scale`, any shape of `rows`. Raises DataError
+        without labels."""
         if self.pattern_Y is not None:
-            return np.asarray(self.pattern_Y[rows], dtype=np.complex64)
+            return np.asarray(self.pattern_Y[rows], dtype=np.complex64) * np.float32(scale)
         if self.objectGuess is None:
             raise DataError(
                 "the scan has no objectGuess, so there are no labels: add one, or train unsupervised"
             )
-        return cut_patches(self.objectGuess, self.positions_px[rows], self.N)
+        return cut_patches(self.objectGuess, self.positions_px[rows], self.N) * np.float32(scale)
 
     @property
     def global_offsets(self) -> NDArray[np.float64]:

@@ -228,8 +228,7 @@ def plan_training(train: Grouped, test: Grouped | None, config: TrainingConfig) 
 def _check_labels(train: ScanSet, test: ScanSet | None) -> None:
     several = len(train.containers) > 1
     named = [
-        (f"training scan {n}" if several else "training data", c)
-        for n, c in enumerate(train.containers)
+        (f"training scan {n}" if several else "training data", c) for n, c in enumerate(train.containers)
     ]
     named += [("test data", one) for one in (test.containers if test is not None else ())]
     for name, one in named:

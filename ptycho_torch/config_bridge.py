@@ -169,7 +169,7 @@ TRAINING_LINKS: tuple[Link, ...] = (
 INFERENCE_LINKS: tuple[Link, ...] = (
     _same("InferenceConfig.neighbor_count", "DataConfig.K"),
     *_alike("InferenceConfig", "DataConfig", _SHARED_DATA),
-    *_alike("InferenceConfig", "InferenceConfig", "n_groups n_images n_subsample debug backend"),
+    *_alike("InferenceConfig", "InferenceConfig", "n_groups n_images n_subsample trained_scan debug backend"),
     *(_same(f"InferenceConfig.{n}", f"InferenceConfig.{n}", _path) for n in ("model_path", "test_data_file")),
     _same("InferenceConfig.output_dir", "InferenceConfig.output_dir", _path),
 )
@@ -214,7 +214,6 @@ _RUNTIME_REASON = "describes the machine or the bookkeeping of one run; clients 
 OURS_UNMAPPED: dict[str, str] = {
     "TrainingConfig.model": _MODEL_REASON,
     "InferenceConfig.model": _MODEL_REASON,
-    "InferenceConfig.trained_scan": "clients hand over a probe, and the most similar scan is taken",
     "PyTorchExecutionConfig.gradient_clip_val": _OVERRIDE_REASON,
     "PyTorchExecutionConfig.scheduler": _OVERRIDE_REASON,
     **{f"PyTorchExecutionConfig.{name}": _RUNTIME_REASON for name in _RUNTIME},

@@ -204,6 +204,9 @@ class InferenceConfig:
     n_groups: int | None = option(None, ge=1, help="groups to draw; None: one for every position")
     n_images: int | None = option(None, ge=1, help="deprecated alias of n_groups")
     n_subsample: int | None = option(None, ge=1, help="patterns kept of the scan before grouping; None: all")
+    trained_scan: int | None = option(
+        None, ge=0, help="training scan whose probe and scale are used; None: the most similar"
+    )
     debug: bool = option(False, help="more checks and more output")
     backend: str = option("pytorch", choices=BACKENDS, help="kept so that a round trip loses nothing")
     experiment_number: int = option(0, ge=0, help="accepted; one scan at a time")

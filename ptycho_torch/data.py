@@ -64,7 +64,7 @@ class GroupDataset(Dataset[dict[str, Any]]):
             "idle": isinstance(batch, Repeated),
         }
         if self.label_scales is not None:
-            item["labels"] = torch.from_numpy(container.pattern_labels(members)) * self.label_scales[number]
+            item["labels"] = torch.from_numpy(container.pattern_labels(members, self.label_scales[number]))
         return item
 
 

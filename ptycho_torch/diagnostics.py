@@ -87,9 +87,7 @@ class Watch:
     def see_probe(self, now: Tensor, start: Tensor) -> None:
         """Take the probe's change since the start; at the end of a pass, on one process."""
         if "probe_drift" in self.names:
-            self._add(
-                "probe_drift", lambda: ((now - start).abs().square().sum(), start.abs().square().sum())
-            )
+            self._add("probe_drift", lambda: ((now - start).abs().square().sum(), start.abs().square().sum()))
 
     def _add(self, name: str, sums: Callable[[], tuple[Tensor, ...]]) -> None:
         if name in self._off:

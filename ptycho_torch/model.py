@@ -135,7 +135,7 @@ class PtychoPINN_Lightning(L.LightningModule):
         N = self.config.model.N
         none = np.zeros((N, N), bool)
         bad = none if bad_pixels is None else np.asarray(bad_pixels, bool)
-        corrected = float(self.of_scan(self.log_scale))
+        corrected = float(self.of_scan(self.log_scale).detach())
         self.attach_scans([KnownScan(probe, x_scale, nphotons, probe_factor, bad, probe, corrected)])
 
     def attach_scans(self, scans: Sequence[KnownScan]) -> None:

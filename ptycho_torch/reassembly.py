@@ -34,9 +34,7 @@ class Stitcher:
 
     def add(self, patches: Tensor, positions_xy: NDArray[np.float64]) -> None:
         """Patches (..., N, N) complex64 at (K, 2) float64: the object pixels under pixel (N//2, N//2)."""
-        self._add(
-            patches.reshape(-1, *patches.shape[-2:]), torch.from_numpy(positions_xy).to(patches.device)
-        )
+        self._add(patches.reshape(-1, *patches.shape[-2:]), torch.from_numpy(positions_xy).to(patches.device))
 
     def _add(self, patches: Tensor, positions_xy: Tensor) -> None:
         N, M = patches.shape[-1], self.M

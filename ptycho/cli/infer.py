@@ -127,9 +127,7 @@ def _product_target(path: Path | None) -> Path | None:
     return path
 
 
-def _write_product(
-    path: Path, config: InferenceConfig, raw: RawData, results: dict[str, Any]
-) -> None:
+def _write_product(path: Path, config: InferenceConfig, raw: RawData, results: dict[str, Any]) -> None:
     """The image and the probe in photons on the object frame of the scan, and the losses of training."""
     from ptycho.io.ptychodus_product import write_product
     from ptycho.io.ptychodus_scan import product_of_image
@@ -152,4 +150,3 @@ def _write_product(
 def _side_of(state: dict[str, Any]) -> int | None:
     side = state.get("N")
     return int(side) if isinstance(side, (int, float)) else None
-

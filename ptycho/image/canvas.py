@@ -42,8 +42,7 @@ class Stitched:
 
 
 def auto_window_side(probe: NDArray[np.complex64], power: float = 0.99) -> int:
-    """Side M of the central window: N/2, or what the probe illuminates (holds `power` of it) if that is more.
-    """
+    """Side M of the central window: N/2, or what the probe lights (holds `power` of it) if that is more."""
     N = probe.shape[-1]
     lit = np.sum(np.abs(probe.astype(np.complex128)) ** 2, 0)
     for side in range(N // 2, N, 2):

@@ -66,8 +66,7 @@ class Stitcher:
 
 
 def _spread(patches: NDArray[Any], fraction_xy: NDArray[np.float32]) -> NDArray[Any]:
-    """(K, M+1, M+1): patches (K, M, M) moved right and down by a fraction (K, 2, 1, 1) of a pixel, bilinear.
-    """
+    """(K, M+1, M+1): patches (K, M, M) moved right and down by a fraction (K, 2, 1, 1) of a px, bilinear."""
     fx, fy = fraction_xy[:, 0], fraction_xy[:, 1]
     K, M = patches.shape[:2]
     rows = np.zeros((K, M + 1, M), patches.dtype)

@@ -53,8 +53,7 @@ def slots(modules: tuple[Module, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def finish(modules: tuple[Module, ...], sums: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    """The named values of a pass. Means end in `_mean`, ratios in `_rate` or `_frac`; NaN: nothing was seen.
-    """
+    """The named values of a pass. Means end in `_mean`, ratios in `_rate` or `_frac`; NaN: nothing seen."""
     made: dict[str, float] = {}
     for module in modules:
         values = [sums[module.name, name] for name in SUMS[module.name]]

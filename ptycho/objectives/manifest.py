@@ -200,9 +200,7 @@ def _modules(
     return tuple(made)
 
 
-def _module(
-    where: str, entry: Any, known: Mapping[str, TermInfo], stages: tuple[str, ...] | None
-) -> Module:
+def _module(where: str, entry: Any, known: Mapping[str, TermInfo], stages: tuple[str, ...] | None) -> Module:
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{where}: {shown(entry)} must be a mapping such as {{name: {next(iter(known))}}}")
     if "name" not in entry:

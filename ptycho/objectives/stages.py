@@ -116,9 +116,7 @@ def span_at(all_spans: tuple[Span, ...], step: int) -> Span:
     return all_spans[-1]
 
 
-def part_rate(
-    span: Span, part: str, step: int, base: float, config: TrainingConfig, per_epoch: int
-) -> float:
+def part_rate(span: Span, part: str, step: int, base: float, config: TrainingConfig, per_epoch: int) -> float:
     """The learning rate of a part at an optimiser step: the scheduler's course begins anew in every stage
     and runs over its length; zero where the part stands still."""
     if not span.stage.trains(part):

@@ -90,9 +90,7 @@ class History(Stateful):
             return
         per_epoch = steps.steps_per_epoch
         total = per_epoch * config.nepochs
-        steps.begin_epoch(
-            lambda step: learning_rate_factor(config, config.scheduler, step, per_epoch, total)
-        )
+        steps.begin_epoch(lambda step: learning_rate_factor(config, config.scheduler, step, per_epoch, total))
 
     def on_train_begin(self, logs: Any = None) -> None:
         for watch in (self.model.watching, self.model.watching_validation):

@@ -65,9 +65,7 @@ def text_closed_by_exception(callbacks: Sequence[Any]) -> Iterator[None]:
 class SamplerCoverage(keras.callbacks.Callback):  # type: ignore[misc]
     """`coverage.npz` and its figure, when the run ends; stands before the logs, which then close."""
 
-    def __init__(
-        self, directory: Path, plan: TrainingPlan, scans: Grouped, history: History
-    ) -> None:
+    def __init__(self, directory: Path, plan: TrainingPlan, scans: Grouped, history: History) -> None:
         super().__init__()
         self._directory, self._plan, self._scans, self._history = directory, plan, scans, history
 

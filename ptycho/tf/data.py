@@ -60,9 +60,8 @@ class HeldScan:
         if label_scale is not None and isinstance(patterns, RowsOnDisk):
             labels = labels_by_rows(container, label_scale, real)
         elif label_scale is not None:
-            every = container.pattern_labels(np.arange(len(container.patterns)))
-            complex_dtype = tf.complex128 if real == tf.float64 else tf.complex64
-            labels = tf.cast(tf.convert_to_tensor(every), complex_dtype) * tf.cast(label_scale, complex_dtype)
+            every = container.pattern_labels(np.arange(len(container.patterns)), label_scale)
+            labels = tf.cast(every, tf.complex128 if real == tf.float64 else tf.complex64)
         return cls(
             patterns=patterns,
             positions_xy=tf.convert_to_tensor(container.positions_px, tf.float64),

@@ -28,6 +28,7 @@ Tensor = Any
 #: what a diagnostic sees of `ptycho.tf.objectives.Seen`: x and counted of the batch, and what it needs
 Shown = Any
 
+
 def _r_factor(seen: Shown) -> tuple[Tensor, ...]:
     counted = tf.cast(seen.counted, seen.amplitude.dtype)
     measured = seen.batch["x"]

@@ -105,9 +105,7 @@ def _gaussian_poisson(seen: Seen, settings: Any) -> Found:
 
 
 def _charbonnier(seen: Seen, settings: Any) -> Found:
-    value = losses.amplitude_charbonnier(
-        seen.amplitude, seen.batch["x"], seen.counted, settings.epsilon
-    )
+    value = losses.amplitude_charbonnier(seen.amplitude, seen.batch["x"], seen.counted, settings.epsilon)
     return value, None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,20 +23,18 @@ Tensor = Any
 
 @dataclass(frozen=True)
 class RowsOnDisk:
-    """`read` gives rows of an array `shape` for members (B, C) as `kind`; they are handed on as `dtype`,
-    times `factor` if there is one."""
+    """`read` gives rows of an array `shape` for members (B, C) as `kind`; they are handed on as
+    `dtype`."""
 
     read: Callable[[NDArray[np.int64]], NDArray[Any]]
     shape: tuple[int, ...]
     kind: Any
     dtype: Any
-    factor: float | None = None
 
     def rows(self, members: Tensor) -> Tensor:
         """(B, C, N, N); runs in the graph."""
         found = tf.numpy_function(self.read, [members], self.kind, stateful=False)
-        found = tf.cast(tf.ensure_shape(found, [*members.shape, *self.shape[1:]]), self.dtype)
-        return found if self.factor is None else found * tf.cast(self.factor, self.dtype)
+        return tf.cast(tf.ensure_shape(found, [*members.shape, *self.shape[1:]]), self.dtype)
 
 
 def held_rows(container: PtychoDataContainer, real: Any) -> Tensor | RowsOnDisk:
@@ -49,9 +48,8 @@ def held_rows(container: PtychoDataContainer, real: Any) -> Tensor | RowsOnDisk:
 def labels_by_rows(container: PtychoDataContainer, label_scale: float, real: Any) -> RowsOnDisk:
     """The labels (M, N, N) times `label_scale`, cut when they are asked for."""
     wide = tf.complex128 if real == tf.float64 else tf.complex64
-    return RowsOnDisk(
-        container.pattern_labels, container.patterns.shape, tf.complex64, wide, factor=label_scale
-    )
+    read = partial(container.pattern_labels, scale=label_scale)
+    return RowsOnDisk(read, container.patterns.shape, tf.complex64, wide)
 
 
 def gathered(rows: Tensor | RowsOnDisk, members: Tensor) -> Tensor:

@@ -85,9 +85,7 @@ def resolve_device(execution: PyTorchExecutionConfig) -> contextlib.AbstractCont
     """Where to compute: what was asked for if it is there, else the CPU with a word about it."""
     accelerator = execution.accelerator
     if accelerator == "mps":
-        raise ConfigError(
-            "accelerator = 'mps': the TensorFlow backend knows no Apple GPU - use auto or cpu"
-        )
+        raise ConfigError("accelerator = 'mps': the TensorFlow backend knows no Apple GPU - use auto or cpu")
     if accelerator in ("gpu", "cuda") and not tf.config.list_physical_devices("GPU"):
         log.warning("accelerator %s: no CUDA device here, training on the CPU", accelerator)
         accelerator = "cpu"

@@ -75,5 +75,3 @@ def run_demo(
             f"FRC 0.5 at {judged.frc50:.2f} Nyquist",
         )
     return metrics
-
-

@@ -185,9 +185,7 @@ def prepare_lightning_run(
         callbacks.append(Report(history, progress))
     with _quiet_lightning():
         trainer = training.make_trainer(config, execution, callbacks, directory)
-    return LightningRun(
-        module, trainer, loaders, history, train_container, test_container, config, execution
-    )
+    return LightningRun(module, trainer, loaders, history, train_container, test_container, config, execution)
 
 
 def fit_lightning_run(

@@ -80,9 +80,7 @@ def save_trained(module: PtychoPINN_Lightning, directory: Path) -> Path:
     return trained_state(module).save(directory, "pytorch")
 
 
-def module_of(
-    state: TrainedState, execution: PyTorchExecutionConfig | None = None
-) -> PtychoPINN_Lightning:
+def module_of(state: TrainedState, execution: PyTorchExecutionConfig | None = None) -> PtychoPINN_Lightning:
     """The Lightning module of a trained state, whichever backend trained it; else a ConfigError."""
     configs = from_training_config(state.config, execution or PyTorchExecutionConfig())
     data, model, training, inference = configs
@@ -108,9 +106,7 @@ def load_module(
         raise BundleError(f"{path}: {error}") from None
 
 
-def seeing(
-    model: Path | TrainedModel, data: Scan, wanted: int | None = None
-) -> PtychoPINN_Lightning:
+def seeing(model: Path | TrainedModel, data: Scan, wanted: int | None = None) -> PtychoPINN_Lightning:
     """The module with which a model sees a scan: that of the training scan `wanted`, or else of the most
     similar one, see `TrainedState.for_data`."""
     if not isinstance(model, TrainedModel):

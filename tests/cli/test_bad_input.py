@@ -69,7 +69,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "unknown flag": ("train scan.npz --n_group 5", "unknown flag --n_group; nearest known: --n_groups"),
     "unknown flag with value": ("train scan.npz --epochs=5", "flag --epochs; nearest known: --nepochs"),
     "abbreviated flag": ("train scan.npz --batch 5", "unknown flag --batch; nearest known: --batch_size"),
-    "two scans": ("train scan.npz other.npz", "unexpected argument 'other.npz'"),
+    "second scan missing": ("train scan.npz other.npz", "more_train_data_files: 'other.npz': no such file"),
     "value for a boolean": ("train scan.npz --probe_trainable False", "unexpected argument 'False'"),
     "missing value": ("train scan.npz --nepochs", "--nepochs: expected one argument"),
     "no scan": ("train", "no scan to train on; give FILE"),

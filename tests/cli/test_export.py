@@ -15,6 +15,7 @@ from ptycho.cli.main import main
 from ptycho.config.config import ModelConfig, TrainingConfig
 from ptycho.normalization import normalize_probe, x_scale
 from ptycho.raw_data import RawData
+from ptycho.scan_set import KnownScan
 from ptycho.trained import TrainedState
 
 pytestmark = pytest.mark.onnx
@@ -36,16 +37,16 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scan_arrays: dict[str,
     start = initial_weights(describe(config.model.architecture, spec), spec, 0)
     weights = {k: (v + rng.normal(0, 0.03, v.shape)).astype(np.float32) for k, v in start.items()}
     probe, factor = normalize_probe(raw.probe_modes, config.model.probe_scale)
-    state = TrainedState(
-        config=config,
-        weights=weights,
+    known = KnownScan(
         probe=probe,
         bad_pixels=np.zeros((32, 32), bool),
         x_scale=x_scale(raw.amplitude()),
         nphotons=1e4,
         probe_factor=factor,
         log_scale=0.0,
+        guess=probe,
     )
+    state = TrainedState(config, weights, (known,))
     state.save(tmp_path / "run", "pytorch")
     return tmp_path
 

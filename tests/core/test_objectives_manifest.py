@@ -193,16 +193,16 @@ def state_of(config: TrainingConfig) -> TrainedState:
     return TrainedState(
         config=config,
         weights={"a.weight": np.zeros(3, np.float32)},
-            scans=(
-                KnownScan(
-                    probe=np.ones((1, N, N), np.complex64),
-                    x_scale=1.0,
-                    nphotons=1e4,
-                    probe_factor=1.0,
-                    bad_pixels=np.zeros((N, N), bool),
-                    guess=np.ones((1, N, N), np.complex64),
-                ),
+        scans=(
+            KnownScan(
+                probe=np.ones((1, N, N), np.complex64),
+                x_scale=1.0,
+                nphotons=1e4,
+                probe_factor=1.0,
+                bad_pixels=np.zeros((N, N), bool),
+                guess=np.ones((1, N, N), np.complex64),
             ),
+        ),
     )
 
 

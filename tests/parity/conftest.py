@@ -43,9 +43,7 @@ def theirs() -> SimpleNamespace:
     return SimpleNamespace(**{name: importlib.import_module(f"ptycho_torch.{name}") for name in ROOMS})
 
 
-@pytest.fixture(
-    scope="session", params=["pytorch", pytest.param("tensorflow", marks=pytest.mark.tf)]
-)
+@pytest.fixture(scope="session", params=["pytorch", pytest.param("tensorflow", marks=pytest.mark.tf)])
 def side(request) -> PyTorch | TensorFlow:
     """Each backend in turn, behind the one door of `both_backends`."""
     if request.param == "tensorflow":

@@ -50,7 +50,8 @@ def torch_steps(module, loader, count, dtype):
         loader.sampler.set_epoch(epoch)
         epoch += 1
         for batch in loader:
-            batch["x"] = batch["x"].to(getattr(torch, dtype))
+            zero = torch.zeros(1, dtype=getattr(torch, dtype))
+            batch |= {name: batch[name] + zero for name in ("x", "labels") if name in batch}
             optimizer.zero_grad()
             loss = module.terms(batch)["loss"]
             loss.backward()

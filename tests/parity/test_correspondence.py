@@ -156,9 +156,7 @@ MEANINGS = {
     "labels": lambda v, a: a["label_scale"] * extracted(a, positions(a, a["members"])),
     "X": lambda v, a: np.moveaxis(a["raw"].amplitude()[a["every"]] * v["x_scale"], 1, -1),
     "global_offsets": lambda v, a: positions(a, a["every"]).mean(1)[:, None, :, None],
-    "local_offsets": lambda v, a: (
-        v["global_offsets"] - np.moveaxis(positions(a, a["every"]), 1, -1)[:, None]
-    ),
+    "local_offsets": lambda v, a: v["global_offsets"] - np.moveaxis(positions(a, a["every"]), 1, -1)[:, None],
     "x_scale": lambda v, a: np.sqrt(
         (N / 2) ** 2 / np.mean(np.sum(a["raw"].amplitude().astype(float) ** 2 * ~a["raw"].bad_pixels, (1, 2)))
     ),

@@ -123,9 +123,7 @@ def test_a_delta_at_a_known_position_lands_on_its_pixel_by_merge_workflow_and_cl
 
 def test_models_of_different_sides_and_gridsizes_do_not_disturb_each_other(side, make_scan):
     scans = {1: make_scan(n_positions=6), 2: make_scan(n_positions=6, N=64)}
-    models = {
-        gridsize: side.model(raw, settings(raw, gridsize=gridsize)) for gridsize, raw in scans.items()
-    }
+    models = {gridsize: side.model(raw, settings(raw, gridsize=gridsize)) for gridsize, raw in scans.items()}
     alone = {}
     for gridsize in (2, 1, 2, 1):
         model, container = models[gridsize]

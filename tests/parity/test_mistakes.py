@@ -41,8 +41,7 @@ MISTAKES = {
     "test_a_fallback_that_returns_the_mean_patch": "a fallback that returns the mean patch as the image",
     "test_loading_that_can_return_random_weights": "strict=False loading that can return random weights",
     "test_psnr_with_peak_255_on_data_of_order_one": (
-        "PSNR with peak 255 on data of order one "
-        "(published values are 48.13 dB too high: 85.53 means 37.40)"
+        "PSNR with peak 255 on data of order one (published values are 48.13 dB too high: 85.53 means 37.40)"
     ),
     "test_the_probe_never_normalised_in_one_backend": (
         "the probe never normalised in one backend, so the object saturates"

@@ -1,5 +1,4 @@
-"""The mistakes of the public reference that are made with files, settings and units; see `test_mistakes.py`.
-"""
+"""The mistakes of the public reference that are made with files, settings, units; see `test_mistakes.py`."""
 
 from __future__ import annotations
 

@@ -208,9 +208,7 @@ def test_what_only_the_other_backend_does_is_refused_by_name(
 def test_settings_without_effect_and_an_absent_gpu_get_a_word(caplog, execute):
     from ptycho.tf import training
 
-    lines = training.settings_without_effect(
-        execute(pin_memory=True, num_workers=1, persistent_workers=True)
-    )
+    lines = training.settings_without_effect(execute(pin_memory=True, num_workers=1, persistent_workers=True))
     assert [line.split(" = ")[0] for line in lines] == ["pin_memory", "persistent_workers"]
     with caplog.at_level("WARNING", logger="ptycho.tf.training"):
         training.resolve_device(PyTorchExecutionConfig(accelerator="cuda"))

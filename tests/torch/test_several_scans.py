@@ -151,9 +151,7 @@ def test_two_scans_with_different_probes_need_both(pair, small_config, silent):
     config = small_config(pair[0], probe_from="guess", nepochs=12)
     execution = dataclasses.replace(silent, learning_rate=2e-3)
     wrong = dataclasses.replace(train_and_test(pair, None, config)[0])
-    swapped = tuple(
-        dataclasses.replace(one, probe=wrong.containers[0].probe) for one in wrong.containers
-    )
+    swapped = tuple(dataclasses.replace(one, probe=wrong.containers[0].probe) for one in wrong.containers)
     ends = [
         components.train_cdi_model_torch(given, None, config, execution)["history"]["val_loss"][-1]
         for given in (pair, dataclasses.replace(wrong, containers=swapped))

@@ -51,9 +51,8 @@ class Watch(L.Callback):
             {
                 part
                 for part, old in self.before_moments.items()
-                if len(old) != len(now[part]) or not all(
-                    torch.equal(a, b) for a, b in zip(old, now[part], strict=True)
-                )
+                if len(old) != len(now[part])
+                or not all(torch.equal(a, b) for a, b in zip(old, now[part], strict=True))
             }
         )
 

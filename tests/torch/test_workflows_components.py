@@ -130,9 +130,9 @@ class TestTrainLightningParityDeterminism:
             components.train_cdi_model_torch(raw, None, broken, execution, progress=stop)
         last = tmp_path / "broken" / "checkpoints" / "last.ckpt"
         resumed = components.train_cdi_model_torch(raw, None, broken, execution, resume=last)
-        for name, value in torch.load(
-            tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True
-        )["state_dict"].items():
+        for name, value in torch.load(tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True)[
+            "state_dict"
+        ].items():
             again = torch.load(last, weights_only=True)["state_dict"][name]
             assert torch.equal(value, again), name
         assert resumed["history"] == unbroken["history"]
@@ -282,9 +282,7 @@ class TestWhatTrains:
         alone = self.fitted(small, small_config(small), silent)
         self.fitted(large, small_config(large, gridsize=2), silent)
         after = self.fitted(small, small_config(small), silent)
-        assert all(
-            torch.equal(value, after.state_dict()[name]) for name, value in alone.state_dict().items()
-        )
+        assert all(torch.equal(value, after.state_dict()[name]) for name, value in alone.state_dict().items())
 
 
 class TestRunCdiExampleTorch:

@@ -134,9 +134,7 @@ def network(pair: Pair) -> list[Row]:
         by_name = dict(zip(variables, gradients, strict=True))
         for name, gradient in _torch_gradients(pair).items():
             other = _as_neutral(name, by_name[name].numpy())
-            rows.append(
-                row("gradient", f"{name}, {context}", pair.precision, "gradient", gradient, other)
-            )
+            rows.append(row("gradient", f"{name}, {context}", pair.precision, "gradient", gradient, other))
     return rows
 
 

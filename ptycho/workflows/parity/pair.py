@@ -19,8 +19,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass
 class Pair:
-    """A torch module and a Keras model of one configuration, in one precision, and the plan of their batches.
-    """
+    """A torch module and a Keras model of one configuration, in one precision, and their batches."""
 
     torch: Any
     keras: Any
@@ -84,7 +83,7 @@ class Pair:
             "region": np.asarray(region),
         }
         if self.plan.label_scales is not None:
-            labels = self.container.pattern_labels(members) * self.plan.label_scales[0]
+            labels = self.container.pattern_labels(members, self.plan.label_scales[0])
             made["labels"] = labels.astype("complex128" if self.precision == "float64" else "complex64")
         return made
 
