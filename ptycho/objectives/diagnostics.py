@@ -15,6 +15,11 @@ from ptycho.objectives.terms import DIAGNOSTICS
 
 log = logging.getLogger(__name__)
 
+#: R above which nothing is explained: a prediction of no light has 1
+_NOTHING_EXPLAINED = 0.95
+#: counts a pixel from which a right prediction has R below 0.7, however the light is spread
+_COUNTS_PER_PX = 1.0
+
 #: the sums that a backend collects for each diagnostic, in this order
 SUMS: dict[str, tuple[str, ...]] = {
     "r_factor": ("num", "den"),
@@ -62,29 +67,39 @@ def finish(modules: tuple[Module, ...], sums: Mapping[tuple[str, str], float]) -
 
 
 class CollapseAlarm:
-    """Warns, once, when the network's patches have had no structure for some epochs in a row.
+    """Warns, once, when for some epochs in a row patches have had no structure, or explained no diffraction.
 
-    The complex patch is judged: an object of pure phase is not dead.
+    The complex patch is judged: an object of pure phase is not dead. A network of which a few pixels are left
+    has structure, but R near 1, as without any prediction. That tells only where `counts_per_px`, the mean over
+    the dimmest scan's detector (None: unknown), are enough for R of a right prediction to lie far below.
     """
 
-    def __init__(self, modules: tuple[Module, ...]) -> None:
+    def __init__(self, modules: tuple[Module, ...], counts_per_px: float | None = None) -> None:
         found = next((module for module in modules if module.name == "collapse"), None)
         self._settings = found.settings(DIAGNOSTICS) if found is not None else None
-        self._flat_epochs = 0
+        self._r_tells = counts_per_px is not None and counts_per_px >= _COUNTS_PER_PX
+        self._dead_epochs = 0
         self.sounded = False
 
     def listen(self, values: Mapping[str, float]) -> bool:
         """Take the values of one epoch; True when the alarm sounds now."""
         spread = values.get("object_spread_mean", math.nan)
+        r = values.get("r_frac", math.nan) if self._r_tells else math.nan
         if self._settings is None or self.sounded or math.isnan(spread):
             return False
-        self._flat_epochs = self._flat_epochs + 1 if spread < self._settings.threshold else 0
-        self.sounded = self._flat_epochs >= self._settings.patience
+        flat = spread < self._settings.threshold
+        self._dead_epochs = self._dead_epochs + 1 if flat or r > _NOTHING_EXPLAINED else 0
+        self.sounded = self._dead_epochs >= self._settings.patience
         if self.sounded:
+            what = (
+                f"its patches have had no structure (relative standard deviation {spread:.1e})"
+                if flat
+                else f"it has explained none of the diffraction (R {r:.2f})"
+            )
             log.warning(
-                "the network is dead: for %d epochs its patches have had no structure (relative standard "
-                "deviation %.1e) - lower learning_rate, set gradient_clip_val 1, or check the probe",
-                self._flat_epochs,
-                spread,
+                "the network is dead: for %d epochs %s - lower learning_rate, set gradient_clip_val 1, or "
+                "check the probe",
+                self._dead_epochs,
+                what,
             )
         return self.sounded

@@ -116,7 +116,8 @@ class History(Stateful):
         model.watching.see_probe(pair[..., 0] + 1j * pair[..., 1], model.starting_probe)
         found = model.watching.finish()
         if self._alarm is None:
-            self._alarm = CollapseAlarm(model.manifest.diagnostics)
+            dimmest = min(scan.nphotons for scan in model.scans)
+            self._alarm = CollapseAlarm(model.manifest.diagnostics, dimmest / model.config.model.N**2)
         self._alarm.listen(found)
         named = {f"val/diagnostics/{name}": v for name, v in model.watching_validation.finish().items()}
         named |= {f"diagnostics/{name}": value for name, value in found.items()}

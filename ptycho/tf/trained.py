@@ -35,6 +35,10 @@ class TrainedModel:
         """The factor that callers multiply X by before `predict`."""
         return self.module.intensity_scale
 
+    def for_scan(self, number: int) -> TrainedModel:
+        """The network with the probe and scale of one of its training scans. ConfigError for no such scan."""
+        return TrainedModel(module_of(trained_state(self.module).for_scan(number)))
+
     def predict(self, inputs: Sequence[Any], batch_size: int = 64) -> NDArray[np.complex64]:
         """Complex patches complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
 

@@ -22,19 +22,24 @@ class ServedModel:
     """What `mlflow models serve` and `mlflow.pyfunc.load_model` answer with: complex patches in two parts."""
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        self._of_scan = {0: model}
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> dict[str, NDArray[Any]]:
         """`real` and `imag`, each (B, N, N, C_out) float32, of the patches for (B, N, N, C) float32: measured
         amplitude in the gauge of `TrainedModel.predict`, that is X * intensity_scale.
 
-        One patch for each pattern of a group, not merged. Raises DataError for another shape.
+        `params` may hold `trained_scan`, the number of the training scan whose probe and scale the patterns
+        are seen with (default 0). One patch for each pattern of a group, not merged. Raises DataError for
+        another shape, ConfigError for a scan that the model does not know.
         """
+        number = int((params or {}).get("trained_scan", 0))
+        if number not in self._of_scan:
+            self._of_scan[number] = self._of_scan[0].for_scan(number)
         try:
             scaled = np.asarray(model_input, np.float32)
         except (TypeError, ValueError):
             raise DataError("inputs must be one array of numbers (B, N, N, C)") from None
-        patches = self._model.predict([scaled])
+        patches = self._of_scan[number].predict([scaled])
         return {"real": np.ascontiguousarray(patches.real), "imag": np.ascontiguousarray(patches.imag)}
 
 
@@ -51,7 +56,7 @@ def save_model(path: Path, bundle: Path) -> Path:
     """
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
     state, _ = load_trained_state(bundle)
     N, C = state.config.model.N, state.config.model.gridsize**2
@@ -63,6 +68,7 @@ def save_model(path: Path, bundle: Path) -> Path:
         signature=ModelSignature(
             inputs=Schema([TensorSpec(number, (-1, N, N, C))]),
             outputs=Schema([TensorSpec(number, (-1, N, N, -1), name) for name in ("real", "imag")]),
+            params=ParamSchema([ParamSpec("trained_scan", DataType.long, 0)]),
         ),
         pip_requirements=["ptychopinn"],
     )

@@ -32,7 +32,8 @@ class Diagnostics(Callback):
             pl_module.watching.see_probe(now, pl_module.starting_probe.cpu())
         values = self._close(trainer, pl_module, validation=False)
         if self._alarm is None:
-            self._alarm = CollapseAlarm(pl_module.manifest.diagnostics)
+            dimmest, N = float(pl_module.gauge[..., 1].min()), pl_module.config.model.N
+            self._alarm = CollapseAlarm(pl_module.manifest.diagnostics, dimmest / N**2)
         self._alarm.listen(values)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -148,16 +148,17 @@ def no_code_in(folder: Path) -> None:
 
 
 def test_the_trained_bundle_is_registered_served_and_answers(make_scan, store, client, tmp_path):
-    """A tiny run, its registered model under `mlflow models serve`, and a batch of patterns over HTTP."""
+    """A tiny run on two scans, its registered model under `mlflow models serve`, and patterns over HTTP."""
     from ptycho_torch.workflows.components import load_inference_bundle_torch, run_cdi_example_torch
 
     raw = make_scan()
+    scans = [raw, make_scan(n_positions=24, seed=3, curvature=-0.05)]
     config = TrainingConfig(
         model=ModelConfig(N=raw.N, n_filters_scale=1), nepochs=1, output_dir=tmp_path / "run",
         probe_from="guess",
     )  # fmt: skip
     execution = PyTorchExecutionConfig(logger_backend="mlflow", mlflow_uri=store, accelerator="cpu")
-    _, _, results = run_cdi_example_torch(raw, None, config, execution_config=execution)
+    _, _, results = run_cdi_example_torch(scans, None, config, execution_config=execution)
     run_id = json.loads((tmp_path / "run" / "logs" / "mlflow.json").read_text())["run_id"]
     version = client.search_model_versions(f"run_id = '{run_id}'")[0]
     assert version.name == "ptychopinn"
@@ -185,13 +186,19 @@ def test_the_trained_bundle_is_registered_served_and_answers(make_scan, store, c
             time.sleep(0.5)
         module, _ = load_inference_bundle_torch(tmp_path / "run")
         patterns = np.sqrt(raw.diff3d[:3].astype(np.float32))[..., None]
-        status, text = asked(f"{address}/invocations", {"inputs": patterns.tolist()})
-        assert status == 200, text
-        answer = json.loads(text)["predictions"]
-        served = np.array(answer["real"]) + 1j * np.array(answer["imag"])
-        wanted = module.predict([patterns])
-        assert served.shape == wanted.shape == (3, 32, 32, 1)
-        np.testing.assert_allclose(served, wanted, rtol=1e-6, atol=1e-7)
+        served = {}
+        for number, params in ((0, {}), (1, {"params": {"trained_scan": 1}})):
+            status, text = asked(f"{address}/invocations", {"inputs": patterns.tolist(), **params})
+            assert status == 200, text
+            answer = json.loads(text)["predictions"]
+            served[number] = np.array(answer["real"]) + 1j * np.array(answer["imag"])
+            wanted = module.for_scan(number).predict([patterns])
+            assert served[number].shape == wanted.shape == (3, 32, 32, 1)
+            np.testing.assert_allclose(served[number], wanted, rtol=1e-6, atol=1e-7)
+        assert np.abs(served[0] - served[1]).max() > 1e-4
+        params = {"trained_scan": 2}
+        status, text = asked(f"{address}/invocations", {"inputs": patterns.tolist(), "params": params})
+        assert status == 400 and "trained on 2 scans, 0 to 1" in text
         status, text = asked(f"{address}/invocations", {"inputs": patterns[:, :16].tolist()})
         assert status == 400 and "16" in text
     finally:

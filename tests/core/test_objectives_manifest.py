@@ -253,6 +253,16 @@ class TestDiagnostics:
         assert heard == [False] * 5 + [True, False]
         assert caplog.text.count("the network is dead") == 1
         assert not CollapseAlarm(self.modules("photons")).listen({"object_spread_mean": 0.0})
+
+    def test_a_few_bright_pixels_do_not_hide_a_dead_network(self, caplog):
+        alive, dead = ({"object_spread_mean": 7.0, "r_frac": r} for r in (0.9, 1.2))
+        epochs = (dead, dead, alive, dead, dead, dead, dead)
+        for counts_per_px in (None, 0.3):  # what few photons leave unexplained is no sign
+            alarm = CollapseAlarm(self.modules("collapse"), counts_per_px)
+            assert not any(alarm.listen(values) for values in epochs)
+        alarm = CollapseAlarm(self.modules("collapse"), 3.0)
+        assert [alarm.listen(values) for values in epochs] == [False] * 5 + [True, False]
+        assert "the network is dead: for 3 epochs it has explained none of the diffraction" in caplog.text
         assert not CollapseAlarm(self.modules("collapse")).listen({})
 
 
