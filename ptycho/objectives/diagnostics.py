@@ -70,8 +70,8 @@ class CollapseAlarm:
     """Warns, once, when for some epochs in a row patches have had no structure, or explained no diffraction.
 
     The complex patch is judged: an object of pure phase is not dead. A network of which a few pixels are left
-    has structure, but R near 1, as without any prediction. That tells only where `counts_per_px`, the mean over
-    the dimmest scan's detector (None: unknown), are enough for R of a right prediction to lie far below.
+    has structure, but R near 1, as without any prediction. That tells only where `counts_per_px`, the mean
+    over the dimmest scan's detector (None: unknown), are enough for R of a right prediction to lie far below.
     """
 
     def __init__(self, modules: tuple[Module, ...], counts_per_px: float | None = None) -> None:
