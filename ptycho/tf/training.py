@@ -263,6 +263,9 @@ def _fit(model: PtychoPINN_Keras, dataset: Any, **options: Any) -> None:
     callbacks = options["callbacks"]
     patient = [made for made in callbacks if isinstance(made, between.EarlyStopping)]
     if options["initial_epoch"] >= options["epochs"] or any(made.over for made in patient):
+        for made in callbacks:
+            if isinstance(made, SamplerCoverage):
+                made.on_train_end()
         return
     try:
         with closed_by_exception(callbacks), text_closed_by_exception(callbacks):

@@ -96,9 +96,12 @@ def test_a_run_that_had_run_out_of_patience_is_over(make_scan, small_config, tmp
     config = small_config(raw, nepochs=9, output_dir=tmp_path, intensity_scale_trainable=False)
     ended = components.train_cdi_model(raw, None, config, execution)["history"]
     assert len(ended["val_loss"]) < 9
-    last = tmp_path / "checkpoints" / "last.safetensors"
+    last, coverage = tmp_path / "checkpoints" / "last.safetensors", tmp_path / "coverage.npz"
+    counts = np.load(coverage)["counts"]
+    coverage.unlink()  # as where the run was killed after its last checkpoint
     again = components.train_cdi_model(raw, None, config, execution, resume=last)["history"]
     assert again == ended
+    np.testing.assert_array_equal(np.load(coverage)["counts"], counts)
 
 
 def test_a_run_without_a_checkpoint_starts_over(tmp_path, monkeypatch, capsys):
