@@ -52,7 +52,13 @@ def starting_probes(
     progress: Callable[[int, int], None] | None = None,
 ) -> Starts:
     """`starting_probe` of every training scan, from its own file and its own patterns."""
-    return tuple(starting_probe(one, config, refine, progress) for one in ScanSet.of(scans).containers)
+    containers = ScanSet.of(scans).containers
+    made = []
+    for number, one in enumerate(containers):
+        if len(containers) > 1:
+            log.info("training scan %d of %d: %d patterns", number, len(containers), len(one.patterns))
+        made.append(starting_probe(one, config, refine, progress))
+    return tuple(made)
 
 
 def starting_probe(

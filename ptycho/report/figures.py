@@ -31,6 +31,7 @@ COLOURS = ("#1b6ca8", "#d1603d", "#3c8d5a", "#7b5ea7", "#b8860b", "#5f6b73")
 AMPLITUDE_MAP, PHASE_MAP, CYCLIC_MAP, COUNT_MAP, SIGNED_MAP = "gray", "viridis", "twilight", "magma", "RdBu_r"
 _TITLE, _LABEL, _TICK = 11.0, 9.0, 8.0
 _DPI = 160
+_WELL_LIT = 0.2
 
 
 def reconstruction_figure(
@@ -47,13 +48,15 @@ def reconstruction_figure(
 
     Shapes: obj (H, W) complex; truth (H', W') complex; coverage (H, W), pixels above 0 are shown; origin_xy
     as in `evaluate`. With a truth the reconstruction is shown in its gauge, on the judged box, both with
-    the colours of the truth's range; without, the covered area is shown less its global phase and ramp.
+    the colours of the truth's range; without, the covered area is shown less its global phase and ramp, in
+    the colours of what is well lit.
     `metrics`, an Evaluation or its dictionary, is written under the title. Axes are in um when pixel_size_m
     is given.
     """
     image = _complex_image(obj)
     if truth is None:
-        shown = [("", _levelled(image, coverage))]
+        field, lit = levelled(image, coverage)
+        shown = [("", field)]
     else:
         if isinstance(metrics, Evaluation):
             verdict = metrics
@@ -61,11 +64,12 @@ def reconstruction_figure(
             roi = metrics.get("roi") if metrics is not None else None
             verdict = evaluate(image, truth, roi, origin_xy=origin_xy, coverage=coverage)
         shown = [("reconstruction", verdict.aligned.recon), ("truth", verdict.aligned.reference)]
+        lit = np.ones(verdict.aligned.reference.shape, bool)
     reference = shown[-1][1]
-    amplitude_range = _spread(np.abs(reference))
+    amplitude_range = colour_limits(np.abs(reference), lit)
     centre = np.angle(reference.mean()) if truth is not None else 0.0
     phases = [np.angle(field * np.exp(-1j * centre)) + centre for _, field in shown]
-    phase_range = _spread(phases[-1])
+    phase_range = colour_limits(phases[-1], lit)
 
     rows = len(shown)
     tall = min(max(reference.shape[0] / reference.shape[1], 0.4), 2.0)
@@ -321,15 +325,26 @@ def _complex_image(obj: ArrayLike) -> NDArray[np.complex128]:
     return image.astype(np.complex128)
 
 
-def _levelled(image: NDArray[np.complex128], coverage: ArrayLike | None) -> NDArray[np.complex128]:
-    """The covered box less its global phase and ramp; uncovered pixels are NaN and stay white."""
+def levelled(
+    image: NDArray[np.complex128], coverage: ArrayLike | None
+) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
+    """The covered box less its global phase and ramp, uncovered pixels NaN; and which of its pixels are well
+    lit: at least a fifth of the coverage that the best tenth reaches.
+    """
     seen = np.isfinite(image) if coverage is None else (np.asarray(coverage) > 0) & np.isfinite(image)
     y0, y1, x0, x1 = covered_box(seen, share=0.5)
     cut, mask = image[y0:y1, x0:x1], seen[y0:y1, x0:x1]
     filled = np.where(mask, cut, 0)
     flat = cut * phase_ramp(cut.shape, fit_phase_ramp(filled, np.ones_like(filled))).conj()
     flat = flat * np.exp(-1j * np.angle(flat[mask].sum()))
-    return np.asarray(np.where(mask, flat, np.nan))
+    light = np.where(mask, 1.0 if coverage is None else np.asarray(coverage, np.float64)[y0:y1, x0:x1], 0.0)
+    lit = mask & (light >= _WELL_LIT * np.percentile(light[mask], 90))
+    return np.asarray(np.where(mask, flat, np.nan)), lit
+
+
+def colour_limits(values: NDArray[np.float64], where: NDArray[np.bool_]) -> tuple[float, float]:
+    """Ends of the colours of an image (H, W) that neither a few outliers nor pixels outside `where` move."""
+    return _spread(values[where])
 
 
 def _spread(values: NDArray[np.float64], percent: float = 0.2) -> tuple[float, float]:

@@ -254,11 +254,22 @@ def _hero(evidence: Evidence, pixel_size_m: float | None, max_side: int = MAX_SI
     if evidence.product is None:
         return []
     product = evidence.product
-    shown = figures._levelled(figures._complex_image(product.object), product.coverage)
+    shown, lit = figures.levelled(figures._complex_image(product.object), product.coverage)
     size = _size(shown.shape, pixel_size_m)
     return [
-        panel(np.abs(shown), "amplitude", figures.AMPLITUDE_MAP, caption=size, max_side=max_side),
-        panel(np.angle(shown), "phase", figures.PHASE_MAP, unit="rad", caption=size, max_side=max_side),
+        panel(
+            values,
+            title,
+            colours,
+            unit=unit,
+            limits=figures.colour_limits(values, lit),
+            caption=size,
+            max_side=max_side,
+        )
+        for values, title, colours, unit in (
+            (np.abs(shown), "amplitude", figures.AMPLITUDE_MAP, ""),
+            (np.angle(shown), "phase", figures.PHASE_MAP, "rad"),
+        )
     ]
 
 

@@ -57,6 +57,25 @@ def test_every_figure_is_a_picture(scan, tmp_path: Path) -> None:
     assert dict(matplotlib.rcParams) == before
 
 
+def test_colours_are_chosen_where_there_is_light() -> None:
+    rng = np.random.default_rng(0)
+    obj = 1 + 0.1 * rng.random((60, 60)) + 0j
+    coverage = np.full(obj.shape, 0.01)
+    coverage[10:50, 10:50] = 1.5
+    dim = coverage < 1
+    obj[dim] = 5 * rng.random(dim.sum()) * np.exp(6j * rng.random(dim.sum()))
+    field, lit = figures.levelled(obj, coverage)
+    assert field.shape == obj.shape and np.array_equal(lit, ~dim)
+    assert (
+        0.9
+        < figures.colour_limits(np.abs(field), lit)[0]
+        < figures.colour_limits(np.abs(field), lit)[1]
+        < 1.2
+    )
+    assert figures.levelled(obj, None)[1].all()
+    assert figures.levelled(obj, coverage > 0)[1].all()
+
+
 def test_the_same_figure_twice_is_the_same_file(scan, tmp_path: Path) -> None:
     a, b = (figures.probe_figure(tmp_path / name, scan.probe_true) for name in ("a.png", "b.png"))
     assert a.read_bytes() == b.read_bytes()
