@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import InputError
@@ -19,6 +20,12 @@ SHOWN = {"train_loss": "train_loss", "val_loss": "val_loss", PSNR: "psnr", SSIM:
 def shown(row: Mapping[str, float]) -> dict[str, float]:
     """What of an epoch's row stands beside the bar."""
     return {word: row[name] for name, word in SHOWN.items() if name in row}
+
+
+def mean_quality(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of what `image_quality` says of several images, over those that it says something of."""
+    names = {name for one in found for name in one}
+    return {name: float(np.mean([one[name] for one in found if name in one])) for name in sorted(names)}
 
 
 def image_quality(image: Stitched, truth: NDArray[Any] | None) -> dict[str, float]:

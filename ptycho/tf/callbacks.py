@@ -14,19 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.image_quality import image_quality, shown
+from ptycho.image_quality import shown
 from ptycho.objectives.diagnostics import CollapseAlarm
 from ptycho.objectives.history import append_row
-from ptycho.preparation import Grouped
-from ptycho.scan_set import ScanSet
 from ptycho.schedules import learning_rate_factor
 from ptycho.tf.checkpoint import SUFFIX, write_checkpoint
-from ptycho.tf.physics import amplitude, diffract
 
 log = logging.getLogger(__name__)
 
@@ -269,64 +264,6 @@ class Report(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._progress(epoch + 1, self._epochs, shown(self._history.row))
-
-
-class ReconstructionPanels(keras.callbacks.Callback):  # type: ignore[misc]
-    """Every n epochs: `patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked.
-
-    Of several scans the first is shown. Where it holds its true object, PSNR and SSIM of the image are added
-    to the epoch's row. Reads the model and draws; weights and random state stay as they are. Time: a few
-    forward patterns, or one inference over the container where the image is stitched; memory as inference.
-    """
-
-    def __init__(
-        self,
-        scans: Grouped,
-        directory: Path,
-        *,
-        every: int,
-        patches: int,
-        stitch: bool,
-        history: History | None = None,
-    ) -> None:
-        super().__init__()
-        shown = ScanSet.of(scans)
-        self._container, self._scan = shown.containers[0], shown.numbers[0]
-        self._directory, self._history = directory, history
-        self._every, self._patches, self._stitch = every, patches, stitch
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if (epoch + 1) % self._every == 0:
-            self._draw(epoch + 1)
-
-    def _draw(self, epoch: int) -> None:
-        from ptycho.report.figures import patterns_figure, reconstruction_figure
-        from ptycho.tf.inference import predict_groups, reconstruct_container
-
-        model, container = self.model, self._container
-        self._directory.mkdir(parents=True, exist_ok=True)
-        groups = np.linspace(0, len(container) - 1, min(self._patches, len(container))).astype(int)
-        members = container.nn_indices[groups]
-        x = tf.constant(container.patterns[members])
-        positions = tf.constant(container.positions_px[members])
-        scan = self._scan
-        batch = {"positions_xy": positions, "region": False, "scan": scan}
-        views = model.views(predict_groups(model, x, scan), batch)
-        scale = tf.exp(model.of_scan(model.log_scale, scan))
-        predicted = scale * amplitude(diffract(views, model.probe_of(scan)))
-        to_counts = float(model.intensity_scale_of(scan))
-        measured, expected = (to_counts * a[:, 0].numpy() for a in (x, predicted))
-        patterns_figure(self._directory / f"patterns_{epoch:04d}.png", measured, expected)
-        if self._stitch:
-            made = reconstruct_container(model, container, scan=scan)
-            reconstruction_figure(
-                self._directory / f"image_{epoch:04d}.png",
-                made.image.object,
-                coverage=made.image.coverage,
-                title=f"epoch {epoch}",
-            )
-            if self._history is not None:
-                self._history.row.update(image_quality(made.image, container.objectGuess))
 
 
 def check_monitor(monitor: str, known: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ from ptycho.tf.checkpoint import check_belongs, load_model_arrays, read_checkpoi
 from ptycho.tf.data import HeldSet, training_dataset, validation_dataset
 from ptycho.tf.model import PtychoPINN_Keras
 from ptycho.tf.optimizers import Optimizer
+from ptycho.tf.panels import ReconstructionPanels
 from ptycho.tf.stages import EndOfStages, StagedOptimizer, parts_of
 from ptycho.tf.tracking import Tracking, closed_by_exception, recorder_of
 from ptycho.tracking import Recorder, make_recorder
@@ -183,7 +184,7 @@ def train_with_keras(
         history = made[0]
         log_run(model.manifest, config, execution)
         if execution.recon_log_every_n_epochs and directory is not None:
-            panels = between.ReconstructionPanels(
+            panels = ReconstructionPanels(
                 test_container if test_container is not None else train_container,
                 directory / "figures",
                 every=execution.recon_log_every_n_epochs,

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ptycho.image_quality import image_quality
+from ptycho.image_quality import image_quality, mean_quality
+from ptycho.loader import PtychoDataContainer
 from ptycho.preparation import Grouped
 from ptycho.scan_set import ScanSet
 from ptycho_torch.callbacks.tracking import Row
@@ -18,12 +19,12 @@ from ptycho_torch.physics import amplitude, diffract
 
 
 class ReconstructionPanels(Callback):
-    """Every n epochs: `patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked.
+    """Every n epochs: `patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked;
+    of several scans one of each, `patterns_scanNUMBER_EPOCH.png`.
 
-    Of several scans the first is shown. Where it holds its true object, PSNR and SSIM of the image are added
-    to the epoch's row. Reads the module and draws; weights, gradients and random state stay as they are.
-    Time: a few forward patterns, or one inference over the container where the image is stitched; memory as
-    inference.
+    Where a scan holds its true object, PSNR and SSIM of the image (the mean over such scans) are added to the
+    epoch's row. Reads the module and draws; weights, gradients and random state stay as they are. Time: a few
+    forward patterns of each scan, or one inference over all where images are stitched; memory as inference.
     """
 
     def __init__(
@@ -36,8 +37,7 @@ class ReconstructionPanels(Callback):
         stitch: bool,
         history: Row | None = None,
     ) -> None:
-        shown = ScanSet.of(scans)
-        self._container, self._scan = shown.containers[0], shown.numbers[0]
+        self._scans = ScanSet.of(scans)
         self._directory, self._history = directory, history
         self._every, self._patches, self._stitch = every, patches, stitch
 
@@ -53,32 +53,42 @@ class ReconstructionPanels(Callback):
         finally:
             pl_module.train(was_training)
 
-    @torch.no_grad()
     def _draw(self, module: PtychoPINN_Lightning, epoch: int) -> None:
-        from ptycho.report.figures import patterns_figure, reconstruction_figure
-
         self._directory.mkdir(parents=True, exist_ok=True)
-        container = self._container
+        found = []
+        for container, scan in zip(self._scans.containers, self._scans.numbers, strict=True):
+            name = f"scan{scan}_{epoch:04d}" if len(self._scans.numbers) > 1 else f"{epoch:04d}"
+            self._draw_patterns(module, container, scan, self._directory / f"patterns_{name}.png")
+            if self._stitch:
+                path = self._directory / f"image_{name}.png"
+                found.append(self._draw_image(module, container, scan, path, f"epoch {epoch}"))
+        if self._history is not None:
+            self._history.row.update(mean_quality(found))
+
+    @torch.no_grad()
+    def _draw_patterns(
+        self, module: PtychoPINN_Lightning, container: PtychoDataContainer, scan: int, path: Path
+    ) -> None:
+        from ptycho.report.figures import patterns_figure
+
         groups = np.linspace(0, len(container) - 1, min(self._patches, len(container))).astype(int)
         members = container.nn_indices[groups]
         x = torch.from_numpy(container.patterns[members]).to(module.probe.device)
         positions = torch.from_numpy(container.positions_px[members]).to(module.probe.device)
-        scan = self._scan
         views = module.views(module(x, scan), {"positions_xy": positions, "region": False, "scan": scan})
         scale = torch.exp(module.of_scan(module.log_scale, scan))
         predicted = scale * amplitude(diffract(views, module.probe_of(scan)))
         to_counts = module.intensity_scale_of(scan)
         measured, expected = (to_counts * a[:, 0].cpu().numpy() for a in (x, predicted))
-        patterns_figure(self._directory / f"patterns_{epoch:04d}.png", measured, expected)
-        if self._stitch:
-            from ptycho_torch.workflows.inference import reconstruct_container
+        patterns_figure(path, measured, expected)
 
-            made = reconstruct_container(module, container, scan=scan)
-            reconstruction_figure(
-                self._directory / f"image_{epoch:04d}.png",
-                made.image.object,
-                coverage=made.image.coverage,
-                title=f"epoch {epoch}",
-            )
-            if self._history is not None:
-                self._history.row.update(image_quality(made.image, container.objectGuess))
+    def _draw_image(
+        self, module: PtychoPINN_Lightning, container: PtychoDataContainer, scan: int, path: Path, title: str
+    ) -> dict[str, float]:
+        """The stitched image; how near it is to its truth."""
+        from ptycho.report.figures import reconstruction_figure
+        from ptycho_torch.workflows.inference import reconstruct_container
+
+        made = reconstruct_container(module, container, scan=scan).image
+        reconstruction_figure(path, made.object, coverage=made.coverage, title=title)
+        return image_quality(made, container.objectGuess)

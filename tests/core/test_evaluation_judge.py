@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from ptycho.errors import InputError
 from ptycho.evaluation import eval_reconstruction, evaluate
 from ptycho.image.registration import apply_shift_fourier
+from ptycho.image_quality import mean_quality
 from ptycho.simulation import OBJECTS
 
 ROI = (36, 164, 36, 164)
@@ -165,3 +166,9 @@ def test_bad_input_is_refused_in_one_line(name: str, truth: np.ndarray) -> None:
     with pytest.raises(InputError, match=words) as caught:
         evaluate(change(truth), truth, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_the_quality_of_several_images_is_the_mean_of_those_that_can_be_judged() -> None:
+    found = [{"psnr": 10.0, "ssim": 0.2}, {}, {"psnr": 20.0, "ssim": 0.4}]
+    assert mean_quality(found) == pytest.approx({"psnr": 15.0, "ssim": 0.3})
+    assert mean_quality([{}]) == mean_quality([]) == {}

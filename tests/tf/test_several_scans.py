@@ -64,6 +64,14 @@ def test_either_backend_opens_it_and_finds_each_scan(pair, make_scan, small_conf
     assert np.load(tmp_path / "coverage.npz")["scan"].tolist() == [0] * 40 + [1] * 24
 
 
+def test_panels_show_every_scan(pair, small_config, execute, tmp_path):
+    config = small_config(pair[0], nepochs=1, output_dir=tmp_path)
+    drawing = execute(recon_log_every_n_epochs=1, recon_log_stitch=True)
+    components.train_cdi_model(pair, None, config, drawing)
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()} - {"sampler_coverage.png"}
+    assert drawn == {f"{what}_scan{n}_0001.png" for what in ("patterns", "image") for n in (0, 1)}
+
+
 def test_a_run_on_two_scans_goes_on_to_the_same_weights(pair, small_config, execute, tmp_path):
     def run(folder, epochs, **options):
         config = small_config(

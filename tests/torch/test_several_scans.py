@@ -120,6 +120,14 @@ def test_a_held_out_scan_validates_and_is_stitched(pair, make_scan, small_config
     assert np.isfinite(results["history"]["val_loss"]).all() and image.ndim == 2
 
 
+def test_panels_show_every_scan(pair, small_config, silent, tmp_path):
+    config = small_config(pair[0], nepochs=1, output_dir=tmp_path)
+    drawing = dataclasses.replace(silent, recon_log_every_n_epochs=1, recon_log_stitch=True)
+    components.train_cdi_model_torch(pair, None, config, drawing)
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()} - {"sampler_coverage.png"}
+    assert drawn == {f"{what}_scan{n}_0001.png" for what in ("patterns", "image") for n in (0, 1)}
+
+
 def test_a_client_checkpoint_holds_every_scan(pair, small_config, tmp_path):
     config = small_config(pair[0], probe_from="guess", output_dir=tmp_path)
     results = components.train_cdi_model_torch(pair, None, config)
