@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,12 +46,24 @@ class Run:
 def find_runs(paths: Iterable[str | Path], data: Path | None = None) -> list[Run]:
     """The runs of these folders, in order; a folder of runs (a demo) stands for each of them.
 
+    Runs of one name are told apart by the folder they lie in, or else by their paths.
     data: the scan of all of them, where the run does not say or the file moved. Raises MissingFileError, and
     InputError for a file or for a folder that holds nothing of a run.
     """
     if data is not None and not data.is_file():
         raise MissingFileError(f"{data} does not exist; check the path of the scan file")
-    return [run for path in paths for run in _runs_of(Path(path), data)]
+    found = [run for path in paths for run in _runs_of(Path(path), data)]
+    _tell_apart(found, [f"{_name(run.folder.resolve().parent)}/{run.name}" for run in found])
+    _tell_apart(found, [str(run.folder) for run in found])
+    return found
+
+
+def _tell_apart(runs: list[Run], longer: list[str]) -> None:
+    """Give the longer name to runs whose name another one has."""
+    often = Counter(run.name for run in runs)
+    for run, name in zip(runs, longer, strict=True):
+        if often[run.name] > 1:
+            run.name = name
 
 
 def _runs_of(folder: Path, data: Path | None) -> Iterator[Run]:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 WORKED, FAILED = 0.75, 0.25
 #: the same for the correlation of amplitude and of phase with a known truth
 WORKED_PEARSON, FAILED_PEARSON = 0.85, 0.4
+#: R over that of noise alone, below which noise must have been fitted
+_BELOW_NOISE = 0.97
 _LEVELS = ("good", "doubt", "bad")
 _WORDS = {"good": "It worked", "doubt": "Look closer", "bad": "It did not work", "none": "No verdict"}
 
@@ -27,9 +29,9 @@ class Verdict(NamedTuple):
 
 
 def explained_share(r: float, noise: float | None, flat: float) -> float:
-    """(flat^2 - r^2) / (flat^2 - noise^2): 0 for an image that says nothing, 1 at the noise."""
+    """(flat^2 - r^2) / (flat^2 - noise^2): 0 for an image that says nothing, 1 at the noise and below it."""
     floor = 0.0 if noise is None else min(noise, 0.98 * flat)
-    return (flat**2 - r**2) / (flat**2 - floor**2)
+    return min(1.0, (flat**2 - r**2) / (flat**2 - floor**2))
 
 
 def judge_run(
@@ -54,6 +56,8 @@ def judge_run(
             if share > 0
             else "The image explains the patterns no better than an object without any structure."
         )
+        if noise is not None and r < _BELOW_NOISE * noise:
+            reasons.append(f"It fits part of the noise too: noise alone leaves R {noise:.3f}.")
     elif r is not None:
         reasons.append(f"R is {r:.4f}; without the scan there is nothing to hold it against.")
     if pearsons:

@@ -22,7 +22,7 @@ from ptycho.report.html import build_report, write_report
 from ptycho.report.pages import Number, side_by_side
 from ptycho.report.panels import panel
 from ptycho.report.runs import find_runs
-from ptycho.report.verdict import judge_run
+from ptycho.report.verdict import explained_share, judge_run
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -208,6 +208,16 @@ def test_a_demo_folder_is_its_runs(tmp_path: Path, scan_arrays: dict[str, np.nda
     assert all(run.provenance and run.provenance["seeds"] == {"seed": 0} for run in found)
 
 
+def test_runs_of_one_name_are_told_apart(tmp_path: Path, scan_arrays: dict[str, np.ndarray]) -> None:
+    folders = [tmp_path / name for name in ("monday/image", "tuesday/image", "other")]
+    for folder in folders:
+        save_run(folder, scan_arrays, scan_arrays["objectGuess"])
+    assert [run.name for run in find_runs(folders)] == ["monday/image", "tuesday/image", "other"]
+    far = tmp_path / "far" / "monday" / "image"
+    save_run(far, scan_arrays, scan_arrays["objectGuess"])
+    assert [run.name for run in find_runs([folders[0], far])] == [str(folders[0]), str(far)]
+
+
 def test_folders_that_are_no_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="does not exist"):
         find_runs([tmp_path / "nowhere"])
@@ -263,6 +273,12 @@ def test_limits_of_r_bracket_truth_and_flat(scan_arrays: dict[str, np.ndarray]) 
 )
 def test_verdict_by_r(r: float, level: str) -> None:
     assert judge_run(r=r, noise=0.09, flat=0.25).level == level
+
+
+def test_an_image_that_fits_the_noise_is_told_so_and_explains_no_more_than_all() -> None:
+    assert explained_share(0.08, 0.09, 0.25) == 1
+    assert "fits part of the noise" in judge_run(r=0.08, noise=0.09, flat=0.25).reason
+    assert "fits" not in judge_run(r=0.0895, noise=0.09, flat=0.25).reason
 
 
 def test_verdict_follows_the_truth_where_it_is_known() -> None:
