@@ -174,5 +174,5 @@ def infer_scan(
         progress=progress,
     )
     amplitude, phase, results = as_outputs(made, container)
-    results["to_counts"] = module.intensity_scale * math.exp(float(module.of_scan(module.log_scale)))
+    results["to_counts"] = module.intensity_scale * math.exp(float(module.of_scan(module.log_scale).detach()))
     return amplitude, phase, {**results, **judged_by_data(made, container)}
