@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -114,6 +115,11 @@ def _read_run(folder: Path, name: str, data: Path | None, parent: Path | None = 
         PROVENANCE_NAME: "versions, machine and command are unknown",
     }
     run.notes += [f"{file} is not there: {lost}" for file, lost in absent.items() if present(file) is None]
+    others = [str(i.get("path")) for i in _inputs(run) if re.fullmatch(r"train\d+", str(i.get("role")))]
+    if others:
+        run.notes.append(
+            f"trained on {len(others) + 1} scans; the first is shown as measured, not {', '.join(others)}"
+        )
     if run.scan is None:
         run.notes.append("the scan was not found, so nothing measured is shown; name it with --data FILE")
     return run

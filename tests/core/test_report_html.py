@@ -208,6 +208,15 @@ def test_a_demo_folder_is_its_runs(tmp_path: Path, scan_arrays: dict[str, np.nda
     assert all(run.provenance and run.provenance["seeds"] == {"seed": 0} for run in found)
 
 
+def test_the_other_scans_of_a_training_are_named(good_run: Path, scan_arrays: dict[str, np.ndarray]) -> None:
+    first, other = good_run.with_suffix(".npz"), good_run.with_name("other.npz")
+    np.savez(other, **scan_arrays)
+    begin(good_run, command=["ptycho", "train"], inputs={"train": first, "train1": other}, seeds={"seed": 0})
+    (run,) = find_runs([good_run])
+    assert run.scan == first
+    assert f"trained on 2 scans; the first is shown as measured, not {other}" in run.notes
+
+
 def test_runs_of_one_name_are_told_apart(tmp_path: Path, scan_arrays: dict[str, np.ndarray]) -> None:
     folders = [tmp_path / name for name in ("monday/image", "tuesday/image", "other")]
     for folder in folders:
