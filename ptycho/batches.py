@@ -105,8 +105,12 @@ def split_scans(
     region_ratio: float,
     seed: int,
 ) -> list[Split]:
-    """`split_groups` of every scan (G_k, 2), group numbers running through all of them; every split knows
-    of its own groups who is held out."""
+    """Hold out a share of every scan's groups (G_k, 2); group numbers run through all scans, and every split
+    knows of its own groups who is held out.
+
+    With regions, every second group of some compact blocks is held out and the block is predicted whole, so
+    that a held-out pattern is judged by the image that its neighbours, which do train, make together with it.
+    """
     rng = np.random.default_rng([seed, 1])
     begin, splits = 0, []
     for centres in centres_xy:
@@ -114,17 +118,6 @@ def split_scans(
         splits.append(split.moved(begin))
         begin += len(centres)
     return splits
-
-
-def split_groups(
-    centres_xy: NDArray[np.float64], *, val_fraction: float, batch_size: int, region_ratio: float, seed: int
-) -> Split:
-    """Hold out about `val_fraction` of the groups; at least one is held out when there are two.
-
-    With regions, every second group of some compact blocks is held out and the block is predicted whole, so
-    that a held-out pattern is judged by the image that its neighbours, which do train, make together with it.
-    """
-    return _split(centres_xy, val_fraction, batch_size, region_ratio, np.random.default_rng([seed, 1]))
 
 
 def _split(

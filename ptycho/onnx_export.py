@@ -128,8 +128,8 @@ def _import_onnx() -> Any:
 
 def _metadata(state: TrainedState) -> dict[str, str]:
     """Text by name: what a client of the network must know besides its tensors."""
-    model = state.config.model
-    probe = np.ascontiguousarray(state.probe, "<c8")
+    model, scan = state.config.model, state.scans[0]
+    probe = np.ascontiguousarray(scan.probe, "<c8")
     noted: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -138,11 +138,11 @@ def _metadata(state: TrainedState) -> dict[str, str]:
         "architecture": model.architecture,
         "N": model.N,
         "gridsize": model.gridsize,
-        "x_scale": state.x_scale,
-        "nphotons": state.nphotons,
+        "x_scale": scan.x_scale,
+        "nphotons": scan.nphotons,
         "intensity_scale": state.intensity_scale,
-        "probe_factor": state.probe_factor,
-        "log_scale": state.log_scale,
+        "probe_factor": scan.probe_factor,
+        "log_scale": scan.log_scale,
         "probe_modes": len(probe),
         "probe": base64.b64encode(probe.tobytes()).decode("ascii"),
         "model_config": json.dumps(dataclasses.asdict(model), sort_keys=True),
@@ -198,7 +198,7 @@ class _Writer:
         """Counts to x, every node of the graph, and the two outputs."""
         for name, value in weights.items():
             self.constant(name, value)
-        self.probe, self.spec = state.probe, spec
+        self.scan, self.spec = state.scans[0], spec
         self.shapes = architectures.shapes(graph, spec)
         known = {"diffraction": self._normalised(state)}
         for node in graph.nodes:
@@ -210,11 +210,11 @@ class _Writer:
     def _normalised(self, state: TrainedState) -> str:
         """x = sqrt(counts) * x_scale; masked pixels are zero whatever they hold, negative counts are zero."""
         counts = INPUT
-        if state.bad_pixels.any():
-            good = self.constant("good_pixels", ~state.bad_pixels, np.bool_)
+        if self.scan.bad_pixels.any():
+            good = self.constant("good_pixels", ~self.scan.bad_pixels, np.bool_)
             counts = self.add("Where", good, counts, self.constant("zero", 0))
         amplitude = self.add("Sqrt", self.add("Relu", counts))
-        return self.add("Mul", amplitude, self.constant("x_scale", state.x_scale), name="x")
+        return self.add("Mul", amplitude, self.constant("x_scale", self.scan.x_scale), name="x")
 
     def shape_of(self, node: Node, position: int = 0) -> Shape:
         """(channels, rows, columns) of one of a node's inputs."""
@@ -307,7 +307,7 @@ def _backproject(w: _Writer, node: Node, x: list[str]) -> str:
     that follow, is as fast on every runtime and needs no complex tensors. [Re | Im] lie side by side.
     """
     C, N = w.spec.channels, w.spec.N
-    probe = np.asarray(w.probe, np.complex128)
+    probe = np.asarray(w.scan.probe, np.complex128)
     P = len(probe)
     power = np.abs(probe) ** 2
     flat = N / (2 * math.sqrt(power.sum()))

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,31 +71,26 @@ def train_and_test(
     One training scan gives containers, the test's in the normalisation of the other. Several give sets: each
     has a normalisation of its own, and the test scan is seen as the most alike of them (`ptycho.scan_set`).
     """
-    several = train_data if isinstance(train_data, ScanSet | Sequence) else None
-    once = dataclasses.replace(config, n_groups=None, n_images=None, n_subsample=None)
-    if several is None:
-        train = ensure_container(train_data, config)  # type: ignore[arg-type]
-        if test_data is None:
-            return train, None
-        return train, ensure_container(test_data, once, x_scale=train.x_scale, nphotons=train.nphotons)
-    scans = several
-    if not isinstance(scans, ScanSet):
-        scans = ScanSet.of([ensure_container(one, config) for one in scans])
-    if len(scans.containers) == 1:
-        return train_and_test(scans.containers[0], test_data, config)
+    given = [train_data] if isinstance(train_data, Scan) else train_data
+    scans = given if isinstance(given, ScanSet) else ScanSet.of([ensure_container(x, config) for x in given])
+    alone = len(scans.containers) == 1
+    train = scans.containers[0] if alone else scans
     if test_data is None:
-        return scans, None
-    number = most_alike(*measured(test_data), [measured(one) for one in scans.containers])
+        return train, None
+    number = 0
+    if not alone:
+        number = most_alike(*measured(test_data), [measured(one) for one in scans.containers])
     like = scans.containers[number]
+    once = dataclasses.replace(config, n_groups=None, n_images=None, n_subsample=None)
     test = ensure_container(test_data, once, x_scale=like.x_scale, nphotons=like.nphotons)
-    return scans, ScanSet((test,), (number,))
+    return train, test if alone else ScanSet((test,), (number,))
 
 
 def first_scan(data: Scans) -> Scan:
     """The only scan, or the first of several."""
-    if isinstance(data, ScanSet):
-        return data.containers[0]
-    return data[0] if isinstance(data, Sequence) else data
+    if isinstance(data, Scan):
+        return data
+    return data.containers[0] if isinstance(data, ScanSet) else data[0]
 
 
 def measured(scan: Scan) -> tuple[NDArray[np.complex64], float]:
@@ -196,7 +192,7 @@ def plan_training(train: Grouped, test: Grouped | None, config: TrainingConfig) 
     held_out: NDArray[np.bool_] | None
     if tests is None:
         splits = split_scans(
-            [centres[begin:end] for begin, end in zip(first, first[1:], strict=False)],
+            [centres[begin:end] for begin, end in pairwise(first)],
             val_fraction=config.val_fraction,
             batch_size=config.batch_size,
             region_ratio=ratio,
@@ -206,7 +202,7 @@ def plan_training(train: Grouped, test: Grouped | None, config: TrainingConfig) 
         validation = [batch for split in splits for batch in split.validation]
         held_out = np.concatenate([split.held_out for split in splits])
     else:
-        groups = tuple(np.arange(begin, end) for begin, end in zip(first, first[1:], strict=False))
+        groups = tuple(np.arange(begin, end) for begin, end in pairwise(first))
         held_out = None
         blocks = compact_blocks(tests.centres_xy, config.batch_size, np.random.default_rng([config.seed, 1]))
         validation = [(block, ratio > 0) for block in blocks]

@@ -29,46 +29,16 @@ _NUMBERS = ("x_scale", "nphotons", "probe_factor", "log_scale")
 @dataclass(frozen=True)
 class TrainedState:
     """A trained network as arrays: `weights` by neutral name, and what it knows of every scan it was trained
-    on. Asked without a number, it answers for scan 0."""
+    on."""
 
     config: TrainingConfig
     weights: dict[str, NDArray[Any]]
     scans: tuple[KnownScan, ...]
 
     @property
-    def probe(self) -> NDArray[np.complex64]:
-        """(P, N, N) in the network's gauge."""
-        return self.scans[0].probe
-
-    @property
-    def bad_pixels(self) -> NDArray[np.bool_]:
-        """(N, N), True = left out."""
-        return self.scans[0].bad_pixels
-
-    @property
-    def x_scale(self) -> float:
-        """Factor from measured amplitude to x."""
-        return self.scans[0].x_scale
-
-    @property
-    def nphotons(self) -> float:
-        """Counts in the mean pattern."""
-        return self.scans[0].nphotons
-
-    @property
-    def probe_factor(self) -> float:
-        """What took the absolute probe into the network's gauge."""
-        return self.scans[0].probe_factor
-
-    @property
-    def log_scale(self) -> float:
-        """Log of the trained correction to the intensity scale."""
-        return self.scans[0].log_scale
-
-    @property
     def intensity_scale(self) -> float:
-        """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
-        return intensity_scale(self.nphotons, self.config.model.N)
+        """s = 2 sqrt(nphotons) / N of scan 0: s * x has nphotons counts a pattern."""
+        return intensity_scale(self.scans[0].nphotons, self.config.model.N)
 
     def for_scan(self, number: int) -> TrainedState:
         """The network with what it knows of one scan. Raises ConfigError for a number it does not know."""
@@ -114,7 +84,10 @@ class TrainedState:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays of a bundle beside the weights: those of scan 0, and those of all if there are several."""
-        first: dict[str, NDArray[Any]] = {"probe": self.probe, "bad_pixels": self.bad_pixels}
+        first: dict[str, NDArray[Any]] = {
+            "probe": self.scans[0].probe,
+            "bad_pixels": self.scans[0].bad_pixels,
+        }
         if len(self.scans) == 1:
             return first
         return first | {

@@ -138,7 +138,7 @@ def propagate(waves: Tensor) -> Tensor:
 
 
 def diffract(patches: Tensor, probe: Tensor) -> Tensor:
-    """Intensity sum_p |FFT2_ortho(P_p O)|^2: patches (..., N, N) and probe (P, N, N) : (..., N, N) real."""
+    """Intensity sum_p |FFT2_ortho(P_p O)|^2: (..., N, N) real, of patches (..., N, N), probe (P, N, N)."""
     waves = torch.fft.fft2(patches.unsqueeze(-3) * probe, norm="ortho")
     intensity = (waves.real.square() + waves.imag.square()).sum(-3)
     return torch.fft.fftshift(intensity, dim=(-2, -1))

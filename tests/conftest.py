@@ -76,6 +76,20 @@ def make_scan() -> Callable[..., RawData]:
     return build
 
 
+@pytest.fixture
+def second() -> dict[str, object]:
+    """How the second scan of `pair` is simulated."""
+    return {"n_positions": 24, "photons": 1e6, "seed": 3, "curvature": -0.05}
+
+
+@pytest.fixture
+def pair(make_scan: Callable[..., RawData], second: dict[str, object]) -> list[RawData]:
+    """Two scans that differ in size, probe, dose and bad pixels."""
+    bad = np.zeros((32, 32), bool)
+    bad[3, 4:9] = True
+    return [make_scan(n_positions=40), make_scan(**second, bad_pixels=bad)]
+
+
 @pytest.fixture(autouse=True)
 def legacy_dictionary_put_back():
     """Runs write the mirror for outside readers, as they should; one test must not see another's."""

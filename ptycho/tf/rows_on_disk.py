@@ -23,7 +23,7 @@ Tensor = Any
 
 @dataclass(frozen=True)
 class RowsOnDisk:
-    """`read` gives rows of an array `shape` for members (B, C) as `kind`; they are handed on as
+    """`read` gives rows of an array `shape` for members (B, C) as `kind`, and hands them on as
     `dtype`."""
 
     read: Callable[[NDArray[np.int64]], NDArray[Any]]

@@ -20,6 +20,7 @@ from ptycho.objectives.run_log import log_run
 from ptycho.objectives.stages import resolve_stages, spans, total_epochs
 from ptycho.preparation import Grouped, TrainingPlan, plan_training, with_execution
 from ptycho.probe_start import Starts
+from ptycho.report.run_panels import RunPanels
 from ptycho.run_state import prepare
 from ptycho.scan_set import ScanSet
 from ptycho.tf import callbacks as between
@@ -183,16 +184,9 @@ def train_with_keras(
         )  # fmt: skip
         history = made[0]
         log_run(model.manifest, config, execution)
-        if execution.recon_log_every_n_epochs and directory is not None:
-            panels = ReconstructionPanels(
-                test_container if test_container is not None else train_container,
-                directory / "figures",
-                every=execution.recon_log_every_n_epochs,
-                patches=execution.recon_log_num_patches,
-                stitch=execution.recon_log_stitch,
-                history=history,
-            )
-            made.insert(1, panels)  # before the logs, so that they have its numbers and pictures
+        panels = RunPanels.asked_for(execution, train_container, test_container, directory)
+        if panels is not None:  # before the logs, so that they have its numbers and pictures
+            made.insert(1, ReconstructionPanels(panels, history))
         if execution.log_throughput:
             made.insert(1, Throughput(plan.n_groups * config.model.gridsize**2, history))
         if directory is not None:  # the picture stands before the logs are closed, so that they show it

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho.errors import ConfigError
 from ptycho.image.stitcher import Stitcher
 from ptycho.onnx_model import OnnxModel, open_onnx
 from ptycho.pattern_store import keep_patterns
@@ -33,9 +34,15 @@ def infer_scan_onnx(
 
     Results hold the same names, `r_factor` and `r_per_pattern` among them. An object in the scan gives the
     canvas its shape. Time linear in positions; memory: the scan once as float32, the canvas, one batch.
-    Raises DataError where the scan does not fit the model, and what `open_onnx` raises.
+    Raises DataError where the scan does not fit the model, ConfigError for `trained_scan`, which was chosen
+    when the model was written, and what `open_onnx` raises.
     """
     config, execution = config or InferenceConfig(), execution_config or PyTorchExecutionConfig()
+    if config.trained_scan is not None:
+        raise ConfigError(
+            f"trained_scan = {config.trained_scan}: an ONNX model holds one scan's probe and scale; "
+            "choose it when it is written, with ptycho export --trained_scan"
+        )
     raw = keep_patterns(raw, execution, config.output_dir)
     opened = model if isinstance(model, OnnxModel) else open_onnx(model, execution)
     network = opened.config.model

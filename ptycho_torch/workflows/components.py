@@ -37,6 +37,7 @@ from ptycho.preparation import (
 from ptycho.probe_start import Starts, starting_probes
 from ptycho.reconstruction import as_outputs
 from ptycho.report.outputs import save_outputs
+from ptycho.report.run_panels import RunPanels
 from ptycho.run_state import kept_starts
 from ptycho.scan_set import ScanSet
 from ptycho.tracking import make_recorder
@@ -167,20 +168,12 @@ def prepare_lightning_run(
     )
     if declared is not None:
         callbacks.insert(0, declared)
-    if execution.recon_log_every_n_epochs and directory is not None:
+    panels = RunPanels.asked_for(execution, train_container, test_container, directory)
+    if panels is not None:
         from ptycho_torch.callbacks.panels import ReconstructionPanels
 
-        callbacks.insert(  # before the logs, so that they have its numbers and pictures
-            callbacks.index(history) + 1,
-            ReconstructionPanels(
-                test_container if test_container is not None else train_container,
-                directory / "figures",
-                history=history,
-                every=execution.recon_log_every_n_epochs,
-                patches=execution.recon_log_num_patches,
-                stitch=execution.recon_log_stitch,
-            ),
-        )
+        # before the logs, so that they have its numbers and pictures
+        callbacks.insert(callbacks.index(history) + 1, ReconstructionPanels(panels, history))
     if progress is not None:
         callbacks.append(Report(history, progress))
     with _quiet_lightning():

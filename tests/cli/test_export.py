@@ -166,6 +166,8 @@ def test_a_scan_of_another_side(work: Path, capsys: Capture, scan_arrays: dict[s
         (["export", "run", "--format", "onxx"], "onnx"),
         (["infer", "--model", "run/model.onnx", "--data", "scan.npz", "-o", "out", "--accelerator", "mps"],
          "accelerator = 'mps'.*onnxruntime"),
+        (["infer", "--model", "run/model.onnx", "--data", "scan.npz", "-o", "out", "--trained_scan", "0"],
+         "trained_scan = 0: an ONNX model holds one scan's"),
     ],
 )  # fmt: skip
 def test_bad_usage(work: Path, argv: list[str], message: str, capsys: Capture) -> None:

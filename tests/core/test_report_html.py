@@ -15,6 +15,7 @@ import pytest
 
 from ptycho.errors import InputError, MissingFileError
 from ptycho.evaluation import r_factor
+from ptycho.objectives import diagnostics
 from ptycho.provenance import begin, finish
 from ptycho.report.charts import line_chart, ticks
 from ptycho.report.evidence import poisson_misfit, r_limits
@@ -262,6 +263,12 @@ def test_expected_misfit_of_poisson_noise() -> None:
         drawn = np.mean((np.sqrt(rng.poisson(mean, 400_000)) - np.sqrt(mean)) ** 2)
         assert poisson_misfit(np.array([mean]))[0] == pytest.approx(drawn, rel=0.02)
     assert poisson_misfit(np.array([0.0]))[0] == 0
+
+
+def test_the_right_object_has_r_below_the_alarm_from_one_count_a_pixel_on() -> None:
+    """R^2 of the right prediction is the mean misfit over the mean count, so at most the largest misfit."""
+    worst = np.sqrt(poisson_misfit(np.geomspace(1e-4, 1e4, 5000)).max() / diagnostics._COUNTS_PER_PX)
+    assert worst < 0.7 < diagnostics._NOTHING_EXPLAINED
 
 
 def test_limits_of_r_bracket_truth_and_flat(scan_arrays: dict[str, np.ndarray]) -> None:

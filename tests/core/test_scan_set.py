@@ -14,13 +14,6 @@ from ptycho.preparation import plan_training, train_and_test
 from ptycho.scan_set import ScanSet, most_alike, stacked
 
 
-@pytest.fixture
-def pair(make_scan):
-    """Two scans that differ in size, probe and dose."""
-    weak, strong = {"n_positions": 40}, {"n_positions": 24, "photons": 1e6, "seed": 3, "curvature": -0.05}
-    return make_scan(**weak), make_scan(**strong)
-
-
 def config(**changes) -> TrainingConfig:
     return TrainingConfig(ModelConfig(N=32), batch_size=8, **changes)
 
@@ -66,7 +59,7 @@ def test_every_scan_holds_out_its_share(ratio):
 
 
 def test_groups_are_numbered_through_all_scans(pair):
-    scans, _ = train_and_test(list(pair), None, config())
+    scans, _ = train_and_test(pair, None, config())
     assert isinstance(scans, ScanSet) and len(scans) == 64 and scans.n_patterns == 64
     place, local = scans.where(np.array([40, 45, 63]))
     assert place == 1 and local.tolist() == [0, 5, 23]
@@ -74,7 +67,7 @@ def test_groups_are_numbered_through_all_scans(pair):
 
 
 def test_each_scan_has_a_normalisation_of_its_own(pair):
-    scans, _ = train_and_test(list(pair), None, config())
+    scans, _ = train_and_test(pair, None, config())
     for one in scans.containers:
         power = np.square(one.patterns.astype(float)).sum((1, 2)).mean()
         assert power == pytest.approx((32 / 2) ** 2, rel=1e-5)
@@ -89,7 +82,7 @@ def test_a_list_of_one_is_that_one(pair):
 
 def test_a_held_out_scan_is_seen_as_the_one_it_is_like(pair, make_scan):
     held = make_scan(n_positions=16, photons=1e6, seed=8, curvature=-0.05)
-    scans, test = train_and_test(list(pair), held, config())
+    scans, test = train_and_test(pair, held, config())
     assert test.numbers == (1,)
     assert test.containers[0].x_scale == scans.containers[1].x_scale
     plan = plan_training(scans, test, config())

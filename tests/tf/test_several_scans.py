@@ -11,16 +11,6 @@ from ptycho.workflows import components
 
 tf = pytest.importorskip("tensorflow")
 
-SECOND = {"n_positions": 24, "photons": 1e6, "seed": 3, "curvature": -0.05}
-
-
-@pytest.fixture
-def pair(make_scan):
-    """Two scans that differ in size, probe, dose and bad pixels."""
-    bad = np.zeros((32, 32), bool)
-    bad[3, 4:9] = True
-    return [make_scan(n_positions=40), make_scan(**SECOND, bad_pixels=bad)]
-
 
 @pytest.mark.parametrize("kind", [{}, {"gridsize": 2, "region_ratio": 0.5}, {"model_type": "supervised"}])
 def test_three_epochs_of_both_backends(pair, small_config, kind):
@@ -39,11 +29,11 @@ def test_three_epochs_of_both_backends(pair, small_config, kind):
     assert ours.probe.shape == (2, 1, 32, 32, 2) and ours.log_scale.shape == (2,)
 
 
-def test_either_backend_opens_it_and_finds_each_scan(pair, make_scan, small_config, silent, tmp_path):
+def test_either_backend_opens_it_and_finds_each_scan(pair, make_scan, second, small_config, silent, tmp_path):
     from ptycho.tf.trained import infer_scan
     from ptycho_torch.workflows.trained import infer_scan as infer_torch
 
-    held = make_scan(**{**SECOND, "n_positions": 16, "seed": 8})
+    held = make_scan(**second | {"n_positions": 16, "seed": 8})
     config = small_config(pair[0], probe_trainable=True, output_dir=tmp_path)
     _, _, results = components.run_cdi_example(pair, held, config, do_stitching=True, execution_config=silent)
     assert results["test_container"].numbers == (1,) and np.isfinite(results["history"]["val_loss"]).all()

@@ -237,7 +237,7 @@ class TestSplit:
     @pytest.mark.parametrize("count", [2, 3, 40])
     def test_train_and_held_out_are_apart_and_together_everything(self, ratio, count):
         centres = np.random.default_rng(0).uniform(0, 60, (count, 2))
-        split = plans.split_groups(centres, val_fraction=0.1, batch_size=8, region_ratio=ratio, seed=0)
+        (split,) = plans.split_scans([centres], val_fraction=0.1, batch_size=8, region_ratio=ratio, seed=0)
         held = np.flatnonzero(split.held_out)
         assert len(held) == max(1, round(0.1 * count)) and len(split.train) == count - len(held)
         assert sorted([*split.train, *held]) == list(range(count))

@@ -20,16 +20,6 @@ from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.workflows import components
 from ptycho_torch.workflows.trained import TrainedModel, infer_scan, load_module, trained_state
 
-SECOND = {"n_positions": 24, "photons": 1e6, "seed": 3, "curvature": -0.05}
-
-
-@pytest.fixture
-def pair(make_scan):
-    """Two scans that differ in size, probe, dose and bad pixels."""
-    bad = np.zeros((32, 32), bool)
-    bad[3, 4:9] = True
-    return [make_scan(n_positions=40), make_scan(**SECOND, bad_pixels=bad)]
-
 
 def module_for(config, known: list[KnownScan]) -> PtychoPINN_Lightning:
     data, model, training, inference = from_training_config(config, None)
@@ -108,8 +98,8 @@ def test_a_scan_is_seen_as_the_one_it_is_like_or_as_told(pair, small_config, sil
     assert isinstance(model, TrainedModel) and model.module.n_scans == 2
 
 
-def test_a_held_out_scan_validates_and_is_stitched(pair, make_scan, small_config, silent):
-    held = make_scan(**{**SECOND, "n_positions": 16, "seed": 8})
+def test_a_held_out_scan_validates_and_is_stitched(pair, make_scan, second, small_config, silent):
+    held = make_scan(**second | {"n_positions": 16, "seed": 8})
     config = small_config(pair[0], probe_from="guess")
     image, _, results = components.run_cdi_example_torch(
         pair, held, config, do_stitching=True, execution_config=silent

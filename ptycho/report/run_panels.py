@@ -1,0 +1,75 @@
+"""Pictures of a run as it goes, of every scan: measured against predicted patterns, and the image.
+
+Neutral: the backend that trains is asked for its predictions, and everything else is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.batches import Index
+from ptycho.config.config import PyTorchExecutionConfig
+from ptycho.image.canvas import Stitched
+from ptycho.image_quality import image_quality, mean_quality
+from ptycho.loader import PtychoDataContainer
+from ptycho.preparation import Grouped
+from ptycho.scan_set import ScanSet
+
+#: (container, members (K, C), scan) -> measured and expected counts of each group's first pattern, (K, N, N)
+Explain = Callable[[PtychoDataContainer, Index, int], tuple[NDArray[Any], NDArray[Any]]]
+#: (container, scan) -> the stitched image
+Stitch = Callable[[PtychoDataContainer, int], Stitched]
+
+
+class RunPanels:
+    """`patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked, every n epochs;
+    of several scans one of each, `patterns_scanNUMBER_EPOCH.png`.
+
+    Time: a few forward patterns of each scan, or one inference over all where images are stitched; memory as
+    inference.
+    """
+
+    def __init__(self, scans: Grouped, directory: Path, *, every: int, patches: int, stitch: bool) -> None:
+        self._scans, self._directory = ScanSet.of(scans), directory
+        self._every, self._patches, self._stitch = every, patches, stitch
+
+    @classmethod
+    def asked_for(
+        cls, execution: PyTorchExecutionConfig, train: Grouped, test: Grouped | None, output: Path | None
+    ) -> RunPanels | None:
+        """What the settings ask for, of the test scan if there is one; None: no pictures, or no folder."""
+        if not execution.recon_log_every_n_epochs or output is None:
+            return None
+        return cls(
+            test if test is not None else train,
+            output / "figures",
+            every=execution.recon_log_every_n_epochs,
+            patches=execution.recon_log_num_patches,
+            stitch=execution.recon_log_stitch,
+        )
+
+    def due(self, epoch: int) -> bool:
+        """Whether pictures are drawn after so many epochs."""
+        return epoch % self._every == 0
+
+    def draw(self, epoch: int, explain: Explain, stitch: Stitch) -> dict[str, float]:
+        """Draw the pictures of an epoch; the mean quality of the images whose true object is known."""
+        from ptycho.report.figures import patterns_figure, reconstruction_figure
+
+        self._directory.mkdir(parents=True, exist_ok=True)
+        found = []
+        for container, scan in zip(self._scans.containers, self._scans.numbers, strict=True):
+            name = f"scan{scan}_{epoch:04d}" if len(self._scans.numbers) > 1 else f"{epoch:04d}"
+            groups = np.linspace(0, len(container) - 1, min(self._patches, len(container))).astype(np.int64)
+            measured, expected = explain(container, container.nn_indices[groups], scan)
+            patterns_figure(self._directory / f"patterns_{name}.png", measured, expected)
+            if self._stitch:
+                image, path = stitch(container, scan), self._directory / f"image_{name}.png"
+                reconstruction_figure(path, image.object, coverage=image.coverage, title=f"epoch {epoch}")
+                found.append(image_quality(image, container.objectGuess))
+        return mean_quality(found)
