@@ -29,8 +29,8 @@ import torch
 
 from benchmarks.machine import describe
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho.preparation import ensure_container
-from ptycho.probe_start import starting_probe
+from ptycho.run.preparation import ensure_container
+from ptycho.run.starting_probe import starting_probe
 from ptycho.simulation import Scenario, simulate
 from ptycho.tf.inference import predict_groups as predict_tf
 from ptycho.tf.optimizers import Optimizer

@@ -45,7 +45,7 @@ def configurations(arguments: argparse.Namespace):
 
 def through_the_client(data: Path, output: Path, arguments: argparse.Namespace) -> np.ndarray:
     """Train, checkpoint, load, reconstruct, by the calls that ptychodus makes."""
-    from ptycho.raw_data import RawData
+    from ptycho.scan.raw_data import RawData
     from ptycho_torch.api.base_api import InferenceEngine, PtychoDataLoader, PtychoModel, Trainer
     from ptycho_torch.lightning_utils import find_best_checkpoint
     from ptycho_torch.model import PtychoPINN_Lightning
@@ -68,7 +68,7 @@ def through_the_client(data: Path, output: Path, arguments: argparse.Namespace) 
 
 def directly(data: Path, output: Path, arguments: argparse.Namespace) -> np.ndarray:
     """The same by the workflow's own functions."""
-    from ptycho.raw_data import RawData
+    from ptycho.scan.raw_data import RawData
     from ptycho_torch.workflows.components import load_inference_bundle_torch, run_cdi_example_torch
     from ptycho_torch.workflows.trained import infer_scan
 

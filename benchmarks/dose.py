@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe
 from benchmarks.scans import Known, run
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 from ptycho.simulation import Scenario, simulate
 
 

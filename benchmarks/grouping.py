@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ptycho.grouping import group_positions
+from ptycho.scan.grouping import group_positions
 
 
 def measure(size: int, gridsize: int, neighbors: int, seed: int) -> str:

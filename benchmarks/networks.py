@@ -20,11 +20,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe, matmul_gflops
-from ptycho import architectures
-from ptycho.architectures import NetworkSpec
 from ptycho.config.config import ModelConfig, TrainingConfig
-from ptycho.preparation import ensure_container, plan_training
-from ptycho.probe_start import starting_probe
+from ptycho.networks import graphs as architectures
+from ptycho.networks.graphs import NetworkSpec
+from ptycho.run.preparation import ensure_container, plan_training
+from ptycho.run.starting_probe import starting_probe
 from ptycho.simulation import Scenario, simulate
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.data import GroupDataset

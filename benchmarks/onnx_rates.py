@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import describe
 from ptycho.config.config import ModelConfig, TrainingConfig
-from ptycho.normalization import normalize_probe, x_scale
-from ptycho.onnx_export import write_onnx
-from ptycho.onnx_model import open_onnx
+from ptycho.models.onnx_export import write_onnx
+from ptycho.models.onnx_model import open_onnx
+from ptycho.scan.normalization import normalize_probe, x_scale
 from ptycho.simulation import Scenario, simulate
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.model import PtychoPINN_Lightning

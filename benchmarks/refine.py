@@ -252,7 +252,7 @@ def network(seed: int, cases: tuple[tuple[str, int], ...] = OTHERS) -> None:
     """The bench scan from the image of a network that saw other objects under the same probe."""
     from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
     from ptycho.evaluation import evaluate as judged
-    from ptycho.raw_data import RawData
+    from ptycho.scan.raw_data import RawData
     from ptycho_torch.refine.network import start_from
     from ptycho_torch.workflows.components import run_cdi_example_torch
     from ptycho_torch.workflows.trained import TrainedModel
@@ -301,7 +301,7 @@ def network(seed: int, cases: tuple[tuple[str, int], ...] = OTHERS) -> None:
 
 def other_scan(name: str, probe: np.ndarray, seed: int):
     """676 patterns of an object of the library under the bench scan's probe; 1,600 of a mosaic of four."""
-    from ptycho.raw_data import RawData
+    from ptycho.scan.raw_data import RawData
     from ptycho.simulation.objects import get_object
 
     rng = np.random.default_rng(seed + 7)

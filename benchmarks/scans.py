@@ -11,7 +11,7 @@ import numpy as np
 
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.evaluation import Evaluation, evaluate
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 from ptycho_torch.workflows.components import infer_scan, run_cdi_example_torch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -23,9 +23,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ptycho.architectures import NetworkSpec
 from ptycho.config.config import DEFAULT_ARCHITECTURE
 from ptycho.image.canvas import chunks, make_frame, scan_order, window_weights
+from ptycho.networks.graphs import NetworkSpec
 from ptycho_torch.layers import build_network
 from ptycho_torch.reassembly import Stitcher
 

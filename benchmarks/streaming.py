@@ -81,7 +81,7 @@ class Peak(threading.Thread):
 def work(path: Path, backend: str, place: str, groups: int, sweeps: int, seed: int) -> dict[str, float]:
     """One run in this process."""
     from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
-    from ptycho.raw_data import RawData
+    from ptycho.scan.raw_data import RawData
     from ptycho.workflows import backend_selector
 
     if backend == "tensorflow":

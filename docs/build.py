@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ptycho.architectures import (
+from ptycho.config import config
+from ptycho.config.fields import field_table
+from ptycho.networks.graphs import (
     Graph,
     NetworkSpec,
     count_multiply_adds,
@@ -21,8 +23,6 @@ from ptycho.architectures import (
     parameter_shapes,
     shapes,
 )
-from ptycho.config import config
-from ptycho.config.fields import field_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "specs" / "configuration.md"

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ptycho.params import params
+from ptycho.clients.params import params
 
 __all__ = ["params"]

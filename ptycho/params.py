@@ -1,36 +1,6 @@
-"""The legacy dictionary: a mirror of the configuration for readers outside the package.
+"""The name under which ptychodus (1.2 to 1.7) and older scripts import the legacy dictionary."""
 
-`update_legacy_dict` fills it; inside the package it is read only where a caller of the old surface passed
-nothing.  `intensity_scale` is absent until a training run or a bundle has set it.
-"""
-
-from __future__ import annotations
-
-from difflib import get_close_matches
-from typing import Any
-
-from ptycho.config.config import InferenceConfig, TrainingConfig, dataclass_to_legacy_dict
-
-cfg: dict[str, Any] = {
-    **dataclass_to_legacy_dict(InferenceConfig()),
-    **dataclass_to_legacy_dict(TrainingConfig()),
-}
-
-
-def get(key: str) -> Any:
-    """The value under a legacy key; KeyError names the nearest known key."""
-    if key not in cfg:
-        near = get_close_matches(key, cfg, n=1, cutoff=0.0)
-        hint = f"; nearest known: {near[0]!r}" if near else ""
-        raise KeyError(f"no parameter {key!r}{hint}")
-    return cfg[key]
-
-
-def set(key: str, value: Any) -> None:
-    """Write one value into the mirror; nothing inside the package follows it."""
-    cfg[key] = value
-
-
-def params() -> dict[str, Any]:
-    """A copy of the whole mirror."""
-    return dict(cfg)
+from ptycho.clients.params import cfg as cfg
+from ptycho.clients.params import get as get
+from ptycho.clients.params import params as params
+from ptycho.clients.params import set as set

@@ -3,7 +3,7 @@
 A batch is a dict: `x` (B, C, N, N) float32, `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool,
 `region` bool, `scan` int, the number by which the model knows the scan that all of it is of, `idle` bool,
 whether another process has it as well, and `labels` (B, C, N, N) complex64 where the objective needs them.
-Which groups stand together is decided by `ptycho.batches`; what one process of several takes of them, here.
+Which groups stand together is decided by `ptycho.run.batches`; what one process of several takes of them, here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ptycho.batches import Batch, Index
-from ptycho.preparation import Grouped, TrainingPlan
-from ptycho.scan_set import ScanSet
+from ptycho.run.batches import Batch, Index
+from ptycho.run.preparation import Grouped, TrainingPlan
+from ptycho.scan.scan_set import ScanSet
 
 
 class Repeated(tuple[Index, bool]):

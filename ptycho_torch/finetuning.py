@@ -17,7 +17,7 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
 from ptycho.errors import ConfigError
-from ptycho.network_parts import PARTS
+from ptycho.networks.parts import PARTS
 from ptycho_torch.config_params import TrainingConfig
 from ptycho_torch.stages import Freezer, parameter_groups, parts
 

@@ -1,4 +1,4 @@
-"""Runs the neutral graphs of `ptycho.architectures` in torch: one small function an operation.
+"""Runs the neutral graphs of `ptycho.networks.graphs` in torch: one small function an operation.
 
 Weights keep the graph's names, so that a bundle written by either backend loads into the other.
 """
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ptycho import architectures
-from ptycho.architectures import Graph, NetworkSpec, Node
 from ptycho.errors import ConfigError
+from ptycho.networks import graphs as architectures
+from ptycho.networks.graphs import Graph, NetworkSpec, Node
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,

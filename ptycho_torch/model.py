@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ptycho.architectures import spec_from_config
 from ptycho.errors import ConfigError
-from ptycho.normalization import intensity_scale
+from ptycho.networks.graphs import spec_from_config
 from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import Stage
-from ptycho.scan_set import KnownScan, stacked
+from ptycho.scan.normalization import intensity_scale
+from ptycho.scan.scan_set import KnownScan, stacked
 from ptycho_torch import config_params, training
 from ptycho_torch.config_bridge import to_model_config, to_training_config
 from ptycho_torch.diagnostics import Watch
@@ -69,7 +69,7 @@ class PtychoPINN_Lightning(L.LightningModule):
     a scale of its own: `probe`, `log_scale`, `gauge` and `bad_pixels` then have a first axis over the scans,
     and whatever is asked without a number is of scan 0.
 
-    forward: x (B, C, N, N) float32 in the gauge of `ptycho.normalization` -> complex (B, C_out, N, N).
+    forward: x (B, C, N, N) float32 in the gauge of `ptycho.scan.normalization` -> complex (B, C_out, N, N).
     """
 
     #: keys under which the objective is logged, for clients that follow a run by callback
@@ -131,7 +131,7 @@ class PtychoPINN_Lightning(L.LightningModule):
         probe_factor: float,
         bad_pixels: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Take the normalised probe (P, N, N) and the numbers of `ptycho.normalization`."""
+        """Take the normalised probe (P, N, N) and the numbers of `ptycho.scan.normalization`."""
         N = self.config.model.N
         none = np.zeros((N, N), bool)
         bad = none if bad_pixels is None else np.asarray(bad_pixels, bool)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ptycho.objectives.manifest import Module
-from ptycho.probe import probe_mask
+from ptycho.scan.probe import probe_mask
 from ptycho_torch import label_losses, losses, penalties
 from ptycho_torch.physics import amplitude, diffract, rate
 
@@ -83,7 +83,7 @@ class Seen:
 
     @property
     def starting_power(self) -> float:
-        """sum |P|^2 of a normalised probe, see `ptycho.normalization.normalize_probe`."""
+        """sum |P|^2 of a normalised probe, see `ptycho.scan.normalization.normalize_probe`."""
         model = self.module.config.model
         return (model.N * model.probe_scale / 4) ** 2
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.network_parts import PARTS, part_of
+from ptycho.networks.parts import PARTS, part_of
 from ptycho.objectives.stages import Stage, part_rate, span_at, spans, total_epochs
 from ptycho_torch.layers import GraphNetwork, neutral_name
 
@@ -35,7 +35,7 @@ def parts(module: PtychoPINN_Lightning) -> Iterator[tuple[str, nn.Parameter]]:
     if not isinstance(module.network, GraphNetwork):
         raise ConfigError(
             "training in stages needs a network whose parts are known: one of the graphs of "
-            "ptycho.architectures"
+            "ptycho.networks.graphs"
         )
     for name, parameter in module.named_parameters():
         if name == "probe":

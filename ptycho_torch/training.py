@@ -18,10 +18,10 @@ from lightning.pytorch.callbacks import Callback
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingFileError, RunError
-from ptycho.objectives.history import append_row
-from ptycho.schedules import learning_rate_factor
+from ptycho.run.history import append_row
+from ptycho.run.schedules import learning_rate_factor
+from ptycho.run.training_log import TrainingLog
 from ptycho.tracking import make_recorder
-from ptycho.training_log import TrainingLog
 from ptycho_torch import finetuning
 from ptycho_torch.callbacks.tracking import Tracking
 from ptycho_torch.stages import Stages, stages_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +93,7 @@ def pair(make_scan: Callable[..., RawData], second: dict[str, object]) -> list[R
 @pytest.fixture(autouse=True)
 def legacy_dictionary_put_back():
     """Runs write the mirror for outside readers, as they should; one test must not see another's."""
-    from ptycho import params
+    from ptycho.clients import params
 
     before = dict(params.cfg)
     yield

@@ -61,8 +61,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Compose and check every run, then run them one after another."""
-    from ptycho import provenance
     from ptycho.experiments.compose import points, settings_of
+    from ptycho.run import provenance
 
     own = getattr(arguments, "config_dir", None)
     found = points(arguments.overrides, multirun=arguments.multirun, own=own)

@@ -27,9 +27,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Export, and say what goes in and what comes out."""
-    from ptycho.architectures import spec_from_config
-    from ptycho.onnx_export import OPSET, check_target, signature, write_onnx
-    from ptycho.trained import load_trained_state
+    from ptycho.models.onnx_export import OPSET, check_target, signature, write_onnx
+    from ptycho.models.trained_state import load_trained_state
+    from ptycho.networks.graphs import spec_from_config
 
     bundle: Path = arguments.bundle
     folder = bundle if bundle.is_dir() else bundle.parent

@@ -31,9 +31,9 @@ from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 
 if TYPE_CHECKING:
-    from ptycho.bundle import Bundle
-    from ptycho.onnx_model import OnnxModel
-    from ptycho.raw_data import RawData
+    from ptycho.models.bundle import Bundle
+    from ptycho.models.onnx_model import OnnxModel
+    from ptycho.scan.raw_data import RawData
 
 USAGE = "%(prog)s --model RUN --data FILE -o OUT [flags]"
 HELP = "reconstruct a scan with a trained model"
@@ -66,8 +66,8 @@ def configure(
 @recorded
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Check model and scan against each other, reconstruct, and write the products."""
-    from ptycho.bundle import load_bundle
     from ptycho.config.validation import validate_inference_config
+    from ptycho.models.bundle import load_bundle
 
     config, execution = configure(arguments, console)
     if config.backend == "tensorflow":
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     bundle: Bundle | OnnxModel
     infer: Callable[..., Any]
     if config.model_path.suffix == ".onnx":
-        from ptycho.onnx_model import open_onnx
+        from ptycho.models.onnx_model import open_onnx
         from ptycho.workflows.onnx_inference import infer_scan_onnx
 
         bundle = open_onnx(config.model_path, execution)

@@ -68,7 +68,7 @@ def _version(package: str) -> str | None:
 
 
 def _bundle_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    from ptycho.bundle import load_bundle
+    from ptycho.models.bundle import load_bundle
 
     bundle = load_bundle(path)
     yield "bundle", bundle.path

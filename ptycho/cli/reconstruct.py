@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     model: Path | None = getattr(arguments, "model", None)
     side = None
     if model is not None:
-        from ptycho.bundle import load_bundle
+        from ptycho.models.bundle import load_bundle
 
         side = load_bundle(model).state.get("N")
     raw = read_scan(arguments.scan, side, why=" in the model", output_dir=arguments.output_dir)

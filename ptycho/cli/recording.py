@@ -52,8 +52,8 @@ def begin_record(
     inputs: role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for
     the bundle in it.
     """
-    from ptycho.bundle import BUNDLE_NAME
-    from ptycho.provenance import begin
+    from ptycho.models.bundle import BUNDLE_NAME
+    from ptycho.run.provenance import begin
 
     assert console.output is not None, "the output folder must stand before its record"
     files = {role: _bundle_in(path, BUNDLE_NAME) for role, path in inputs.items()}
@@ -79,7 +79,7 @@ def _end_of(error: BaseException) -> tuple[str, str | None]:
 
 def _finish(console: Console, state: str, error: str | None) -> bool:
     """Whether there was a record to complete; a full disk must not hide how the run itself ended."""
-    from ptycho.provenance import finish, read
+    from ptycho.run.provenance import finish, read
 
     if console.output is None or not console.output.is_dir():
         return False

@@ -15,7 +15,7 @@ from ptycho.config.fields import FieldInfo
 from ptycho.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from ptycho.raw_data import RawData
+    from ptycho.scan.raw_data import RawData
 
 ALIASES: dict[str, tuple[str, ...]] = {"logger_backend": ("--logger",), "output_dir": ("-o",)}
 _RETIRED = {"device": "--accelerator", "disable_mlflow": "--logger none"}
@@ -60,10 +60,10 @@ def read_scan(
 ) -> RawData:
     """A scan whose patterns have side N (None: any); the error says where N came from.
 
-    `patterns`: in 'memory', on 'disk', or 'auto', see `ptycho.scratch`; scratch files go beside the output.
+    `patterns`: in 'memory', on 'disk', or 'auto', see `ptycho.io.scratch`; scratch files go beside the output.
     """
-    from ptycho.raw_data import RawData
-    from ptycho.scratch import folder_for
+    from ptycho.io.scratch import folder_for
+    from ptycho.scan.raw_data import RawData
 
     raw = RawData.from_file(path, patterns=patterns, scratch_folder=folder_for(output_dir))
     if N is not None and raw.N != N:

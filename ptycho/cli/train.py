@@ -31,7 +31,7 @@ from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingCo
 from ptycho.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from ptycho.raw_data import RawData
+    from ptycho.scan.raw_data import RawData
 
 USAGE = "%(prog)s FILE [FILE ...] [--test FILE] -o OUT [flags]\n       %(prog)s --resume OUT [--nepochs MORE]"
 HELP = "train a network on a scan"
@@ -91,7 +91,7 @@ def configure(
 def _continued(
     folder: Path, arguments: argparse.Namespace, overrides: dict[str, Any], console: Console
 ) -> tuple[TrainingConfig, PyTorchExecutionConfig, bool, Path | None]:
-    from ptycho.run_state import continued
+    from ptycho.run.state import continued
 
     for name in ("config", "preset"):
         if name in arguments:
@@ -105,10 +105,10 @@ def _continued(
 @recorded
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Check everything, train, and write the products."""
-    from ptycho.bundle import BUNDLE_NAME
     from ptycho.config.validation import validate_training_config
     from ptycho.config.yaml_io import dump_yaml
-    from ptycho.run_state import begin_anew, training_inputs
+    from ptycho.models.bundle import BUNDLE_NAME
+    from ptycho.run.state import begin_anew, training_inputs
 
     config, execution, n_is_fixed, resume = configure(arguments, console)
     if config.train_data_file is None:

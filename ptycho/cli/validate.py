@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print the report; a file that is no usable scan raises DataError or MissingFileError."""
     raw = read_scan(arguments.file, None)
 
-    from ptycho.scan_report import describe_scan
+    from ptycho.scan.report import describe_scan
 
     report = asdict(describe_scan(raw, arguments.file))
     if arguments.json:

@@ -1,1 +1,1 @@
-"""Configuration: dataclasses, validation, YAML, and the one-way mirror to `ptycho.params.cfg`."""
+"""Configuration: dataclasses, validation, YAML, and the one-way mirror to `ptycho.clients.params.cfg`."""

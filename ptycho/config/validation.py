@@ -23,7 +23,7 @@ Problem = ConfigError | MissingFileError
 def validate_model_config(config: ModelConfig, *, architectures: Iterable[str] | None = None) -> None:
     """Check a model configuration.
 
-    `architectures` are the known network names; None asks `ptycho.architectures.available()`.
+    `architectures` are the known network names; None asks `ptycho.networks.graphs.available()`.
     Raises ConfigError with the first problem and the number of others.
     """
     _raise_first(_model_problems(config, architectures))
@@ -108,9 +108,9 @@ def known_architectures() -> tuple[str, ...] | None:
     from importlib import import_module
     from importlib.util import find_spec
 
-    if find_spec("ptycho.architectures") is None:
+    if find_spec("ptycho.networks.graphs") is None:
         return None
-    return tuple(import_module("ptycho.architectures").available())
+    return tuple(import_module("ptycho.networks.graphs").available())
 
 
 def _model_problems(config: ModelConfig, architectures: Iterable[str] | None) -> list[Problem]:

@@ -16,7 +16,7 @@ import numpy as np
 from ptycho.errors import DataError
 from ptycho.io.lazy import CHUNK_BYTES, LazyPatterns, NotByRows, as_lazy
 from ptycho.io.ptychodus_hdf5 import one_line, open_hdf5
-from ptycho.scratch import ScratchArray
+from ptycho.io.scratch import ScratchArray
 
 _LOCAL_HEADER = 30
 
@@ -48,7 +48,7 @@ def npz_header(path: str | os.PathLike[str], key: str) -> Header:
 def npz_patterns(path: str | os.PathLike[str], key: str, folder: Path | None = None) -> LazyPatterns:
     """One array of an NPZ file, read by rows: a stored one where it stands, a compressed one unpacked first.
 
-    A compressed array goes to a scratch file in `folder`, see `ptycho.scratch`. Both are checked against the
+    A compressed array goes to a scratch file in `folder`, see `ptycho.io.scratch`. Both are checked against the
     checksum of the file. Time: one pass; memory: one chunk. Raises NotByRows for Fortran order, DataError
     for damage.
     """

@@ -1,6 +1,6 @@
 """Which module reads and writes a scan file, chosen by its suffix.
 
-A format is a pair of functions on plain arrays, named as the keyword arguments of `ptycho.raw_data.RawData`;
+A format is a pair of functions on plain arrays, named as the keyword arguments of `ptycho.scan.raw_data.RawData`;
 adding one is one call to `register_format`.
 """
 
@@ -16,7 +16,7 @@ from ptycho.io.lazy import NotByRows
 from ptycho.io.lazy_files import Header, hdf5_header, npz_header, npz_patterns
 from ptycho.io.npz import open_npz, patterns_key, read_npz, write_npz
 from ptycho.io.ptychodus_scan import patterns_file, read_ptychodus_scan
-from ptycho.scratch import goes_to_disk
+from ptycho.io.scratch import goes_to_disk
 
 Reader = Callable[[Path], dict[str, Any]]
 Writer = Callable[[Path, Mapping[str, Any]], None]
@@ -77,7 +77,7 @@ def read_scan(
     """The arrays of a scan file, by the names of RawData's keyword arguments.
 
     `patterns` says where diff3d is then: in 'memory', on 'disk' (`ptycho.io.lazy.LazyPatterns`), or, 'auto',
-    on disk where it would need too much memory, see `ptycho.scratch`. Compressed NPZ files are unpacked into
+    on disk where it would need too much memory, see `ptycho.io.scratch`. Compressed NPZ files are unpacked into
     a scratch file in `scratch_folder`. Raises NotByRows where patterns can only be read whole and may not,
     MissingFileError, InputError for a folder or an unknown suffix, DataError for damaged contents.
     """

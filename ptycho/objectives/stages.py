@@ -15,10 +15,10 @@ from typing import Any
 from ptycho.config.config import TrainingConfig
 from ptycho.config.fields import shown
 from ptycho.errors import ConfigError
-from ptycho.network_parts import PARTS
-from ptycho.schedules import learning_rate_factor
+from ptycho.networks.parts import PARTS
+from ptycho.run.schedules import learning_rate_factor
 
-#: what `trainable` may name, and the parts of a network that it means (see `ptycho.network_parts`)
+#: what `trainable` may name, and the parts of a network that it means (see `ptycho.networks.parts`)
 TRAINABLE: dict[str, tuple[str, ...]] = {
     "network": ("encoder_bottom", "encoder_top", "decoder", "amplitude_head", "phase_head"),
     "encoder": ("encoder_bottom", "encoder_top"),

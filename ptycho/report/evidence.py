@@ -17,11 +17,11 @@ from ptycho.evaluation.judge import Evaluation
 from ptycho.evaluation.rfactor import predicted_amplitudes, r_factor
 from ptycho.io.lazy import Patterns
 from ptycho.io.npz import open_npz, read_array
-from ptycho.provenance import sha256
 from ptycho.report.compare import compare
 from ptycho.report.products import Product, find_truth, open_product
 from ptycho.report.runs import Run
-from ptycho.scan_report import ScanReport, describe_scan
+from ptycho.run.provenance import sha256
+from ptycho.scan.report import ScanReport, describe_scan
 
 #: patterns that the noise floor of R is estimated from
 _SAMPLE = 64
@@ -169,7 +169,7 @@ def _read_scan(found: Evidence) -> None:
     path = found.run.scan
     if path is None:
         return
-    from ptycho.raw_data import RawData
+    from ptycho.scan.raw_data import RawData
 
     try:
         raw = RawData.from_file(path)

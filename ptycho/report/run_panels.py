@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.batches import Index
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.image.canvas import Stitched
-from ptycho.image_quality import image_quality, mean_quality
-from ptycho.loader import PtychoDataContainer
-from ptycho.preparation import Grouped
-from ptycho.scan_set import ScanSet
+from ptycho.run.batches import Index
+from ptycho.run.image_quality import image_quality, mean_quality
+from ptycho.run.preparation import Grouped
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.scan_set import ScanSet
 
 #: (container, members (K, C), scan) -> measured and expected counts of each group's first pattern, (K, N, N)
 Explain = Callable[[PtychoDataContainer, Index, int], tuple[NDArray[Any], NDArray[Any]]]

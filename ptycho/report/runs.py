@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ptycho.errors import InputError, MissingFileError, PtychoError
-from ptycho.provenance import PROVENANCE_NAME, read
+from ptycho.run.provenance import PROVENANCE_NAME, read
 
 PRODUCT, HISTORY, METRICS, CONFIG = "reconstruction.npz", "history.json", "metrics.json", "config.yaml"
 BUNDLE = "wts.h5.zip"

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import ConfigError
 from ptycho.io.npz import open_npz, read_array, write_npz
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 from ptycho.simulation.detector import count_photons, dead_pixels
 from ptycho.simulation.objects import get_object
 from ptycho.simulation.probes import MAX_MODES, get_probe, with_modes

@@ -17,10 +17,10 @@ import keras
 
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.image_quality import shown
 from ptycho.objectives.diagnostics import CollapseAlarm
-from ptycho.objectives.history import append_row
-from ptycho.schedules import learning_rate_factor
+from ptycho.run.history import append_row
+from ptycho.run.image_quality import shown
+from ptycho.run.schedules import learning_rate_factor
 from ptycho.tf.checkpoint import SUFFIX, write_checkpoint
 
 log = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ from typing import Any
 
 import keras
 
-from ptycho.preparation import Grouped, TrainingPlan
-from ptycho.resources import MEMORY, RATE, peak_memory_gib
-from ptycho.sampler_coverage import position_counts, write_coverage
+from ptycho.io.resources import MEMORY, RATE, peak_memory_gib
+from ptycho.run.coverage import position_counts, write_coverage
+from ptycho.run.preparation import Grouped, TrainingPlan
+from ptycho.run.training_log import TrainingLog
 from ptycho.tf.callbacks import History
-from ptycho.training_log import TrainingLog
 
 log = logging.getLogger(__name__)
 

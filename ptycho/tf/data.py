@@ -3,7 +3,7 @@
 A batch is a dict: `x` (B, C, N, N), `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool, `region`
 bool, `scan` int32, the number by which the model knows the scan that all of it is of, and `labels`
 (B, C, N, N) complex where the objective needs them. Which groups stand together is decided by
-`ptycho.batches`: Python is asked for the order once an epoch and not again until the next.
+`ptycho.run.batches`: Python is asked for the order once an epoch and not again until the next.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ptycho.batches import Batch
-from ptycho.loader import PtychoDataContainer
-from ptycho.preparation import Grouped, TrainingPlan
-from ptycho.scan_set import ScanSet
+from ptycho.run.batches import Batch
+from ptycho.run.preparation import Grouped, TrainingPlan
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.scan_set import ScanSet
 from ptycho.tf.rows_on_disk import RowsOnDisk, gathered, held_rows, labels_by_rows
 
 Tensor = Any
@@ -92,7 +92,7 @@ class HeldScan:
 
 @dataclass(frozen=True)
 class HeldSet:
-    """One scan or several as tensors, the groups numbered through all of them; see `ptycho.scan_set`."""
+    """One scan or several as tensors, the groups numbered through all of them; see `ptycho.scan.scan_set`."""
 
     scans: tuple[HeldScan, ...]
     first: NDArray[np.int64]

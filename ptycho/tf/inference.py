@@ -9,8 +9,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptycho.image.canvas import Frame
-from ptycho.loader import PtychoDataContainer
-from ptycho.reconstruction import Reconstruction, reconstruct
+from ptycho.run.reconstruction import Reconstruction, reconstruct
+from ptycho.scan.container import PtychoDataContainer
 from ptycho.tf.model import PtychoPINN_Keras
 from ptycho.tf.reassembly import Stitcher
 
@@ -27,7 +27,7 @@ def reconstruct_container(
     model: PtychoPINN_Keras, container: PtychoDataContainer, *, scan: int = 0, **options: Any
 ) -> Reconstruction:
     """Predict every group of a container, seen as the model's scan `scan`, and stitch it; options, time and
-    memory of `ptycho.reconstruction.reconstruct`."""
+    memory of `ptycho.run.reconstruction.reconstruct`."""
     settings = model.config.model
 
     def stitcher(frame: Frame, weights: NDArray[np.float32]) -> Stitcher:

@@ -1,4 +1,4 @@
-"""Runs the neutral graphs of `ptycho.architectures` in TensorFlow: one small function an operation.
+"""Runs the neutral graphs of `ptycho.networks.graphs` in TensorFlow: one small function an operation.
 
 Weights keep the graph's names, so that a bundle written by either backend loads into the other. Inside a
 network channels are last, (B, rows, columns, channels), because TensorFlow's convolutions on the CPU need it;
@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ptycho import architectures
-from ptycho.architectures import Graph, NetworkSpec, Node
 from ptycho.errors import ConfigError
+from ptycho.networks import graphs as architectures
+from ptycho.networks.graphs import Graph, NetworkSpec, Node
 
 Tensor = Any
 

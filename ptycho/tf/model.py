@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ptycho.architectures import spec_from_config
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.normalization import intensity_scale
+from ptycho.networks.graphs import spec_from_config
 from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import Stage
-from ptycho.scan_set import KnownScan, stacked
+from ptycho.scan.normalization import intensity_scale
+from ptycho.scan.scan_set import KnownScan, stacked
 from ptycho.tf.diagnostics import Watch
 from ptycho.tf.layers import build_network
 from ptycho.tf.objectives import Seen, evaluate, logged_names
@@ -67,7 +67,7 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
     Takes the canonical training configuration. `attach_scan` gives it the measured probe and the
     normalisation, once, before it is called. `dtype` is 'float32' or 'float64'.
 
-    call: x (B, C, N, N) in the gauge of `ptycho.normalization` -> complex (B, C_out, N, N).
+    call: x (B, C, N, N) in the gauge of `ptycho.scan.normalization` -> complex (B, C_out, N, N).
     """
 
     #: keys under which the objective is logged, for clients that follow a run by callback
@@ -117,7 +117,7 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
         probe_factor: float,
         bad_pixels: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Take the normalised probe (P, N, N) and the numbers of `ptycho.normalization`; once.
+        """Take the normalised probe (P, N, N) and the numbers of `ptycho.scan.normalization`; once.
 
         Raises ConfigError the second time: a traced step holds the numbers of the first.
         """

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ptycho.loader import PtychoDataContainer
-from ptycho.pattern_store import is_on_disk
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.pattern_store import is_on_disk
 
 Tensor = Any
 

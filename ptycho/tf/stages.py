@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.network_parts import PARTS, part_of
+from ptycho.networks.parts import PARTS, part_of
 from ptycho.objectives.stages import Span, Stage, part_rate, span_at
 from ptycho.tf.layers import GraphNetwork
 from ptycho.tf.optimizers import Optimizer, clip_by_norm, clip_by_value
@@ -38,7 +38,7 @@ def parts_of(model: PtychoPINN_Keras) -> list[str]:
     """
     if not isinstance(model.network, GraphNetwork):
         raise ConfigError(
-            "stages need a network whose parts are known: one of the graphs of ptycho.architectures"
+            "stages need a network whose parts are known: one of the graphs of ptycho.networks.graphs"
         )
     graph = model.network.graph
     names = {id(variable): part_of(name, graph) for name, variable in model.network.neutral.items()}

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, dataclass_to_legacy_dict
 from ptycho.errors import BundleError, ConfigError
-from ptycho.pattern_store import keep_patterns
-from ptycho.preparation import Scan, inference_container
-from ptycho.raw_data import RawData
-from ptycho.reconstruction import as_outputs, judged_by_data
+from ptycho.models.trained_state import TrainedState, load_trained_state, predict_scaled
+from ptycho.run.preparation import Scan, inference_container
+from ptycho.run.reconstruction import as_outputs, judged_by_data
+from ptycho.scan.pattern_store import keep_patterns
+from ptycho.scan.raw_data import RawData
 from ptycho.tf.inference import predict_groups, reconstruct_container
 from ptycho.tf.layers import load_neutral_weights, neutral_weights
 from ptycho.tf.model import PtychoPINN_Keras
-from ptycho.trained import TrainedState, load_trained_state, predict_scaled
 
 
 class TrainedModel:
@@ -42,7 +42,7 @@ class TrainedModel:
     def predict(self, inputs: Sequence[Any], batch_size: int = 64) -> NDArray[np.complex64]:
         """Complex patches complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
 
-        See `ptycho.trained.predict_scaled`.
+        See `ptycho.models.trained_state.predict_scaled`.
         """
         return predict_scaled(
             inputs,
@@ -103,7 +103,7 @@ def seeing(model: Path | TrainedModel, data: Scan, wanted: int | None = None) ->
 
 def load_inference_bundle_tf(directory: Path) -> tuple[TrainedModel, dict[str, Any]]:
     """(model with `.predict`, configuration under legacy names) of a bundle; params.cfg follows it."""
-    from ptycho import params
+    from ptycho.clients import params
 
     model = TrainedModel(load_module(directory))
     legacy = dataclass_to_legacy_dict(model.module.config)

@@ -16,13 +16,14 @@ import tensorflow as tf
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, RunError
-from ptycho.objectives.run_log import log_run
 from ptycho.objectives.stages import resolve_stages, spans, total_epochs
-from ptycho.preparation import Grouped, TrainingPlan, plan_training, with_execution
-from ptycho.probe_start import Starts
 from ptycho.report.run_panels import RunPanels
-from ptycho.run_state import prepare
-from ptycho.scan_set import ScanSet
+from ptycho.run.objective_log import log_run
+from ptycho.run.preparation import Grouped, TrainingPlan, plan_training, with_execution
+from ptycho.run.starting_probe import Starts
+from ptycho.run.state import prepare
+from ptycho.run.training_log import TrainingLog
+from ptycho.scan.scan_set import ScanSet
 from ptycho.tf import callbacks as between
 from ptycho.tf.callbacks import Progress
 from ptycho.tf.callbacks_average import ExponentialAverage
@@ -36,7 +37,6 @@ from ptycho.tf.panels import ReconstructionPanels
 from ptycho.tf.stages import EndOfStages, StagedOptimizer, parts_of
 from ptycho.tf.tracking import Tracking, closed_by_exception, recorder_of
 from ptycho.tracking import Recorder, make_recorder
-from ptycho.training_log import TrainingLog
 
 log = logging.getLogger(__name__)
 

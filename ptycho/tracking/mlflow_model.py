@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
-from ptycho.trained import load_trained_state
+from ptycho.models.trained_state import load_trained_state
 
 
 class ServedModel:

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ptycho.bundle import load_bundle
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError, MissingDependencyError
+from ptycho.models.bundle import load_bundle
 
 #: names of the twins: (tensorflow, pytorch)
 _TWINS = {

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho.bundle import load_bundle
 from ptycho.config.config import (
     InferenceConfig,
     PyTorchExecutionConfig,
@@ -22,14 +21,15 @@ from ptycho.config.config import (
     validate_training_config,
 )
 from ptycho.errors import ConfigError, MissingDependencyError
-from ptycho.loader import PtychoDataContainer
-from ptycho.pattern_store import keep_patterns
-from ptycho.preparation import Grouped, Scan, Scans, ensure_container, first_scan, train_and_test
-from ptycho.probe_start import Starts, starting_probes
-from ptycho.raw_data import RawData
-from ptycho.reconstruction import as_outputs
+from ptycho.models.bundle import load_bundle
 from ptycho.report.outputs import save_outputs
-from ptycho.run_state import kept_starts
+from ptycho.run.preparation import Grouped, Scan, Scans, ensure_container, first_scan, train_and_test
+from ptycho.run.reconstruction import as_outputs
+from ptycho.run.starting_probe import Starts, starting_probes
+from ptycho.run.state import kept_starts
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.pattern_store import keep_patterns
+from ptycho.scan.raw_data import RawData
 
 if TYPE_CHECKING:
     from ptycho.tf.callbacks import Progress
@@ -57,7 +57,7 @@ def require_tensorflow() -> None:
 
 
 def create_ptycho_data_container(data: Scan, config: TrainingConfig) -> PtychoDataContainer:
-    """A grouped container from a scan; a container passes through. See `ptycho.preparation`."""
+    """A grouped container from a scan; a container passes through. See `ptycho.run.preparation`."""
     return ensure_container(data, config)
 
 
@@ -96,7 +96,7 @@ def train_cdi_model(
     containers, the patterns once more, one batch.
     """
     require_tensorflow()
-    from ptycho import model_manager, params
+    from ptycho.clients import model_manager, params
     from ptycho.tf.trained import TrainedModel
     from ptycho.tf.training import check_execution, train_with_keras
 

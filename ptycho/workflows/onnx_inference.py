@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import ConfigError
 from ptycho.image.stitcher import Stitcher
-from ptycho.onnx_model import OnnxModel, open_onnx
-from ptycho.pattern_store import keep_patterns
-from ptycho.preparation import inference_container
-from ptycho.raw_data import RawData
-from ptycho.reconstruction import as_outputs, judged_by_data, reconstruct
+from ptycho.models.onnx_model import OnnxModel, open_onnx
+from ptycho.run.preparation import inference_container
+from ptycho.run.reconstruction import as_outputs, judged_by_data, reconstruct
+from ptycho.scan.pattern_store import keep_patterns
+from ptycho.scan.raw_data import RawData
 
 
 def infer_scan_onnx(

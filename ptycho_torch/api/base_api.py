@@ -2,7 +2,7 @@
 
 | call of the client | what runs |
 |---|---|
-| `PtychoDataLoader(data_dir, ...)`, `.from_np(...)` | `ptycho.raw_data.RawData` |
+| `PtychoDataLoader(data_dir, ...)`, `.from_np(...)` | `ptycho.scan.raw_data.RawData` |
 | `PtychoModel._new_model(...)` | `ptycho_torch.model.PtychoPINN_Lightning` |
 | `Trainer._from_lightning(...)`, `.train()` | `ptycho_torch.workflows.components` |
 | `InferenceEngine.predict_and_stitch(...)` | `ptycho_torch.workflows.trained.infer_scan` |

@@ -12,7 +12,7 @@ from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.config.config import TrainingConfig as OurTrainingConfig
 from ptycho.config.fields import shown
 from ptycho.errors import ConfigError
-from ptycho.reconstruction import PATTERNS_A_BATCH
+from ptycho.run.reconstruction import PATTERNS_A_BATCH
 from ptycho_torch import config_bridge as bridge
 from ptycho_torch.config_params import DataConfig, DatagenConfig, InferenceConfig, ModelConfig, TrainingConfig
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptycho.errors import InputError
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 from ptycho_torch.api.configs import ConfigManager
 from ptycho_torch.api.scans import (
     extent,

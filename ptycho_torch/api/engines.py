@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.config.config import update_legacy_dict, validate_training_config
-from ptycho.preparation import train_and_test
+from ptycho.run.preparation import train_and_test
 from ptycho_torch.api.canvas import client_canvas, spacing_px
 from ptycho_torch.api.configs import ConfigManager
 from ptycho_torch.api.dataloader import PtychoDataLoader
@@ -50,7 +50,7 @@ class Trainer:
 
         Time linear in groups x epochs; memory: the scan and one batch.
         """
-        from ptycho import params
+        from ptycho.clients import params
 
         update_legacy_dict(params.cfg, self.run.config)
         results = fit_lightning_run(self.run)

@@ -13,8 +13,8 @@ import numpy as np
 from ptycho.errors import DataError, InputError
 from ptycho.io.npz import LEGACY_PATTERNS_KEY, REQUIRED_KEYS, open_npz, read_npz
 from ptycho.io.ptychodus_frame import centre_offset_px
-from ptycho.probe import as_modes
-from ptycho.raw_data import RawData
+from ptycho.scan.probe import as_modes
+from ptycho.scan.raw_data import RawData
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
-from ptycho.sampler_coverage import position_counts, write_coverage
+from ptycho.run.coverage import position_counts, write_coverage
 from ptycho_torch.data import GroupBatches, GroupDataset
 
 log = logging.getLogger(__name__)

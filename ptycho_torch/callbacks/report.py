@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
-from ptycho.image_quality import shown
+from ptycho.run.image_quality import shown
 from ptycho_torch.callbacks.tracking import Row
 from ptycho_torch.training import Progress
 

@@ -13,8 +13,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ptycho.io.atomic import atomic_write
-from ptycho.probe_start import Starts
-from ptycho.run_state import prepare
+from ptycho.run.starting_probe import Starts
+from ptycho.run.state import prepare
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -9,7 +9,7 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ptycho.resources import GPU_MEMORY, MEMORY, RATE, peak_memory_gib
+from ptycho.io.resources import GPU_MEMORY, MEMORY, RATE, peak_memory_gib
 from ptycho_torch.callbacks.tracking import Row
 
 

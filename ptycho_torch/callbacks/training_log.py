@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
-from ptycho.training_log import TrainingLog
+from ptycho.run.training_log import TrainingLog
 from ptycho_torch.callbacks.tracking import Row
 
 

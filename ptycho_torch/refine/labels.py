@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptycho.errors import DataError
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 from ptycho_torch.refine.result import RefineResult
 
 if TYPE_CHECKING:

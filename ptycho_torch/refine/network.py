@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import ConfigError
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 
 # windows reach beyond what the probe lights; pixels under this share of the peak say nothing
 _SEEN = 0.02

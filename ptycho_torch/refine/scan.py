@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ptycho.errors import ConfigError, DataError
 from ptycho.io.lazy import LazyPatterns, Patterns
-from ptycho.scratch import ScratchArray
-from ptycho.units import decide_unit
+from ptycho.io.scratch import ScratchArray
+from ptycho.scan.units import decide_unit
 
 _CHUNK = 256
 
@@ -63,7 +63,7 @@ def make_scan(
     """Check arrays and lay them out for the solvers.
 
     patterns (M, N, N), zero frequency at [N//2, N//2], amplitude = sqrt(counts) or counts: `unit` is
-    "counts", "amplitude" or "auto" (as `ptycho.units.decide_unit` decides).
+    "counts", "amplitude" or "auto" (as `ptycho.scan.units.decide_unit` decides).
     positions_xy (M, 2) centres [x, y] px. probe (N, N) or (P, N, N). bad_pixels (N, N) bool, True = ignore.
     Raises DataError on shapes, values or units that cannot be used. Memory: one float32 copy of the patterns;
     of patterns that are read by rows, one in a scratch file in `scratch_folder` (None: the system's).

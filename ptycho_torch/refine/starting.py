@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ptycho.config.config import TrainingConfig
 from ptycho.io.lazy import Patterns, as_lazy
-from ptycho.loader import PtychoDataContainer
-from ptycho.pattern_store import is_on_disk
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.pattern_store import is_on_disk
 from ptycho_torch.refine import refine_probe
 
 log = logging.getLogger(__name__)

@@ -21,10 +21,11 @@ from ptycho.config.config import (
     validate_training_config,
 )
 from ptycho.errors import ConfigError
-from ptycho.objectives.run_log import log_run
 from ptycho.objectives.stages import resolve_stages
-from ptycho.pattern_store import keep_patterns, start_method
-from ptycho.preparation import (
+from ptycho.report.outputs import save_outputs
+from ptycho.report.run_panels import RunPanels
+from ptycho.run.objective_log import log_run
+from ptycho.run.preparation import (
     Grouped,
     Scan,
     Scans,
@@ -34,12 +35,11 @@ from ptycho.preparation import (
     train_and_test,
     with_execution,
 )
-from ptycho.probe_start import Starts, starting_probes
-from ptycho.reconstruction import as_outputs
-from ptycho.report.outputs import save_outputs
-from ptycho.report.run_panels import RunPanels
-from ptycho.run_state import kept_starts
-from ptycho.scan_set import ScanSet
+from ptycho.run.reconstruction import as_outputs
+from ptycho.run.starting_probe import Starts, starting_probes
+from ptycho.run.state import kept_starts
+from ptycho.scan.pattern_store import keep_patterns, start_method
+from ptycho.scan.scan_set import ScanSet
 from ptycho.tracking import make_recorder
 from ptycho_torch.refine.starting import refined_modes
 from ptycho_torch.workflows.inference import reconstruct_container
@@ -258,7 +258,7 @@ def train_cdi_model_torch(
 
     Everything that can be wrong with configuration and data is found before the first step.
     """
-    from ptycho import model_manager, params
+    from ptycho.clients import model_manager, params
 
     validate_training_config(config, require_files=False)
     if config.backend != "pytorch":

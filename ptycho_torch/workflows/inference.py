@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from ptycho.image.canvas import Frame
-from ptycho.loader import PtychoDataContainer
-from ptycho.reconstruction import Reconstruction, reconstruct
+from ptycho.run.reconstruction import Reconstruction, reconstruct
+from ptycho.scan.container import PtychoDataContainer
 from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.reassembly import Stitcher
 
@@ -29,7 +29,7 @@ def reconstruct_container(
     module: PtychoPINN_Lightning, container: PtychoDataContainer, *, scan: int = 0, **options: Any
 ) -> Reconstruction:
     """Predict every group of a container, seen as the model's scan `scan`, and stitch it; options, time and
-    memory of `ptycho.reconstruction.reconstruct`."""
+    memory of `ptycho.run.reconstruction.reconstruct`."""
     module.eval()
     model = module.config.model
 

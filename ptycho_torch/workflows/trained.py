@@ -12,12 +12,12 @@ import torch
 
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, dataclass_to_legacy_dict
 from ptycho.errors import BundleError, ConfigError
-from ptycho.pattern_store import keep_patterns
-from ptycho.preparation import Scan, inference_container
-from ptycho.raw_data import RawData
-from ptycho.reconstruction import as_outputs, judged_by_data
-from ptycho.scan_set import KnownScan
-from ptycho.trained import TrainedState, load_trained_state, predict_scaled
+from ptycho.models.trained_state import TrainedState, load_trained_state, predict_scaled
+from ptycho.run.preparation import Scan, inference_container
+from ptycho.run.reconstruction import as_outputs, judged_by_data
+from ptycho.scan.pattern_store import keep_patterns
+from ptycho.scan.raw_data import RawData
+from ptycho.scan.scan_set import KnownScan
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.layers import load_neutral_weights, neutral_weights
 from ptycho_torch.model import PtychoPINN_Lightning
@@ -44,7 +44,7 @@ class TrainedModel:
         """Complex patches complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
 
         Without offsets (B, N, N, C_out); with them the patches of each group merged: (B, N, N, 1). See
-        `ptycho.trained.predict_scaled`.
+        `ptycho.models.trained_state.predict_scaled`.
         """
         return predict_scaled(
             inputs,
@@ -123,7 +123,7 @@ def seeing(model: Path | TrainedModel, data: Scan, wanted: int | None = None) ->
 
 def load_inference_bundle_torch(directory: Path) -> tuple[TrainedModel, dict[str, Any]]:
     """(model with `.predict`, configuration under legacy names) of a bundle; params.cfg follows it."""
-    from ptycho import params
+    from ptycho.clients import params
 
     model = TrainedModel(load_module(directory))
     legacy = dataclass_to_legacy_dict(model.module.config)

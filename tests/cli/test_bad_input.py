@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptycho.bundle import save_bundle
 from ptycho.cli.main import inference_main, main, train_main
+from ptycho.models.bundle import save_bundle
 
 Arrays = dict[str, Any]
 

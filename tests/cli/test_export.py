@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho.architectures import describe, initial_weights, spec_from_config
 from ptycho.cli.main import main
 from ptycho.config.config import ModelConfig, TrainingConfig
-from ptycho.normalization import normalize_probe, x_scale
-from ptycho.raw_data import RawData
-from ptycho.scan_set import KnownScan
-from ptycho.trained import TrainedState
+from ptycho.models.trained_state import TrainedState
+from ptycho.networks.graphs import describe, initial_weights, spec_from_config
+from ptycho.scan.normalization import normalize_probe, x_scale
+from ptycho.scan.raw_data import RawData
+from ptycho.scan.scan_set import KnownScan
 
 pytestmark = pytest.mark.onnx
 pytest.importorskip("onnx")

@@ -236,7 +236,7 @@ class TestExitCodes:
 def talk(arguments: Any, console: Console) -> None:
     console.say("result")
     console.warn("careful")
-    logging.getLogger("ptycho.raw_data").info("unit: counts")
+    logging.getLogger("ptycho.scan.raw_data").info("unit: counts")
     warnings.warn("n_images is old", DeprecationWarning, stacklevel=1)
     with console.progress("work") as progress:
         progress(1, 2)
@@ -315,7 +315,7 @@ class TestShortCommands:
     def test_info_tells_what_is_here_and_what_a_bundle_is(self, tmp_path: Path, capsys: Capture) -> None:
         import numpy as np
 
-        from ptycho.bundle import save_bundle
+        from ptycho.models.bundle import save_bundle
 
         assert main(["info"]) == 0
         shown = capsys.readouterr().out

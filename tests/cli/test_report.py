@@ -15,7 +15,7 @@ from ptycho.cli.console import Console
 from ptycho.cli.main import main
 from ptycho.cli.recording import begin_record, recorded
 from ptycho.errors import RunError
-from ptycho.provenance import read
+from ptycho.run.provenance import read
 
 Capture = pytest.CaptureFixture[str]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptycho import architectures as a
 from ptycho.errors import ConfigError
+from ptycho.networks import graphs as a
 
 
 @pytest.mark.parametrize("N, expected", [(64, 2_331_772), (128, 4_661_212), (256, 12_912_268)])

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptycho.bundle import BUNDLE_NAME, FORMAT_VERSION, load_bundle, save_bundle
 from ptycho.errors import BundleError, RunError
+from ptycho.models.bundle import BUNDLE_NAME, FORMAT_VERSION, load_bundle, save_bundle
 
 CONFIG = {"model": {"N": 64, "gridsize": 1, "architecture": "cnn"}, "output_dir": Path("runs/a"), "lr": 1e-3}
 STATE = {"x_scale": 0.1234567890123456, "intensity_scale": 988.2117688, "nphotons": 1e9, "N": 64}

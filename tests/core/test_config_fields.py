@@ -55,7 +55,7 @@ def test_clients_may_build_change_and_pickle_unfinished_configurations():
 
 def test_importing_the_configuration_loads_nothing_heavy():
     code = (
-        "import sys, ptycho, ptycho.config.config, ptycho.params, ptycho_torch.config_params, "
+        "import sys, ptycho, ptycho.config.config, ptycho.clients.params, ptycho_torch.config_params, "
         "ptycho_torch.config_bridge; "
         "print(sorted({'numpy', 'yaml', 'torch', 'tensorflow', 'lightning', 'scipy'} & set(sys.modules)))"
     )

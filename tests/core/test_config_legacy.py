@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ptycho import params
+from ptycho.clients import params
 from ptycho.config.config import (
     KEY_MAPPINGS,
     InferenceConfig,

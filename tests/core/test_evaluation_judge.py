@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from ptycho.errors import InputError
 from ptycho.evaluation import eval_reconstruction, evaluate
 from ptycho.image.registration import apply_shift_fourier
-from ptycho.image_quality import mean_quality
+from ptycho.run.image_quality import mean_quality
 from ptycho.simulation import OBJECTS
 
 ROI = (36, 164, 36, 164)

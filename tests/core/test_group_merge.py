@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ptycho import physics
+from ptycho.clients.group_merge import merge_groups
 from ptycho.config.config import ModelConfig
 from ptycho.errors import DataError
-from ptycho.group_merge import merge_groups
-from ptycho.trained import predict_scaled
+from ptycho.models.trained_state import predict_scaled
 
 
 @pytest.fixture

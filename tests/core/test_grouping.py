@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptycho.errors import DataError
-from ptycho.grouping import group_offsets, group_positions, nearest_neighbors
+from ptycho.scan.grouping import group_offsets, group_positions, nearest_neighbors
 
 
 def cloud(n, seed=0):

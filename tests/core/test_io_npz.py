@@ -11,7 +11,7 @@ import pytest
 from ptycho.errors import DataError, InputError, MissingFileError, RunError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.registry import read_scan, register_format, write_scan
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 
 OPTIONAL = ("objectGuess", "bad_pixels", "scan_index")
 

@@ -15,7 +15,7 @@ from ptycho.io.ptychodus_frame import ObjectFrame, centre_offset_px, detector_pi
 from ptycho.io.ptychodus_product import Metadata, Product, read_product, write_product
 from ptycho.io.ptychodus_scan import paired, product_of_image
 from ptycho.io.registry import read_scan, write_scan
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 
 PIXEL = (8e-9, 9e-9)
 

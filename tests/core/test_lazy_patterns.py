@@ -11,14 +11,14 @@ import h5py
 import numpy as np
 import pytest
 
-from ptycho import resources, scratch
 from ptycho.errors import ConfigError, DataError, InputError
+from ptycho.io import resources, scratch
 from ptycho.io.lazy import LazyPatterns, as_lazy
-from ptycho.loader import PtychoDataContainer
-from ptycho.normalization import has_integer_squares, mean_power, photons_from_data
-from ptycho.raw_data import RawData
-from ptycho.scan_report import describe_scan
-from ptycho.units import to_amplitude
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.normalization import has_integer_squares, mean_power, photons_from_data
+from ptycho.scan.raw_data import RawData
+from ptycho.scan.report import describe_scan
+from ptycho.scan.units import to_amplitude
 
 BAD = np.zeros((32, 32), bool)
 BAD[3, 4] = True
@@ -207,7 +207,7 @@ def test_a_disk_with_too_little_room_is_told_before_anything_is_written(tmp_path
 _FULL = """
 import resource, signal, sys
 import numpy as np
-from ptycho.scratch import ScratchArray
+from ptycho.io.scratch import ScratchArray
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))
 array = ScratchArray((20, 32, 32), np.float32, sys.argv[1])
@@ -228,7 +228,7 @@ def test_a_file_that_may_not_grow_is_told_in_one_line(tmp_path):
 
 def test_a_killed_process_leaves_nothing(tmp_path):
     program = (
-        "import os, signal, sys\nimport numpy as np\nfrom ptycho.scratch import ScratchArray\n"
+        "import os, signal, sys\nimport numpy as np\nfrom ptycho.io.scratch import ScratchArray\n"
         "array = ScratchArray((4, 32, 32), np.float32, sys.argv[1])\n"
         "array.write(0, np.ones((4, 32, 32), np.float32))\nmapped = array.map()\n"
         "assert mapped.sum() == 4 * 32 * 32\nos.kill(os.getpid(), signal.SIGKILL)\n"
@@ -256,8 +256,8 @@ def test_the_folder_is_the_outputs_or_its_nearest_that_exists(tmp_path, monkeypa
 _LIMITED = """
 import resource, sys
 import numpy as np
-from ptycho.loader import PtychoDataContainer
-from ptycho.raw_data import RawData
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.raw_data import RawData
 before = int(next(l for l in open('/proc/self/status') if l.startswith('VmData')).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (before + 160_000_000,) * 2)
 raw = RawData.from_file(sys.argv[1], patterns=sys.argv[2])

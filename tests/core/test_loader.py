@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptycho.errors import DataError
-from ptycho.loader import PtychoDataContainer, load
+from ptycho.scan.container import PtychoDataContainer, load
 
 
 def from_raw(make_scan, **options):

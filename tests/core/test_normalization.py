@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptycho.errors import DataError
-from ptycho.normalization import (
+from ptycho.scan.normalization import (
     DEFAULT_NPHOTONS,
     intensity_scale,
     normalize_probe,
@@ -45,7 +45,7 @@ def test_normalisation_does_not_depend_on_dtype_or_layout(make_scan, scan_arrays
 def test_x_scale_does_not_depend_on_the_chunk(monkeypatch, make_scan):
     X = make_scan().amplitude()
     whole = x_scale(X)
-    monkeypatch.setattr("ptycho.normalization._CHUNK_BYTES", 1)
+    monkeypatch.setattr("ptycho.scan.normalization._CHUNK_BYTES", 1)
     assert x_scale(X) == whole
 
 
@@ -100,7 +100,7 @@ def test_photons_of_counts_and_of_their_float32_roots(make_scan, scan_arrays, ca
     assert photons_from_data(make_scan()) == pytest.approx(expected, rel=1e-6)
     assert caplog.text == ""
     roots = np.sqrt(scan_arrays["diff3d"]).astype(np.float32)
-    with caplog.at_level(logging.INFO, logger="ptycho.normalization"):
+    with caplog.at_level(logging.INFO, logger="ptycho.scan.normalization"):
         assert photons_from_data(make_scan(diff3d=roots)) == pytest.approx(expected, rel=1e-6)
     assert "whole numbers" in caplog.text
 

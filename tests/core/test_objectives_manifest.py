@@ -12,12 +12,12 @@ import yaml
 
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError
+from ptycho.models.trained_state import TrainedState, load_trained_state
 from ptycho.objectives.diagnostics import SUMS, CollapseAlarm, finish, slots
 from ptycho.objectives.manifest import Module, resolve
-from ptycho.objectives.run_log import log_run
 from ptycho.objectives.terms import DIAGNOSTICS, OBJECTIVES
-from ptycho.scan_set import KnownScan
-from ptycho.trained import TrainedState, load_trained_state
+from ptycho.run.objective_log import log_run
+from ptycho.scan.scan_set import KnownScan
 
 
 def test_the_default_list_and_its_checksum_are_these():
@@ -176,7 +176,7 @@ def test_the_log_says_what_is_minimised_under_which_name(tmp_path, caplog):
     config.output_dir.mkdir()
     (config.output_dir / "config.yaml").write_text("")
     manifest = resolve(config)
-    with caplog.at_level("INFO", logger="ptycho.objectives.run_log"):
+    with caplog.at_level("INFO", logger="ptycho.run.objective_log"):
         log_run(manifest, config, PyTorchExecutionConfig(run_name="second try"))
         log_run(manifest, TrainingConfig(), PyTorchExecutionConfig())
     assert (
@@ -207,7 +207,7 @@ def state_of(config: TrainingConfig) -> TrainedState:
 
 
 def test_a_bundle_keeps_the_manifest_and_one_without_still_opens(tmp_path):
-    from ptycho.bundle import load_bundle, save_bundle
+    from ptycho.models.bundle import load_bundle, save_bundle
 
     config = TrainingConfig(model=ModelConfig(N=32), objectives=[{"name": "amplitude_mae"}])
     path = state_of(config).save(tmp_path / "new", "pytorch")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ptycho.clients.placement import placed
 from ptycho.image.stitching import reassemble_position
-from ptycho.loader import PtychoDataContainer, load
-from ptycho.placement import placed
+from ptycho.scan.container import PtychoDataContainer, load
 
 
 def test_patches_of_the_object_give_the_object_back(make_scan):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ptycho.errors import DataError
-from ptycho.probe import (
+from ptycho.scan.probe import (
     as_modes,
     get_probe,
     illuminated_diameter_px,
@@ -36,7 +36,7 @@ def test_other_shapes_are_refused(shape):
 
 
 def test_the_old_surface_keeps_a_probe():
-    from ptycho import params
+    from ptycho.clients import params
 
     before = dict(params.cfg)
     try:

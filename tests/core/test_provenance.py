@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ptycho import provenance
 from ptycho.errors import DataError
-from ptycho.provenance import PROVENANCE_NAME, begin, finish, read
+from ptycho.run import provenance
+from ptycho.run.provenance import PROVENANCE_NAME, begin, finish, read
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_another_process_s_record_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_killed_run_leaves_running(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from ptycho.provenance import begin;"
+        "import os, signal, sys; from pathlib import Path; from ptycho.run.provenance import begin;"
         "begin(Path(sys.argv[1]), command=sys.argv, inputs={}, seeds={});"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -124,6 +124,6 @@ def test_damage_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 def test_no_heavy_package_is_loaded() -> None:
-    code = "import sys, ptycho.provenance as p; p.versions(); p.machine(); print(*sys.modules)"
+    code = "import sys, ptycho.run.provenance as p; p.versions(); p.machine(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "tensorflow", "keras", "matplotlib", "scipy", "numpy"}.isdisjoint(done.stdout.split())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ptycho.errors import DataError, InputError
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 
 GROUPED_KEYS = {
     "diffraction",

@@ -16,7 +16,6 @@ import pytest
 from ptycho.errors import InputError, MissingFileError
 from ptycho.evaluation import r_factor
 from ptycho.objectives import diagnostics
-from ptycho.provenance import begin, finish
 from ptycho.report.charts import line_chart, ticks
 from ptycho.report.evidence import poisson_misfit, r_limits
 from ptycho.report.html import build_report, write_report
@@ -24,6 +23,7 @@ from ptycho.report.pages import Number, side_by_side
 from ptycho.report.panels import panel
 from ptycho.report.runs import find_runs
 from ptycho.report.verdict import explained_share, judge_run
+from ptycho.run.provenance import begin, finish
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptycho.raw_data import RawData
-from ptycho.scan_report import describe_scan
+from ptycho.scan.raw_data import RawData
+from ptycho.scan.report import describe_scan
 
 
 def test_a_good_scan_has_no_problems(make_scan, scan_arrays):

@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ptycho.batches import epoch_batches, split_scans
 from ptycho.config.config import ModelConfig, TrainingConfig
 from ptycho.errors import ConfigError, DataError, MissingFileError
-from ptycho.preparation import plan_training, train_and_test
-from ptycho.scan_set import ScanSet, most_alike, stacked
+from ptycho.run.batches import epoch_batches, split_scans
+from ptycho.run.preparation import plan_training, train_and_test
+from ptycho.scan.scan_set import ScanSet, most_alike, stacked
 
 
 def config(**changes) -> TrainingConfig:

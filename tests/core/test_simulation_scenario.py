@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptycho.errors import ConfigError, InputError
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 from ptycho.simulation import Scenario, diffract_scan, read_truth, simulate
 
 SMALL = dict(N=32, n_positions=25, step_px=3.0, photons=1e4)

@@ -6,7 +6,6 @@ import pytest
 
 from ptycho.config.config import ModelConfig, TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.objectives.history import append_row
 from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import (
     TRAINABLE,
@@ -17,6 +16,7 @@ from ptycho.objectives.stages import (
     spans,
     total_epochs,
 )
+from ptycho.run.history import append_row
 
 
 def configured(*stages, **changes) -> TrainingConfig:

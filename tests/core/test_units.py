@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptycho.errors import DataError
-from ptycho.units import decide_unit, to_amplitude
+from ptycho.scan.units import decide_unit, to_amplitude
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "int64"])
@@ -27,7 +27,7 @@ def test_declared_unit_of_floats_wins(unit, bad):
 
 
 def test_silent_float_is_amplitude_and_logged(caplog):
-    with caplog.at_level(logging.INFO, logger="ptycho.units"):
+    with caplog.at_level(logging.INFO, logger="ptycho.scan.units"):
         assert decide_unit(np.full((2, 4, 4), 1.5, np.float32)) == "amplitude"
     assert "read as amplitude" in caplog.text
     assert caplog.records[0].levelno == logging.INFO
@@ -39,7 +39,7 @@ def test_silent_float_that_looks_like_counts_warns(caplog):
 
 
 def test_a_declared_unit_is_not_logged(caplog):
-    with caplog.at_level(logging.INFO, logger="ptycho.units"):
+    with caplog.at_level(logging.INFO, logger="ptycho.scan.units"):
         decide_unit(np.full((2, 4, 4), 7.0, np.float32), declared="counts")
     assert caplog.text == ""
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ptycho import architectures, params
+from ptycho.clients import params
+from ptycho.networks import graphs as architectures
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from types import ModuleType
 import pytest
 from doc_pages import ROOT, pages, read
 
-from ptycho.architectures import NetworkSpec, count_parameters, describe
 from ptycho.cli.main import COMMANDS, build_parser, load_command
+from ptycho.networks.graphs import NetworkSpec, count_parameters, describe
 
 #: pages for users; the others quote flags of other programs too
 USER_PAGES = ["README", "quickstart", "concepts", "cookbook", "troubleshooting", "pytorch", "measured"]

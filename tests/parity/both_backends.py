@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho.loader import PtychoDataContainer
-from ptycho.normalization import normalize_probe
-from ptycho.preparation import ensure_container
-from ptycho.raw_data import RawData
+from ptycho.run.preparation import ensure_container
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.normalization import normalize_probe
+from ptycho.scan.raw_data import RawData
 
 Arrays = dict[str, np.ndarray]
 ROOMS = ("physics", "layers", "region", "losses", "reassembly", "training")

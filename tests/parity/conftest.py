@@ -14,7 +14,7 @@ import pytest
 from both_backends import SIDES, PyTorch, TensorFlow, settings
 
 from ptycho import physics as oracle
-from ptycho.architectures import NetworkSpec
+from ptycho.networks.graphs import NetworkSpec
 
 ROOMS = ("physics", "layers", "region", "losses", "reassembly")
 

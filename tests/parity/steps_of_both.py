@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from ptycho.preparation import plan_training, train_and_test
-from ptycho.scan_set import ScanSet
+from ptycho.run.preparation import plan_training, train_and_test
+from ptycho.scan.scan_set import ScanSet
 
 
 def twins(raw, config, dtype, rate=1e-3):
     """The torch module, the Keras model, and their batches, all in one precision; `raw`: a scan or a list."""
-    from ptycho.probe_start import starting_probes
+    from ptycho.run.starting_probe import starting_probes
     from ptycho.tf.data import HeldSet, training_dataset
     from ptycho.tf.model import PtychoPINN_Keras
     from ptycho.tf.optimizers import Optimizer

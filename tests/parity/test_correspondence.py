@@ -11,7 +11,7 @@ import pytest
 from both_backends import SIDES, settings
 
 from ptycho import physics as oracle
-from ptycho.preparation import ensure_container, plan_training
+from ptycho.run.preparation import ensure_container, plan_training
 
 pytestmark = pytest.mark.tf
 PAGE = Path(__file__).resolve().parents[2] / "specs" / "tensor_correspondence.md"

@@ -8,7 +8,7 @@ from both_backends import settings
 from scipy.ndimage import gaussian_filter
 
 from ptycho import physics as oracle
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 from ptycho.tf_helper import reassemble_position
 
 N = 32

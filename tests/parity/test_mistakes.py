@@ -16,8 +16,8 @@ from both_backends import gauges, settings
 from ptycho import physics as oracle
 from ptycho.errors import DataError
 from ptycho.image.canvas import make_frame
-from ptycho.preparation import ensure_container, plan_training
-from ptycho.schedules import learning_rate_factor
+from ptycho.run.preparation import ensure_container, plan_training
+from ptycho.run.schedules import learning_rate_factor
 
 MISTAKES = {
     "test_labels_mirrored_inside_the_group": "gs>1 labels mirrored inside the group",

@@ -13,7 +13,7 @@ import pytest
 from both_backends import gauges, settings, silent
 
 from ptycho.errors import BundleError, ConfigError
-from ptycho.preparation import ensure_container
+from ptycho.run.preparation import ensure_container
 
 
 def test_loading_that_can_return_random_weights(side, trained, tmp_path):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ptycho import architectures
-from ptycho.architectures import Graph, GraphBuilder, NetworkSpec
 from ptycho.errors import ConfigError
+from ptycho.networks import graphs as architectures
+from ptycho.networks.graphs import Graph, GraphBuilder, NetworkSpec
 
 pytestmark = pytest.mark.tf
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ptycho import physics as oracle
-from ptycho.architectures import NetworkSpec
+from ptycho.networks.graphs import NetworkSpec
 
 pytestmark = pytest.mark.tf
 

@@ -11,9 +11,9 @@ from both_backends import settings, silent
 
 from ptycho.errors import ConfigError
 from ptycho.io.lazy import LazyPatterns
-from ptycho.pattern_store import keep_patterns
-from ptycho.preparation import ensure_container
-from ptycho.raw_data import RawData
+from ptycho.run.preparation import ensure_container
+from ptycho.scan.pattern_store import keep_patterns
+from ptycho.scan.raw_data import RawData
 from ptycho.workflows import backend_selector
 
 NUMBERS = ("object", "coverage", "r_per_pattern", "probe")

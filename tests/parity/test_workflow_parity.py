@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho.bundle import load_bundle
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.evaluation.rfactor import r_factor
-from ptycho.raw_data import RawData
+from ptycho.models.bundle import load_bundle
+from ptycho.scan.raw_data import RawData
 from ptycho.workflows import backend_selector
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ptycho.config.config import PyTorchExecutionConfig
-from ptycho.image_quality import PSNR, SSIM
-from ptycho.resources import MEMORY, RATE
+from ptycho.io.resources import MEMORY, RATE
+from ptycho.run.image_quality import PSNR, SSIM
 from ptycho.workflows import components
 
 

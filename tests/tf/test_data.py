@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptycho.batches import label_scale
-from ptycho.preparation import ensure_container, plan_training
+from ptycho.run.batches import label_scale
+from ptycho.run.preparation import ensure_container, plan_training
 
 tf = pytest.importorskip("tensorflow")
 data = pytest.importorskip("ptycho.tf.data")

@@ -10,7 +10,7 @@ import torch
 
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.schedules import learning_rate_factor
+from ptycho.run.schedules import learning_rate_factor
 
 tf = pytest.importorskip("tensorflow")
 optimizers = pytest.importorskip("ptycho.tf.optimizers")

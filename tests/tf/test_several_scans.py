@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from steps_of_both import keras_steps, largest_difference, torch_steps, twins, weights_of
 
-from ptycho.trained import load_trained_state
+from ptycho.models.trained_state import load_trained_state
 from ptycho.workflows import components
 
 tf = pytest.importorskip("tensorflow")

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ptycho.config.config import PyTorchExecutionConfig
-from ptycho.network_parts import PARTS
+from ptycho.networks.parts import PARTS
 from ptycho.objectives.stages import resolve_stages, span_at, spans
-from ptycho.preparation import ensure_container, plan_training
+from ptycho.run.preparation import ensure_container, plan_training
 from ptycho.workflows import components
 
 tf = pytest.importorskip("tensorflow")

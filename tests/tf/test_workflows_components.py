@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho import model_manager, params
-from ptycho.bundle import load_bundle
 from ptycho.cli.main import main
+from ptycho.clients import model_manager, params
 from ptycho.errors import ConfigError, DataError, MissingDependencyError
-from ptycho.probe_start import starting_probe
+from ptycho.models.bundle import load_bundle
+from ptycho.run.starting_probe import starting_probe
 from ptycho.workflows import backend_selector, components
 from ptycho_torch.workflows import components as torch_components
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from ptycho.errors import ConfigError, DataError, InputError, MissingFileError
-from ptycho.labels import cut_patches
-from ptycho.raw_data import RawData
-from ptycho.scan_set import probe_overlap
+from ptycho.scan.labels import cut_patches
+from ptycho.scan.raw_data import RawData
+from ptycho.scan.scan_set import probe_overlap
 from ptycho_torch import config_params
 from ptycho_torch.api import scans
 from ptycho_torch.api.base_api import (

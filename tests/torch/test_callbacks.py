@@ -14,8 +14,8 @@ from lightning.pytorch.callbacks import Callback
 
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import RunError
-from ptycho.image_quality import PSNR, SSIM
-from ptycho.resources import MEMORY, RATE
+from ptycho.io.resources import MEMORY, RATE
+from ptycho.run.image_quality import PSNR, SSIM
 from ptycho.tracking.names import in_contract
 from ptycho_torch.callbacks.learning_rate import LearningRates
 from ptycho_torch.callbacks.resume import Plateau

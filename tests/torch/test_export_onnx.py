@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from ptycho import architectures
 from ptycho.config.config import InferenceConfig, ModelConfig, TrainingConfig
 from ptycho.errors import BundleError, ConfigError
-from ptycho.normalization import normalize_probe, x_scale
-from ptycho.raw_data import RawData
+from ptycho.networks import graphs as architectures
+from ptycho.scan.normalization import normalize_probe, x_scale
+from ptycho.scan.raw_data import RawData
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.workflows.trained import infer_scan, save_trained
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.onnx
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from ptycho.onnx_export import OPSET, export_onnx  # noqa: E402
-from ptycho.onnx_model import open_onnx  # noqa: E402
+from ptycho.models.onnx_export import OPSET, export_onnx  # noqa: E402
+from ptycho.models.onnx_model import open_onnx  # noqa: E402
 from ptycho.workflows.onnx_inference import infer_scan_onnx  # noqa: E402
 
 NPHOTONS, PROBE_FACTOR = 2e4, 0.8
@@ -225,7 +225,7 @@ def test_a_torch_module_of_ones_own_is_refused_by_name(
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path, make: Make) -> None:
-    from ptycho.bundle import load_bundle, save_bundle
+    from ptycho.models.bundle import load_bundle, save_bundle
 
     bundle = load_bundle(save_trained(make()[0], tmp_path))
     weights = {**bundle.weights, "stem.weight": bundle.weights["stem.weight"][:, :1]}

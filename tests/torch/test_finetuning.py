@@ -9,11 +9,11 @@ import lightning.pytorch as L
 import pytest
 import torch
 
-from ptycho import network_parts
-from ptycho.architectures import NetworkSpec, describe, parameter_shapes
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError
-from ptycho.network_parts import PARTS, declare_parts, part_of
+from ptycho.networks import parts as network_parts
+from ptycho.networks.graphs import NetworkSpec, describe, parameter_shapes
+from ptycho.networks.parts import PARTS, declare_parts, part_of
 from ptycho_torch import config_bridge, finetuning
 from ptycho_torch.config_params import TrainingConfig
 from ptycho_torch.layers import GraphNetwork

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ptycho.evaluation import r_factor
-from ptycho.raw_data import RawData
+from ptycho.scan.raw_data import RawData
 
 
 def ptycho(*arguments: str, cwd: Path) -> str:

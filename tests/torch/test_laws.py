@@ -15,12 +15,12 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from ptycho import physics as oracle
-from ptycho.batches import label_scale
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.evaluation import evaluate
-from ptycho.normalization import normalize_probe
-from ptycho.raw_data import RawData
-from ptycho.schedules import learning_rate_factor
+from ptycho.run.batches import label_scale
+from ptycho.run.schedules import learning_rate_factor
+from ptycho.scan.normalization import normalize_probe
+from ptycho.scan.raw_data import RawData
 from ptycho.simulation import Scenario, simulate
 from ptycho_torch import data, training
 from ptycho_torch.config_bridge import from_training_config

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ptycho import architectures, physics
-from ptycho.architectures import NetworkSpec
+from ptycho import physics
 from ptycho.errors import ConfigError
+from ptycho.networks import graphs as architectures
+from ptycho.networks.graphs import NetworkSpec
 from ptycho_torch import layers
 
 

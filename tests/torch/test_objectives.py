@@ -102,8 +102,8 @@ def test_every_declared_term_is_computed():
 def module_and_batch():
     """A small module with a scan attached, and one batch with labels, gridsize 2."""
     from ptycho.config.config import ModelConfig
-    from ptycho.preparation import ensure_container, plan_training
-    from ptycho.probe_start import starting_probe
+    from ptycho.run.preparation import ensure_container, plan_training
+    from ptycho.run.starting_probe import starting_probe
     from ptycho.simulation import Scenario, simulate
     from ptycho_torch.config_bridge import from_training_config
     from ptycho_torch.data import GroupDataset

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from ptycho import architectures
 from ptycho import physics as oracle
 from ptycho.cli.main import main
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError, DataError
 from ptycho.image.canvas import auto_window_side, chunks, make_frame, scan_order, window_weights
 from ptycho.image.stitching import centroid_canvas, reassemble_position
-from ptycho.normalization import normalize_probe
+from ptycho.networks import graphs as architectures
+from ptycho.scan.normalization import normalize_probe
 from ptycho_torch import physics
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.model import PtychoPINN_Lightning

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptycho.errors import BundleError, ConfigError, DataError
-from ptycho.labels import cut_patches
+from ptycho.scan.labels import cut_patches
 from ptycho.simulation.scenario import Scenario, simulate
 from ptycho_torch.refine import check_distilled, label_scan, reconstruct
 from ptycho_torch.refine.network import flat_where_unseen

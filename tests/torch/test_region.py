@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ptycho import batches as plans
 from ptycho import physics as oracle
-from ptycho.preparation import TrainingPlan
+from ptycho.run import batches as plans
+from ptycho.run.preparation import TrainingPlan
 from ptycho_torch import data
 from ptycho_torch.physics import merge_and_extract
 from ptycho_torch.region import Canvas, region_views

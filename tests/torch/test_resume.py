@@ -17,7 +17,7 @@ import torch
 
 from ptycho.cli.main import main
 from ptycho.config.config import PyTorchExecutionConfig
-from ptycho.run_state import kept_starts
+from ptycho.run.state import kept_starts
 from ptycho_torch.workflows import components
 
 TRAIN = "--n_filters_scale 1 --batch_size 8 --accelerator cpu"

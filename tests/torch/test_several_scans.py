@@ -10,10 +10,10 @@ import torch
 
 from ptycho.config.config import InferenceConfig
 from ptycho.errors import ConfigError
-from ptycho.preparation import plan_training, train_and_test
-from ptycho.probe_start import starting_probes
-from ptycho.scan_set import KnownScan
-from ptycho.trained import load_trained_state
+from ptycho.models.trained_state import load_trained_state
+from ptycho.run.preparation import plan_training, train_and_test
+from ptycho.run.starting_probe import starting_probes
+from ptycho.scan.scan_set import KnownScan
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.data import GroupDataset
 from ptycho_torch.model import PtychoPINN_Lightning

@@ -185,7 +185,7 @@ def test_several_devices_are_refused(stage):
 
 
 def test_a_network_of_ones_own_is_refused(make_scan, small_config, silent):
-    from ptycho import architectures
+    from ptycho.networks import graphs as architectures
 
     class Own(torch.nn.Module):
         def __init__(self):

@@ -13,8 +13,8 @@ import torch
 
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import BundleError, ConfigError, DataError
-from ptycho.loader import PtychoDataContainer
-from ptycho.probe_start import starting_probe
+from ptycho.run.starting_probe import starting_probe
+from ptycho.scan.container import PtychoDataContainer
 from ptycho_torch import config_params
 from ptycho_torch import model as model_module
 from ptycho_torch.workflows import components

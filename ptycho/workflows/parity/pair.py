@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
-from ptycho.loader import PtychoDataContainer
-from ptycho.preparation import TrainingPlan, plan_training
-from ptycho.probe_start import StartingProbe
+from ptycho.run.preparation import TrainingPlan, plan_training
+from ptycho.run.starting_probe import StartingProbe
+from ptycho.scan.container import PtychoDataContainer
 
 Arrays = dict[str, NDArray[Any]]
 

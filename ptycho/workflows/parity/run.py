@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import MissingDependencyError
-from ptycho.preparation import ensure_container
-from ptycho.probe_start import starting_probe
-from ptycho.raw_data import RawData
+from ptycho.run.preparation import ensure_container
+from ptycho.run.starting_probe import starting_probe
+from ptycho.scan.raw_data import RawData
 from ptycho.workflows.parity import checks
 from ptycho.workflows.parity.pair import Pair
 from ptycho.workflows.parity.rows import Row

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.io.atomic import atomic_write
-from ptycho.preparation import Grouped, TrainingPlan
-from ptycho.scan_set import ScanSet
+from ptycho.run.preparation import Grouped, TrainingPlan
+from ptycho.scan.scan_set import ScanSet
 
 NAME, FIGURE = "coverage.npz", "sampler_coverage.png"
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
-from ptycho.loader import PtychoDataContainer
+from ptycho.scan.container import PtychoDataContainer
 
 Index = NDArray[np.int64]
 #: group numbers, and whether they are judged together on one canvas (a region)

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho import normalization
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.io.lazy import LazyPatterns, Patterns, as_lazy
-from ptycho.raw_data import RawData
-from ptycho.scratch import ScratchArray, folder_for, goes_to_disk
+from ptycho.io.scratch import ScratchArray, folder_for, goes_to_disk
+from ptycho.scan import normalization
+from ptycho.scan.raw_data import RawData
 
 
 class HasPatterns(Protocol):
-    """What is asked of a container here; `ptycho.loader.PtychoDataContainer` has it."""
+    """What is asked of a container here; `ptycho.scan.container.PtychoDataContainer` has it."""
 
     @property
     def patterns(self) -> NDArray[np.float32]: ...
@@ -37,11 +37,11 @@ class Stored(NamedTuple):
 def store_patterns(raw: RawData, x_scale: float | None = None, nphotons: float | None = None) -> Stored:
     """Normalise a scan; gauges that are None are taken from it. The same bits wherever the patterns are.
 
-    They go where the scan says (`RawData.kept`): into memory, into a scratch file (`ptycho.scratch`), or,
+    They go where the scan says (`RawData.kept`): into memory, into a scratch file (`ptycho.io.scratch`), or,
     'auto', on disk where the scan itself is read from there, or where they would need more than half of the
     available memory. Time: one pass, and one for each gauge that is taken. Memory: amplitude and result; on
     disk, one chunk. Raises InputError where the disk has too little room, DataError as
-    `ptycho.normalization` does.
+    `ptycho.scan.normalization` does.
     """
     place = raw.patterns_place
     if place == "auto" and isinstance(raw.diff3d, LazyPatterns):
@@ -69,7 +69,7 @@ def keep_patterns(data: Any, execution: PyTorchExecutionConfig | None, output_di
     """A scan, several, or None, whose containers keep their patterns where the execution says.
 
     What a scan was told before (`RawData.kept`) stays where the execution says 'auto'. Scratch files go
-    to the output folder, see `ptycho.scratch.folder_for`. Containers pass through: they are made already.
+    to the output folder, see `ptycho.io.scratch.folder_for`. Containers pass through: they are made already.
     """
     if isinstance(data, (list, tuple)):
         return type(data)(keep_patterns(one, execution, output_dir) for one in data)

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.grouping import nearest_neighbors
 from ptycho.io.lazy import Patterns
-from ptycho.normalization import DEFAULT_NPHOTONS, has_integer_squares
-from ptycho.probe import illuminated_diameter_px
-from ptycho.raw_data import RawData
-from ptycho.units import looks_like_counts
+from ptycho.scan.grouping import nearest_neighbors
+from ptycho.scan.normalization import DEFAULT_NPHOTONS, has_integer_squares
+from ptycho.scan.probe import illuminated_diameter_px
+from ptycho.scan.raw_data import RawData
+from ptycho.scan.units import looks_like_counts
 
 MIN_OVERLAP = 0.3
 _METRES_EXTENT = 1e-2

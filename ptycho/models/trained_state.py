@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.bundle import load_bundle, save_bundle
+from ptycho.clients.group_merge import merge_groups
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import BundleError, ConfigError, DataError
-from ptycho.group_merge import merge_groups
-from ptycho.normalization import intensity_scale
+from ptycho.models.bundle import load_bundle, save_bundle
 from ptycho.objectives.manifest import resolve
-from ptycho.preparation import Scan, measured
-from ptycho.scan_set import KnownScan, most_alike, stacked
+from ptycho.run.preparation import Scan, measured
+from ptycho.scan.normalization import intensity_scale
+from ptycho.scan.scan_set import KnownScan, most_alike, stacked
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class TrainedState:
     def for_data(self, data: Scan, wanted: int | None = None) -> TrainedState:
         """The network as it sees a scan: like the training scan `wanted`, or else like the most similar one.
 
-        See `ptycho.scan_set.most_alike`. Time O(M N^2) where there is a choice.
+        See `ptycho.scan.scan_set.most_alike`. Time O(M N^2) where there is a choice.
         """
         if wanted is not None or len(self.scans) == 1:
             return self.for_scan(wanted or 0)

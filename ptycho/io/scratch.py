@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ptycho import resources
 from ptycho.errors import ConfigError, InputError, RunError
+from ptycho.io import resources
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _REMEDY = "free some space, or choose another disk by the output folder or by TM
 def goes_to_disk(n_bytes: int, place: str) -> bool:
     """Whether patterns of this size belong in a scratch file; `place` is one of PLACES.
 
-    'auto': where they need more than half of the memory that is available, see `ptycho.resources`; a system
+    'auto': where they need more than half of the memory that is available, see `ptycho.io.resources`; a system
     that does not say is taken to have enough. Raises ConfigError for an unknown place.
     """
     if place not in PLACES:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from ptycho.config.config import TrainingConfig
 from ptycho.errors import DataError
-from ptycho.loader import PtychoDataContainer
-from ptycho.normalization import normalize_probe
-from ptycho.preparation import Grouped
-from ptycho.probe import probe_mask
-from ptycho.scan_set import KnownScan, ScanSet
+from ptycho.run.preparation import Grouped
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.normalization import normalize_probe
+from ptycho.scan.probe import probe_mask
+from ptycho.scan.scan_set import KnownScan, ScanSet
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.batches import Index, group_centres
 from ptycho.errors import DataError
-from ptycho.loader import PtychoDataContainer
+from ptycho.run.batches import Index, group_centres
+from ptycho.scan.container import PtychoDataContainer
 
 #: probes closer than this in overlap are one and the same guess, written by two programs
 _SAME_OVERLAP = 1e-6
@@ -81,7 +81,7 @@ class ScanSet:
 @dataclass(frozen=True)
 class KnownScan:
     """What a model knows of one scan: the probe (P, N, N) in the network's gauge, the numbers of
-    `ptycho.normalization`, the log of the trained correction to the scale, bad pixels (N, N), and the probe
+    `ptycho.scan.normalization`, the log of the trained correction to the scale, bad pixels (N, N), and the probe
     guess (P, N, N) that came with the scan, by which others are told to be like it."""
 
     probe: NDArray[np.complex64]

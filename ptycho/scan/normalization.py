@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError
 from ptycho.io.lazy import Patterns
-from ptycho.units import Unit
+from ptycho.scan.units import Unit
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _MIN_CHECKED_PIXELS = 16
 
 
 class Scan(Protocol):
-    """What is asked of a scan here; `ptycho.raw_data.RawData` has it."""
+    """What is asked of a scan here; `ptycho.scan.raw_data.RawData` has it."""
 
     diffraction_unit: Unit
     bad_pixels: NDArray[np.bool_] | None
@@ -125,7 +125,9 @@ def normalize_probe(probe: NDArray[Any], probe_scale: float) -> tuple[NDArray[np
     if not (math.isfinite(probe_scale) and probe_scale > 0):
         raise DataError(f"probe_scale is {probe_scale}; it must be a positive number")
     if probe.ndim != 3 or probe.shape[-1] != probe.shape[-2]:
-        raise DataError(f"probe has shape {probe.shape}; expected modes (P,N,N), see ptycho.probe.as_modes")
+        raise DataError(
+            f"probe has shape {probe.shape}; expected modes (P,N,N), see ptycho.scan.probe.as_modes"
+        )
     wide = np.asarray(probe, dtype=np.complex128)
     power = float(np.sum(wide.real**2 + wide.imag**2))
     if not math.isfinite(power) or power <= 0:

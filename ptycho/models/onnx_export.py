@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ptycho import __version__, architectures
-from ptycho.architectures import Graph, NetworkSpec, Node, Shape
+from ptycho import __version__
 from ptycho.errors import BundleError, ConfigError, InputError, MissingDependencyError
 from ptycho.io.atomic import atomic_write
-from ptycho.trained import TrainedState, load_trained_state
+from ptycho.models.trained_state import TrainedState, load_trained_state
+from ptycho.networks import graphs as architectures
+from ptycho.networks.graphs import Graph, NetworkSpec, Node, Shape
 
 FORMAT = "ptychopinn-onnx"
 FORMAT_VERSION = 1
@@ -89,7 +90,7 @@ def build_model(state: TrainedState, *, source: str = "model") -> Any:
     if not isinstance(graph, Graph):
         raise ConfigError(
             f"architecture {config.architecture!r} is a {type(graph).__name__} of one backend: "
-            "only a Graph of ptycho.architectures can be exported"
+            "only a Graph of ptycho.networks.graphs can be exported"
         )
     writer = _Writer()
     writer.network(graph, spec, _checked_weights(graph, spec, state, source), state)

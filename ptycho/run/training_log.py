@@ -14,7 +14,7 @@ from pathlib import Path
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.io.atomic import atomic_write
 from ptycho.objectives.manifest import resolve
-from ptycho.run_state import settings_checksum
+from ptycho.run.state import settings_checksum
 from ptycho.tracking.names import public
 
 NAME = "training.log"

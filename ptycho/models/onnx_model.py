@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.architectures import spec_from_config
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.yaml_io import training_config_from
 from ptycho.errors import BundleError, ConfigError, DataError, MissingDependencyError, PtychoError
-from ptycho.normalization import intensity_scale
-from ptycho.onnx_export import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS, signature
+from ptycho.models.onnx_export import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS, signature
+from ptycho.networks.graphs import spec_from_config
+from ptycho.scan.normalization import intensity_scale
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -28,7 +28,7 @@ _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 @dataclass(frozen=True)
 class OnnxModel:
     """A model of `ptycho export`. `config` carries the network (its `model`), the rest is at its default;
-    `probe` (P, N, N) complex64 in the network's gauge; the numbers are those of `ptycho.normalization`."""
+    `probe` (P, N, N) complex64 in the network's gauge; the numbers are those of `ptycho.scan.normalization`."""
 
     path: Path
     session: Any

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from ptycho.architectures import Graph
 from ptycho.errors import ConfigError
+from ptycho.networks.graphs import Graph
 
 PARTS = ("encoder_bottom", "encoder_top", "decoder", "amplitude_head", "phase_head", "probe", "scale")
 
@@ -42,7 +42,7 @@ def part_of(parameter: str, graph: Graph) -> str:
     if rules is None:
         raise ConfigError(
             f"architecture {graph.name!r}: its parts are not declared, so it cannot be trained part by part "
-            "- call ptycho.network_parts.declare_parts"
+            "- call ptycho.networks.parts.declare_parts"
         )
     if graph.name == "cnn" and re.match(rf"encoder\.{_deepest(graph)}\.", parameter):
         return "encoder_top"

@@ -21,8 +21,8 @@ from ptycho.image.canvas import (
     turned,
     window_weights,
 )
-from ptycho.loader import PtychoDataContainer
-from ptycho.pattern_store import kept_patches
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.pattern_store import kept_patches
 
 #: patterns in a batch when nothing else is asked: large enough for the cores, small enough for the cache
 PATTERNS_A_BATCH = 64

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import DataError
 from ptycho.io.lazy import LazyPatterns, NotByRows, Patterns, as_lazy
-from ptycho.probe import as_modes
+from ptycho.scan.probe import as_modes
 
 MIN_N = 32
 PATTERN_ORDERS = ("MNN", "NNM")

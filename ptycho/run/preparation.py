@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho import normalization
-from ptycho.batches import Batch, Index, compact_blocks, epoch_batches, label_scale, split_scans
 from ptycho.config.config import (
     InferenceConfig,
     PyTorchExecutionConfig,
@@ -22,10 +20,12 @@ from ptycho.config.config import (
     resolve_n_groups,
 )
 from ptycho.errors import ConfigError, DataError
-from ptycho.loader import PtychoDataContainer
 from ptycho.objectives.manifest import resolve
-from ptycho.raw_data import RawData
-from ptycho.scan_set import ScanSet, most_alike
+from ptycho.run.batches import Batch, Index, compact_blocks, epoch_batches, label_scale, split_scans
+from ptycho.scan import normalization
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.raw_data import RawData
+from ptycho.scan.scan_set import ScanSet, most_alike
 
 Scan = RawData | PtychoDataContainer
 #: what training takes: one scan, or several of them
@@ -69,7 +69,7 @@ def train_and_test(
     """Training and test scans, grouped; a test scan is covered once, whatever n_groups.
 
     One training scan gives containers, the test's in the normalisation of the other. Several give sets: each
-    has a normalisation of its own, and the test scan is seen as the most alike of them (`ptycho.scan_set`).
+    has a normalisation of its own, and the test scan is seen as the most alike of them (`ptycho.scan.scan_set`).
     """
     given = [train_data] if isinstance(train_data, Scan) else train_data
     scans = given if isinstance(given, ScanSet) else ScanSet.of([ensure_container(x, config) for x in given])
@@ -166,7 +166,7 @@ class TrainingPlan:
         return sum(math.ceil(len(groups) / self.batch_size) for groups in self.scans)
 
     def epoch(self, number: int) -> list[Batch]:
-        """The batches of one epoch, see `ptycho.batches.epoch_batches`."""
+        """The batches of one epoch, see `ptycho.run.batches.epoch_batches`."""
         return epoch_batches(
             self.scans,
             self.centres_xy,

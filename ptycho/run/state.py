@@ -23,7 +23,7 @@ from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingCo
 from ptycho.config.fields import describe_fields, shown
 from ptycho.errors import ConfigError, DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
-from ptycho.probe_start import StartingProbe, Starts
+from ptycho.run.starting_probe import StartingProbe, Starts
 
 CONFIG, CHECKPOINTS, START = "config.yaml", "checkpoints", "start.npz"
 LAST = {"pytorch": "last.ckpt", "tensorflow": "last.safetensors"}
@@ -219,7 +219,7 @@ def _contradiction(folder: Path, name: str, begun: Any, wanted: Any) -> ConfigEr
 
 def _recorded_files(folder: Path) -> dict[str, Mapping[str, Any]]:
     """role -> path and hash of the run's inputs; nothing where its record is missing or damaged."""
-    from ptycho.provenance import read
+    from ptycho.run.provenance import read
 
     try:
         inputs = (read(folder) or {}).get("inputs")
@@ -230,7 +230,7 @@ def _recorded_files(folder: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _same_file(folder: Path, path: Path, recorded: Mapping[str, Any] | None, *, typed: bool) -> Path:
-    from ptycho.provenance import sha256
+    from ptycho.run.provenance import sha256
 
     known = Path(str(recorded["path"])) if recorded and recorded.get("path") else None
     if not path.is_file() and not typed and known is not None and known.is_file():

@@ -1,0 +1,1 @@
+"""What programs outside call: legacy names and layouts, converted at the door."""

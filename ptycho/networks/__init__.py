@@ -1,0 +1,1 @@
+"""Networks as data: graphs that both backends build, and the parts that stages train."""

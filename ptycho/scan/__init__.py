@@ -1,0 +1,1 @@
+"""What a measurement is: patterns, positions, probe, their checks, units and groups."""

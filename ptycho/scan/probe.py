@@ -1,0 +1,110 @@
+"""The illumination: one shape for the ways clients hand it over, masks, and orthogonal modes.
+
+Its power gauge is in `ptycho.scan.normalization.normalize_probe`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.errors import DataError
+
+Modes = NDArray[np.complex64]
+
+
+def as_modes(probe: NDArray[Any]) -> Modes:
+    """Incoherent modes (P,N,N) complex64 from (N,N), (N,N,1) or (P,N,N), real or complex.
+
+    Raises DataError for other shapes and for what is not a number.
+    """
+    array = np.asarray(probe)
+    if array.dtype.kind not in "uifc":
+        raise DataError(f"probeGuess has dtype {array.dtype}; it must be complex numbers")
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 3 and array.shape[2] == 1 and array.shape[0] == array.shape[1]:
+        array = np.moveaxis(array, 2, 0)
+    if array.ndim != 3 or array.shape[1] != array.shape[2] or 0 in array.shape:
+        raise DataError(f"probeGuess has shape {np.shape(probe)}; expected (N,N), (N,N,1) or modes (P,N,N)")
+    return np.ascontiguousarray(array, dtype=np.complex64)
+
+
+def set_probe_guess(X: object, probe: NDArray[Any]) -> Modes:
+    """Keep a probe for callers of the old surface and return it as (P,N,N) complex64; `X` is not used.
+
+    Kept for ptychodus, which calls it before `ptycho.scan.container.load`; the package passes probes as arguments.
+    """
+    from ptycho.clients import params
+
+    modes = as_modes(probe)
+    params.cfg["probe"] = modes
+    return modes
+
+
+def get_probe() -> Modes:
+    """The probe last given to `set_probe_guess`, (P,N,N) complex64. Raises DataError if there was none."""
+    from ptycho.clients import params
+
+    modes = params.cfg.get("probe")
+    if modes is None:
+        raise DataError("no probe was set: call ptycho.scan.probe.set_probe_guess(None, probe) first")
+    return as_modes(np.asarray(modes))
+
+
+def probe_mask(N: int, sigma: float = 1.0, diameter: float | None = None) -> NDArray[np.float32]:
+    """Soft disk (N,N) float32 around (N//2, N//2), in [0, 1]: 1/2 on the circle of `diameter` px (default
+    N/2).
+
+    The edge falls like the integral of a Gaussian of standard deviation `sigma` px; sigma 0 gives a hard
+    edge.
+    """
+    width = N / 2 if diameter is None else float(diameter)
+    if not (math.isfinite(width) and width > 0):
+        raise DataError(f"probe_mask_diameter is {diameter}; it must be a positive number of pixels")
+    if not (math.isfinite(sigma) and sigma >= 0):
+        raise DataError(f"probe_mask_sigma is {sigma}; it must be zero or a positive number of pixels")
+    inside = width / 2 - radius_px(N)
+    if sigma == 0:
+        return (inside >= 0).astype(np.float32)
+    from scipy.special import ndtr
+
+    return np.asarray(ndtr(inside / sigma), dtype=np.float32)
+
+
+def radius_px(N: int) -> NDArray[np.float64]:
+    """Distance of every pixel from (N//2, N//2), (N,N) float64 px."""
+    axis = np.arange(N, dtype=np.float64) - N // 2
+    return np.hypot(axis[:, None], axis[None, :])
+
+
+def orthogonalise_modes(modes: NDArray[Any]) -> Modes:
+    """Mutually orthogonal modes of the same mixed state, strongest first, (P,N,N) complex64.
+
+    sum_p |P_p|^2 at every pixel, and with it every diffraction pattern, stays what it was: the modes are
+    rotated by a unitary that diagonalises their Gram matrix (Thibault & Menzel, Nature 494, 68 (2013)).
+    """
+    stack = as_modes(modes)
+    flat = stack.reshape(len(stack), -1).astype(np.complex128)
+    _, rotation = np.linalg.eigh(flat @ flat.conj().T)
+    rotated = rotation[:, ::-1].conj().T @ flat
+    return rotated.reshape(stack.shape).astype(np.complex64)
+
+
+def illuminated_diameter_px(probe: NDArray[Any], fraction: float = 0.9) -> float:
+    """Diameter in px of the disk around the probe's centre of mass that holds `fraction` of its power."""
+    intensity = np.sum(np.abs(as_modes(probe)).astype(np.float64) ** 2, axis=0)
+    total = intensity.sum()
+    if not total > 0:
+        raise DataError("the probe is zero or not finite: it has no diameter")
+    rows, columns = np.indices(intensity.shape)
+    row, column = (rows * intensity).sum() / total, (columns * intensity).sum() / total
+    radius = np.hypot(rows - row, columns - column).ravel()
+    order = np.argsort(radius, kind="stable")
+    held = np.cumsum(intensity.ravel()[order])
+    # A disk of k pixels has the area k: without this a probe of one pixel would have no width at all.
+    outer = min(int(np.searchsorted(held, fraction * total)), len(order) - 1)
+    return 2 * max(float(radius[order[outer]]), math.sqrt(1 / math.pi))

@@ -1,0 +1,339 @@
+"""One scan as arrays: positions, patterns with their unit, and first guesses of probe and object."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ptycho.errors import DataError
+from ptycho.io.lazy import LazyPatterns, NotByRows, as_lazy, rows_of
+from ptycho.scan import checks
+from ptycho.scan.grouping import gather_coords, group_offsets, group_positions
+from ptycho.scan.labels import cut_patches
+from ptycho.scan.normalization import x_scale
+from ptycho.scan.probe import as_modes
+from ptycho.scan.units import Unit, decide_unit, explain_unit, to_amplitude
+
+logger = logging.getLogger(__name__)
+
+_SIMULATION_CHUNK = 64
+
+
+class RawData:
+    """One scan, checked once when it is made.
+
+    Attributes (M positions, N side of a pattern, P probe modes):
+        xcoords, ycoords: (M,) float64 px, column and row of the object pixel under patch pixel (N//2, N//2).
+        xcoords_start, ycoords_start: (M,) float64 px, nominal positions; equal to the above when not given.
+        diff3d: (M,N,N) as given, zero frequency at (N//2, N//2), in `diffraction_unit`: an array, or, where
+            it stays on disk, a `ptycho.io.lazy.LazyPatterns`, which is read by rows.
+        diffraction_unit: 'counts' or 'amplitude', see `ptycho.scan.units.decide_unit`; unit_reason: why.
+        probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N).
+        objectGuess: (H,W) complex or None.
+        Y: (M,N,N) complex labels, one per pattern, or None.
+        scan_index: (M,) int64.
+        bad_pixels: (N,N) bool, True = ignore in the loss, or None.
+        patterns_place, scratch_folder: where a container made of this scan keeps its patterns, see `kept`.
+
+    Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
+    copied unless its axes are reordered (FORMAT-001; `pattern_order` 'MNN' or 'NNM' settles an ambiguous
+    shape).
+    """
+
+    def __init__(
+        self,
+        xcoords: ArrayLike,
+        ycoords: ArrayLike,
+        xcoords_start: ArrayLike | None,
+        ycoords_start: ArrayLike | None,
+        diff3d: ArrayLike | LazyPatterns,
+        probeGuess: ArrayLike,
+        scan_index: ArrayLike | None = None,
+        objectGuess: ArrayLike | None = None,
+        Y: ArrayLike | None = None,
+        *,
+        bad_pixels: ArrayLike | None = None,
+        diffraction_unit: str | None = None,
+        pattern_order: str | None = None,
+    ) -> None:
+        self.xcoords = checks.check_coords(xcoords, "xcoords")
+        self.ycoords = checks.check_coords(ycoords, "ycoords")
+        n_positions = len(self.xcoords)
+        checks.check_lengths(n_positions, ycoords=self.ycoords)
+        x_start = xcoords if xcoords_start is None else xcoords_start
+        y_start = ycoords if ycoords_start is None else ycoords_start
+        self.xcoords_start = checks.check_coords(x_start, "xcoords_start")
+        self.ycoords_start = checks.check_coords(y_start, "ycoords_start")
+        checks.check_lengths(n_positions, xcoords_start=self.xcoords_start, ycoords_start=self.ycoords_start)
+
+        patterns = diff3d if isinstance(diff3d, LazyPatterns) else np.asarray(diff3d)
+        self.patterns_place = "auto"
+        self.scratch_folder: Path | None = None
+        self.diffraction_unit: Unit = decide_unit(patterns, diffraction_unit, bad_pixels is not None)
+        _, self.unit_reason = explain_unit(patterns, diffraction_unit, bad_pixels is not None)
+        self.diff3d: Any = checks.order_patterns(patterns, n_positions, pattern_order)
+        checks.check_side(self.N)
+        checks.check_patterns(self.diff3d, self.diffraction_unit)
+        self.bad_pixels = checks.check_bad_pixels(bad_pixels, self.N)
+        self.probeGuess = checks.check_probe(probeGuess, self.N)
+        self.objectGuess = checks.check_object(objectGuess)
+        self.scan_index = checks.check_scan_index(scan_index, n_positions)
+        self.Y = None if Y is None else np.asarray(Y)
+        if self.Y is not None and self.Y.shape != self.diff3d.shape:
+            raise DataError(
+                f"Y has shape {self.Y.shape}; expected {self.diff3d.shape}: one label per pattern"
+            )
+
+    @classmethod
+    def from_coords_without_pc(
+        cls,
+        xcoords: ArrayLike,
+        ycoords: ArrayLike,
+        diff3d: ArrayLike,
+        probeGuess: ArrayLike,
+        scan_index: ArrayLike | None = None,
+        objectGuess: ArrayLike | None = None,
+        *,
+        bad_pixels: ArrayLike | None = None,
+        diffraction_unit: str | None = None,
+        xcoords_start: ArrayLike | None = None,
+        ycoords_start: ArrayLike | None = None,
+        pattern_order: str | None = None,
+    ) -> RawData:
+        """A scan from arrays in memory; shapes and units as for the class."""
+        return cls(
+            xcoords,
+            ycoords,
+            xcoords_start,
+            ycoords_start,
+            diff3d,
+            probeGuess,
+            scan_index,
+            objectGuess,
+            bad_pixels=bad_pixels,
+            diffraction_unit=diffraction_unit,
+            pattern_order=pattern_order,
+        )
+
+    @classmethod
+    def from_file(
+        cls, path: str | os.PathLike[str], *, patterns: str = "auto", scratch_folder: Path | None = None
+    ) -> RawData:
+        """A scan from a file of any registered format (`ptycho.io.registry`); errors name the file.
+
+        `patterns`: 'memory', 'disk', where diff3d is read by rows, or 'auto', on disk where it would need
+        more than half of the available memory, see `ptycho.io.registry.read_scan`; containers follow.
+        """
+        from ptycho.io.registry import read_scan
+
+        arrays: dict[str, Any] | None = None
+        try:
+            arrays = read_scan(path, patterns=patterns, scratch_folder=scratch_folder)
+            made = cls(**{"xcoords_start": None, "ycoords_start": None, **arrays})
+            return made.kept(patterns, scratch_folder)
+        except NotByRows as error:
+            if patterns != "disk":
+                logger.warning("%s: %s: read into memory", path, error.args[0])
+                return cls.from_file(path, patterns="memory")
+            if arrays is None:
+                raise
+            raise NotByRows(f"{Path(path)}: {error.args[0]}") from error
+        except DataError as error:
+            if arrays is None:
+                raise
+            raise DataError(f"{Path(path)}: {error}") from error
+
+    @classmethod
+    def from_simulation(
+        cls,
+        xcoords: ArrayLike,
+        ycoords: ArrayLike,
+        probeGuess: ArrayLike,
+        objectGuess: ArrayLike,
+        scan_index: ArrayLike | None = None,
+    ) -> RawData:
+        """The noise-free scan that this object and probe give: amplitude (M,N,N) float32 of bilinear patches.
+
+        Object pixels outside `objectGuess` are zero. Time O(M P N^2 log N), memory the result and one chunk.
+        """
+        from ptycho.physics import diffract, extract
+
+        x, y = checks.check_coords(xcoords, "xcoords"), checks.check_coords(ycoords, "ycoords")
+        checks.check_lengths(len(x), ycoords=y)
+        obj = checks.check_object(objectGuess)
+        if obj is None:
+            raise DataError("objectGuess is missing: a simulation needs an object (H,W)")
+        probe = as_modes(np.asarray(probeGuess))
+        amplitude = np.empty((len(x), *probe.shape[1:]), dtype=np.float32)
+        for begin in range(0, len(x), _SIMULATION_CHUNK):
+            part = slice(begin, begin + _SIMULATION_CHUNK)
+            amplitude[part] = np.sqrt(diffract(extract(obj, x[part], y[part], probe.shape[-1]), probe))
+        return cls(
+            x,
+            y,
+            None,
+            None,
+            amplitude,
+            probeGuess,
+            scan_index,
+            obj,
+            diffraction_unit="amplitude",
+            pattern_order="MNN",
+        )
+
+    @property
+    def N(self) -> int:
+        """Side of a pattern, px."""
+        return int(self.diff3d.shape[1])
+
+    @property
+    def n_positions(self) -> int:
+        """Number of scan positions M."""
+        return len(self.xcoords)
+
+    @property
+    def positions_px(self) -> NDArray[np.float64]:
+        """(M,2) float64 px, [x, y]."""
+        return np.stack([self.xcoords, self.ycoords], axis=1)
+
+    @property
+    def probe_modes(self) -> NDArray[np.complex64]:
+        """The probe guess as incoherent modes, (P,N,N) complex64, in its own gauge."""
+        return as_modes(self.probeGuess)
+
+    def amplitude(self) -> NDArray[np.float32]:
+        """Amplitude X = sqrt(counts), (M,N,N) float32; a new array unless diff3d already is that."""
+        return to_amplitude(self.diff3d, self.diffraction_unit)
+
+    def amplitude_by_rows(self) -> LazyPatterns:
+        """The same, of which only those rows are made that are asked for."""
+        unit = self.diffraction_unit
+        return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit), np.float32)
+
+    def kept(self, patterns: str, scratch_folder: Path | None = None) -> RawData:
+        """The same scan, whose containers keep their patterns in 'memory', on 'disk', or, 'auto', where they
+        belong; on disk in `scratch_folder`, None: the one given before, or the system's."""
+        made = copy.copy(self)
+        made.patterns_place = patterns
+        made.scratch_folder = scratch_folder or self.scratch_folder
+        return made
+
+    def subsample(self, n: int | None, seed: int | None = 0) -> RawData:
+        """`n` positions drawn without replacement, in scan order; itself when n is None or not below M."""
+        if n is None or n >= self.n_positions:
+            return self
+        if n < 1:
+            raise DataError(f"n_subsample is {n}; at least 1 position must be kept")
+        rng = np.random.default_rng(0 if seed is None else seed)
+        rows = np.sort(rng.choice(self.n_positions, size=n, replace=False))
+        arrays = self.as_arrays()
+        for key in ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "Y"):
+            if arrays[key] is not None:
+                arrays[key] = rows_of(arrays[key], rows)
+        made = RawData(**{**arrays, "pattern_order": "MNN"})
+        return made.kept(self.patterns_place, self.scratch_folder)
+
+    def as_arrays(self) -> dict[str, Any]:
+        """The keyword arguments that make this scan again; pattern_order is set only where shapes are
+        ambiguous."""
+        return {
+            "xcoords": self.xcoords,
+            "ycoords": self.ycoords,
+            "xcoords_start": self.xcoords_start,
+            "ycoords_start": self.ycoords_start,
+            "diff3d": self.diff3d,
+            "probeGuess": self.probeGuess,
+            "objectGuess": self.objectGuess,
+            "scan_index": self.scan_index,
+            "Y": self.Y,
+            "bad_pixels": self.bad_pixels,
+            "diffraction_unit": self.diffraction_unit,
+            "pattern_order": "MNN" if self.n_positions == self.N else None,
+        }
+
+    def to_file(self, path: str | os.PathLike[str]) -> None:
+        """Write the scan in the format of the suffix, whole or not at all; `from_file` gives it back
+        exactly."""
+        from ptycho.io.registry import write_scan
+
+        write_scan(path, self.as_arrays())
+
+    def generate_grouped_data(
+        self,
+        N: int,
+        K: int = 4,
+        nsamples: int = 1,
+        dataset_path: str | None = None,
+        seed: int | None = None,
+        sequential_sampling: bool = False,
+        gridsize: int | None = None,
+        enable_oversampling: bool = False,
+        neighbor_pool_size: int | None = None,
+        normalization: float | None = None,
+    ) -> dict[str, Any]:
+        """`nsamples` groups of gridsize**2 patterns as arrays, for clients that want them laid out.
+
+        Keys: diffraction (B,N,N,C) float32 amplitude; X_full the same times `normalization` (x_scale; None
+        takes it from this scan); Y (B,N,N,C) complex64 labels or None; coords_nn (B,1,2,C), coords_offsets
+        (B,1,2,1), coords_relative (B,1,2,C) float64 px [x, y], the three again as coords_start_*; nn_indices
+        (B,C); objectGuess. gridsize None is read from params.cfg; `dataset_path` is accepted and not used:
+        nothing is cached on disk; seed None is 0. See `ptycho.scan.grouping.group_positions` for what is drawn.
+
+        Time and memory O(B C N^2): `ptycho.scan.container.PtychoDataContainer.from_raw` holds each pattern once
+        instead.
+        """
+        if N != self.N:
+            raise DataError(f"N is {N} but the patterns are {self.N} x {self.N}: set N to {self.N}")
+        if gridsize is None:
+            from ptycho.clients import params
+
+            gridsize = int(params.cfg.get("gridsize", 1))
+        if nsamples == 1 < self.n_positions:
+            logger.warning(
+                "nsamples is 1: only 1 of %d positions is taken; ask for %d (ptychodus: NumSamples)",
+                self.n_positions,
+                self.n_positions,
+            )
+        groups = group_positions(
+            self.xcoords,
+            self.ycoords,
+            gridsize,
+            n_groups=nsamples,
+            n_neighbors=K,
+            seed=seed,
+            enable_oversampling=enable_oversampling,
+            sequential=sequential_sampling,
+            neighbor_pool_size=neighbor_pool_size,
+        )
+        amplitude = self.amplitude()
+        scale = x_scale(amplitude, self.bad_pixels) if normalization is None else normalization
+        diffraction = np.moveaxis(amplitude[groups], 1, -1)
+        offsets, relative = group_offsets(self.xcoords, self.ycoords, groups)
+        start_offsets, start_relative = group_offsets(self.xcoords_start, self.ycoords_start, groups)
+        return {
+            "diffraction": diffraction,
+            "Y": self._labels(groups),
+            "coords_offsets": offsets,
+            "coords_relative": relative,
+            "coords_start_offsets": start_offsets,
+            "coords_start_relative": start_relative,
+            "coords_nn": gather_coords(self.xcoords, self.ycoords, groups),
+            "coords_start_nn": gather_coords(self.xcoords_start, self.ycoords_start, groups),
+            "nn_indices": groups,
+            "objectGuess": self.objectGuess,
+            "X_full": diffraction * np.float32(scale),
+        }
+
+    def _labels(self, groups: NDArray[np.int64]) -> NDArray[np.complex64] | None:
+        """Object patches (B,N,N,C) at every member's own position, or None without an object."""
+        if self.Y is not None:
+            return np.moveaxis(self.Y[groups].astype(np.complex64), 1, -1)
+        if self.objectGuess is None:
+            return None
+        return np.moveaxis(cut_patches(self.objectGuess, self.positions_px[groups], self.N), 1, -1)
