@@ -8,7 +8,8 @@ from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.result import IterationState, RefineResult, r_factors
 from ptycho_torch.refine.rule import Rule, make_rule
 from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw
-from ptycho_torch.refine.state import RefineState, load_state, save_state, start_state
+from ptycho_torch.refine.state import RefineState, start_state
+from ptycho_torch.refine.storage import load_state, save_state
 
 __all__ = [
     "IterationState",

@@ -1,10 +1,8 @@
-"""Everything a reconstruction knows at one moment: the unknowns, their place, start and storage."""
+"""Everything a reconstruction knows at one moment: the unknowns, their place and their start."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,6 @@ from ptycho.errors import DataError
 from ptycho_torch.refine.operators import Canvas
 from ptycho_torch.refine.scan import RefineScan
 
-_FORMAT = "ptychopinn-refine-1"
-
 
 @dataclass
 class RefineState:
@@ -25,7 +21,9 @@ class RefineState:
     object (H, W) complex on `canvas`; probe (P, N, N) complex, so that |FFT_ortho(probe * window)|^2 are
     counts; positions_xy (M, 2) float64; intensity (M,) amplitude factor per pattern or None; background
     (N, N) counts, zero frequency first, or None; lost (M,) bool: patterns that a search for positions keeps
-    out of the object, or None; epoch: finished sweeps.
+    out of the object, or None; epoch: finished sweeps. course (E,) float64: R of every finished sweep, which
+    the schedule goes by; variation (2,) float64: weight of the prior and the step factor it was found at, or
+    None before it is tried.
     """
 
     canvas: Canvas
@@ -36,6 +34,8 @@ class RefineState:
     background: Tensor | None = None
     epoch: int = 0
     lost: Tensor | None = None
+    course: Tensor | None = None
+    variation: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Named tensors, the absent ones left out."""
@@ -46,6 +46,8 @@ class RefineState:
             intensity=self.intensity,
             background=self.background,
             lost=self.lost,
+            course=self.course,
+            variation=self.variation,
         )
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
@@ -83,6 +85,12 @@ def start_state(
         torch.ones(scan.size, dtype=scan.counts.dtype, device=scan.counts.device) if intensity else None,
         first_background(scan) if background else None,
     )
+    fit_probe_scale(scan, state)
+    return state
+
+
+def fit_probe_scale(scan: RefineScan, state: RefineState) -> None:
+    """Give the probe the power with which the model explains the counts of some 64 patterns, in place."""
     from ptycho_torch.refine.forward import predict  # forward needs the class above
 
     some = torch.linspace(0, scan.size - 1, min(scan.size, 64)).round().to(torch.int64)
@@ -90,7 +98,6 @@ def start_state(
     model = model if scan.good is None else model * scan.good
     counts = scan.counts[some].sum(dtype=torch.float64)
     state.probe = state.probe * float(torch.sqrt(counts / model.sum(dtype=torch.float64).clamp_min(1e-30)))
-    return state
 
 
 def first_background(scan: RefineScan) -> Tensor:
@@ -130,43 +137,3 @@ def more_modes(probe: Tensor, modes: int) -> Tensor:
         mode = probe[0] * x ** (order - vertical) * y**vertical
         made.append(mode * torch.linalg.vector_norm(probe[0]) / torch.linalg.vector_norm(mode) * 0.05**0.5)
     return torch.stack(made)
-
-
-def save_state(
-    path: str | Path, state: RefineState, extra: dict[str, Tensor], settings: dict[str, object]
-) -> None:
-    """Write state, the rule's own tensors and the settings as safetensors, through a temporary name."""
-    from safetensors.torch import save_file
-
-    tensors = {f"state.{k}": v.detach().cpu().contiguous() for k, v in state.tensors().items()}
-    tensors |= {f"rule.{k}": v.detach().cpu().contiguous() for k, v in extra.items()}
-    note = dict(format=_FORMAT, epoch=state.epoch, shape=state.canvas.shape, origin_xy=state.canvas.origin_xy)
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, {"refine": json.dumps(note | {"settings": settings})})
-    temporary.replace(path)
-
-
-def load_state(
-    path: str | Path, device: str | torch.device = "cpu"
-) -> tuple[RefineState, dict[str, Tensor], dict[str, object]]:
-    """What `save_state` wrote: (state, rule tensors, settings). DataError for a foreign file."""
-    from safetensors import safe_open
-
-    tensors: dict[str, Tensor] = {}
-    try:
-        with safe_open(str(path), "pt") as file:
-            note = json.loads((file.metadata() or {}).get("refine", "{}"))
-            for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                # a copy is aligned as torch likes it: sums and transforms then round as they did before
-                tensors[key] = file.get_tensor(key).to(device).clone()
-    except Exception as error:
-        raise DataError(
-            f"{path} is no refinement checkpoint ({error}); give a file that `reconstruct` wrote"
-        ) from error
-    if note.get("format") != _FORMAT:
-        raise DataError(f"{path} is no refinement checkpoint of this version; start the reconstruction again")
-    own = {key[6:]: tensor for key, tensor in tensors.items() if key.startswith("state.")}
-    canvas = Canvas(tuple(note["shape"]), tuple(note["origin_xy"]))
-    state = RefineState(canvas=canvas, epoch=int(note["epoch"]), **own)
-    return state, {key[5:]: t for key, t in tensors.items() if key.startswith("rule.")}, note["settings"]
