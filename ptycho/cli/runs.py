@@ -60,7 +60,8 @@ def read_scan(
 ) -> RawData:
     """A scan whose patterns have side N (None: any); the error says where N came from.
 
-    `patterns`: in 'memory', on 'disk', or 'auto', see `ptycho.io.scratch`; scratch files go beside the output.
+    `patterns`: in 'memory', on 'disk', or 'auto', see `ptycho.io.scratch`. Scratch files go beside the
+    output.
     """
     from ptycho.io.scratch import folder_for
     from ptycho.scan.raw_data import RawData

@@ -34,8 +34,8 @@ _REMEDY = "free some space, or choose another disk by the output folder or by TM
 def goes_to_disk(n_bytes: int, place: str) -> bool:
     """Whether patterns of this size belong in a scratch file; `place` is one of PLACES.
 
-    'auto': where they need more than half of the memory that is available, see `ptycho.io.resources`; a system
-    that does not say is taken to have enough. Raises ConfigError for an unknown place.
+    'auto': where they need more than half of the memory that is available, see `ptycho.io.resources`. A
+    system that does not say is taken to have enough. Raises ConfigError for an unknown place.
     """
     if place not in PLACES:
         raise ConfigError(f"patterns = {place!r}: must be one of 'auto', 'memory', 'disk'")

@@ -28,7 +28,8 @@ _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 @dataclass(frozen=True)
 class OnnxModel:
     """A model of `ptycho export`. `config` carries the network (its `model`), the rest is at its default;
-    `probe` (P, N, N) complex64 in the network's gauge; the numbers are those of `ptycho.scan.normalization`."""
+    `probe` (P, N, N) complex64 in the network's gauge; the numbers are those of
+    `ptycho.scan.normalization`."""
 
     path: Path
     session: Any

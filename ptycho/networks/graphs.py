@@ -2,8 +2,8 @@
 
 A `Graph` is a list of `Node`s in the order of computation. Inputs are `diffraction` (B, C, N, N), the
 normalised amplitude x with zero frequency at (N//2, N//2), and `probe` (P, N, N) complex, in the gauge of
-`ptycho.scan.normalization`. Outputs are `amplitude` and `phase`, each (B, C_out, N, N). Channels are first here; a
-backend that prefers them last transposes, the weights stay (out, in, row, column).
+`ptycho.scan.normalization`. Outputs are `amplitude` and `phase`, each (B, C_out, N, N). Channels are first
+here; a backend that prefers them last transposes, the weights stay (out, in, row, column).
 
 Registering an own network takes five lines: see `register`.
 """

@@ -69,7 +69,8 @@ def train_and_test(
     """Training and test scans, grouped; a test scan is covered once, whatever n_groups.
 
     One training scan gives containers, the test's in the normalisation of the other. Several give sets: each
-    has a normalisation of its own, and the test scan is seen as the most alike of them (`ptycho.scan.scan_set`).
+    has a normalisation of its own, and the test scan is seen as the most alike of them, see
+    `ptycho.scan.scan_set`.
     """
     given = [train_data] if isinstance(train_data, Scan) else train_data
     scans = given if isinstance(given, ScanSet) else ScanSet.of([ensure_container(x, config) for x in given])

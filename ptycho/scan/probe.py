@@ -36,7 +36,7 @@ def as_modes(probe: NDArray[Any]) -> Modes:
 def set_probe_guess(X: object, probe: NDArray[Any]) -> Modes:
     """Keep a probe for callers of the old surface and return it as (P,N,N) complex64; `X` is not used.
 
-    Kept for ptychodus, which calls it before `ptycho.scan.container.load`; the package passes probes as arguments.
+    Kept for ptychodus, which calls it before `ptycho.loader.load`; the package passes probes as arguments.
     """
     from ptycho.clients import params
 

@@ -283,10 +283,10 @@ class RawData:
         takes it from this scan); Y (B,N,N,C) complex64 labels or None; coords_nn (B,1,2,C), coords_offsets
         (B,1,2,1), coords_relative (B,1,2,C) float64 px [x, y], the three again as coords_start_*; nn_indices
         (B,C); objectGuess. gridsize None is read from params.cfg; `dataset_path` is accepted and not used:
-        nothing is cached on disk; seed None is 0. See `ptycho.scan.grouping.group_positions` for what is drawn.
+        nothing is cached on disk; seed None is 0. What is drawn: `ptycho.scan.grouping.group_positions`.
 
-        Time and memory O(B C N^2): `ptycho.scan.container.PtychoDataContainer.from_raw` holds each pattern once
-        instead.
+        Time and memory O(B C N^2); `PtychoDataContainer.from_raw` of `ptycho.scan.container` holds each
+        pattern once instead.
         """
         if N != self.N:
             raise DataError(f"N is {N} but the patterns are {self.N} x {self.N}: set N to {self.N}")

@@ -81,8 +81,8 @@ class ScanSet:
 @dataclass(frozen=True)
 class KnownScan:
     """What a model knows of one scan: the probe (P, N, N) in the network's gauge, the numbers of
-    `ptycho.scan.normalization`, the log of the trained correction to the scale, bad pixels (N, N), and the probe
-    guess (P, N, N) that came with the scan, by which others are told to be like it."""
+    `ptycho.scan.normalization`, the log of the trained correction to the scale, bad pixels (N, N), and the
+    probe guess (P, N, N) that came with the scan, by which others are told to be like it."""
 
     probe: NDArray[np.complex64]
     x_scale: float
