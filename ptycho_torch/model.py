@@ -72,6 +72,8 @@ class PtychoPINN_Lightning(L.LightningModule):
     forward: x (B, C, N, N) float32 in the gauge of `ptycho.scan.normalization` -> complex (B, C_out, N, N).
     """
 
+    #: the backend that it runs in, see `ptycho.backends`
+    backend = "pytorch"
     #: keys under which the objective is logged, for clients that follow a run by callback
     loss_name = "train_loss"
     val_loss_name = "val_loss"

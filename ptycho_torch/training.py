@@ -134,6 +134,7 @@ def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
 
     One device always runs in this process, so that callbacks handed in by a client stay alive.
     """
+    check_devices(execution)
     accelerator = execution.accelerator
     wants_gpu = accelerator in ("gpu", "cuda")
     if wants_gpu and not torch.cuda.is_available():
@@ -141,16 +142,18 @@ def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
         accelerator = "cpu"
     if accelerator == "auto" and not torch.cuda.is_available():
         accelerator = "cpu"
-    if accelerator == "mps" and not torch.backends.mps.is_available():
+    return accelerator, "auto" if execution.devices == 1 else execution.strategy
+
+
+def check_devices(execution: PyTorchExecutionConfig) -> None:
+    """Raise ConfigError for devices that are not there or do not work together."""
+    if execution.accelerator == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("accelerator = 'mps': no Apple GPU here - use auto or cpu")
-    if execution.devices == 1:
-        return accelerator, "auto"
-    if execution.strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
+    if execution.devices > 1 and execution.strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
         raise ConfigError(
             f"strategy = {execution.strategy!r} with {execution.devices} devices: history and callbacks "
             "would stay in the spawned processes - use ddp"
         )
-    return accelerator, execution.strategy
 
 
 def make_callbacks(

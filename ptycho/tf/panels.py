@@ -8,12 +8,13 @@ import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ptycho.backends import predictor_of
 from ptycho.image.canvas import Stitched
 from ptycho.report.run_panels import RunPanels
 from ptycho.run.batches import Index
+from ptycho.run.reconstruction import reconstruct
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.tf.callbacks import History
-from ptycho.tf.inference import predict_groups, reconstruct_container
 from ptycho.tf.physics import amplitude, diffract
 
 
@@ -34,11 +35,11 @@ class ReconstructionPanels(keras.callbacks.Callback):  # type: ignore[misc]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         model, x = self.model, tf.constant(container.patterns[members])
         batch = {"positions_xy": tf.constant(container.positions_px[members]), "region": False, "scan": scan}
-        views = model.views(predict_groups(model, x, scan), batch)
+        views = model.views(model.patches(x, tf.constant(scan, tf.int32)), batch)
         scale = tf.exp(model.of_scan(model.log_scale, scan))
         predicted = scale * amplitude(diffract(views, model.probe_of(scan)))
         to_counts = float(model.intensity_scale_of(scan))
         return to_counts * x[:, 0].numpy(), to_counts * predicted[:, 0].numpy()
 
     def _image(self, container: PtychoDataContainer, scan: int) -> Stitched:
-        return reconstruct_container(self.model, container, scan=scan).image
+        return reconstruct(predictor_of(self.model, scan), container).image

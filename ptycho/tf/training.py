@@ -18,9 +18,9 @@ from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, RunError
 from ptycho.objectives.stages import resolve_stages, spans, total_epochs
 from ptycho.report.run_panels import RunPanels
+from ptycho.run.job import Fitted, Job
 from ptycho.run.objective_log import log_run
-from ptycho.run.preparation import Grouped, TrainingPlan, plan_training, with_execution
-from ptycho.run.starting_probe import Starts
+from ptycho.run.preparation import Grouped, TrainingPlan
 from ptycho.run.state import prepare
 from ptycho.run.training_log import TrainingLog
 from ptycho.scan.scan_set import ScanSet
@@ -36,11 +36,11 @@ from ptycho.tf.optimizers import Optimizer
 from ptycho.tf.panels import ReconstructionPanels
 from ptycho.tf.stages import EndOfStages, StagedOptimizer, parts_of
 from ptycho.tf.tracking import Tracking, closed_by_exception, recorder_of
-from ptycho.tracking import Recorder, make_recorder
+from ptycho.tracking import make_recorder
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Progress", "check_execution", "resolve_device", "train_with_keras"]
+__all__ = ["Progress", "check_execution", "resolve_device", "fit"]
 
 _PYTORCH = "use --backend pytorch"
 
@@ -48,7 +48,7 @@ _PYTORCH = "use --backend pytorch"
 def check_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
     """Refuse by name what only the other backend does, and warn of settings that change nothing here.
 
-    Raises ConfigError, or MissingDependencyError for a logger that is not installed.
+    Raises ConfigError.
     """
     if execution.devices > 1:
         raise ConfigError(
@@ -64,7 +64,6 @@ def check_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -
             "precision = '16-mixed': the TensorFlow backend offers 32-true and bf16-mixed, which needs no "
             f"loss scaling - set one of them or {_PYTORCH}"
         )
-    make_recorder(config, execution)  # says now which package is missing
     for line in settings_without_effect(execution):
         log.warning("%s", line)
 
@@ -151,58 +150,45 @@ def make_callbacks(
     return made
 
 
-def train_with_keras(
-    train_container: Grouped,
-    test_container: Grouped | None,
-    config: TrainingConfig,
-    execution_config: PyTorchExecutionConfig | None = None,
-    *,
-    starts: Starts,
-    resume: Path | None = None,
-    progress: Progress | None = None,
-) -> tuple[PtychoPINN_Keras, dict[str, list[float]], Recorder | None]:
-    """Build the model, fit it, and give back the one that validated best, the history of the run, its logs.
+def fit(job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Keras]:
+    """Train a model (a new one: None) as a job says; it has the weights that validated best.
 
-    `resume` is a checkpoint of the same run, continued exactly. Time linear in groups x epochs; memory: the
-    patterns once more as a tensor, and a few batches.
+    Time linear in groups x epochs; memory: the patterns once more as a tensor, and a few batches.
     """
-    execution = execution_config or PyTorchExecutionConfig()
-    config = with_execution(config, execution)
-    check_execution(config, execution)
-    plan = plan_training(train_container, test_container, config)
-    directory = config.output_dir if config.output_dir not in (Path(), None) else None
+    config, execution, plan, directory = job.config, job.execution, job.plan, job.directory
+    if job.starts is None:
+        raise ConfigError("the job has no starting probes: find them first")
     with resolve_device(execution):
-        model = PtychoPINN_Keras(config, precision=execution.precision)
-        containers = ScanSet.of(train_container).containers
-        model.attach_scans([start.known(one) for start, one in zip(starts, containers, strict=True)])
+        model = model or PtychoPINN_Keras(config, precision=execution.precision)
+        model.attach_scans(job.known_scans(job.starts))
         batches = plan.n_batches
         model.steps, epochs, steps = _optimizer(model, config, execution, batches)
         average = None if config.ema_decay is None else ExponentialAverage(config.ema_decay, model.steps)
         made = make_callbacks(
-            config, execution, directory, model.term_names, progress,
+            config, execution, directory, model.term_names, job.progress,
             epochs=epochs, steps=steps, average=average,
         )  # fmt: skip
         history = made[0]
         log_run(model.manifest, config, execution)
-        panels = RunPanels.asked_for(execution, train_container, test_container, directory)
+        panels = RunPanels.asked_for(execution, job.train, job.test, directory)
         if panels is not None:  # before the logs, so that they have its numbers and pictures
             made.insert(1, ReconstructionPanels(panels, history))
         if execution.log_throughput:
             made.insert(1, Throughput(plan.n_groups * config.model.gridsize**2, history))
         if directory is not None:  # the picture stands before the logs are closed, so that they show it
-            made.insert(1, SamplerCoverage(directory, plan, train_container, history))
-        first = _resume(resume, model, made) if resume is not None else 0
+            made.insert(1, SamplerCoverage(directory, plan, job.train, history))
+        first = _resume(job.resume, model, made) if job.resume is not None else 0
         ahead = execution.prefetch_factor * execution.num_workers if execution.prefetch_factor else None
         options: dict[str, Any] = {"workers": execution.num_workers, "ahead": ahead}
-        held = HeldSet.of(train_container, label_scales=plan.label_scales)
+        held = HeldSet.of(job.train, label_scales=plan.label_scales)
         recorder = recorder_of(made)
         if recorder is not None and "tensorboard" in execution.logger_backend:
             made.append(
                 Histograms(recorder, lambda epoch: held.batch(*map(tf.constant, plan.epoch(epoch)[-1])))
             )
-        judged = _validation_set(held, train_container, plan)
+        judged = _validation_set(held, job.train, plan)
         if directory is not None and execution.enable_checkpointing:
-            prepare(directory, starts, resumes=resume is not None)
+            prepare(directory, job.starts, resumes=job.resume is not None)
         model.compile(optimizer=None, jit_compile=False, run_eagerly=config.debug)
         _fit(
             model,
@@ -216,7 +202,7 @@ def train_with_keras(
             verbose=1 if execution.enable_progress_bar else 0,
         )
         _restore_best(model, made)
-    return model, history.epochs, recorder
+    return Fitted(model, history.epochs, recorder)
 
 
 def _optimizer(

@@ -9,14 +9,15 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
+from ptycho.backends import predictor_of
 from ptycho.image.canvas import Stitched
 from ptycho.report.run_panels import RunPanels
 from ptycho.run.batches import Index
+from ptycho.run.reconstruction import reconstruct
 from ptycho.scan.container import PtychoDataContainer
 from ptycho_torch.callbacks.tracking import Row
 from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.physics import amplitude, diffract
-from ptycho_torch.workflows.inference import reconstruct_container
 
 
 class ReconstructionPanels(Callback):
@@ -47,7 +48,7 @@ class ReconstructionPanels(Callback):
             return to_counts * x[:, 0].cpu().numpy(), to_counts * predicted[:, 0].cpu().numpy()
 
         def image(container: PtychoDataContainer, scan: int) -> Stitched:
-            return reconstruct_container(module, container, scan=scan).image
+            return reconstruct(predictor_of(module, scan), container).image
 
         module.eval()
         try:

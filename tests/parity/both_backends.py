@@ -137,7 +137,7 @@ class PyTorch:
         return self.workflow.train_cdi_model_torch(raw, None, config, execution or silent(), **options)
 
     def infer(self, model: Any, raw: RawData, **options: Any) -> dict[str, Any]:
-        return self.trained.infer_scan(self.trained.TrainedModel(model), raw, **options)[2]
+        return self.trained.infer_scan(model, raw, **options)[2]
 
     def open(self, folder: Path) -> Any:
         """The model of a bundle, as a client holds it."""
@@ -153,7 +153,7 @@ class TensorFlow:
         self.rooms = rooms_of("ptycho.tf")
         self.data = importlib.import_module("ptycho.tf.data")
         self.workflow = importlib.import_module("ptycho.workflows.components")
-        self.trained = importlib.import_module("ptycho.tf.trained")
+        self.trained = importlib.import_module("ptycho.workflows.components")
 
     def asarray(self, value: np.ndarray) -> Any:
         import tensorflow as tf
@@ -230,11 +230,11 @@ class TensorFlow:
         return self.workflow.train_cdi_model(raw, None, config, execution or silent(), **options)
 
     def infer(self, model: Any, raw: RawData, **options: Any) -> dict[str, Any]:
-        return self.trained.infer_scan(self.trained.TrainedModel(model), raw, **options)[2]
+        return self.trained.infer_scan(model, raw, **options)[2]
 
     def open(self, folder: Path) -> Any:
         """The model of a bundle, as a client holds it."""
-        return self.trained.load_inference_bundle_tf(folder)[0]
+        return self.trained.load_inference_bundle(folder, backend="tensorflow")[0]
 
 
 SIDES: dict[str, type[PyTorch] | type[TensorFlow]] = {"pytorch": PyTorch, "tensorflow": TensorFlow}

@@ -30,7 +30,7 @@ def test_three_epochs_of_both_backends(pair, small_config, kind):
 
 
 def test_either_backend_opens_it_and_finds_each_scan(pair, make_scan, second, small_config, silent, tmp_path):
-    from ptycho.tf.trained import infer_scan
+    from ptycho.workflows.components import infer_scan
     from ptycho_torch.workflows.trained import infer_scan as infer_torch
 
     held = make_scan(**second | {"n_positions": 16, "seed": 8})

@@ -7,6 +7,7 @@ import csv
 import logging
 from pathlib import Path
 
+import lightning_runs
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import RunError
 from ptycho.io.resources import MEMORY, RATE
 from ptycho.run.image_quality import PSNR, SSIM
+from ptycho.run.preparation import train_and_test
 from ptycho.tracking.names import in_contract
 from ptycho_torch.callbacks.learning_rate import LearningRates
 from ptycho_torch.callbacks.resume import Plateau
@@ -26,8 +28,8 @@ def execution(**changes) -> PyTorchExecutionConfig:
     return PyTorchExecutionConfig(**{"accelerator": "cpu", "enable_checkpointing": False, **changes})
 
 
-def prepared(raw, config, settings, *more: Callback) -> components.LightningRun:
-    run = components.prepare_lightning_run(*components.train_and_test(raw, None, config), config, settings)
+def prepared(raw, config, settings, *more: Callback) -> lightning_runs.LightningRun:
+    run = lightning_runs.prepare_lightning_run(*train_and_test(raw, None, config), config, settings)
     run.trainer.callbacks += list(more)
     return run
 
@@ -61,7 +63,7 @@ def test_the_moving_average_is_validated_and_kept(make_scan, small_config, tmp_p
     raw, seen = make_scan(), Steps()
     config = small_config(raw, nepochs=3, ema_decay=0.3, output_dir=tmp_path)
     run = prepared(raw, config, execution(accum_steps=2), seen)
-    results = components.fit_lightning_run(run)
+    results = lightning_runs.fit_lightning_run(run)
     final = dict(results["models"]["diffraction_to_obj"].named_parameters())
     assert len(seen.after) == 6  # four batches an epoch, two of them a step
     for name in ("log_scale", "network.weights.stem.weight"):

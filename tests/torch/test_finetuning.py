@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import lightning.pytorch as L
+import lightning_runs
 import pytest
 import torch
 
@@ -60,10 +61,10 @@ def tune(make_scan, small_config):
         training = dataclasses.replace(training, **settings)
         module = PtychoPINN_Lightning(model, data, training, inference)
         container = components._ensure_container(raw, ours)
-        run = components.prepare_lightning_run(container, None, ours, execution, module=module)
+        run = lightning_runs.prepare_lightning_run(container, None, ours, execution, module=module)
         watch = watch or Watch()
         run.trainer.callbacks.append(watch)
-        return watch, run, components.fit_lightning_run(run, resume=resume)
+        return watch, run, lightning_runs.fit_lightning_run(run, resume=resume)
 
     return build
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ptycho import backends
 from ptycho.cli.main import main
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.run.state import kept_starts
@@ -81,7 +82,7 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(unbroken, monkeypa
     def refine(*arguments):
         raise AssertionError("the probe was refined again")
 
-    monkeypatch.setattr(components, "refined_modes", refine)
+    monkeypatch.setattr(backends, "refined_modes", refine)
     monkeypatch.chdir(unbroken.parent)  # scan.npz is found where provenance.json says
     (cut / "checkpoints" / ".last.0123456789ab.ckpt").write_bytes(b"cut short")
     assert main(["train", "--resume", str(cut), "--quiet"]) == 0

@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import lightning.pytorch as L
+import lightning_runs
 import pytest
 from lightning.pytorch.callbacks import Callback
 
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import RunError
+from ptycho.run.preparation import train_and_test
 from ptycho.tracking import Tracker
 from ptycho.tracking.names import in_contract
 from ptycho_torch.callbacks.tracking import Tracking, recorder_of
@@ -54,11 +56,11 @@ class Helpers(Callback):
 
 def test_helpers_stay_inside_and_a_clients_own_metric_is_logged(make_scan, small_config, tmp_path):
     config = small_config(make_scan(), nepochs=1, output_dir=tmp_path)
-    run = components.prepare_lightning_run(
-        *components.train_and_test(make_scan(), None, config), config, PyTorchExecutionConfig(**CSV)
+    run = lightning_runs.prepare_lightning_run(
+        *train_and_test(make_scan(), None, config), config, PyTorchExecutionConfig(**CSV)
     )
     run.trainer.callbacks.append(Helpers())
-    components.fit_lightning_run(run)
+    lightning_runs.fit_lightning_run(run)
     assert not [name for name in rows(tmp_path)[0] if "_seconds" in name or "_sum" in name]
     assert rows(tmp_path)[0]["throughput/patterns"] == "3.0"
 
@@ -106,20 +108,20 @@ class Notes(Tracker):
         self.told.append(("close", state))
 
 
-def watched(config, execution, monkeypatch) -> tuple[components.LightningRun, Notes]:
+def watched(config, execution, monkeypatch) -> tuple[lightning_runs.LightningRun, Notes]:
     notes = Notes()
     monkeypatch.setattr("ptycho.tracking.kinds.KINDS", {"csv": lambda *_: notes})
     raw = config.train_data_file
     config.train_data_file = None
-    containers = components.train_and_test(raw, None, config)
-    return components.prepare_lightning_run(*containers, config, execution), notes
+    containers = train_and_test(raw, None, config)
+    return lightning_runs.prepare_lightning_run(*containers, config, execution), notes
 
 
 def test_trackers_are_told_of_pictures_and_of_the_end(make_scan, small_config, tmp_path, monkeypatch):
     config = small_config(make_scan(), output_dir=tmp_path, train_data_file=make_scan())
     execution = PyTorchExecutionConfig(**CSV, recon_log_every_n_epochs=2)
     run, notes = watched(config, execution, monkeypatch)
-    components.fit_lightning_run(run)
+    lightning_runs.fit_lightning_run(run)
     assert notes.told == [
         ("begin", 0, 0), ("metrics", 0, 3), ("metrics", 1, 7), ("figure", "patterns_0002.png", 7),
         ("figure", "sampler_coverage.png", 7), ("close", "done"),
@@ -131,7 +133,7 @@ def test_trackers_are_told_of_a_failure(make_scan, small_config, tmp_path, monke
     config = small_config(make_scan(), output_dir=tmp_path, **settings)
     run, notes = watched(config, PyTorchExecutionConfig(**CSV, learning_rate=1e30), monkeypatch)
     with pytest.raises(RunError, match="training diverged"):
-        components.fit_lightning_run(run)
+        lightning_runs.fit_lightning_run(run)
     assert notes.told[-1] == ("close", "failed")
 
 
