@@ -13,12 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import (
-    InferenceConfig,
-    PyTorchExecutionConfig,
-    TrainingConfig,
-    resolve_n_groups,
-)
+from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig, TrainingConfig, resolve_n_groups
 from ptycho.errors import ConfigError, DataError
 from ptycho.objectives.manifest import resolve
 from ptycho.run.batches import Batch, Index, compact_blocks, epoch_batches, label_scale, split_scans
