@@ -16,9 +16,8 @@ from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import BundleError, ConfigError
 from ptycho.models.bundle import load_bundle, save_bundle
 from ptycho.objectives.manifest import resolve
-from ptycho.run.preparation import Scan, measured
 from ptycho.scan.normalization import intensity_scale
-from ptycho.scan.scan_set import KnownScan, most_alike, stacked
+from ptycho.scan.scan_set import KnownScan, Scan, acquisition_of, most_alike, stacked
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class TrainedState:
         """
         if wanted is not None or len(self.scans) == 1:
             return self.for_scan(wanted or 0)
-        number = most_alike(*measured(data), [(scan.guess, scan.x_scale) for scan in self.scans])
+        number = most_alike(*acquisition_of(data), [(scan.guess, scan.x_scale) for scan in self.scans])
         log.info("seen with the probe and scale of training scan %d of %d", number, len(self.scans))
         return self.for_scan(number)
 
