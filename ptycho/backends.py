@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import BACKENDS, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import BACKENDS, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingDependencyError
 from ptycho.image.canvas import Frame
 from ptycho.models.trained_state import TrainedState

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.backends import Network, predictor_of
-from ptycho.models.trained_state import predict_scaled
+from ptycho.clients.prediction import predict_scaled
 from ptycho.workflows.trained import for_scan
 
 
@@ -39,7 +39,7 @@ class TrainedModel:
         """Complex patches complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
 
         Without offsets (B, N, N, C_out); with them the patches of each group merged: (B, N, N, 1). See
-        `ptycho.models.trained_state.predict_scaled`.
+        `ptycho.clients.prediction.predict_scaled`.
         """
         seen = predictor_of(self.module)
         return predict_scaled(

@@ -15,14 +15,13 @@ from typing import Any
 from ptycho import backends
 from ptycho.backends import Network
 from ptycho.clients import model_manager, params
+from ptycho.clients.legacy import dataclass_to_legacy_dict, update_legacy_dict
 from ptycho.clients.results import Outputs, reconstruction_outputs, run_outputs, training_results
 from ptycho.clients.trained_model import TrainedModel, network_of
-from ptycho.config.config import (
+from ptycho.config.settings import (
     InferenceConfig,
     PyTorchExecutionConfig,
     TrainingConfig,
-    dataclass_to_legacy_dict,
-    update_legacy_dict,
 )
 from ptycho.errors import ConfigError
 from ptycho.models.bundle import load_bundle

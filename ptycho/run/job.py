@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.run.preparation import Grouped, TrainingPlan, plan_training, with_execution
 from ptycho.run.starting_probe import Starts
 from ptycho.scan.scan_set import KnownScan, ScanSet

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
 from ptycho.evaluation.rfactor import RFactor, r_factor
 from ptycho.image.canvas import (
     Frame,

@@ -1,49 +1,5 @@
-"""The bundle as a model that MLflow serves: an address, `wts.h5.zip`, and the name of a module.
+"""The name under which saved MLflow models hold the function that opens them; it must stay."""
 
-No pickle and no code travels with the model: MLflow imports `LOADER` from the installed package and hands
-it the bundle, which is JSON and safetensors.
-"""
+from ptycho.workflows.serving import load_pyfunc as _load_pyfunc
 
-from __future__ import annotations
-
-from pathlib import Path
-
-import numpy as np
-
-from ptycho.models.trained_state import load_trained_state
-
-#: the module that MLflow imports to open a model
-LOADER = "ptycho.workflows.serving"
-
-
-def save_model(path: Path, bundle: Path) -> Path:
-    """Write the folder of an MLflow model around a copy of the bundle; needs the package mlflow.
-
-    Raises BundleError where the bundle cannot be read.
-    """
-    import mlflow.pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-
-    state, _ = load_trained_state(bundle)
-    N, C = state.config.model.N, state.config.model.gridsize**2
-    number = np.dtype(np.float32)
-    mlflow.pyfunc.save_model(
-        path=str(path),
-        loader_module=LOADER,
-        data_path=str(bundle),
-        signature=ModelSignature(
-            inputs=Schema([TensorSpec(number, (-1, N, N, C))]),
-            outputs=Schema([TensorSpec(number, (-1, N, N, -1), name) for name in ("real", "imag")]),
-            params=ParamSchema([ParamSpec("trained_scan", DataType.long, 0)]),
-        ),
-        pip_requirements=["ptychopinn"],
-    )
-    return path
-
-
-def _load_pyfunc(path: str) -> object:
-    """Opens models that were logged when this module was their loader; see `ptycho.workflows.serving`."""
-    from ptycho.workflows.serving import _load_pyfunc as load
-
-    return load(path)
+__all__ = ["_load_pyfunc"]

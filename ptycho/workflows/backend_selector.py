@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ptycho.clients import workflow as client
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.models.bundle import load_bundle
 

@@ -12,7 +12,7 @@ from typing import Any
 from ptycho.clients import workflow as client
 from ptycho.clients.results import Outputs
 from ptycho.clients.workflow import reassemble_cdi_image as reassemble_cdi_image
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.report.outputs import save_outputs as save_outputs
 from ptycho.run.preparation import Scan, Scans
 from ptycho.run.preparation import ensure_container as create_ptycho_data_container

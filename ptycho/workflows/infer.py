@@ -10,7 +10,7 @@ from typing import Any
 
 from ptycho import backends
 from ptycho.backends import Network, predictor_of
-from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.models.onnx_model import OnnxModel
 from ptycho.run.preparation import Scan, ensure_container, inference_container
 from ptycho.run.reconstruction import Predictor, Reconstruction, judged_by_data, reconstruct

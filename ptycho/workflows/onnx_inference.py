@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import InferenceConfig
+from ptycho.config.settings import InferenceConfig
 from ptycho.errors import ConfigError
 from ptycho.image.stitcher import Stitcher
 from ptycho.models.onnx_model import OnnxModel

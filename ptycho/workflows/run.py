@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.run.job import Progress
 from ptycho.run.preparation import Scan, Scans, first_scan
 from ptycho.run.reconstruction import Reconstruction

@@ -1,4 +1,4 @@
-"""A bundle as a server answers with it: patches as two real arrays, since MLflow knows no complex numbers."""
+"""A bundle as the model that `mlflow models serve` and `mlflow.pyfunc.load_model` answer with."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ServedModel:
         return {"real": np.ascontiguousarray(patches.real), "imag": np.ascontiguousarray(patches.imag)}
 
 
-def _load_pyfunc(path: str) -> ServedModel:
+def load_pyfunc(path: str) -> ServedModel:
     """MLflow's door: the bundle at `path` in the backend that wrote it, which must be installed."""
     bundle = Path(path)
     return ServedModel(TrainedModel(open_bundle(bundle, load_bundle(bundle).backend)))

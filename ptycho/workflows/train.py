@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ptycho import backends
 from ptycho.backends import Network
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig, validate_training_config
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.run.job import History, Job, Progress
 from ptycho.run.preparation import Grouped, Scan, Scans, train_and_test
 from ptycho.run.starting_probe import Starts, starting_probes
 from ptycho.run.state import kept_starts
+from ptycho.run.validation import validate_training_config
 from ptycho.scan.pattern_store import keep_patterns
 from ptycho.tracking import Recorder, make_recorder
 

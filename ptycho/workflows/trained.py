@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ptycho import backends
 from ptycho.backends import Network
-from ptycho.config.config import PyTorchExecutionConfig
+from ptycho.config.settings import PyTorchExecutionConfig
 from ptycho.errors import BundleError, ConfigError
 from ptycho.models.trained_state import TrainedState, load_trained_state
 from ptycho.run.preparation import Scan

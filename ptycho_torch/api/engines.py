@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import update_legacy_dict, validate_training_config
+from ptycho.clients.legacy import update_legacy_dict
 from ptycho.run.job import Job
 from ptycho.run.preparation import train_and_test
+from ptycho.run.validation import validate_training_config
 from ptycho.workflows.infer import infer
 from ptycho.workflows.train import find_starts
 from ptycho_torch.api.canvas import client_canvas, spacing_px

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ptycho.clients import workflow as client
 from ptycho.clients.results import training_results
 from ptycho.clients.workflow import reassemble_cdi_image as _reassemble_cdi_image_torch
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.report.outputs import save_outputs as save_outputs
 from ptycho.run.job import Job, Progress

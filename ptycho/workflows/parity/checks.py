@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ptycho import physics as oracle
 from ptycho.backends import predictor_of
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
+from ptycho.run.preparation import ensure_container
 from ptycho.scan.raw_data import RawData
 from ptycho.workflows.infer import infer
 from ptycho.workflows.parity.pair import Pair, tf_batch, torch_batch
@@ -24,11 +25,8 @@ STEPS = (1, 10, 100)
 
 
 def preparation(raw: RawData, config: TrainingConfig) -> list[Row]:
-    """Grouping and normalisation, each through its backend's own door: equal to the bit."""
-    from ptycho.workflows.components import create_ptycho_data_container
-    from ptycho_torch.workflows.components import _ensure_container
-
-    ours, theirs = _ensure_container(raw, config), create_ptycho_data_container(raw, config)
+    """Grouping and normalisation, which both backends take from one function: twice, equal to the bit."""
+    ours, theirs = ensure_container(raw, config), ensure_container(raw, config)
     quantities: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
         ("grouping", "nn_indices", lambda c: c.nn_indices),
         ("grouping", "global_offsets", lambda c: c.global_offsets),

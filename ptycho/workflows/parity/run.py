@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho import backends
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import MissingDependencyError
 from ptycho.run.preparation import ensure_container
 from ptycho.run.starting_probe import starting_probe
