@@ -16,9 +16,8 @@ from ptycho.image.canvas import Frame
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.job import Fitted, Job
 from ptycho.scan.scan_set import KnownScan
-from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.layers import load_neutral_weights, neutral_weights
-from ptycho_torch.model import PtychoPINN_Lightning
+from ptycho_torch.module import PtychoPINN
 from ptycho_torch.reassembly import Stitcher
 
 
@@ -33,17 +32,16 @@ class TorchBackend:
 
         check_devices(execution)
 
-    def build(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> PtychoPINN_Lightning:
-        data, model, training, inference = from_training_config(config, execution)
-        return PtychoPINN_Lightning(model, data, training, inference)
+    def build(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> PtychoPINN:
+        return PtychoPINN(config, execution.learning_rate)
 
-    def load(self, model: PtychoPINN_Lightning, state: TrainedState) -> None:
+    def load(self, model: PtychoPINN, state: TrainedState) -> None:
         weights = {name: torch.from_numpy(np.array(value)) for name, value in state.weights.items()}
         load_neutral_weights(model.network, weights)
         model.attach_scans(state.scans)
         model.eval()
 
-    def fit(self, job: Job, model: PtychoPINN_Lightning | None = None) -> Fitted[PtychoPINN_Lightning]:
+    def fit(self, job: Job, model: PtychoPINN | None = None) -> Fitted[PtychoPINN]:
         from ptycho_torch.fit import fit, prepare
 
         if job.starts is None:
@@ -51,7 +49,7 @@ class TorchBackend:
         return fit(prepare(job, model or self.build(job.config, job.execution)), job.starts)
 
     @torch.inference_mode()
-    def predict(self, model: PtychoPINN_Lightning, x: NDArray[np.float32], scan: int = 0) -> Tensor:
+    def predict(self, model: PtychoPINN, x: NDArray[np.float32], scan: int = 0) -> Tensor:
         if model.training:
             model.eval()
         patches: Tensor = model(torch.from_numpy(x).to(model.probe.device), scan)
@@ -64,14 +62,14 @@ class TorchBackend:
         made: NDArray[Any] = patches.detach().cpu().numpy()
         return made
 
-    def state(self, model: PtychoPINN_Lightning) -> TrainedState:
+    def state(self, model: PtychoPINN) -> TrainedState:
         return TrainedState(
             config=model.config,
             weights={name: value.numpy() for name, value in neutral_weights(model.network).items()},
             scans=tuple(self.known_scan(model, number) for number in range(model.n_scans)),
         )
 
-    def known_scan(self, model: PtychoPINN_Lightning, scan: int) -> KnownScan:
+    def known_scan(self, model: PtychoPINN, scan: int) -> KnownScan:
         x_scale, nphotons, factor = model.of_scan(model.gauge, scan).tolist()
         probe = model.probe_of(scan).detach().cpu().numpy()
         guess = torch.view_as_complex(model.guesses[scan]).cpu().numpy() if model.n_scans > 1 else probe
@@ -85,9 +83,7 @@ class TorchBackend:
             log_scale=model.of_scan(model.log_scale, scan).item(),
         )
 
-    def placed(
-        self, model: PtychoPINN_Lightning, execution: PyTorchExecutionConfig
-    ) -> AbstractContextManager[Any]:
+    def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:
         from ptycho_torch.training import resolve_accelerator
 
         accelerator, _ = resolve_accelerator(execution)

@@ -1,104 +1,22 @@
-"""Fine-tuning after the main epochs: which part of the network trains in which stage, and how fast.
+"""Stages after the main epochs: which part of the network trains in which, and how fast.
 
-The settings are those of ptychodus: first the decoder, then the top of the encoder with the decoder, then
-everything. Their learning rates are factors on `learning_rate`, as `fine_tune_gamma` is. Stages follow the
-main epochs in the same Lightning run, so that callbacks, checkpoints and resume see one run. They are not
-those of `ptycho_torch.stages`, whose length in steps is known before: these end early without progress.
+They follow in the same Lightning run, so that callbacks, checkpoints and resume see one run. See
+`ptycho.run.tuning`; those of `ptycho_torch.stages` are others.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
-from ptycho.errors import ConfigError
-from ptycho.networks.parts import PARTS
-from ptycho_torch.config_params import TrainingConfig
-from ptycho_torch.stages import Freezer, parameter_groups, parts
-
-__all__ = ["Finetuning", "Stage", "parameter_groups", "parts", "stages_of"]
+from ptycho.run.tuning import TuningStage
+from ptycho_torch.stages import Freezer
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage: at most `epochs` long, the learning rate of each part that trains as a share of the run's,
-    and the epochs without progress that end it early (None: never)."""
-
-    name: str
-    epochs: int
-    factors: dict[str, float]
-    patience: int | None = None
-
-
-def stages_of(config: TrainingConfig) -> tuple[Stage, ...]:
-    """The stages after the main epochs, in order; none where no setting asks for one.
-
-    `epochs_fine_tune` epochs of everything at `fine_tune_gamma`, then the staged ones if they are enabled. A
-    part whose factor is zero stands still. Raises ConfigError for a stage in which nothing moves.
-    """
-    made: list[Stage] = []
-    if config.epochs_fine_tune:
-        made.append(
-            Stage("fine-tuning", config.epochs_fine_tune, dict.fromkeys(PARTS, config.fine_tune_gamma))
-        )
-    if config.enable_staged_finetuning:
-        patience = config.finetune_early_stop_patience or None
-        decoder = config.finetune_stage1_lr_decoder
-        made.append(
-            Stage(
-                "decoder",
-                config.finetune_stage1_epochs,
-                dict.fromkeys(("decoder", "amplitude_head", "phase_head"), decoder),
-                patience,
-            )
-        )
-        made.append(
-            Stage(
-                "encoder top",
-                config.finetune_stage2_epochs,
-                {
-                    "encoder_top": config.finetune_stage2_lr_encoder_top,
-                    "decoder": config.finetune_stage2_lr_decoder,
-                    "amplitude_head": config.finetune_stage2_lr_decoder,
-                    "phase_head": config.finetune_stage2_lr_phase_head,
-                },
-                patience,
-            )
-        )
-        if not config.finetune_skip_stage3:
-            rate = config.finetune_stage3_lr_decoder
-            made.append(
-                Stage(
-                    "everything",
-                    config.finetune_stage3_epochs,
-                    {
-                        "encoder_bottom": config.finetune_stage3_lr_encoder_bottom,
-                        "encoder_top": config.finetune_stage3_lr_encoder_top,
-                        "decoder": rate,
-                        "amplitude_head": rate,
-                        "phase_head": config.finetune_stage3_lr_phase_head,
-                        "probe": rate,
-                        "scale": rate,
-                    },
-                    patience,
-                )
-            )
-    kept = tuple(stage for stage in made if stage.epochs)
-    for stage in kept:
-        wrong = [part for part, factor in stage.factors.items() if not (0 <= factor < math.inf)]
-        if wrong or not any(stage.factors.values()):
-            raise ConfigError(
-                f"fine-tuning stage {stage.name!r}: the learning rates {stage.factors} must be zero or more "
-                "and not all zero - they are factors on learning_rate"
-            )
-    return kept
 
 
 class Finetuning(Callback):
@@ -108,7 +26,7 @@ class Finetuning(Callback):
     trainable again when the run ends.
     """
 
-    def __init__(self, stages: tuple[Stage, ...], main_epochs: int) -> None:
+    def __init__(self, stages: tuple[TuningStage, ...], main_epochs: int) -> None:
         self.stages = stages
         self._ends_main = main_epochs
         self.current = -1

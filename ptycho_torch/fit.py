@@ -25,7 +25,7 @@ from ptycho_torch.callbacks.report import Report
 from ptycho_torch.callbacks.resume import tell_start
 from ptycho_torch.callbacks.tracking import recorder_of
 from ptycho_torch.data import FixedBatches, GroupBatches, GroupDataset, make_loader
-from ptycho_torch.model import PtychoPINN_Lightning
+from ptycho_torch.module import PtychoPINN
 
 Loader = DataLoader[dict[str, Any]]
 
@@ -35,7 +35,7 @@ class LightningRun:
     """A training run that is ready to go: clients look at module and trainer before it starts."""
 
     job: Job
-    module: PtychoPINN_Lightning
+    module: PtychoPINN
     trainer: L.Trainer
     loaders: tuple[Loader, Loader]
     history: training.History
@@ -77,15 +77,14 @@ def quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def prepare(job: Job, module: PtychoPINN_Lightning) -> LightningRun:
+def prepare(job: Job, module: PtychoPINN) -> LightningRun:
     """Loaders, callbacks and trainer of a run; nothing is trained yet."""
     config, execution = job.config, job.execution
     loaders = loaders_of(job)
     history = training.History()
     callbacks = training.make_callbacks(config, execution, job.directory, history)
-    stages = finetuning.stages_of(module.training_config)
-    if stages:
-        callbacks.insert(0, finetuning.Finetuning(stages, config.nepochs))
+    if module.tuning:
+        callbacks.insert(0, finetuning.Finetuning(module.tuning, config.nepochs))
     declared = declared_stages.make_stages(
         resolve_stages(module.config), len(loaders[0]), execution.accum_steps
     )
@@ -101,7 +100,7 @@ def prepare(job: Job, module: PtychoPINN_Lightning) -> LightningRun:
     return LightningRun(job, module, trainer, loaders, history)
 
 
-def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN_Lightning]:
+def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
     """Fit a prepared run from these probes; its module has the weights that validated best."""
     job, module, trainer = run.job, run.module, run.trainer
     resume = job.resume

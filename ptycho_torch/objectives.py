@@ -18,13 +18,13 @@ from ptycho_torch import label_losses, losses, penalties
 from ptycho_torch.physics import amplitude, diffract, rate
 
 if TYPE_CHECKING:
-    from ptycho_torch.model import PtychoPINN_Lightning
+    from ptycho_torch.module import PtychoPINN
 
 
 class Seen:
     """One batch as the terms see it; what several of them need is computed once, and only if one asks."""
 
-    def __init__(self, module: PtychoPINN_Lightning, batch: dict[str, Any]) -> None:
+    def __init__(self, module: PtychoPINN, batch: dict[str, Any]) -> None:
         self.module, self.batch = module, batch
         self.scan: int = batch.get("scan", 0)
         self.patches: Tensor = module(batch["x"], self.scan)

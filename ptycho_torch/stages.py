@@ -25,12 +25,12 @@ from ptycho.run.schedules import part_rate
 from ptycho_torch.layers import GraphNetwork, neutral_name
 
 if TYPE_CHECKING:
-    from ptycho_torch.model import PtychoPINN_Lightning
+    from ptycho_torch.module import PtychoPINN
 
 log = logging.getLogger(__name__)
 
 
-def parts(module: PtychoPINN_Lightning) -> Iterator[tuple[str, nn.Parameter]]:
+def parts(module: PtychoPINN) -> Iterator[tuple[str, nn.Parameter]]:
     """(part, parameter) of everything in the module, whether it trains or not. Raises ConfigError for a
     network whose parts are not known."""
     if not isinstance(module.network, GraphNetwork):
@@ -47,7 +47,7 @@ def parts(module: PtychoPINN_Lightning) -> Iterator[tuple[str, nn.Parameter]]:
             yield part_of(neutral_name(name.removeprefix("network.")), module.network.graph), parameter
 
 
-def parameter_groups(module: PtychoPINN_Lightning) -> list[dict[str, Any]]:
+def parameter_groups(module: PtychoPINN) -> list[dict[str, Any]]:
     """What trains as one optimiser group a part, `name` beside `params`, so that each has its own rate."""
     groups: dict[str, list[nn.Parameter]] = {}
     for part, parameter in parts(module):
@@ -62,7 +62,7 @@ class Freezer:
     def __init__(self) -> None:
         self._trained: list[tuple[str, nn.Parameter]] = []
 
-    def only(self, module: PtychoPINN_Lightning, moving: Collection[str]) -> None:
+    def only(self, module: PtychoPINN, moving: Collection[str]) -> None:
         """Let these parts move."""
         if not self._trained:
             self._trained = [pair for pair in parts(module) if pair[1].requires_grad]

@@ -24,10 +24,10 @@ from ptycho.run.training_log import TrainingLog
 from ptycho.tracking import make_recorder
 from ptycho_torch import finetuning
 from ptycho_torch.callbacks.tracking import Tracking
-from ptycho_torch.stages import Stages, stages_of
+from ptycho_torch.stages import Stages, parameter_groups, stages_of
 
 if TYPE_CHECKING:
-    from ptycho_torch.model import PtychoPINN_Lightning
+    from ptycho_torch.module import PtychoPINN
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,14 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
-def configure_optimizers(module: PtychoPINN_Lightning) -> Any:
+def configure_optimizers(module: PtychoPINN) -> Any:
     """Optimiser over everything that trains, and its scheduler, as Lightning takes them."""
     config = module.config
     stages = stages_of(module.trainer) if config.stages else None
-    staged = finetuning.stages_of(module.training_config)
+    staged = bool(module.tuning)
     trained: list[Any]
     if staged or stages is not None:
-        trained = finetuning.parameter_groups(module)
+        trained = parameter_groups(module)
     else:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     rate = module.learning_rate
@@ -293,7 +293,7 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def restore_best(module: PtychoPINN_Lightning, trainer: L.Trainer) -> None:
+def restore_best(module: PtychoPINN, trainer: L.Trainer) -> None:
     """Put the weights of the best checkpoint into the module, if checkpoints were kept and one was best."""
     checkpoint = trainer.checkpoint_callback
     best = getattr(checkpoint, "best_model_path", "")
@@ -303,7 +303,7 @@ def restore_best(module: PtychoPINN_Lightning, trainer: L.Trainer) -> None:
         log.info("weights of the best epoch taken from %s", best)
 
 
-def check_checkpoint(path: Path, module: PtychoPINN_Lightning) -> None:
+def check_checkpoint(path: Path, module: PtychoPINN) -> None:
     """Refuse a checkpoint that cannot go on as this run, before anything starts; reading it runs no code."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]

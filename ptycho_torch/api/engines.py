@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho.clients.canvas import client_canvas, spacing_px
+from ptycho.clients.config_manager import ConfigManager
+from ptycho.clients.dataloader import PtychoDataLoader
 from ptycho.clients.legacy import update_legacy_dict
 from ptycho.run.job import Job
 from ptycho.run.preparation import train_and_test
 from ptycho.run.validation import validate_training_config
 from ptycho.workflows.infer import infer
 from ptycho.workflows.train import find_starts
-from ptycho_torch.api.canvas import client_canvas, spacing_px
-from ptycho_torch.api.configs import ConfigManager
-from ptycho_torch.api.dataloader import PtychoDataLoader
 from ptycho_torch.api.models import PtychoModel, as_module
 from ptycho_torch.fit import LightningRun, fit, prepare
 

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from ptycho.objectives.diagnostics import CollapseAlarm
-from ptycho_torch.model import PtychoPINN_Lightning
+from ptycho_torch.module import PtychoPINN
 
 
 class Diagnostics(Callback):
@@ -17,15 +17,15 @@ class Diagnostics(Callback):
         self._alarm: CollapseAlarm | None = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if isinstance(pl_module, PtychoPINN_Lightning):
+        if isinstance(pl_module, PtychoPINN):
             pl_module.watching.reset()
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if isinstance(pl_module, PtychoPINN_Lightning):
+        if isinstance(pl_module, PtychoPINN):
             pl_module.watching_validation.reset()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not isinstance(pl_module, PtychoPINN_Lightning):
+        if not isinstance(pl_module, PtychoPINN):
             return
         if trainer.is_global_zero:  # every process has the same probe; one of them counts it
             now = torch.view_as_complex(pl_module.probe.detach()).cpu()
@@ -37,12 +37,10 @@ class Diagnostics(Callback):
         self._alarm.listen(values)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if isinstance(pl_module, PtychoPINN_Lightning):
+        if isinstance(pl_module, PtychoPINN):
             self._close(trainer, pl_module, validation=True)
 
-    def _close(
-        self, trainer: L.Trainer, module: PtychoPINN_Lightning, *, validation: bool
-    ) -> dict[str, float]:
+    def _close(self, trainer: L.Trainer, module: PtychoPINN, *, validation: bool) -> dict[str, float]:
         def add(values: torch.Tensor) -> torch.Tensor:
             total = trainer.strategy.reduce(values.to(module.device), reduce_op="sum")
             assert isinstance(total, torch.Tensor)

@@ -16,7 +16,7 @@ from ptycho.run.batches import Index
 from ptycho.run.reconstruction import reconstruct
 from ptycho.scan.container import PtychoDataContainer
 from ptycho_torch.callbacks.tracking import Row
-from ptycho_torch.model import PtychoPINN_Lightning
+from ptycho_torch.module import PtychoPINN
 from ptycho_torch.physics import amplitude, diffract
 
 
@@ -31,7 +31,7 @@ class ReconstructionPanels(Callback):
         epoch = trainer.current_epoch + 1
         if not self._panels.due(epoch) or not trainer.is_global_zero:
             return
-        if not isinstance(pl_module, PtychoPINN_Lightning):
+        if not isinstance(pl_module, PtychoPINN):
             return
         module, was_training = pl_module, pl_module.training
 

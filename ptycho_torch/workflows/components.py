@@ -44,8 +44,8 @@ def module_of_four(
     config: TrainingConfig, execution: PyTorchExecutionConfig | None = None
 ) -> PtychoPINN_Lightning:
     """The module that clients know, made from their four configurations."""
+    from ptycho.clients.config_bridge import from_training_config
     from ptycho_torch import model
-    from ptycho_torch.config_bridge import from_training_config
 
     data, network, train, inference = from_training_config(config, execution)
     return model.PtychoPINN_Lightning(network, data, train, inference)
