@@ -35,8 +35,8 @@ from ptycho.run.starting_probe import starting_probe
 from ptycho.simulation import Scenario, simulate
 from ptycho.tf.optimizers import Optimizer
 from ptycho.workflows.parity.pair import Pair, tf_batch, torch_batch
+from ptycho_torch.optimizers import configure_optimizers
 from ptycho_torch.refine.starting import refined_modes
-from ptycho_torch.training import configure_optimizers
 
 PATTERNS = {"training": 16, "inference": 64}
 

@@ -28,7 +28,7 @@ class TorchBackend:
 
     def check(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
         """Devices and stages that Lightning cannot combine."""
-        from ptycho_torch.training import check_devices
+        from ptycho_torch.fit.trainer import check_devices
 
         check_devices(execution)
 
@@ -42,7 +42,7 @@ class TorchBackend:
         model.eval()
 
     def fit(self, job: Job, model: PtychoPINN | None = None) -> Fitted[PtychoPINN]:
-        from ptycho_torch.fit import fit, prepare
+        from ptycho_torch.fit.run import fit, prepare
 
         if job.starts is None:
             raise ConfigError("the job has no starting probes: find them first")
@@ -84,7 +84,7 @@ class TorchBackend:
         )
 
     def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:
-        from ptycho_torch.training import resolve_accelerator
+        from ptycho_torch.fit.trainer import resolve_accelerator
 
         accelerator, _ = resolve_accelerator(execution)
         if accelerator != "cpu":

@@ -20,10 +20,10 @@ from ptycho.objectives.stages import Stage
 from ptycho.run.tuning import TuningStage
 from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.scan_set import KnownScan, stacked
-from ptycho_torch import training
 from ptycho_torch.diagnostics import Watch
 from ptycho_torch.layers import build_network
 from ptycho_torch.objectives import Seen, evaluate
+from ptycho_torch.optimizers import StagedRates, configure_optimizers
 from ptycho_torch.physics import central_window, merge_and_extract
 from ptycho_torch.region import region_views
 
@@ -90,6 +90,8 @@ class PtychoPINN(L.LightningModule):
         #: extent and object shape of the scans it was trained on, where a client told; kept in checkpoints
         self.trained_scans: list[dict[str, Any]] = []
         self.manifest = resolve(self.config)
+        #: the learning rates of a run that has stages
+        self.rates: StagedRates | None = None
         #: the stage that runs now, of a run that has stages
         self.stage: Stage | None = None
         self.watching = Watch(self.manifest.diagnostics)
@@ -260,7 +262,7 @@ class PtychoPINN(L.LightningModule):
         self.watching.see_gradient(self.parameters())
 
     def configure_optimizers(self) -> Any:
-        return training.configure_optimizers(self)
+        return configure_optimizers(self)
 
     # ------------------------------------------------------------------------------------------ checkpoints
 

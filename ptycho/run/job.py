@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
+from ptycho.objectives.stages import resolve_stages, total_epochs
 from ptycho.run.preparation import Grouped, TrainingPlan, plan_training, with_execution
 from ptycho.run.starting_probe import Starts
 from ptycho.scan.scan_set import KnownScan, ScanSet
@@ -55,6 +57,15 @@ class Job:
         config = with_execution(config, execution)
         plan = plan_training(train, test, config)
         return cls(train, test, config, execution, plan, starts, resume, progress)
+
+    @property
+    def epochs(self) -> int:
+        """Most epochs of the run, but for a client's stages after them; stages end in the one in which their
+        steps end."""
+        stages = resolve_stages(self.config)
+        if not stages:
+            return self.config.nepochs
+        return total_epochs(stages, math.ceil(self.plan.n_batches / self.execution.accum_steps))
 
     @property
     def directory(self) -> Path | None:

@@ -28,7 +28,7 @@ class KerasBackend:
 
     def check(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
         """What only PyTorch does, refused; settings that change nothing here, named in the log."""
-        from ptycho.tf.training import check_execution
+        from ptycho.tf.fit.run import check_execution
 
         check_execution(config, execution)
 
@@ -40,7 +40,7 @@ class KerasBackend:
         model.attach_scans(state.scans)
 
     def fit(self, job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Keras]:
-        from ptycho.tf.training import fit
+        from ptycho.tf.fit.run import fit
 
         return fit(job, model)
 
@@ -66,7 +66,7 @@ class KerasBackend:
     def placed(
         self, model: PtychoPINN_Keras, execution: PyTorchExecutionConfig
     ) -> AbstractContextManager[Any]:
-        from ptycho.tf.training import resolve_device
+        from ptycho.tf.fit.run import resolve_device
 
         return resolve_device(execution)
 

@@ -19,7 +19,7 @@ from ptycho.run.validation import validate_training_config
 from ptycho.workflows.infer import infer
 from ptycho.workflows.train import find_starts
 from ptycho_torch.api.models import PtychoModel, as_module
-from ptycho_torch.fit import LightningRun, fit, prepare
+from ptycho_torch.fit.run import LightningRun, fit, prepare
 
 log = logging.getLogger(__name__)
 

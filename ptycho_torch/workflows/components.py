@@ -58,7 +58,7 @@ def _build_lightning_dataloaders(
     execution_config: PyTorchExecutionConfig | None = None,
 ) -> tuple[DataLoader[dict[str, Any]], DataLoader[dict[str, Any]]]:
     """Training and validation loaders; validation is the test container, or held-out training groups."""
-    from ptycho_torch.fit import loaders_of
+    from ptycho_torch.fit.run import loaders_of
 
     return loaders_of(Job.of(train_container, test_container, config, execution_config))
 

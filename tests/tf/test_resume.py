@@ -56,7 +56,7 @@ def epochs_in(folder: Path) -> list[str]:
 
 
 def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(tmp_path, monkeypatch):
-    from ptycho.tf.checkpoint import model_arrays, read_checkpoint
+    from ptycho.tf.fit.checkpoints import model_arrays, read_checkpoint
     from ptycho.workflows.trained import open_bundle
 
     assert main(["simulate", "-o", str(tmp_path / "scan.npz"), *SCAN.split(), "--quiet"]) == 0

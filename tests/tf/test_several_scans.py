@@ -74,7 +74,7 @@ def test_a_run_on_two_scans_goes_on_to_the_same_weights(pair, small_config, exec
     whole = run("whole", 4)
     run("cut", 2)
     on = run("cut", 4, resume=tmp_path / "cut" / "checkpoints" / "last.safetensors")
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.tf.fit.checkpoints import model_arrays
 
     ours, theirs = (model_arrays(r["models"]["diffraction_to_obj"]) for r in (whole, on))
     for name, value in ours.items():

@@ -10,8 +10,8 @@ from ptycho.clients.results import training_results
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.run.job import Job
 from ptycho.workflows.train import TrainingResult, find_starts
-from ptycho_torch import fit
-from ptycho_torch.fit import LightningRun
+from ptycho_torch.fit import run as fit
+from ptycho_torch.fit.run import LightningRun
 from ptycho_torch.workflows.components import module_of_four
 
 

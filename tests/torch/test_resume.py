@@ -168,7 +168,7 @@ def test_a_run_that_had_run_out_of_patience_is_over(make_scan, small_config, tmp
 
 
 def test_a_checkpoint_is_whole_or_the_former_one(tmp_path, monkeypatch):
-    from ptycho_torch.callbacks.resume import AtomicCheckpoints
+    from ptycho_torch.fit.checkpoints import AtomicCheckpoints
 
     path = tmp_path / "checkpoints" / "last.ckpt"
     AtomicCheckpoints().save_checkpoint({"weights": torch.ones(3)}, path)
@@ -185,7 +185,7 @@ def test_a_checkpoint_is_whole_or_the_former_one(tmp_path, monkeypatch):
 
 
 def test_a_run_broken_at_any_write_of_a_checkpoint_goes_on(make_scan, small_config, tmp_path, monkeypatch):
-    from ptycho_torch.callbacks.resume import AtomicCheckpoints
+    from ptycho_torch.fit.checkpoints import AtomicCheckpoints
 
     raw, execution = make_scan(n_positions=16), PyTorchExecutionConfig(accelerator="cpu")
     settings = {"nepochs": 3, "probe_from": "guess"}

@@ -12,7 +12,7 @@ import torch
 
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError
-from ptycho_torch.stages import parts
+from ptycho_torch.optimizers import parts
 from ptycho_torch.workflows import components
 
 RATE = 2e-3

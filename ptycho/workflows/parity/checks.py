@@ -172,7 +172,7 @@ def training(
     import tensorflow as tf
 
     from ptycho.tf.optimizers import Optimizer
-    from ptycho_torch.training import configure_optimizers
+    from ptycho_torch.optimizers import configure_optimizers
 
     optimizer = configure_optimizers(pair.torch)
     theirs = Optimizer(pair.keras.trained(), pair.keras.config, pair.torch.learning_rate)

@@ -7,6 +7,7 @@ patience), which is all that a resume needs to go on as if nothing had happened.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from ptycho.errors import ConfigError, MissingFileError
 from ptycho.io.atomic import atomic_write
+from ptycho.run.observers import History
+from ptycho.tf.fit.stateful import Stateful
 from ptycho.tf.layers import load_neutral_weights, neutral_weights
 
 if TYPE_CHECKING:
@@ -92,3 +95,56 @@ def check_belongs(path: Path, model: PtychoPINN_Keras, arrays: Arrays, optimizer
             f"{path}: does not belong to this run (another network, N, gridsize, number of probe modes or "
             "optimizer) - resume with the config.yaml beside it"
         )
+
+
+class Checkpoints(Stateful):
+    """After every epoch `last.safetensors`, and the `keep` best as `best-epoch=N.safetensors` (-1: all)."""
+
+    name = "checkpoints"
+
+    def __init__(
+        self,
+        history: History,
+        folder: Path,
+        others: Sequence[Stateful],
+        *,
+        monitor: str,
+        mode: str,
+        keep: int,
+    ) -> None:
+        super().__init__()
+        self._history, self._folder, self._others = history, folder, tuple(others)
+        self._monitor, self._keep = monitor, keep
+        self._sign = 1.0 if mode == "min" else -1.0
+        self.kept: dict[str, float] = {}
+
+    @property
+    def best(self) -> Path | None:
+        """The best checkpoint kept, or None."""
+        name = min(self.kept, key=lambda n: self._sign * self.kept[n], default=None)
+        return None if name is None else self._folder / name
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        value = self._history.row[self._monitor]
+        worst = max(self.kept, key=lambda n: self._sign * self.kept[n], default=None)
+        full = self._keep >= 0 and len(self.kept) >= self._keep
+        beats = worst is None or self._sign * value < self._sign * self.kept[worst]
+        name, dropped = f"best-epoch={epoch}{SUFFIX}", None
+        wanted = self._keep != 0 and (beats if full else True)
+        if wanted:
+            self.kept[name] = value
+            if full and worst is not None:
+                dropped = worst
+                del self.kept[worst]
+        known: dict[str, Any] = {other.name: other.knowledge() for other in (*self._others, self)}
+        known["epoch"] = epoch + 1
+        for path in ([self._folder / name] if wanted else []) + [self._folder / f"last{SUFFIX}"]:
+            write_checkpoint(path, self.model, known)
+        if dropped is not None:
+            (self._folder / dropped).unlink(missing_ok=True)
+
+    def knowledge(self) -> dict[str, Any]:
+        return {"kept": self.kept}
+
+    def restore(self, known: dict[str, Any]) -> None:
+        self.kept = {name: value for name, value in known["kept"].items() if (self._folder / name).is_file()}

@@ -2,58 +2,29 @@
 
 Which stage a step belongs to follows from the number of optimiser steps alone, so a stage may end within an
 epoch and a resume inside any stage is exact. What a stage freezes needs no gradient, so torch's optimisers
-leave it and its moments as they are. `ptycho.tf.stages` is the twin; `ptycho_torch.finetuning`, whose stages
-end when they make no progress, shares the parts.
+leave it and its moments as they are. `ptycho.tf.stages` is the twin.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from ptycho.config.settings import TrainingConfig
-from ptycho.errors import ConfigError
-from ptycho.networks.parts import PARTS, part_of
+from ptycho.networks.parts import PARTS
 from ptycho.objectives.stages import Stage, span_at, spans, total_epochs
-from ptycho.run.schedules import part_rate
-from ptycho_torch.layers import GraphNetwork, neutral_name
 
 if TYPE_CHECKING:
     from ptycho_torch.module import PtychoPINN
 
+from ptycho_torch.optimizers import StagedRates, parts
+
 log = logging.getLogger(__name__)
-
-
-def parts(module: PtychoPINN) -> Iterator[tuple[str, nn.Parameter]]:
-    """(part, parameter) of everything in the module, whether it trains or not. Raises ConfigError for a
-    network whose parts are not known."""
-    if not isinstance(module.network, GraphNetwork):
-        raise ConfigError(
-            "training in stages needs a network whose parts are known: one of the graphs of "
-            "ptycho.networks.graphs"
-        )
-    for name, parameter in module.named_parameters():
-        if name == "probe":
-            yield "probe", parameter
-        elif name == "log_scale":
-            yield "scale", parameter
-        else:
-            yield part_of(neutral_name(name.removeprefix("network.")), module.network.graph), parameter
-
-
-def parameter_groups(module: PtychoPINN) -> list[dict[str, Any]]:
-    """What trains as one optimiser group a part, `name` beside `params`, so that each has its own rate."""
-    groups: dict[str, list[nn.Parameter]] = {}
-    for part, parameter in parts(module):
-        if parameter.requires_grad:
-            groups.setdefault(part, []).append(parameter)
-    return [{"params": groups[part], "name": part} for part in PARTS if part in groups]
 
 
 class Freezer:
@@ -79,24 +50,15 @@ class Freezer:
 class Stages(Callback):
     """Sets the stage of a module at every step, freezes what stands still in it, ends the run after the last.
 
-    The learning rates are the scheduler's (`factors`), so they are in the checkpoint as any other's.
+    The learning rates are the scheduler's (`rates`), so they are in the checkpoint as any other's.
     """
 
     def __init__(self, stages: tuple[Stage, ...], steps_per_epoch: int) -> None:
         self.spans = spans(stages, steps_per_epoch)
         self.epochs = total_epochs(stages, steps_per_epoch)
         self.steps = sum(span.length for span in self.spans)
-        self._per_epoch = steps_per_epoch
+        self.rates = StagedRates(self.spans, steps_per_epoch)
         self._freezer = Freezer()
-
-    def factors(self, config: TrainingConfig, base: float, part: str) -> Callable[[int], float]:
-        """The course of a part's learning rate, as factors on the run's, by optimiser step."""
-
-        def factor(step: int) -> float:
-            rate = part_rate(span_at(self.spans, step), part, step, base, config, self._per_epoch)
-            return rate / base
-
-        return factor
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -132,8 +94,3 @@ class Stages(Callback):
 def make_stages(stages: tuple[Stage, ...], batches_per_epoch: int, accumulate: int) -> Stages | None:
     """The callback of a run with stages, None for others."""
     return Stages(stages, math.ceil(batches_per_epoch / accumulate)) if stages else None
-
-
-def stages_of(trainer: L.Trainer) -> Stages | None:
-    """The callback among a trainer's, None where the run has no stages."""
-    return next((made for made in trainer.callbacks if isinstance(made, Stages)), None)  # type: ignore[attr-defined]

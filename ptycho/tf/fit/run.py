@@ -17,30 +17,25 @@ import tensorflow as tf
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, RunError
 from ptycho.objectives.stages import resolve_stages, spans, total_epochs
-from ptycho.report.run_panels import RunPanels
 from ptycho.run.job import Fitted, Job
 from ptycho.run.objective_log import log_run
+from ptycho.run.observers import Report
 from ptycho.run.preparation import Grouped, TrainingPlan
 from ptycho.run.state import prepare
-from ptycho.run.training_log import TrainingLog
 from ptycho.scan.scan_set import ScanSet
-from ptycho.tf import callbacks as between
-from ptycho.tf.callbacks import Progress
-from ptycho.tf.callbacks_average import ExponentialAverage
-from ptycho.tf.callbacks_histograms import Histograms
-from ptycho.tf.callbacks_run import SamplerCoverage, TextLog, Throughput, text_closed_by_exception
-from ptycho.tf.checkpoint import check_belongs, load_model_arrays, read_checkpoint
 from ptycho.tf.data import HeldSet, training_dataset, validation_dataset
+from ptycho.tf.fit.average import ExponentialAverage
+from ptycho.tf.fit.checkpoints import Checkpoints, check_belongs, load_model_arrays, read_checkpoint
+from ptycho.tf.fit.histograms import Histograms
+from ptycho.tf.fit.observing import Observing, Reporting
+from ptycho.tf.fit.stateful import Stateful
+from ptycho.tf.fit.stopping import EarlyStopping, EndOfStages, Plateau, check_monitor
 from ptycho.tf.model import PtychoPINN_Keras
 from ptycho.tf.optimizers import Optimizer
-from ptycho.tf.panels import ReconstructionPanels
-from ptycho.tf.stages import EndOfStages, StagedOptimizer, parts_of
-from ptycho.tf.tracking import Tracking, closed_by_exception, recorder_of
-from ptycho.tracking import make_recorder
+from ptycho.tf.stages import StagedOptimizer, parts_of
+from ptycho.tracking import Recorder, make_recorder
 
 log = logging.getLogger(__name__)
-
-__all__ = ["Progress", "check_execution", "resolve_device", "fit"]
 
 _PYTORCH = "use --backend pytorch"
 
@@ -97,40 +92,35 @@ def resolve_device(execution: PyTorchExecutionConfig) -> contextlib.AbstractCont
 
 
 def make_callbacks(
-    config: TrainingConfig,
-    execution: PyTorchExecutionConfig,
-    directory: Path | None,
-    names: tuple[str, ...],
-    progress: Progress | None,
+    job: Job,
+    model: PtychoPINN_Keras,
+    recorder: Recorder | None,
     *,
-    epochs: int,
     steps: int | None = None,
     average: ExponentialAverage | None = None,
 ) -> list[Any]:
-    """In the order of their work: history, logs, rate, patience, checkpoints, time limit, progress.
+    """In the order of their work: observers, rate, patience, average, checkpoints, progress.
 
     Logs come before checkpoints: a run that is killed may log an epoch again, but never skips one.
     `steps`: the end of a run in stages, whose last weights are kept, because its objective changes.
     """
-    terms = [f"{prefix}loss/{name}" for prefix in ("", "val/") for name in names]
+    config, execution, directory = job.config, job.execution, job.directory
+    terms = [f"{prefix}loss/{name}" for prefix in ("", "val/") for name in model.term_names]
     monitor, mode = execution.checkpoint_monitor_metric, execution.checkpoint_mode
-    between.check_monitor(monitor, ["train_loss", "val_loss", *terms])
-    history = between.History(config)
-    stateful: list[between.Stateful] = [history]
+    check_monitor(monitor, ["train_loss", "val_loss", *terms])
+    observing = Observing(job, model, recorder)
+    history = observing.history
+    stateful: list[Stateful] = [observing]
     if config.scheduler == "ReduceLROnPlateau":
-        stateful.append(between.Plateau(history, config))
+        stateful.append(Plateau(history, config))
     if steps is None:
-        stateful.append(between.EarlyStopping(history, monitor, mode, execution.early_stop_patience))
+        stateful.append(EarlyStopping(history, monitor, mode, execution.early_stop_patience))
     if average is not None:
         stateful.append(average)
-    recorder = make_recorder(config, execution)
-    logs: list[Any] = [Tracking(recorder, history)] if recorder is not None else []
-    if directory is not None:
-        logs.append(TextLog(TrainingLog.of(config, execution), history))
-    made: list[Any] = [history, *logs, *stateful[1:]]
+    made: list[Any] = list(stateful)
     if directory is not None and execution.enable_checkpointing:
         made.append(
-            between.Checkpoints(
+            Checkpoints(
                 history,
                 directory / "checkpoints",
                 stateful,
@@ -141,12 +131,10 @@ def make_callbacks(
         )
     if average is not None:
         made.append(average.restored)
-    if config.max_time_s:
-        made.append(between.TimeLimit(config.max_time_s))
     if steps is not None:
         made.append(EndOfStages(steps))
-    if progress is not None:
-        made.append(between.Report(history, progress, epochs))
+    if job.progress is not None:
+        made.append(Reporting(history, Report(job.progress, job.epochs)))
     return made
 
 
@@ -164,24 +152,14 @@ def fit(job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Ke
         batches = plan.n_batches
         model.steps, epochs, steps = _optimizer(model, config, execution, batches)
         average = None if config.ema_decay is None else ExponentialAverage(config.ema_decay, model.steps)
-        made = make_callbacks(
-            config, execution, directory, model.term_names, job.progress,
-            epochs=epochs, steps=steps, average=average,
-        )  # fmt: skip
-        history = made[0]
+        recorder = make_recorder(config, execution)
+        made = make_callbacks(job, model, recorder, steps=steps, average=average)
+        observing = made[0]
         log_run(model.manifest, config, execution)
-        panels = RunPanels.asked_for(execution, job.train, job.test, directory)
-        if panels is not None:  # before the logs, so that they have its numbers and pictures
-            made.insert(1, ReconstructionPanels(panels, history))
-        if execution.log_throughput:
-            made.insert(1, Throughput(plan.n_groups * config.model.gridsize**2, history))
-        if directory is not None:  # the picture stands before the logs are closed, so that they show it
-            made.insert(1, SamplerCoverage(directory, plan, job.train, history))
         first = _resume(job.resume, model, made) if job.resume is not None else 0
         ahead = execution.prefetch_factor * execution.num_workers if execution.prefetch_factor else None
         options: dict[str, Any] = {"workers": execution.num_workers, "ahead": ahead}
         held = HeldSet.of(job.train, label_scales=plan.label_scales)
-        recorder = recorder_of(made)
         if recorder is not None and "tensorboard" in execution.logger_backend:
             made.append(
                 Histograms(recorder, lambda epoch: held.batch(*map(tf.constant, plan.epoch(epoch)[-1])))
@@ -192,6 +170,7 @@ def fit(job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Ke
         model.compile(optimizer=None, jit_compile=False, run_eagerly=config.debug)
         _fit(
             model,
+            observing,
             training_dataset(held, plan, first, epochs, **options),
             epochs=epochs,
             initial_epoch=first,
@@ -202,7 +181,7 @@ def fit(job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Ke
             verbose=1 if execution.enable_progress_bar else 0,
         )
         _restore_best(model, made)
-    return Fitted(model, history.epochs, recorder)
+    return Fitted(model, observing.history.epochs, recorder)
 
 
 def _optimizer(
@@ -234,22 +213,20 @@ def _resume(path: Path, model: PtychoPINN_Keras, callbacks: list[Any]) -> int:
     load_model_arrays(model, arrays)
     model.steps.load_state(optimizer)
     for callback in callbacks:
-        if isinstance(callback, between.Stateful) and callback.name in known:
+        if isinstance(callback, Stateful) and callback.name in known:
             callback.restore(known[callback.name])
     return int(known["epoch"])
 
 
-def _fit(model: PtychoPINN_Keras, dataset: Any, **options: Any) -> None:
+def _fit(model: PtychoPINN_Keras, observing: Observing, dataset: Any, **options: Any) -> None:
     """Keras' fit; a loss that is no number ends it with the message of both backends."""
     callbacks = options["callbacks"]
-    patient = [made for made in callbacks if isinstance(made, between.EarlyStopping)]
+    patient = [made for made in callbacks if isinstance(made, EarlyStopping)]
     if options["initial_epoch"] >= options["epochs"] or any(made.over for made in patient):
-        for made in callbacks:
-            if isinstance(made, SamplerCoverage):
-                made.on_train_end()
+        observing.on_train_end()
         return
     try:
-        with closed_by_exception(callbacks), text_closed_by_exception(callbacks):
+        with observing.observers.ended_by_exception(lambda: observing.history.length):
             model.fit(dataset, **options)
     except tf.errors.InvalidArgumentError:
         loss, step = float(model.last_loss.numpy()), int(model.steps.iterations.numpy())
@@ -265,6 +242,6 @@ def _fit(model: PtychoPINN_Keras, dataset: Any, **options: Any) -> None:
 def _restore_best(model: PtychoPINN_Keras, callbacks: list[Any]) -> None:
     """Put the weights of the best checkpoint into the model, if checkpoints were kept and one was best."""
     for callback in callbacks:
-        if isinstance(callback, between.Checkpoints) and callback.best is not None:
+        if isinstance(callback, Checkpoints) and callback.best is not None:
             load_model_arrays(model, read_checkpoint(callback.best)[0])
             log.info("weights of the best epoch taken from %s", callback.best)

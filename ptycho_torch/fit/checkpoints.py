@@ -1,8 +1,8 @@
-"""What a resume needs beyond Lightning: whole files, a probe that is not refined twice, patience and plateaus
-that go on where they were."""
+"""Checkpoints of a run: whole files, the best and the last, and what a resume needs beside them."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,15 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from ptycho.errors import ConfigError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.run.starting_probe import Starts
 from ptycho.run.state import prepare
+from ptycho_torch.module import PtychoPINN
+
+log = logging.getLogger(__name__)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -40,40 +44,6 @@ class RunStart(Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and self.starts is not None:
             prepare(self._directory, self.starts, resumes=self.resumes)
-
-
-class Patience(EarlyStopping):
-    """Early stopping that a resume does not give another epoch: a run that had ended is over."""
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.wait_count >= self.patience:
-            trainer.should_stop = True
-
-
-class Plateau(Callback):
-    """Lowers the rate when the validation loss stops falling: torch's ReduceLROnPlateau, stepped before the
-    checkpoint of the epoch is written. Lightning steps it after, and a resume would lose that step."""
-
-    def __init__(self, monitor: str, **options: Any) -> None:
-        self._monitor, self._options = monitor, options
-        self._scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
-        self._known: dict[str, Any] | None = None
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(trainer.optimizers[0], **self._options)
-        if self._known is not None:
-            self._scheduler.load_state_dict(self._known)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert self._scheduler is not None
-        self._scheduler.step(float(trainer.callback_metrics[self._monitor]))
-
-    def state_dict(self) -> dict[str, Any]:
-        scheduler = self._scheduler
-        return scheduler.state_dict() if scheduler is not None else (self._known or {})
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._known = dict(state_dict) or None
 
 
 class BestAndLast(ModelCheckpoint):
@@ -107,3 +77,29 @@ def tell_start(callbacks: Iterable[Any], starts: Starts, *, resumes: bool) -> No
     for made in callbacks:
         if isinstance(made, RunStart):
             made.starts, made.resumes = starts, resumes
+
+
+def restore_best(module: PtychoPINN, trainer: L.Trainer) -> None:
+    """Put the weights of the best checkpoint into the module, if checkpoints were kept and one was best."""
+    checkpoint = trainer.checkpoint_callback
+    best = getattr(checkpoint, "best_model_path", "")
+    if best and Path(best).is_file() and getattr(checkpoint, "monitor", None) is not None:
+        stored = torch.load(best, map_location="cpu", weights_only=True)
+        module.load_state_dict(stored["state_dict"])
+        log.info("weights of the best epoch taken from %s", best)
+
+
+def check_checkpoint(path: Path, module: PtychoPINN) -> None:
+    """Refuse a checkpoint that cannot go on as this run, before anything starts; reading it runs no code."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises whatever its reader stumbled over
+        raise ConfigError(f"{path}: cannot be read as a checkpoint ({type(error).__name__})") from None
+    own = {name: value.shape for name, value in module.state_dict().items()}
+    if {name: value.shape for name, value in stored.items()} != own:
+        raise ConfigError(
+            f"{path}: does not belong to this run (another network, N, gridsize or number of probe modes) - "
+            "resume with the config.yaml beside it"
+        )

@@ -1,6 +1,6 @@
 """Histograms of weights and gradients, for logs that can show them.
 
-Twin of `ptycho_torch.callbacks.histograms`.
+Twin of `ptycho_torch.fit.histograms`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stages after the main epochs: which part of the network trains in which, and how fast.
 
 They follow in the same Lightning run, so that callbacks, checkpoints and resume see one run. See
-`ptycho.run.tuning`; those of `ptycho_torch.stages` are others.
+`ptycho.run.tuning`; those of `ptycho_torch.fit.stages` are others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
 from ptycho.run.tuning import TuningStage
-from ptycho_torch.stages import Freezer
+from ptycho_torch.fit.stages import Freezer
 
 log = logging.getLogger(__name__)
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +9,18 @@ import lightning.pytorch as L
 from torch.utils.data import DataLoader
 
 from ptycho.objectives.stages import resolve_stages
-from ptycho.report.run_panels import RunPanels
 from ptycho.run.job import Fitted, Job
 from ptycho.run.objective_log import log_run
+from ptycho.run.observers import History
 from ptycho.run.starting_probe import Starts
 from ptycho.scan.pattern_store import start_method
-from ptycho_torch import finetuning, training
-from ptycho_torch import stages as declared_stages
-from ptycho_torch.callbacks.panels import ReconstructionPanels
-from ptycho_torch.callbacks.report import Report
-from ptycho_torch.callbacks.resume import tell_start
-from ptycho_torch.callbacks.tracking import recorder_of
+from ptycho.tracking import Recorder, make_recorder
 from ptycho_torch.data import FixedBatches, GroupBatches, GroupDataset, make_loader
+from ptycho_torch.fit.checkpoints import check_checkpoint, restore_best, tell_start
+from ptycho_torch.fit.finetuning import Finetuning
+from ptycho_torch.fit.observing import Observing
+from ptycho_torch.fit.stages import make_stages
+from ptycho_torch.fit.trainer import deterministic_algorithms, make_callbacks, make_trainer, quiet_lightning
 from ptycho_torch.module import PtychoPINN
 
 Loader = DataLoader[dict[str, Any]]
@@ -38,7 +34,8 @@ class LightningRun:
     module: PtychoPINN
     trainer: L.Trainer
     loaders: tuple[Loader, Loader]
-    history: training.History
+    history: History
+    recorder: Recorder | None
 
 
 def loaders_of(job: Job) -> tuple[Loader, Loader]:
@@ -57,47 +54,22 @@ def loaders_of(job: Job) -> tuple[Loader, Loader]:
     )
 
 
-@contextlib.contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Lightning's advice about workers and tips is not about this data; loggers and filters are put back."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-            warnings.filterwarnings("ignore", message=".*logs directory .* exists and is not empty.*")
-            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def prepare(job: Job, module: PtychoPINN) -> LightningRun:
     """Loaders, callbacks and trainer of a run; nothing is trained yet."""
     config, execution = job.config, job.execution
     loaders = loaders_of(job)
-    history = training.History()
-    callbacks = training.make_callbacks(config, execution, job.directory, history)
+    recorder = make_recorder(config, execution)
+    observing = Observing(job, module, recorder)
+    callbacks = make_callbacks(job, observing, recorder)
     if module.tuning:
-        callbacks.insert(0, finetuning.Finetuning(module.tuning, config.nepochs))
-    declared = declared_stages.make_stages(
-        resolve_stages(module.config), len(loaders[0]), execution.accum_steps
-    )
+        callbacks.insert(0, Finetuning(module.tuning, config.nepochs))
+    declared = make_stages(resolve_stages(config), len(loaders[0]), execution.accum_steps)
     if declared is not None:
+        module.rates = declared.rates
         callbacks.insert(0, declared)
-    panels = RunPanels.asked_for(execution, job.train, job.test, job.directory)
-    if panels is not None:  # before the logs, so that they have its numbers and pictures
-        callbacks.insert(callbacks.index(history) + 1, ReconstructionPanels(panels, history))
-    if job.progress is not None:
-        callbacks.append(Report(history, job.progress))
     with quiet_lightning():
-        trainer = training.make_trainer(config, execution, callbacks, job.directory)
-    return LightningRun(job, module, trainer, loaders, history)
+        trainer = make_trainer(config, execution, callbacks, job.directory)
+    return LightningRun(job, module, trainer, loaders, observing.history, recorder)
 
 
 def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
@@ -107,9 +79,9 @@ def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
     tell_start(trainer.callbacks, starts, resumes=resume is not None)  # type: ignore[attr-defined]
     module.attach_scans(job.known_scans(starts))
     if resume is not None:
-        training.check_checkpoint(resume, module)
+        check_checkpoint(resume, module)
     log_run(module.manifest, job.config, job.execution)
-    with quiet_lightning(), training.deterministic_algorithms(job.execution.deterministic):
+    with quiet_lightning(), deterministic_algorithms(job.execution.deterministic):
         trainer.fit(
             module,
             *run.loaders,
@@ -118,6 +90,6 @@ def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
         )
         if trainer.interrupted:
             raise KeyboardInterrupt
-        training.restore_best(module, trainer)
+        restore_best(module, trainer)
     module.eval()
-    return Fitted(module, run.history.epochs, recorder_of(trainer))
+    return Fitted(module, run.history.epochs, run.recorder)

@@ -1,6 +1,6 @@
 """The moving average of the weights: what is validated, kept and saved; the optimiser moves the others.
 
-Twin of `ptycho_torch.callbacks.ema`.
+Twin of `ptycho_torch.fit.average`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ptycho.tf.callbacks import Stateful
+from ptycho.tf.fit.stateful import Stateful
 from ptycho.tf.optimizers import Optimizer
 
 SLOT = "average"
