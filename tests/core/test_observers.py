@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ class Notes(Observer):
 
 
 def job_of(raw, folder=None, **changes) -> Job:
-    given = {"nepochs": 2, "batch_size": 8, "output_dir": folder or "", **changes}
+    given = {"nepochs": 2, "batch_size": 8, "output_dir": folder or Path(), **changes}
     config = TrainingConfig(model=ModelConfig(N=raw.N), **given)
     return Job.of(*train_and_test(raw, None, config), config, PyTorchExecutionConfig())
 
