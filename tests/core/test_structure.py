@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = sorted(path for folder in ("ptycho", "ptycho_torch") for path in (ROOT / folder).rglob("*.py"))
-EVERY = CODE + sorted(
-    path for folder in ("tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")
-)
+PACKAGES = ("ptycho", "ptycho_torch")
+
+
+def files_in(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+CODE = files_in(*PACKAGES)
+EVERY = files_in(*PACKAGES, "tests", "benchmarks", "docs")
 LONGEST = 400
 #: files that are longer, and why
 LONGER: dict[str, str] = {}
@@ -76,13 +81,13 @@ def private_imports(path: Path) -> Iterator[str]:
 
 def private_attributes(path: Path) -> Iterator[str]:
     """Private names that are reached through an imported module of this project, as `figures._bar`."""
-    modules = {
-        alias.asname or alias.name for _, alias in imports_of_this_project(path) if alias.name.islower()
-    }
+    imported = {alias.asname or alias.name for _, alias in imports_of_this_project(path)}
+    modules = {name for name in imported if name.islower()}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute) and is_private(node.attr) and isinstance(node.value, ast.Name):
-            if node.value.id in modules:
-                yield f"{name_of(path)}: {node.value.id}.{node.attr}"
+        if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name):
+            continue
+        if node.value.id in modules and is_private(node.attr):
+            yield f"{name_of(path)}: {node.value.id}.{node.attr}"
 
 
 @pytest.mark.parametrize("found_in", [private_imports, private_attributes])
