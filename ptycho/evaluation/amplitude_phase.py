@@ -18,6 +18,11 @@ def eval_reconstruction(
 
     Kept for programs written for the field's older interface; axes of length one are dropped, options are
     those of `evaluate`, which new code should call.
+
+    >>> truth = np.exp(1j * np.random.default_rng(0).random((32, 32)))
+    >>> pairs = eval_reconstruction(truth[None, ..., None], truth)
+    >>> sorted(pairs), pairs["frc50"]
+    (['frc50', 'mae', 'ms_ssim', 'mse', 'psnr', 'ssim'], (1.0, 1.0))
     """
     result = evaluate(np.squeeze(np.asarray(stitched_obj)), np.squeeze(np.asarray(ground_truth)), **options)
     r, t = result.aligned.recon, result.aligned.reference
