@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -13,10 +13,25 @@ from ptycho.errors import ConfigError
 from ptycho.networks.parts import PARTS, part_of
 from ptycho.objectives.stages import Span, span_at
 from ptycho.run.schedules import learning_rate_factor, part_rate
+from ptycho.run.tuning import TuningStage
 from ptycho_torch.layers import GraphNetwork, neutral_name
 
-if TYPE_CHECKING:
-    from ptycho_torch.module import PtychoPINN
+
+class Trained(Protocol):
+    """What is asked of a module here; `ptycho_torch.module.PtychoPINN` has it."""
+
+    config: TrainingConfig
+    learning_rate: float
+    tuning: tuple[TuningStage, ...]
+    rates: StagedRates | None
+    network: Any
+    trainer: Any
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every parameter by its name."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Every parameter."""
 
 
 class StagedRates:
@@ -35,7 +50,7 @@ class StagedRates:
         return factor
 
 
-def parts(module: PtychoPINN) -> Iterator[tuple[str, nn.Parameter]]:
+def parts(module: Trained) -> Iterator[tuple[str, nn.Parameter]]:
     """(part, parameter) of everything in the module, whether it trains or not. Raises ConfigError for a
     network whose parts are not known."""
     if not isinstance(module.network, GraphNetwork):
@@ -52,7 +67,7 @@ def parts(module: PtychoPINN) -> Iterator[tuple[str, nn.Parameter]]:
             yield part_of(neutral_name(name.removeprefix("network.")), module.network.graph), parameter
 
 
-def parameter_groups(module: PtychoPINN) -> list[dict[str, Any]]:
+def parameter_groups(module: Trained) -> list[dict[str, Any]]:
     """What trains as one optimiser group a part, `name` beside `params`, so that each has its own rate."""
     groups: dict[str, list[nn.Parameter]] = {}
     for part, parameter in parts(module):
@@ -61,7 +76,7 @@ def parameter_groups(module: PtychoPINN) -> list[dict[str, Any]]:
     return [{"params": groups[part], "name": part} for part in PARTS if part in groups]
 
 
-def configure_optimizers(module: PtychoPINN) -> Any:
+def configure_optimizers(module: Trained) -> Any:
     """Optimiser over everything that trains, and its scheduler, as Lightning takes them."""
     config = module.config
     stages = module.rates

@@ -86,5 +86,6 @@ class Panels(Observer):
         self._panels, self._explain, self._stitch = panels, explain, stitch
 
     def epoch(self, now: Epoch) -> None:
+        """Draw, where pictures are due after this epoch."""
         if self._panels.due(now.number + 1):
             now.row.update(self._panels.draw(now.number + 1, self._explain, self._stitch))

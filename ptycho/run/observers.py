@@ -122,6 +122,7 @@ class History(Observer):
         return len(self.epochs.get("epoch", ()))
 
     def epoch(self, now: Epoch) -> None:
+        """Take down the row."""
         self.row = now.row
         append_row(self.epochs, now.row)
 
@@ -142,6 +143,7 @@ class Alarm(Observer):
         self._alarm = CollapseAlarm(resolve(job.config).diagnostics, dimmest / job.config.model.N**2)
 
     def epoch(self, now: Epoch) -> None:
+        """Listen to the diagnostics of training."""
         prefix = "diagnostics/"
         self._alarm.listen({n.removeprefix(prefix): v for n, v in now.row.items() if n.startswith(prefix)})
 
@@ -167,6 +169,7 @@ class Throughput(Observer):
         self._patterns, self._counted = self._patterns + patterns, time.perf_counter()
 
     def epoch(self, now: Epoch) -> None:
+        """Add rate and memory."""
         seconds = max(self._counted - self._begun, 1e-9)
         now.row.update(self._total({RATE: self._patterns / seconds, MEMORY: peak_memory_gib()}))
 
@@ -178,6 +181,7 @@ class Coverage(Observer):
         self._directory, self._plan, self._scans = directory, plan, scans
 
     def end(self, outcome: str, epochs: int) -> None:
+        """Write, where the run is done."""
         if outcome != "done":
             return
         counts = position_counts(self._plan, self._scans, epochs)
@@ -192,12 +196,15 @@ class TextLog(Observer):
         self._text = text
 
     def begin(self, epoch: int, steps: int) -> None:
+        """Open the log."""
         self._text.begin(epoch)
 
     def epoch(self, now: Epoch) -> None:
+        """One line."""
         self._text.epoch(now.row, now.number)
 
     def end(self, outcome: str, epochs: int) -> None:
+        """The last line."""
         self._text.end(outcome, epochs)
 
 
@@ -208,12 +215,15 @@ class Tracking(Observer):
         self._recorder = recorder
 
     def begin(self, epoch: int, steps: int) -> None:
+        """Open every log."""
         self._recorder.begin(epoch, steps)
 
     def epoch(self, now: Epoch) -> None:
+        """One row, at the step that ended the epoch."""
         self._recorder.epoch(now.row, now.steps - 1, now.number)
 
     def end(self, outcome: str, epochs: int) -> None:
+        """Close every log."""
         self._recorder.end(outcome)
 
 
@@ -224,6 +234,7 @@ class TimeLimit(Observer):
         self._end = time.monotonic() + seconds
 
     def epoch(self, now: Epoch) -> None:
+        """Stop where the time is over."""
         if time.monotonic() > self._end:
             now.stop = True
             log.info("time limit reached after epoch %d", now.number)
@@ -236,6 +247,7 @@ class Report(Observer):
         self._progress, self._epochs = progress, epochs
 
     def epoch(self, now: Epoch) -> None:
+        """Call the caller."""
         self._progress(now.number + 1, self._epochs, shown(now.row))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,15 +23,12 @@ from ptycho.run.schedules import part_rate
 from ptycho.tf.layers import GraphNetwork
 from ptycho.tf.optimizers import Optimizer, clip_by_norm, clip_by_value
 
-if TYPE_CHECKING:
-    from ptycho.tf.model import PtychoPINN_Keras
-
 log = logging.getLogger(__name__)
 
 Tensor = Any
 
 
-def parts_of(model: PtychoPINN_Keras) -> list[str]:
+def parts_of(model: Any) -> list[str]:
     """The part of every variable that the run trains, in the order of `model.trained()`.
 
     Raises ConfigError for a network whose parts are not known.
