@@ -39,9 +39,9 @@ def state_of(model: Network) -> TrainedState:
     return backends.find(model.backend).state(model)
 
 
-def save_trained(model: Network, directory: Path) -> Path:
+def save_trained(module: Network, directory: Path) -> Path:
     """Write `wts.h5.zip` into a folder: configuration, weights, normalisation, probe. Atomic."""
-    return state_of(model).save(directory, model.backend)
+    return state_of(module).save(directory, module.backend)
 
 
 def for_scan(model: Network, number: int) -> Network:

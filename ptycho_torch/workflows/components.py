@@ -122,10 +122,30 @@ def train_cdi_model_torch(
 
 
 def run_cdi_example_torch(
-    train_data: Scans, test_data: Scan | None, config: TrainingConfig, *flags: Any, **options: Any
+    train_data: Scans,
+    test_data: Scan | None,
+    config: TrainingConfig,
+    flip_x: bool = False,
+    flip_y: bool = False,
+    transpose: bool = False,
+    M: int | None = 20,
+    do_stitching: bool = False,
+    execution_config: PyTorchExecutionConfig | None = None,
+    **options: Any,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Train, save and stitch with PyTorch; see `ptycho.clients.workflow.run_cdi_example`."""
     _check(config)
     return client.run_cdi_example(
-        BACKEND, train_data, test_data, config, *flags, build=module_of_four, **options
+        BACKEND,
+        train_data,
+        test_data,
+        config,
+        flip_x,
+        flip_y,
+        transpose,
+        M,
+        do_stitching,
+        execution_config,
+        build=module_of_four,
+        **options,
     )
