@@ -47,7 +47,11 @@ class PtychoPINN_Lightning(PtychoPINN):
             raise ConfigError(f"{checkpoint_path}: no such checkpoint")
         kwargs["weights_only"] = True
         kwargs.setdefault("map_location", "cpu")
-        stored = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
-        kwargs = {**four_of(stored.get("hyper_parameters", {})), **kwargs}
+        if not all(name in kwargs for name in CLASSES):
+            stored = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+            try:
+                kwargs = {**four_of(stored["hyper_parameters"]), **kwargs}
+            except (KeyError, TypeError):
+                raise ConfigError(f"{checkpoint_path}: is no checkpoint of this package") from None
         made = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         return made

@@ -93,7 +93,9 @@ class Observing(Callback):
             _log_diagnostics(trainer, pl_module, pl_module.watching, "diagnostics/")
         epoch = Epoch(trainer.current_epoch, row_of(trainer), trainer.global_step)
         self._observers.epoch(epoch, leads=trainer.is_global_zero)
-        trainer.should_stop = trainer.should_stop or epoch.stop
+        # one process saying so ends the run in all of them
+        if trainer.strategy.reduce_boolean_decision(epoch.stop, all=False):
+            trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._observers.end("done", trainer.current_epoch, leads=trainer.is_global_zero)
