@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho.clients.model_names import NamedModel, OpenedBundle
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, dataclass_to_legacy_dict
 from ptycho.errors import BundleError, ConfigError
 from ptycho.models.trained_state import TrainedState, load_trained_state, predict_scaled
@@ -22,7 +23,7 @@ from ptycho.tf.layers import load_neutral_weights, neutral_weights
 from ptycho.tf.model import PtychoPINN_Keras
 
 
-class TrainedModel:
+class TrainedModel(NamedModel):
     """A network behind the call that clients know: `predict([X * intensity_scale, local_offsets])`."""
 
     backend = "tensorflow"
@@ -109,7 +110,7 @@ def load_inference_bundle_tf(directory: Path) -> tuple[TrainedModel, dict[str, A
     legacy = dataclass_to_legacy_dict(model.module.config)
     legacy["intensity_scale"] = model.intensity_scale
     params.cfg.update(legacy)
-    return model, legacy
+    return OpenedBundle((model, legacy))
 
 
 def infer_scan(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ptycho.clients.model_names import NamedModel, OpenedBundle
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, dataclass_to_legacy_dict
 from ptycho.errors import BundleError, ConfigError
 from ptycho.models.trained_state import TrainedState, load_trained_state, predict_scaled
@@ -24,7 +25,7 @@ from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.workflows.inference import predict_groups, reconstruct_container
 
 
-class TrainedModel:
+class TrainedModel(NamedModel):
     """A network behind the call that clients know: `predict([X * intensity_scale, local_offsets])`."""
 
     def __init__(self, module: PtychoPINN_Lightning) -> None:
@@ -129,7 +130,7 @@ def load_inference_bundle_torch(directory: Path) -> tuple[TrainedModel, dict[str
     legacy = dataclass_to_legacy_dict(model.module.config)
     legacy["intensity_scale"] = model.intensity_scale
     params.cfg.update(legacy)
-    return model, legacy
+    return OpenedBundle((model, legacy))
 
 
 def infer_scan(
