@@ -6,8 +6,8 @@ import argparse
 from typing import Any, NamedTuple
 
 from ptycho.cli.parser import Parser, field_value
-from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.config.fields import FieldInfo, describe_fields
+from ptycho.config.settings import PyTorchExecutionConfig
 
 #: old flag -> (configuration field, today's flag); all take a value
 _RENAMED = {
