@@ -5,6 +5,7 @@ The anchor is always in its own group, so a run that makes at least one group pe
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 # Ranks of combinations are drawn below this bound, so that rank arithmetic stays within int64.
 _MAX_RANKS = 2**40
@@ -59,6 +62,33 @@ def group_positions(
     ranks = _draw_ranks(anchors, n_positions, math.comb(n_neighbors, channels - 1), rng)
     members = _unrank_combinations(ranks, n_neighbors, channels - 1)
     return np.concatenate([anchors[:, None], neighbors[anchors[:, None], members]], axis=1)
+
+
+def possible_groups(
+    n_groups: int | None,
+    n_positions: int,
+    gridsize: int,
+    n_neighbors: int = 4,
+    enable_oversampling: bool = False,
+    neighbor_pool_size: int | None = None,
+) -> int | None:
+    """`n_groups`, or as many groups as `group_positions` can make where more are asked for, with one warning.
+
+    Without oversampling that is one for every position. Raises DataError where the gridsize does not fit.
+    """
+    channels = _check_gridsize(gridsize)
+    if n_groups is None or n_groups <= n_positions:
+        return n_groups
+    most = n_positions
+    if enable_oversampling:
+        K = _effective_neighbors(n_positions, channels, n_neighbors, neighbor_pool_size)
+        most *= math.comb(K, channels - 1)
+    if n_groups <= most:
+        return n_groups
+    once = "every position is taken once" if most == n_positions else f"all {most} distinct groups are taken"
+    more = "" if enable_oversampling or gridsize == 1 else "; enable_oversampling draws further combinations"
+    logger.warning("%d groups asked for of %d positions: %s%s", n_groups, n_positions, once, more)
+    return most
 
 
 def group_offsets(
