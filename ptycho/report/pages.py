@@ -35,6 +35,7 @@ class Number(NamedTuple):
 
     @property
     def text(self) -> str:
+        """The value as it is shown."""
         return self.form.format(self.value) if math.isfinite(self.value) else "not a number"
 
 

@@ -33,7 +33,9 @@ class Scan(Protocol):
     diffraction_unit: Unit
     bad_pixels: NDArray[np.bool_] | None
 
-    def amplitude_by_rows(self) -> Patterns: ...
+    def amplitude_by_rows(self) -> Patterns:
+        """Amplitude (M,N,N), read in blocks of patterns."""
+        ...
 
 
 def mean_power(amplitude: Patterns, bad_pixels: NDArray[np.bool_] | None = None) -> float:

@@ -20,10 +20,14 @@ class HasPatterns(Protocol):
     """What is asked of a container here; `ptycho.scan.container.PtychoDataContainer` has it."""
 
     @property
-    def patterns(self) -> NDArray[np.float32]: ...
+    def patterns(self) -> NDArray[np.float32]:
+        """Network input (M,N,N)."""
+        ...
 
     @property
-    def scratch_folder(self) -> Path | None: ...
+    def scratch_folder(self) -> Path | None:
+        """Folder for temporary files; None: the system's."""
+        ...
 
 
 class Stored(NamedTuple):

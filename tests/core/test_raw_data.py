@@ -245,9 +245,9 @@ def test_simulating_a_square_number_of_patterns_is_not_ambiguous(scan_arrays):
 
 
 def test_global_numpy_state_is_untouched(make_scan):
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     make_scan().generate_grouped_data(32, K=6, nsamples=5, seed=0, gridsize=2)
-    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
 def test_a_clients_scan_stays_one_and_is_a_scan_of_the_package(tmp_path, scan_arrays):

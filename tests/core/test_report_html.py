@@ -285,7 +285,7 @@ def test_limits_of_r_bracket_truth_and_flat(scan_arrays: dict[str, np.ndarray]) 
 
 
 @pytest.mark.parametrize(
-    ("r", "level"), [(0.10, "good"), (0.14, "good"), (0.21, "doubt"), (0.245, "bad"), (0.4, "bad")]
+    "r, level", [(0.10, "good"), (0.14, "good"), (0.21, "doubt"), (0.245, "bad"), (0.4, "bad")]
 )
 def test_verdict_by_r(r: float, level: str) -> None:
     assert judge_run(r=r, noise=0.09, flat=0.25).level == level
@@ -360,7 +360,7 @@ def test_a_large_panel_is_made_small() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "log", "wanted"),
+    "low, high, log, wanted",
     [
         (0, 1, False, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
         (1, 1000, True, [1, 10, 100, 1000]),
