@@ -43,9 +43,9 @@ class RawData(raw_data.RawData):
         Keys: diffraction (B,N,N,C) float32 amplitude; X_full the same times `normalization` (x_scale; None
         takes it from this scan); Y (B,N,N,C) complex64 labels or None; coords_nn (B,1,2,C), coords_offsets
         (B,1,2,1), coords_relative (B,1,2,C) float64 px [x, y], the three again as coords_start_*; nn_indices
-        (B,C); objectGuess. gridsize None is read from params.cfg; `dataset_path` is accepted and not used:
-        nothing is cached on disk; seed None is 0. What is drawn: `ptycho.scan.grouping.group_positions`; more
-        groups than there are give every position once, with a warning.
+        (B,C) int32; objectGuess. gridsize None is read from params.cfg; `dataset_path` is accepted and not
+        used: nothing is cached on disk; seed None is 0. More groups than there are give every position once,
+        with a warning; what is drawn: `ptycho.scan.grouping.group_positions`.
 
         Time and memory O(B C N^2); `PtychoDataContainer.from_raw` of `ptycho.scan.container` holds each
         pattern once instead.
@@ -87,7 +87,7 @@ class RawData(raw_data.RawData):
             "coords_start_relative": start_relative,
             "coords_nn": gather_coords(self.xcoords, self.ycoords, groups),
             "coords_start_nn": gather_coords(self.xcoords_start, self.ycoords_start, groups),
-            "nn_indices": groups,
+            "nn_indices": groups.astype(np.int32),
             "objectGuess": self.objectGuess,
             "X_full": diffraction * np.float32(scale),
         }

@@ -92,6 +92,14 @@ def _positions_come_first(given: tuple[int, ...], n_positions: int, order: str |
     )
 
 
+def without_last_axis(labels: ArrayLike | None) -> NDArray[Any] | None:
+    """Labels (M,N,N) as given, or from (M,N,N,1), as older files hold them; None stays None."""
+    if labels is None:
+        return None
+    array = np.asarray(labels)
+    return array[..., 0] if array.ndim == 4 and array.shape[-1] == 1 else array
+
+
 def check_side(N: int) -> None:
     """N is even and at least 32."""
     if N % 2:

@@ -39,9 +39,9 @@ def group_positions(
 
     `xcoords`, `ycoords` are (M,) in px. `n_groups` None means M. With n_groups >= M every position is an
     anchor at least once; fewer take a seeded random subset of anchors, ascending (`sequential`: the first
-    ones); more need `enable_oversampling` and draw further combinations, never the same anchor and set twice.
-    K is `n_neighbors`, or `neighbor_pool_size` if that is larger, and at most M-1. `seed` None is seed 0: a
-    run repeats itself.
+    ones, and nothing depends on the seed); more need `enable_oversampling` and draw further combinations,
+    never the same anchor and set twice. K is `n_neighbors`, or `neighbor_pool_size` if that is larger, and at
+    most M-1. `seed` None is seed 0: a run repeats itself.
 
     Raises DataError: too few positions or neighbours for the gridsize, a request beyond M * binom(K, C-1),
     more than M groups without oversampling. Time O(M log M + B K), memory about 40 (M + B) K bytes.
@@ -52,7 +52,7 @@ def group_positions(
     n_neighbors = _effective_neighbors(n_positions, channels, n_neighbors, neighbor_pool_size)
     n_groups = n_positions if n_groups is None else int(n_groups)
     _check_request(n_groups, n_positions, n_neighbors, channels, enable_oversampling)
-    rng = np.random.default_rng(0 if seed is None else seed)
+    rng = np.random.default_rng(0 if seed is None or sequential else seed)
 
     anchors = _choose_anchors(n_positions, n_groups, sequential, rng)
     if channels == 1:

@@ -94,7 +94,7 @@ class TestSpellings:
         assert "--disable_mlflow is an old flag: use --logger none" in shown
 
     @pytest.mark.parametrize(
-        ("words", "field", "value", "today"),
+        "words, field, value, today",
         [
             (("--test_data", "b.npz"), "test_data_file", Path("b.npz"), "--test_data_file"),
             (("--max_epochs=7",), "nepochs", 7, "--nepochs"),

@@ -138,6 +138,16 @@ def test_an_optional_key_that_holds_none_is_absent(scan_arrays, tmp_path, caplog
         assert f"'{key}' is a Python object, as None is written: taken as absent" in caplog.text
 
 
+def test_labels_of_older_files_have_one_axis_more(scan_arrays, tmp_path):
+    rng = np.random.default_rng(1)
+    labels = (rng.normal(size=(30, 32, 32)) + 1j).astype(np.complex64)
+    np.savez(tmp_path / "s.npz", **scan_arrays, Y=labels[..., None])
+    np.testing.assert_array_equal(RawData.from_file(tmp_path / "s.npz").Y, labels)
+    np.savez(tmp_path / "s.npz", **scan_arrays, Y=labels[..., None, None])
+    with pytest.raises(DataError, match="Y has shape"):
+        RawData.from_file(tmp_path / "s.npz")
+
+
 @pytest.mark.parametrize("key", ["xcoords", "diff3d", "probeGuess"])
 def test_a_required_key_that_holds_none_is_refused(scan_arrays, tmp_path, key):
     np.savez(tmp_path / "s.npz", **{**scan_arrays, key: np.array(None)})

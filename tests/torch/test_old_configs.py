@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
+from ptycho.config.settings import ModelConfig as OurModelConfig
+from ptycho.config.settings import PyTorchExecutionConfig
+from ptycho.config.settings import TrainingConfig as OurTrainingConfig
 from ptycho.errors import ConfigError
 from ptycho_torch.config_bridge import from_training_config, to_model_config, to_training_config
 from ptycho_torch.config_params import DataConfig, ModelConfig, TrainingConfig
+from ptycho_torch.workflows.components import load_inference_bundle_torch, run_cdi_example_torch
 
 
 def test_two_names_of_one_setting():
@@ -28,3 +33,26 @@ def test_two_names_of_one_setting():
     assert (ours.lr_warmup_epochs, ours.lr_min_ratio, ours.torch_loss_mode) == (3, 0.2, "mae")
     again = from_training_config(ours)
     assert to_training_config(ours.model, again[0], again[1], again[2]) == ours
+
+
+def test_a_bundle_opened_as_a_dictionary_of_models(make_scan, tmp_path, caplog):
+    """Older programs take the model out by its name; it is the model, and the pair stays a pair."""
+    scan = make_scan()
+    config = OurTrainingConfig(
+        OurModelConfig(N=scan.N, n_filters_scale=1), nepochs=1, probe_from="guess", output_dir=tmp_path
+    )
+    quiet = PyTorchExecutionConfig(accelerator="cpu", logger_backend=None, enable_checkpointing=False)
+    run_cdi_example_torch(scan, None, config, execution_config=quiet)
+    opened = load_inference_bundle_torch(tmp_path)
+    model, settings = opened
+    caplog.clear()
+    caplog.set_level("INFO")
+    assert opened["diffraction_to_obj"] is model and model["diffraction_to_obj"] is model
+    assert "a bundle holds one model: ['diffraction_to_obj'] is not needed" in caplog.text
+    assert "diffraction_to_obj" in model and "other" not in model
+    with pytest.raises(KeyError, match="no model 'other'"):
+        model["other"]
+    scaled = np.ones((2, scan.N, scan.N, 1)) * settings["intensity_scale"]
+    offsets = np.zeros((2, 1, 2, 1))
+    patches = model["diffraction_to_obj"].predict([scaled, offsets])
+    np.testing.assert_array_equal(patches, model.predict([scaled, offsets]))
