@@ -39,7 +39,11 @@ def compact_blocks(positions_xy: NDArray[np.float64], size: int, rng: np.random.
 
 
 def is_region_step(step: int, ratio: float) -> bool:
-    """Whether the global step is a region step: Bresenham's line of slope `ratio`, so a resume goes on."""
+    """Whether the global step is a region step: Bresenham's line of slope `ratio`, so a resume goes on.
+
+    >>> [is_region_step(step, 0.5) for step in range(4)]
+    [False, True, False, True]
+    """
     return math.floor((step + 1) * ratio) > math.floor(step * ratio)
 
 

@@ -9,7 +9,12 @@ from ptycho.objectives.stages import Span
 
 
 def learning_rate_factor(config: TrainingConfig, name: str, step: int, per_epoch: int, total: int) -> float:
-    """Factor on the learning rate after `step` optimiser steps, for schedulers without measurement."""
+    """Factor on the learning rate after `step` optimiser steps, for schedulers without measurement.
+
+    >>> config = TrainingConfig(lr_gamma=0.5)
+    >>> [learning_rate_factor(config, "Exponential", step, per_epoch=2, total=6) for step in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
     if name == "Exponential":
         return float(config.lr_gamma ** (step // max(1, per_epoch)))
     if name == "WarmupCosine":

@@ -45,6 +45,13 @@ def group_positions(
 
     Raises DataError: too few positions or neighbours for the gridsize, a request beyond M * binom(K, C-1),
     more than M groups without oversampling. Time O(M log M + B K), memory about 40 (M + B) K bytes.
+
+    >>> x, y = np.array([0.0, 1.0, 2.0, 10.0]), np.zeros(4)
+    >>> group_positions(x, y, gridsize=1).tolist()
+    [[0], [1], [2], [3]]
+    >>> groups = group_positions(x, y, gridsize=2, n_neighbors=3)
+    >>> groups.shape, groups[:, 0].tolist()  # every position is an anchor once
+    ((4, 4), [0, 1, 2, 3])
     """
     channels = _check_gridsize(gridsize)
     positions = _stack_positions(xcoords, ycoords)
@@ -97,6 +104,10 @@ def group_offsets(
     """Centre of each group (B,1,2,1) and members relative to it (B,1,2,C), float64 px, [x, y].
 
     relative = -(coords - centre): the sign that consumers of the channel tensors know.
+
+    >>> centre, relative = group_offsets(np.array([1.0, 3.0]), np.array([5.0, 5.0]), np.array([[0, 1]]))
+    >>> centre.ravel().tolist(), relative[0, 0].tolist()
+    ([2.0, 5.0], [[1.0, -1.0], [0.0, 0.0]])
     """
     coords = gather_coords(xcoords, ycoords, nn_indices)
     offsets = coords.mean(axis=-1, keepdims=True)
@@ -106,7 +117,11 @@ def group_offsets(
 def gather_coords(
     xcoords: NDArray[Any], ycoords: NDArray[Any], nn_indices: NDArray[np.integer[Any]]
 ) -> Floats:
-    """Positions of the members of each group, (B,1,2,C) float64 px, [x, y]."""
+    """Positions of the members of each group, (B,1,2,C) float64 px, [x, y].
+
+    >>> gather_coords(np.array([1.0, 3.0]), np.array([5.0, 6.0]), np.array([[1, 0]]))[0, 0].tolist()
+    [[3.0, 1.0], [6.0, 5.0]]
+    """
     x = np.asarray(xcoords, dtype=np.float64)[nn_indices]
     y = np.asarray(ycoords, dtype=np.float64)[nn_indices]
     return np.stack([x, y], axis=1)[:, None]
@@ -116,6 +131,9 @@ def nearest_neighbors(positions: Floats, n_neighbors: int) -> Index:
     """The K nearest other positions of each of (M, 2) positions, nearest first, (M, K) int64; never itself.
 
     Positions that coincide are each other's neighbours. Time O(M log M), memory about 32 M (K+1) bytes.
+
+    >>> nearest_neighbors(np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0]]), 1).ravel().tolist()
+    [1, 0, 1]
     """
     from scipy.spatial import cKDTree
 

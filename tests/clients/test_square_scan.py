@@ -1,4 +1,4 @@
-"""As many patterns as pixels a side: 64 patterns of 64 x 64, of which a client cannot say what comes first."""
+"""As many patterns as pixels a side: 64 patterns of 64 x 64, and no word of which axis counts them."""
 
 from __future__ import annotations
 
