@@ -60,6 +60,9 @@ def center_crop_spatial(image: NDArray[Any], height: int, width: int | None = No
 
     An older call; `width` None is `height`. `centre_crop` is the same for images (..., H, W). Raises
     InputError for a window larger than the image.
+
+    >>> center_crop_spatial(np.zeros((2, 8, 8, 1)), 4, 6).shape
+    (2, 4, 6, 1)
     """
     array = np.asarray(image)
     shape = (height, height if width is None else width)
@@ -116,6 +119,11 @@ def align_by_positions(
     reconstruction of the truth's shape lies pixel on pixel on it, any other with its pixel (H//2, W//2) on
     the centroid of the positions, as `ptycho.image.stitching` lays them. Views, no copies. Raises InputError
     for positions of another shape and where nothing overlaps.
+
+    >>> truth = np.arange(100.0).reshape(10, 10)
+    >>> ours, cut = align_by_positions(truth, truth, [[4, 5], [6, 5]], 4)
+    >>> ours.shape, bool((ours == cut).all()), float(cut[0, 0])
+    ((6, 4), True, 23.0)
     """
     recon, truth = np.squeeze(np.asarray(reconstruction_image)), np.squeeze(np.asarray(ground_truth_image))
     places = np.asarray(scan_coords_yx, np.float64)

@@ -45,7 +45,13 @@ def register_translation(a: ArrayLike, b: ArrayLike, upsample: int = 100, rounds
 
 
 def find_translation_offset(image: ArrayLike, reference: ArrayLike, upsample_factor: int = 50) -> Vector:
-    """The shift (dy, dx) px that moves `image` onto `reference`; older name of `register_translation`."""
+    """The shift (dy, dx) px that moves `image` onto `reference`; older name of `register_translation`.
+
+    >>> reference = np.random.default_rng(0).random((32, 32))
+    >>> moved = np.roll(reference, (0, 1), (0, 1))
+    >>> [round(float(side), 1) + 0.0 for side in find_translation_offset(moved, reference)]
+    [0.0, -1.0]
+    """
     return register_translation(reference, image, upsample_factor)
 
 
@@ -56,6 +62,10 @@ def apply_shift_and_crop(
 
     Shapes: two (H, W); a real image stays real. The shift is periodic, so a border as wide as the offset
     leaves no pixel from the other side. Raises InputError where nothing would be left.
+
+    >>> image, reference = apply_shift_and_crop(np.ones((8, 8)), np.ones((8, 8)), (1.5, 0.0))
+    >>> image.shape, bool(np.allclose(image, reference))
+    ((4, 4), True)
     """
     first, second = np.asarray(image), np.asarray(reference)
     _pair(first, second)

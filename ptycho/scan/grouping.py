@@ -82,6 +82,9 @@ def possible_groups(
     """`n_groups`, or as many groups as `group_positions` can make where more are asked for, with one warning.
 
     Without oversampling that is one for every position. Raises DataError where the gridsize does not fit.
+
+    >>> possible_groups(512, 144, gridsize=1)
+    144
     """
     channels = _check_gridsize(gridsize)
     if n_groups is None or n_groups <= n_positions:
@@ -92,9 +95,13 @@ def possible_groups(
         most *= math.comb(K, channels - 1)
     if n_groups <= most:
         return n_groups
-    once = "every position is taken once" if most == n_positions else f"all {most} distinct groups are taken"
-    more = "" if enable_oversampling or gridsize == 1 else "; enable_oversampling draws further combinations"
-    logger.warning("%d groups asked for of %d positions: %s%s", n_groups, n_positions, once, more)
+    if enable_oversampling:
+        said = "%d groups asked for of %d positions: all %d distinct groups are taken"
+        logger.warning(said, n_groups, n_positions, most)
+    else:
+        logger.warning(
+            "%d groups asked for of %d positions: every position is taken once", n_groups, n_positions
+        )
     return most
 
 
