@@ -66,9 +66,21 @@ def _mean_patterns(patterns: Patterns) -> tuple[NDArray[np.float64], NDArray[np.
 def _centred(pattern: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     """Whether a pattern peaks in its middle and has clearly more of its light there than the other one."""
     N = len(pattern)
-    middle = slice(N // 2 - N // 8, N // 2 + N // 8 + 1)
-    lit = pattern.max()
-    if not (np.isfinite(lit) and lit > 0 and pattern[middle, middle].max() == lit):
-        return False
-    share, others = (image[middle, middle].sum() / image.sum() for image in (pattern, other))
-    return bool(share > _CLEARLY * others)
+    (at, share), (_, others) = _peak(pattern), _peak(other)
+    return max(abs(place - N // 2) for place in at) <= N // 8 and share > _CLEARLY * others
+
+
+def _peak(pattern: NDArray[np.float64]) -> tuple[tuple[int, int], float]:
+    """Where a window of N/4 sees most of a pattern, and the share of it that the middle one sees.
+
+    The brightest hundredth is cut to one height, so that a hot pixel is no peak.
+    """
+    from scipy.ndimage import uniform_filter
+
+    N = len(pattern)
+    if not (np.isfinite(pattern).all() and pattern.max() > 0):
+        return (0, 0), 0.0
+    level = np.quantile(pattern, 0.99)
+    seen = uniform_filter(np.minimum(pattern, level if level > 0 else pattern.max()), N // 4, mode="wrap")
+    row, column = divmod(int(seen.argmax()), N)
+    return (row, column), float(seen[N // 2, N // 2] / seen.sum())

@@ -82,6 +82,18 @@ class TestAsManyPatternsAsPixels:
         np.testing.assert_array_equal(np.asarray(RawData.from_file(path).diff3d), patterns)
         assert "pattern_order" not in caplog.text
 
+    @pytest.mark.parametrize("order", ["MNN", "NNM"])
+    def test_a_hot_pixel_is_no_peak(self, write, order, caplog):
+        path, patterns = write("MNN")
+        patterns = patterns.copy()
+        patterns[:, 3, 5] = 60000
+        with np.load(path) as archive:
+            cube = patterns if order == "MNN" else np.moveaxis(patterns, 0, -1)
+            arrays = {**archive, "diff3d": cube}
+        np.savez(path, **arrays)
+        np.testing.assert_array_equal(RawData.from_file(path).diff3d, patterns)
+        assert "pattern_order" not in caplog.text
+
     def test_only_ptychodus_writes_bad_pixels(self, write):
         path, patterns = write("MNN", centred=False, bad_pixels=np.eye(32, dtype=bool))
         np.testing.assert_array_equal(RawData.from_file(path).diff3d, patterns)
