@@ -7,13 +7,14 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.config.settings import ModelConfig as OurModelConfig
-from ptycho.config.settings import PyTorchExecutionConfig
 from ptycho.config.settings import TrainingConfig as OurTrainingConfig
 from ptycho.errors import ConfigError
+from ptycho.workflows.backend_selector import load_inference_bundle_with_backend, run_cdi_example_with_backend
 from ptycho_torch.config_bridge import from_training_config, to_model_config, to_training_config
 from ptycho_torch.config_params import DataConfig, ModelConfig, TrainingConfig
-from ptycho_torch.workflows.components import load_inference_bundle_torch, run_cdi_example_torch
+from ptycho_torch.workflows.components import load_inference_bundle_torch
 
 
 def test_two_names_of_one_setting():
@@ -42,7 +43,14 @@ def test_a_bundle_opened_as_a_dictionary_of_models(make_scan, tmp_path, caplog):
         OurModelConfig(N=scan.N, n_filters_scale=1), nepochs=1, probe_from="guess", output_dir=tmp_path
     )
     quiet = PyTorchExecutionConfig(accelerator="cpu", logger_backend=None, enable_checkpointing=False)
-    run_cdi_example_torch(scan, None, config, execution_config=quiet)
+    options = {"torch_execution_config": quiet}
+    amplitude, _, _ = run_cdi_example_with_backend(
+        scan, None, config, False, False, False, 20, True, **options
+    )
+    assert amplitude.ndim == 2
+    inference = InferenceConfig(config.model, model_path=tmp_path)
+    chosen = load_inference_bundle_with_backend(tmp_path, inference)
+    assert chosen["diffraction_to_obj"] is chosen[0] and chosen[1]["backend"] == "pytorch"
     opened = load_inference_bundle_torch(tmp_path)
     model, settings = opened
     caplog.clear()
