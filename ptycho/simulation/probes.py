@@ -1,7 +1,7 @@
-"""Illuminations with a known answer, centred on pixel (N//2, N//2), with as many photons as asked for.
+"""Probes for simulation, centred on pixel (N//2, N//2), with a given number of photons.
 
-Every recipe takes factors for its aperture and its defocus, so that a guess that is wrong in a realistic way
-is the same recipe with factors away from one.
+Every recipe takes factors for its aperture and its defocus. A realistic wrong guess is the same recipe with
+factors different from one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where the beam goes: (M, 2) positions [x, y] in object pixels, one position for every step_px^2 of area.
+"""Scan positions (M, 2) [x, y] in object pixels; each position has an area of step_px^2 on average.
 
-Positions are relative: whoever places the scan on an object adds the offset.
+Positions are relative: whoever puts the scan on an object adds the offset.
 """
 
 from __future__ import annotations
