@@ -23,8 +23,8 @@ from ptycho.scan.raw_data import RawData
 class PtychoDataContainer:
     """Groups over one scan (M patterns, B groups of C = gridsize**2).
 
-    Stored: patterns, positions and indices, M N^2 4 bytes + B C 8 bytes. `X`, `Y`, `Y_I` and `Y_phi` are built
-    at each access, B C N^2 4 bytes (twice that for Y). In loops, index `patterns` with `nn_indices`.
+    Stored: patterns, positions and indices, M N^2 4 bytes + B C 8 bytes. `X`, `Y`, `Y_I` and `Y_phi` are
+    built at each access, B C N^2 4 bytes (twice that for Y). In loops, index `patterns` with `nn_indices`.
 
     Attributes:
         patterns: (M,N,N) float32, x = amplitude * x_scale; a read-only np.memmap where they do not fit.

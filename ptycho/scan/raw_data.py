@@ -36,7 +36,7 @@ class RawData:
         Y: (M,N,N) complex labels, one per pattern, or None.
         scan_index: (M,) int64.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None.
-        patterns_place, scratch_folder: where a container made of this scan keeps its patterns, see `with_storage`.
+        patterns_place, scratch_folder: where a container of this scan stores patterns, see `with_storage`.
 
     Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
     copied unless its axes are reordered (FORMAT-001; `pattern_order` 'MNN' or 'NNM' settles an ambiguous
@@ -214,8 +214,11 @@ class RawData:
         return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit), np.float32)
 
     def with_storage(self, patterns: str, scratch_folder: Path | None = None) -> Self:
-        """The same scan, whose containers keep their patterns in 'memory', on 'disk', or, 'auto', where they
-        belong; on disk in `scratch_folder`, None: the one given before, or the system's."""
+        """The same scan with another place for the patterns of its containers.
+
+        `patterns`: 'memory', 'disk', or 'auto', on disk where they are large. `scratch_folder`: for patterns on
+        disk; None: the folder given before, or the system's.
+        """
         made = copy.copy(self)
         made.patterns_place = patterns
         made.scratch_folder = scratch_folder or self.scratch_folder
