@@ -104,8 +104,9 @@ def main() -> None:
         0.5, middle + 0.008, "extract: the canvas under each position", ha="center", fontsize=9, color=INK
     )
     caption = (
-        f"Training makes the loss smaller (here mean |6| = {loss:.3f} in the gauge of x): its gradient\n"
-        "goes back through the same steps to the weights. Four neighbouring positions after 40 epochs."
+        f"The loss (here mean |6| = {loss:.3f} in the gauge of x) is made smaller: its gradient goes back "
+        "through\nthe same steps to the weights of the network. Four neighbouring positions after 40 epochs "
+        "on a simulated scan."
     )
     figure.text(0.02, 0.03, caption, fontsize=9, color=INK)
     TARGET.parent.mkdir(exist_ok=True)

@@ -216,8 +216,8 @@ class RawData:
     def with_storage(self, patterns: str, scratch_folder: Path | None = None) -> Self:
         """The same scan with another place for the patterns of its containers.
 
-        `patterns`: 'memory', 'disk', or 'auto', on disk where they are large. `scratch_folder`: for patterns on
-        disk; None: the folder given before, or the system's.
+        `patterns`: 'memory', 'disk', or 'auto', on disk where they are large. `scratch_folder`: for patterns
+        on disk; None: the folder given before, or the system's.
         """
         made = copy.copy(self)
         made.patterns_place = patterns
