@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 #: at commit 7fc35c5, each file counted in the room where it is now
 BEFORE = {
     "ptycho/ (names for clients)": 38, "ptycho/cli": 2108, "ptycho/clients": 138, "ptycho/conf": 1,
-    "ptycho/config": 930, "ptycho/errors": 43, "ptycho/evaluation": 728, "ptycho/experiments": 347,
+    "ptycho/config": 930, "ptycho/errors.py": 43, "ptycho/evaluation": 728, "ptycho/experiments": 347,
     "ptycho/image": 493, "ptycho/io": 1573, "ptycho/models": 1077, "ptycho/networks": 414,
-    "ptycho/objectives": 761, "ptycho/physics": 197, "ptycho/report": 2578, "ptycho/run": 1330,
+    "ptycho/objectives": 761, "ptycho/physics.py": 197, "ptycho/report": 2578, "ptycho/run": 1330,
     "ptycho/scan": 1889, "ptycho/simulation": 688, "ptycho/tf": 3387, "ptycho/tracking": 802,
     "ptycho/workflows": 1182, "ptycho_torch": 4468, "ptycho_torch/refine": 2834,
 }  # fmt: skip
@@ -25,11 +25,12 @@ NAMES_FOR_CLIENTS = (
 
 def room_of(path: Path) -> str:
     """The room of a file, relative to the repository."""
-    package, first = path.parts[0], path.parts[1].removesuffix(".py")
+    package, first = path.parts[:2]
     if package == "ptycho_torch":
         return "ptycho_torch/refine" if first == "refine" else "ptycho_torch"
-    alone = len(path.parts) == 2
-    return "ptycho/ (names for clients)" if alone and first in NAMES_FOR_CLIENTS else f"ptycho/{first}"
+    return (
+        "ptycho/ (names for clients)" if first.removesuffix(".py") in NAMES_FOR_CLIENTS else f"ptycho/{first}"
+    )
 
 
 def main() -> None:
