@@ -74,7 +74,7 @@ class Graph:
 
 
 class GraphBuilder:
-    """Appends nodes and hands back their names, so that a network reads like its table."""
+    """Appends nodes and returns their names, so that the code of a network reads like its table."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -221,9 +221,9 @@ _REGISTRY: dict[str, Callable[[NetworkSpec], Any]] = {"swift": swift, "cnn": cnn
 def register(name: str) -> Callable[[Callable[[NetworkSpec], Any]], Callable[[NetworkSpec], Any]]:
     """Add a network under a name: decorate a function of a `NetworkSpec`.
 
-    It returns a `Graph` (then both backends run it) or a module of one backend, called with (diffraction,
-    probe) and returning (amplitude, phase), each (B, C_out, N, N); the other backend refuses that one by
-    name.
+    The function returns a `Graph`, which both backends run, or a module of one backend. A module is called
+    with (diffraction, probe) and returns (amplitude, phase), each (B, C_out, N, N); the other backend refuses
+    it by name.
     """
 
     def decorator(factory: Callable[[NetworkSpec], Any]) -> Callable[[NetworkSpec], Any]:
