@@ -258,7 +258,13 @@ def describe(name: str, spec: NetworkSpec) -> Any:
 
 
 def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
-    """(channels, rows, columns) of every node, inputs included; ConfigError where a graph does not fit."""
+    """(channels, rows, columns) of every node, inputs included; ConfigError where a graph does not fit.
+
+    >>> spec = NetworkSpec(N=64)
+    >>> graph = describe("cnn", spec)
+    >>> shapes(graph, spec)["diffraction"], shapes(graph, spec)[graph.amplitude]
+    ((1, 64, 64), (1, 64, 64))
+    """
     known: dict[str, Shape] = {"diffraction": (spec.channels, spec.N, spec.N), "probe": (1, spec.N, spec.N)}
     for node in graph.nodes:
         channels, rows, columns = known[node.inputs[0]]
@@ -305,7 +311,12 @@ def parameter_shapes(graph: Graph, spec: NetworkSpec) -> dict[str, tuple[int, ..
 
 
 def count_parameters(graph: Graph, spec: NetworkSpec) -> int:
-    """Number of trained weights of the network itself (scale and probe not counted)."""
+    """Number of trained weights of the network itself (scale and probe not counted).
+
+    >>> spec = NetworkSpec(N=64)
+    >>> count_parameters(describe("swift", spec), spec) > 100_000
+    True
+    """
     return sum(math.prod(shape) for shape in parameter_shapes(graph, spec).values())
 
 

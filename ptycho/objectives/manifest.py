@@ -94,6 +94,9 @@ def resolve(config: TrainingConfig) -> Manifest:
 
     Raises ConfigError: unknown or duplicate name, unknown key, bad weight, nothing to minimise, a flat weight
     beside declared objectives, a stage that does not exist.
+
+    >>> [module.name for module in resolve(TrainingConfig(mae_weight=0.5)).objectives]
+    ['poisson_nll', 'amplitude_mae']
     """
     declared = resolve_stages(config)
     stages = tuple(stage.name for stage in declared) if declared else None

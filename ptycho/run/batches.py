@@ -27,6 +27,11 @@ def compact_blocks(positions_xy: NDArray[np.float64], size: int, rng: np.random.
 
     Strips under a random rotation, followed back and forth. Shapes: positions_xy (G, 2); time O(G log G),
     memory O(G).
+
+    >>> points = np.random.default_rng(0).random((10, 2))
+    >>> blocks = compact_blocks(points, 4, np.random.default_rng(1))
+    >>> [len(block) for block in blocks], sorted(np.concatenate(blocks).tolist()) == list(range(10))
+    ([4, 4, 2], True)
     """
     count = len(positions_xy)
     angle = rng.uniform(0, 2 * np.pi)

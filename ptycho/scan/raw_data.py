@@ -41,6 +41,11 @@ class RawData:
     Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
     copied unless its axes are reordered (FORMAT-001; `pattern_order` 'MNN' or 'NNM' settles an ambiguous
     shape).
+
+    >>> x = np.arange(4.0) * 8
+    >>> raw = RawData.from_coords_without_pc(x, x, np.ones((4, 32, 32), np.uint16), np.ones((32, 32)))
+    >>> raw.N, raw.n_positions, raw.diffraction_unit
+    (32, 4, 'counts')
     """
 
     def __init__(

@@ -120,6 +120,9 @@ def stacked(modes: Sequence[NDArray[Any]]) -> NDArray[np.complex64]:
     """Probes (P_k, N, N) as one array (S, P, N, N) complex64; a scan with fewer modes gets modes of zeros.
 
     A mode of zeros has no gradient, so it stays zero.
+
+    >>> stacked([np.ones((1, 4, 4)), np.ones((2, 4, 4))]).shape
+    (2, 2, 4, 4)
     """
     most = max(len(probe) for probe in modes)
     padded = [np.pad(probe, ((0, most - len(probe)), (0, 0), (0, 0))) for probe in modes]
@@ -127,7 +130,12 @@ def stacked(modes: Sequence[NDArray[Any]]) -> NDArray[np.complex64]:
 
 
 def probe_overlap(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """|<a, b>| / (|a| |b|) of the strongest modes of two probes (P, N, N): 1 where equal but for a factor."""
+    """|<a, b>| / (|a| |b|) of the strongest modes of two probes (P, N, N): 1 where equal but for a factor.
+
+    >>> probe = np.random.default_rng(0).standard_normal((1, 4, 4))
+    >>> round(probe_overlap(probe, 3j * probe), 9), probe_overlap(probe, 0 * probe)
+    (1.0, 0.0)
+    """
     a, b = (max(modes, key=lambda mode: float(np.sum(np.abs(mode) ** 2))).ravel() for modes in (one, other))
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(abs(np.vdot(a, b))) / norm if norm > 0 else 0.0
