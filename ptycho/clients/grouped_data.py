@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ptycho.clients import params
 from ptycho.errors import DataError
 from ptycho.scan import raw_data
-from ptycho.scan.grouping import gather_coords, group_offsets, group_positions, possible_groups
+from ptycho.scan.grouping import group_coordinates, group_offsets, group_positions, possible_groups
 from ptycho.scan.labels import cut_patches
 from ptycho.scan.normalization import x_scale
 
@@ -85,8 +85,8 @@ class RawData(raw_data.RawData):
             "coords_relative": relative,
             "coords_start_offsets": start_offsets,
             "coords_start_relative": start_relative,
-            "coords_nn": gather_coords(self.xcoords, self.ycoords, groups),
-            "coords_start_nn": gather_coords(self.xcoords_start, self.ycoords_start, groups),
+            "coords_nn": group_coordinates(self.xcoords, self.ycoords, groups),
+            "coords_start_nn": group_coordinates(self.xcoords_start, self.ycoords_start, groups),
             "nn_indices": groups.astype(np.int32),
             "objectGuess": self.objectGuess,
             "X_full": diffraction * np.float32(scale),

@@ -46,6 +46,13 @@ def load(
     scan row of each. With `create_split`, `which` 'train' or 'test' selects nine tenths of the groups or the
     rest.
     The dictionary does not carry counts as such: the photon number is read off its amplitudes.
+
+    >>> from ptycho.clients.grouped_data import RawData
+    >>> x = np.arange(4.0) * 8
+    >>> raw = RawData.from_coords_without_pc(x, x, np.ones((4, 32, 32), np.uint16), np.ones((32, 32)))
+    >>> container = load(lambda: raw.generate_grouped_data(32, nsamples=4, gridsize=1), raw.probeGuess)
+    >>> container.X.shape, container.global_offsets.shape
+    ((4, 32, 32, 1), (4, 1, 2, 1))
     """
     data = dict(cb())
     missing = [key for key in ("X_full", "diffraction", "nn_indices", "coords_nn") if data.get(key) is None]

@@ -145,6 +145,12 @@ def coerce(info: FieldInfo, value: Any, *, from_text: bool = False) -> Any:
     NumPy scalars become Python ones, strings become paths, integers become floats where a float is wanted;
     nothing else is converted.  `from_text` also takes strings such as '1e-3' for numbers (YAML 1.1 reads
     `1e-3` as a string).  A synonym becomes what it means.
+
+    >>> from ptycho.config.settings import ModelConfig
+    >>> N = describe_fields(ModelConfig)[0]
+    >>> import numpy as np
+    >>> N.name, allowed(N), type(coerce(N, np.int64(128))).__name__
+    ('N', 'an even integer >= 32', 'int')
     """
     if info.synonyms and isinstance(value, str | None) and value in info.synonyms:
         return info.synonyms[value]
@@ -186,7 +192,11 @@ def _joined(value: Any) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """A value on one short line for a message, however large or deeply nested it is."""
+    """A value on one short line for a message, however large or deeply nested it is.
+
+    >>> shown({"a": 1}), shown(list(range(1000)))
+    ("{'a': 1}", '[0, 1, 2, 3, 4, 5, ...]')
+    """
     text = _SHORT.repr(str(value) if isinstance(value, Path) else value)
     return " ".join(text.split())
 

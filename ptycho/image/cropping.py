@@ -40,7 +40,7 @@ def centre_origin(shape: tuple[int, ...], onto: tuple[int, ...]) -> tuple[int, i
 
 
 def common_box(shape: tuple[int, ...], onto: tuple[int, ...], origin_xy: tuple[float, float]) -> Box:
-    """Box (y0, y1, x0, x1), in pixels of `onto`, that an image whose pixel (0, 0) is at origin shares.
+    """Box (y0, y1, x0, x1), in pixels of `onto`, covered by an image whose pixel (0, 0) lies at `origin_xy`.
 
     >>> common_box((4, 4), (10, 10), (8, -1))
     (0, 3, 8, 10)
@@ -145,7 +145,8 @@ def align_by_positions(
 def covered_box(coverage: NDArray[Any], share: float = 0.95) -> Box:
     """The box (y0, y1, x0, x1) whose border rows and columns are each covered over at least `share`.
 
-    Shape: coverage (H, W), anything above zero is covered. The worst border is taken off until none is bad.
+    Shape: coverage (H, W); a pixel above zero is covered. The least covered border is removed until all reach
+    `share`.
 
     >>> coverage = np.zeros((6, 6))
     >>> coverage[1:5, 2:6] = 1

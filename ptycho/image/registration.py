@@ -1,8 +1,8 @@
 """Finding and undoing translations and phase ramps between two complex images.
 
-Both are one problem: the frequency at which the product of one field with the conjugate of the other peaks,
-in real space for a ramp and in Fourier space for a shift; it is refined by a matrix Fourier transform.
-Source: Guizar-Sicairos, Thurman, Fienup, Opt. Lett. 33, 156 (2008).
+Both are one problem: find the frequency at which the product of one field with the conjugate of the other is
+strongest. In real space this gives a ramp, in Fourier space a shift. The maximum is refined by a matrix
+Fourier transform. Source: Guizar-Sicairos, Thurman, Fienup, Opt. Lett. 33, 156 (2008).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Vector = tuple[float, float]
 def register_translation(a: ArrayLike, b: ArrayLike, upsample: int = 100, rounds: int = 2) -> Vector:
     """The shift (dy, dx) px that moves b onto a, to 1/upsample px: a(r) = b(r - d).
 
-    Shapes: two (H, W) real or complex images. Both are windowed and made free of their mean, so that edges
-    and the mean transmission do not decide. The window pulls a large shift towards zero; every round after
-    the first undoes the shift found so far (which brings periodic edges in) and measures what is left. Time
-    O(rounds H W log(H W)). Raises InputError for shapes that differ.
+    Shapes: two (H, W) real or complex images. Both are windowed and their mean is subtracted, so that neither
+    edges nor the mean transmission decide. The window makes a large shift look smaller; each further round
+    removes the shift found so far and measures the rest. Time O(rounds H W log(H W)). Raises InputError for
+    shapes that differ.
 
     >>> image = np.random.default_rng(0).standard_normal((32, 32))
     >>> dy, dx = register_translation(np.roll(image, (2, -3), (0, 1)), image)

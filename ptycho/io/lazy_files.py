@@ -59,11 +59,12 @@ def npz_header(path: str | os.PathLike[str], key: str) -> Header:
 
 
 def npz_patterns(path: str | os.PathLike[str], key: str, folder: Path | None = None) -> LazyPatterns:
-    """One array of an NPZ file, read by rows: a stored one where it stands, a compressed one unpacked first.
+    """One array of an NPZ file, read by rows. A stored array is read in place, a compressed one is unpacked
+    first.
 
-    A compressed array goes to a scratch file in `folder`, see `ptycho.io.scratch`. Both are checked against
-    the checksum of the file. Time: one pass; memory: one chunk. Raises NotByRows for Fortran order,
-    DataError for damage.
+    A compressed array goes to a scratch file in `folder`, see `ptycho.io.scratch`. Both are compared with the
+    checksum in the file. Time: one pass; memory: one chunk. Raises NotByRows for Fortran order, DataError for
+    damage.
     """
     with _member(path, key) as (info, stream):
         header = _read_header(stream, path, key)

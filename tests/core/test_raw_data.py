@@ -257,7 +257,13 @@ def test_a_clients_scan_stays_one_and_is_a_scan_of_the_package(tmp_path, scan_ar
     simulated = RawData.from_simulation(
         raw.xcoords, raw.ycoords, raw.probeGuess, np.ones((200, 200), complex)
     )
-    made = [raw, raw.subsample(5), raw.kept("memory"), RawData.from_file(tmp_path / "scan.npz"), simulated]
+    made = [
+        raw,
+        raw.subsample(5),
+        raw.with_storage("memory"),
+        RawData.from_file(tmp_path / "scan.npz"),
+        simulated,
+    ]
     for scan in made:
         assert isinstance(scan, RawData)
         assert isinstance(scan, ptycho.scan.raw_data.RawData)
