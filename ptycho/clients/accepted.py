@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ptycho.config.fields import option
 
+_STAGES = "stages are set by `stages` or enable_staged_finetuning"
 PENALTIES = ("Total_Variation", "Mean_Deviation")
 Class = TypeVar("Class", bound=type)
 
@@ -75,6 +76,13 @@ ACCEPTED: dict[str, dict[str, tuple[str, Any]]] = {
     "TrainingConfig": {
         "framework": ("str", option("Lightning", help="always Lightning")),
         "orchestrator": ("str", option("Lightning", help="always Lightning")),
+        "training_directories": ("list[Any] | None", option(None, help="folders go to PtychoDataLoader")),
+        "experiment_name": ("str", option("", help="Trainer.train takes it")),
+        "stage_1_epochs": ("int", option(0, ge=0, help=_STAGES)),
+        "stage_2_epochs": ("int", option(0, ge=0, help=_STAGES)),
+        "stage_3_epochs": ("int", option(0, ge=0, help=_STAGES)),
+        "stage_3_lr_factor": ("float", option(0.1, ge=0, help=_STAGES)),
+        "physics_weight_schedule": ("str", option("cosine", help="weights follow `stages`")),
     },
     "InferenceConfig": {
         "experiment_number": ("int", option(0, ge=0, help="one scan at a time")),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ptycho.clients.accepted import accepting
+from ptycho.clients.synonyms import synonyms
 from ptycho.config.fields import option
 from ptycho.config.settings import BACKENDS, CLIP_ALGORITHMS, DEFAULT_ARCHITECTURE
 
@@ -68,6 +69,7 @@ class ModelConfig:
     gaussian_smoothing_sigma: float = option(0.0, ge=0, help="Gaussian smoothing of the probe, px")
 
 
+@synonyms(lr_warmup_epochs="warmup_epochs", lr_min_ratio="min_lr_ratio")
 @dataclass
 @accepting("TrainingConfig")
 class TrainingConfig:
@@ -119,6 +121,9 @@ class TrainingConfig:
     strategy: str = option("auto", help="how several devices share the work; one device runs in this process")
     num_workers: int = option(0, ge=0, help="processes that load data")
     accum_steps: int = option(1, ge=1, help="batches whose gradients are added before a step")
+    torch_loss_mode: str | None = option(
+        None, choices=("poisson", "mae"), help="data term; None: as ModelConfig.loss_function says"
+    )
     notes: str = option("", help="free text")
     model_name: str = option("", help="free text")
     epochs_fine_tune: int = option(0, ge=0, help="epochs of everything after the main ones")

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.backends import Network, predictor_of
+from ptycho.clients.model_names import NamedModel
 from ptycho.clients.prediction import predict_scaled
 from ptycho.workflows.trained import for_scan
 
 
-class TrainedModel:
+class TrainedModel(NamedModel):
     """A model of either backend; `module` is the backend's own object."""
 
     def __init__(self, module: Any) -> None:

@@ -16,6 +16,7 @@ from ptycho import backends
 from ptycho.backends import Network
 from ptycho.clients import model_manager, params
 from ptycho.clients.legacy import dataclass_to_legacy_dict, update_legacy_dict
+from ptycho.clients.model_names import OpenedBundle
 from ptycho.clients.results import Outputs, reconstruction_outputs, run_outputs, training_results
 from ptycho.clients.trained_model import TrainedModel, network_of
 from ptycho.config.settings import (
@@ -161,7 +162,7 @@ def load_inference_bundle(directory: Path, backend: str) -> tuple[TrainedModel, 
     legacy = dataclass_to_legacy_dict(model.module.config)
     legacy["intensity_scale"] = model.intensity_scale
     params.cfg.update(legacy)
-    return model, legacy
+    return OpenedBundle((model, legacy))
 
 
 def backend_of_bundle(directory: Path, wanted: str | None = None) -> str:
