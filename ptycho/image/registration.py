@@ -44,6 +44,48 @@ def register_translation(a: ArrayLike, b: ArrayLike, upsample: int = 100, rounds
     return dy, dx
 
 
+def find_translation_offset(image: ArrayLike, reference: ArrayLike, upsample_factor: int = 50) -> Vector:
+    """The shift (dy, dx) px that moves `image` onto `reference`; older name of `register_translation`.
+
+    >>> reference = np.random.default_rng(0).random((32, 32))
+    >>> moved = np.roll(reference, (0, 1), (0, 1))
+    >>> [round(float(side), 1) + 0.0 for side in find_translation_offset(moved, reference)]
+    [0.0, -1.0]
+    """
+    return register_translation(reference, image, upsample_factor)
+
+
+def apply_shift_and_crop(
+    image: ArrayLike, reference: ArrayLike, offset: Vector, border_crop: int = 2
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Image moved by `offset` (dy, dx) px, and reference, both less `border_crop` px on every side.
+
+    Shapes: two (H, W); a real image stays real. The shift is periodic, so a border as wide as the offset
+    leaves no pixel from the other side. Raises InputError where nothing would be left.
+
+    >>> image, reference = apply_shift_and_crop(np.ones((8, 8)), np.ones((8, 8)), (1.5, 0.0))
+    >>> image.shape, bool(np.allclose(image, reference))
+    ((4, 4), True)
+    """
+    first, second = np.asarray(image), np.asarray(reference)
+    _pair(first, second)
+    if not 0 <= 2 * border_crop < min(first.shape):
+        raise InputError(
+            f"border_crop is {border_crop}; it must be from 0 to less than half of {first.shape}"
+        )
+    moved = apply_shift_fourier(first, offset)
+    kept = tuple(slice(border_crop, side - border_crop) for side in first.shape)
+    return (moved if np.iscomplexobj(first) else moved.real)[kept], second[kept]
+
+
+def register_and_align(
+    image: ArrayLike, reference: ArrayLike, upsample_factor: int = 50, border_crop: int = 2
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """`find_translation_offset`, then `apply_shift_and_crop`."""
+    offset = find_translation_offset(image, reference, upsample_factor)
+    return apply_shift_and_crop(image, reference, offset, border_crop)
+
+
 def apply_shift_fourier(image: ArrayLike, shift_yx: Vector) -> Complex:
     """Move the content of an image (H, W) by +(dy, dx) px, periodic and band-limited; returns complex128.
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.errors import BundleError, RunError
+from ptycho.errors import BundleError, MissingBundleError, RunError
 from ptycho.io.atomic import atomic_write
 
 BUNDLE_NAME = "wts.h5.zip"
@@ -200,11 +200,11 @@ def _locate(path: Path) -> Path:
         if (path / BUNDLE_NAME).exists():
             return _locate(path / BUNDLE_NAME)
         if not (path / MANIFEST).is_file():
-            raise BundleError(
+            raise MissingBundleError(
                 f"{path} holds neither {BUNDLE_NAME} nor {MANIFEST}; give the output folder of a training"
             )
     elif not path.exists():
-        raise BundleError(f"{path} does not exist; give a {BUNDLE_NAME} or the folder it lies in")
+        raise MissingBundleError(f"{path} does not exist; give a {BUNDLE_NAME} or the folder it lies in")
     return path
 
 

@@ -5,6 +5,7 @@ The anchor is always in its own group, so a run that makes at least one group pe
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 # Ranks of combinations are drawn below this bound, so that rank arithmetic stays within int64.
 _MAX_RANKS = 2**40
@@ -36,9 +39,9 @@ def group_positions(
 
     `xcoords`, `ycoords` are (M,) in px. `n_groups` None means M. With n_groups >= M every position is an
     anchor at least once. With fewer, the anchors are a random subset, ascending (`sequential`: the first
-    positions). More than M need `enable_oversampling`; no anchor then gets the same set of neighbours twice.
-    K is the larger of `n_neighbors` and `neighbor_pool_size`, and at most M-1. `seed` None is seed 0, so a
-    run repeats itself.
+    positions, and no seed counts). More than M need `enable_oversampling`; no anchor then gets the same set
+    of neighbours twice. K is the larger of `n_neighbors` and `neighbor_pool_size`, and at most M-1. `seed`
+    None is seed 0, so a run repeats itself.
 
     Raises DataError: too few positions or neighbours for the gridsize, more than M * binom(K, C-1) groups,
     more than M groups without oversampling. Time O(M log M + B K), memory about 40 (M + B) K bytes.
@@ -56,7 +59,7 @@ def group_positions(
     n_neighbors = _effective_neighbors(n_positions, channels, n_neighbors, neighbor_pool_size)
     n_groups = n_positions if n_groups is None else int(n_groups)
     _check_request(n_groups, n_positions, n_neighbors, channels, enable_oversampling)
-    rng = np.random.default_rng(0 if seed is None else seed)
+    rng = np.random.default_rng(0 if seed is None or sequential else seed)
 
     anchors = _choose_anchors(n_positions, n_groups, sequential, rng)
     if channels == 1:
@@ -66,6 +69,40 @@ def group_positions(
     ranks = _draw_ranks(anchors, n_positions, math.comb(n_neighbors, channels - 1), rng)
     members = _unrank_combinations(ranks, n_neighbors, channels - 1)
     return np.concatenate([anchors[:, None], neighbors[anchors[:, None], members]], axis=1)
+
+
+def possible_groups(
+    n_groups: int | None,
+    n_positions: int,
+    gridsize: int,
+    n_neighbors: int = 4,
+    enable_oversampling: bool = False,
+    neighbor_pool_size: int | None = None,
+) -> int | None:
+    """`n_groups`, or as many groups as `group_positions` can make where more are asked for, with one warning.
+
+    Without oversampling that is one for every position. Raises DataError where the gridsize does not fit.
+
+    >>> possible_groups(512, 144, gridsize=1)
+    144
+    """
+    channels = _check_gridsize(gridsize)
+    if n_groups is None or n_groups <= n_positions:
+        return n_groups
+    most = n_positions
+    if enable_oversampling:
+        K = _effective_neighbors(n_positions, channels, n_neighbors, neighbor_pool_size)
+        most *= math.comb(K, channels - 1)
+    if n_groups <= most:
+        return n_groups
+    if enable_oversampling:
+        said = "%d groups asked for of %d positions: all %d distinct groups are taken"
+        logger.warning(said, n_groups, n_positions, most)
+    else:
+        logger.warning(
+            "%d groups asked for of %d positions: every position is taken once", n_groups, n_positions
+        )
+    return most
 
 
 def group_offsets(

@@ -86,7 +86,7 @@ class RawData:
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)
         self.scan_index = checks.check_scan_index(scan_index, n_positions)
-        self.Y = None if Y is None else np.asarray(Y)
+        self.Y = checks.without_last_axis(Y)
         if self.Y is not None and self.Y.shape != self.diff3d.shape:
             raise DataError(
                 f"Y has shape {self.Y.shape}; expected {self.diff3d.shape}: one label per pattern"
