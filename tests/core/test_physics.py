@@ -1,4 +1,4 @@
-"""The oracle's own laws: shifts are adjoint and exact, propagation keeps energy, merging gives the object back."""
+"""The oracle's own laws: shifts are adjoint, propagation keeps energy, merging gives the object back."""
 
 from __future__ import annotations
 
@@ -83,6 +83,15 @@ def test_outside_every_window_the_merge_is_the_plain_overlap_mean():
     merged = oracle.merge(patches, np.zeros((2, 2)), oracle.central_window(N))
     np.testing.assert_allclose(merged[:8, :], patches.mean(0)[:8, :], atol=1e-12)
     assert np.abs(merged).max() < 2 * np.abs(patches).max()
+
+
+def test_extract_reads_the_object_at_its_own_pixel():
+    obj = np.zeros((40, 50))
+    obj[12, 31] = 1
+    patch = oracle.extract(obj, [31], [12], 32)[0]
+    assert np.argwhere(patch != 0).tolist() == [[16, 16]]
+    outside = oracle.extract(obj, [-100.0, 200.0], [-100.0, 300.0], 32)
+    assert not outside.any()
 
 
 def test_rate_and_likelihood_floor():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ptycho_torch.objectives import TERMS, Seen, evaluate
 from scipy import ndimage
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
@@ -21,7 +22,6 @@ from ptycho.objectives.manifest import Module, resolve
 from ptycho.objectives.terms import DIAGNOSTICS, OBJECTIVES
 from ptycho.tracking.names import in_contract
 from ptycho_torch import label_losses, losses, penalties
-from ptycho_torch.objectives import TERMS, Seen, evaluate
 
 N, B, C = 32, 2, 4
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho import physics as oracle
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
 from ptycho.forward.diffraction import diffract, rate
 from ptycho.forward.merging import extract_group, merge, merge_and_extract
 from ptycho.forward.region import region_views

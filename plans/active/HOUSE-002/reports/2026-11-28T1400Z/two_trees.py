@@ -1,4 +1,5 @@
-"""CPU seconds of two trees of this repository, call by call in turns: python two_trees.py BEFORE AFTER [seconds]
+# ruff: noqa: D103, T201
+"""CPU seconds of two trees of this repository in turns: python two_trees.py BEFORE AFTER [seconds]
 
 Each tree runs in a process of its own and waits; the parent asks one, then the other, in changing order, so
 that a busy machine slows both. Processor seconds of one thread; the least and the median of all turns.
