@@ -8,13 +8,13 @@ import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ptycho.forward.diffraction import amplitude, diffract
 from ptycho.image.canvas import Stitched
 from ptycho.report.run_panels import RunPanels
 from ptycho.run.batches import Index
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.tf.callbacks import History
 from ptycho.tf.inference import predict_groups, reconstruct_container
-from ptycho.tf.physics import amplitude, diffract
 
 
 class ReconstructionPanels(keras.callbacks.Callback):  # type: ignore[misc]

@@ -9,13 +9,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
+from ptycho.forward.diffraction import amplitude, diffract
 from ptycho.image.canvas import Stitched
 from ptycho.report.run_panels import RunPanels
 from ptycho.run.batches import Index
 from ptycho.scan.container import PtychoDataContainer
 from ptycho_torch.callbacks.tracking import Row
 from ptycho_torch.model import PtychoPINN_Lightning
-from ptycho_torch.physics import amplitude, diffract
 from ptycho_torch.workflows.inference import reconstruct_container
 
 
