@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ptycho.config.settings import TrainingConfig
+from ptycho.forward.merging import group_views
+from ptycho.forward.region import block_views
+from ptycho.forward.seen import Seen, illumination
+from ptycho.forward.terms import evaluate
 from ptycho.networks.graphs import spec_from_config
 from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import Stage
@@ -22,10 +26,7 @@ from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.scan_set import KnownScan, stacked
 from ptycho_torch.diagnostics import Watch
 from ptycho_torch.layers import build_network
-from ptycho_torch.objectives import Seen, evaluate
 from ptycho_torch.optimizers import StagedRates, configure_optimizers
-from ptycho_torch.physics import central_window, merge_and_extract
-from ptycho_torch.region import region_views
 
 __all__ = ["PtychoPINN"]
 
@@ -153,6 +154,10 @@ class PtychoPINN(L.LightningModule):
         """The probe (P, N, N) complex64 of a scan as it stands now."""
         return torch.view_as_complex(self.of_scan(self.probe, scan))
 
+    def counted_of(self, scan: int = 0) -> Tensor:
+        """(N, N) bool, False where the detector of a scan is bad."""
+        return ~self.of_scan(self.bad_pixels, scan)
+
     def intensity_scale_of(self, scan: int = 0) -> float:
         """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
         return intensity_scale(float(self.of_scan(self.gauge, scan)[1]), self.config.model.N)
@@ -184,7 +189,7 @@ class PtychoPINN(L.LightningModule):
     # ------------------------------------------------------------------------------------------ the network
 
     def forward(self, x: Tensor, scan: int = 0) -> Tensor:
-        counted = (~self.of_scan(self.bad_pixels, scan)).to(x.dtype)
+        counted = self.counted_of(scan).to(x.dtype)
         modulus, phase = self.network(x * counted, self.probe_of(scan).detach())
         # back from half precision under autocast; the probe has the precision of the whole module
         modulus, phase = modulus.to(self.probe.dtype), phase.to(self.probe.dtype)
@@ -196,24 +201,15 @@ class PtychoPINN(L.LightningModule):
         patches: Tensor = self(batch["x"], batch.get("scan", 0))
         return patches
 
-    def views(self, patches: Tensor, batch: dict[str, Any]) -> Tensor:
+    def views(self, patches: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """O'_k: what each pattern sees after the patches of its group, or of its region, were merged."""
         positions = batch["positions_xy"]
-        centre = positions.mean(1, keepdim=True)
-        N = patches.shape[-1]
-        probe = self.probe_of(batch.get("scan", 0)).detach()
+        lit = illumination(self.probe_of(batch.get("scan", 0)))
         if batch["region"] and len(patches) > 1:
-            places = positions if patches.shape[1] == positions.shape[1] else centre
-            window = probe.abs().square().sum(0)
-            return region_views(patches, places, positions, window)
-        if self.config.model.merge_window == "central":
-            window = central_window(N, device=patches.device)
-        elif self.config.model.merge_window == "probe":
-            window = probe.abs().square().sum(0)
-            window = window / window.max()
+            made: Tensor = block_views(patches, positions, lit)
         else:
-            window = torch.ones(N, N, device=patches.device)
-        return merge_and_extract(patches, positions - centre, window)
+            made = group_views(patches, positions, self.config.model.merge_window, lit)
+        return made
 
     # ---------------------------------------------------------------------------------------- the objective
 

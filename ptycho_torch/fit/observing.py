@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
 from ptycho.backends import predictor_of
+from ptycho.forward.diffraction import amplitude, diffract
 from ptycho.image.canvas import Stitched
 from ptycho.io.resources import GPU_MEMORY, RATE
 from ptycho.report.run_panels import Panels, RunPanels
@@ -30,7 +31,6 @@ from ptycho.scan.container import PtychoDataContainer
 from ptycho.tracking import Recorder
 from ptycho_torch.diagnostics import Watch
 from ptycho_torch.module import PtychoPINN
-from ptycho_torch.physics import amplitude, diffract
 
 
 class Observing(Callback):

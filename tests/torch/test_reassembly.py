@@ -14,12 +14,12 @@ from ptycho.backends import predictor_of
 from ptycho.cli.main import main
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError, DataError
+from ptycho.forward.merging import merge
 from ptycho.image.canvas import auto_window_side, chunks, make_frame, scan_order, window_weights
 from ptycho.image.stitching import centroid_canvas, reassemble_position
 from ptycho.networks import graphs as architectures
 from ptycho.run.reconstruction import reconstruct
 from ptycho.scan.normalization import normalize_probe
-from ptycho_torch import physics
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.reassembly import Stitcher, stitch
@@ -106,7 +106,7 @@ class TestADeltaLandsOnItsPixel:
         positions = torch.tensor([[[40.0, 70], [44, 66], [36, 72], [40, 72]]], dtype=torch.float64)
         centre = positions.mean(1, keepdim=True)
         patches = torch.from_numpy(delta_patches(4))[None]
-        canvas = physics.merge(patches, positions - centre, torch.ones(N, N))[0]
+        canvas = merge(patches, positions - centre, torch.ones(N, N))[0]
         origin = centre[0, 0].numpy() - canvas.shape[-1] // 2
         assert landed(canvas.numpy(), origin) == pixels(positions[0].numpy())
 

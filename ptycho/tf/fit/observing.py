@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptycho.backends import predictor_of
+from ptycho.forward.diffraction import amplitude, diffract
 from ptycho.image.canvas import Stitched
 from ptycho.report.run_panels import Panels, RunPanels
 from ptycho.run.batches import Index
@@ -20,7 +21,6 @@ from ptycho.run.schedules import learning_rate_factor
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.tf.fit.stateful import Stateful
 from ptycho.tf.model import PtychoPINN_Keras
-from ptycho.tf.physics import amplitude, diffract
 from ptycho.tracking import Recorder
 
 _EVERY_EPOCH = ("Exponential", "WarmupCosine", "OneCycle")

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from ptycho import physics as oracle
 from ptycho.backends import predictor_of
 from ptycho.config.settings import TrainingConfig
+from ptycho.forward.diffraction import diffract, rate
+from ptycho.forward.merging import extract_group, merge, merge_and_extract
+from ptycho.forward.region import region_views
 from ptycho.run.preparation import ensure_container
 from ptycho.scan.raw_data import RawData
 from ptycho.workflows.infer import infer
@@ -44,11 +47,6 @@ def operators(pair: Pair) -> list[Row]:
     import tensorflow as tf
     import torch
 
-    from ptycho.tf import physics as theirs
-    from ptycho.tf import region as their_region
-    from ptycho_torch import physics as ours
-    from ptycho_torch import region as our_region
-
     N, precision = pair.container.N, pair.precision
     rng = np.random.default_rng(1)
     wide = "complex128" if precision == "float64" else "complex64"
@@ -69,14 +67,14 @@ def operators(pair: Pair) -> list[Row]:
     def compare(name: str, ours: Any, theirs: Any, truth: Any = None) -> Row:
         return row("operators", name, precision, "operator", ours.numpy(), theirs.numpy(), truth)
 
-    merged = ours.merge(t["patches"], t["relative"], t["window"])
+    merged = merge(t["patches"], t["relative"], t["window"])
     side = merged.shape[-1]
-    views = ours.merge_and_extract(t["patches"], t["relative"], t["window"])
-    intensity = ours.diffract(views, t["probe"])
-    expected = ours.rate(intensity, 30.0)
-    f_merged = theirs.merge(f["patches"], f["relative"], f["window"])
-    f_views = theirs.merge_and_extract(f["patches"], f["relative"], f["window"])
-    f_intensity = theirs.diffract(f_views, f["probe"])
+    views = merge_and_extract(t["patches"], t["relative"], t["window"])
+    intensity = diffract(views, t["probe"])
+    expected = rate(intensity, 30.0)
+    f_merged = merge(f["patches"], f["relative"], f["window"])
+    f_views = merge_and_extract(f["patches"], f["relative"], f["window"])
+    f_intensity = diffract(f_views, f["probe"])
     groups = list(zip(patches, relative, strict=True))
     # the oracle's canvas is as large as its one group needs, a backend's as its batch needs
     truth_merged = np.stack([oracle.pad_centre(oracle.merge(p, r, window), side) for p, r in groups])
@@ -84,20 +82,19 @@ def operators(pair: Pair) -> list[Row]:
         [oracle.extract_group(m, r, N) for m, r in zip(truth_merged, relative, strict=True)]
     )
     truth_intensity = oracle.diffract(truth_views, probe)
-    t_region = our_region.region_views(t["patches"], t["places"], t["places"], t["lit"])
-    f_region = their_region.region_views(f["patches"], f["places"], f["places"], f["lit"])
+    t_region, f_region = (region_views(a["patches"], a["places"], a["places"], a["lit"]) for a in (t, f))
     return [
         compare("merge", merged, f_merged, truth_merged),
         compare(
             "extract",
-            ours.extract_group(merged, t["relative"], N),
-            theirs.extract_group(f_merged, f["relative"], N),
+            extract_group(merged, t["relative"], N),
+            extract_group(f_merged, f["relative"], N),
             truth_views,
         ),
         compare("merge and extract", views, f_views, truth_views),
         compare("illuminate", t["patches"] * t["probe"][:1], f["patches"] * f["probe"][:1]),
         compare("diffract", intensity, f_intensity, truth_intensity),
-        compare("rate", expected, theirs.rate(f_intensity, 30.0), oracle.rate(truth_intensity, 30.0)),
+        compare("rate", expected, rate(f_intensity, 30.0), oracle.rate(truth_intensity, 30.0)),
         compare("region canvas", t_region, f_region),
     ]
 

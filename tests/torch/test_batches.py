@@ -1,115 +1,13 @@
-"""The region context: true patches come back from their common canvas, and every group is trained once an
-epoch.
-"""
+"""Batches of a run: blocks are compact, every group is trained once an epoch, processes share the steps."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from ptycho import physics as oracle
 from ptycho.run import batches as plans
 from ptycho.run.preparation import TrainingPlan
 from ptycho_torch import data
-from ptycho_torch.physics import merge_and_extract
-from ptycho_torch.region import Canvas, region_views
-
-N = 32
-
-
-def smooth_object(side: int = 96) -> np.ndarray:
-    y, x = np.mgrid[:side, :side] / 16
-    return (1 + 0.3 * np.cos(x + 0.4 * y)) * np.exp(1j * np.sin(0.9 * y - 0.7 * x))
-
-
-def gaussian(sigma: float = 5.0) -> torch.Tensor:
-    axis = torch.arange(N, dtype=torch.float64) - N // 2
-    return torch.exp(-(axis[:, None] ** 2 + axis**2) / (2 * sigma**2))
-
-
-def places(B: int, C: int, seed: int = 0, whole: bool = False) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    positions = rng.uniform(30, 60, (B, 1, 2)) + rng.uniform(-4, 4, (B, C, 2))
-    return np.round(positions) if whole else positions
-
-
-def true_patches(positions: np.ndarray) -> torch.Tensor:
-    flat = positions.reshape(-1, 2)
-    patches = oracle.extract(smooth_object(), flat[:, 0], flat[:, 1], N)
-    return torch.from_numpy(patches.reshape(*positions.shape[:2], N, N))
-
-
-class TestViews:
-    @pytest.mark.parametrize("B, C", [(1, 1), (12, 1), (5, 4)])
-    def test_whole_pixels_give_true_patches_back_exactly(self, B, C):
-        positions = places(B, C, whole=True)
-        truth, where = true_patches(positions), torch.from_numpy(positions)
-        torch.testing.assert_close(region_views(truth, where, where, gaussian()), truth)
-
-    def test_sub_pixel_positions_give_smooth_patches_back(self):
-        positions = places(12, 1)
-        truth, where = true_patches(positions), torch.from_numpy(positions)
-        error = (region_views(truth, where, where, gaussian()) - truth).abs()[..., 4:-4, 4:-4]
-        assert error.max() < 0.01
-
-    def test_one_group_is_the_merge_of_training(self):
-        positions = places(1, 4, whole=True)
-        # a group mean on whole pixels, so that both canvases have the same grid
-        positions[0, 3] = 4 * np.round(positions[0].mean(0)) - positions[0, :3].sum(0)
-        where = torch.from_numpy(positions)
-        rng = np.random.default_rng(1)
-        patches = torch.from_numpy(rng.normal(size=(1, 4, N, N)) + 1j * rng.normal(size=(1, 4, N, N)))
-        window = gaussian()
-        merged = merge_and_extract(patches, where - where.mean(1, keepdim=True), window / window.max())
-        torch.testing.assert_close(region_views(patches, where, where, window), merged)
-
-    def test_blocks_of_any_batch_are_one_canvas(self):
-        """A pattern sees its neighbours' patches, wherever in the batch they stand."""
-        positions = places(6, 4)
-        where = torch.from_numpy(positions)
-        rng = np.random.default_rng(1)
-        patches = torch.from_numpy(rng.normal(size=(6, 4, N, N)) + 1j * rng.normal(size=(6, 4, N, N)))
-        views = region_views(patches, where, where, gaussian())
-        order = torch.tensor([3, 0, 5, 1, 4, 2])
-        shuffled = region_views(patches[order], where[order], where[order], gaussian())
-        torch.testing.assert_close(shuffled, views[order])
-        flat = region_views(
-            patches.reshape(24, 1, N, N), where.view(24, 1, 2), where.view(24, 1, 2), gaussian()
-        )
-        torch.testing.assert_close(flat.view(6, 4, N, N), views)
-
-    def test_a_shared_patch_serves_every_pattern_of_its_group(self):
-        positions = places(4, 4)
-        centre = positions.mean(1, keepdims=True)
-        looks, where = torch.from_numpy(positions), torch.from_numpy(centre)
-        views = region_views(true_patches(centre), where, looks, gaussian())
-        assert views.shape == (4, 4, N, N)
-        error = (views - true_patches(positions)).abs()[..., 8:-8, 8:-8]
-        assert error.max() < 0.01
-
-    def test_the_window_gauge_is_free(self):
-        where = torch.from_numpy(places(5, 1))
-        truth = true_patches(places(5, 1))
-        one, other = (region_views(truth, where, where, factor * gaussian()) for factor in (1, 1e6))
-        torch.testing.assert_close(one, other)
-
-    def test_gradient(self):
-        rng = np.random.default_rng(2)
-        where = torch.from_numpy(rng.uniform(10, 13, (3, 1, 2)))
-        patches = torch.from_numpy(rng.normal(size=(3, 1, 6, 6)) + 1j * rng.normal(size=(3, 1, 6, 6)))
-        window = torch.from_numpy(rng.uniform(0.1, 1, (6, 6)))
-        assert torch.autograd.gradcheck(
-            lambda p: torch.view_as_real(region_views(p, where, where, window)), patches.requires_grad_()
-        )
-
-    def test_a_canvas_holds_every_patch(self):
-        where = torch.from_numpy(places(20, 1).reshape(-1, 2))
-        canvas = Canvas.around(where, N)
-        corners = canvas.corners(where, N)
-        height, width = canvas.shape
-        assert (corners >= 0).all()
-        assert (corners <= torch.tensor([width - N - 1, height - N - 1])).all()
 
 
 class TestBlocks:
