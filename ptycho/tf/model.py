@@ -71,6 +71,8 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
     call: x (B, C, N, N) in the gauge of `ptycho.scan.normalization` -> complex (B, C_out, N, N).
     """
 
+    #: the backend that it runs in, see `ptycho.backends`
+    backend = "tensorflow"
     #: keys under which the objective is logged, for clients that follow a run by callback
     loss_name = "train_loss"
     val_loss_name = "val_loss"

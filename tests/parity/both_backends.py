@@ -21,7 +21,7 @@ from ptycho.scan.normalization import normalize_probe
 from ptycho.scan.raw_data import RawData
 
 Arrays = dict[str, np.ndarray]
-ROOMS = ("layers", "reassembly", "training")
+ROOMS = ("layers", "reassembly")
 
 
 def rooms_of(package: str) -> SimpleNamespace:
@@ -120,7 +120,7 @@ class PyTorch(TorchArrays):
         return self.workflow.train_cdi_model_torch(raw, None, config, execution or silent(), **options)
 
     def infer(self, model: Any, raw: RawData, **options: Any) -> dict[str, Any]:
-        return self.trained.infer_scan(self.trained.TrainedModel(model), raw, **options)[2]
+        return self.trained.infer_scan(model, raw, **options)[2]
 
     def open(self, folder: Path) -> Any:
         """The model of a bundle, as a client holds it."""
@@ -134,7 +134,7 @@ class TensorFlow(TensorFlowArrays):
         self.rooms = rooms_of("ptycho.tf")
         self.data = importlib.import_module("ptycho.tf.data")
         self.workflow = importlib.import_module("ptycho.workflows.components")
-        self.trained = importlib.import_module("ptycho.tf.trained")
+        self.trained = importlib.import_module("ptycho.workflows.components")
 
     def model(self, raw: RawData, config: TrainingConfig) -> tuple[Any, PtychoDataContainer]:
         """The model as training builds it, with the scan attached, and the container."""
@@ -193,11 +193,11 @@ class TensorFlow(TensorFlowArrays):
         return self.workflow.train_cdi_model(raw, None, config, execution or silent(), **options)
 
     def infer(self, model: Any, raw: RawData, **options: Any) -> dict[str, Any]:
-        return self.trained.infer_scan(self.trained.TrainedModel(model), raw, **options)[2]
+        return self.trained.infer_scan(model, raw, **options)[2]
 
     def open(self, folder: Path) -> Any:
         """The model of a bundle, as a client holds it."""
-        return self.trained.load_inference_bundle_tf(folder)[0]
+        return self.trained.load_inference_bundle(folder, backend="tensorflow")[0]
 
 
 SIDES: dict[str, type[PyTorch] | type[TensorFlow]] = {"pytorch": PyTorch, "tensorflow": TensorFlow}

@@ -86,7 +86,7 @@ def test_a_diagnostic_that_fails_while_the_graph_runs_is_switched_off(
     make_scan, small_config, silent, monkeypatch, caplog, how
 ):
     from ptycho.forward import diagnostics
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.tf.fit.checkpoints import model_arrays
 
     raw, calls = make_scan(n_positions=24), tf.Variable(0)
     config = small_config(raw, diagnostics=[{"name": "photons"}, {"name": "r_factor"}])

@@ -16,7 +16,7 @@ EVERY = [{"name": name} for name in DIAGNOSTICS]
 
 
 def weights(results) -> dict[str, np.ndarray]:
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.tf.fit.checkpoints import model_arrays
 
     return model_arrays(results["models"]["diffraction_to_obj"])
 

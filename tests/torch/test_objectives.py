@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 
+import lightning_runs
 import pytest
 import torch
 import yaml
@@ -81,13 +82,12 @@ def run_of(raw, config, execution):
     from ptycho_torch.workflows import components
 
     container = components._ensure_container(raw, config)
-    return components.prepare_lightning_run(container, None, config, execution)
+    return lightning_runs.prepare_lightning_run(container, None, config, execution)
 
 
 def train(raw, config, execution):
-    from ptycho_torch.workflows import components
 
-    return components.fit_lightning_run(run_of(raw, config, execution))
+    return lightning_runs.fit_lightning_run(run_of(raw, config, execution))
 
 
 def weights(results) -> dict[str, torch.Tensor]:
@@ -198,9 +198,8 @@ def test_the_collapse_alarm_sounds_for_a_dead_network_only(make_scan, small_conf
     with torch.no_grad():
         for weight in run.module.network.parameters():
             weight.zero_()
-    from ptycho_torch.workflows import components
 
-    components.fit_lightning_run(run)
+    lightning_runs.fit_lightning_run(run)
     assert caplog.text.count("the network is dead: for 3 epochs") == 1
 
 

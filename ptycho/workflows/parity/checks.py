@@ -11,24 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho import physics as oracle
+from ptycho.backends import predictor_of
 from ptycho.config.settings import TrainingConfig
 from ptycho.forward.diffraction import diffract, rate
 from ptycho.forward.merging import extract_group, merge, merge_and_extract
 from ptycho.forward.region import region_views
+from ptycho.run.preparation import ensure_container
 from ptycho.scan.raw_data import RawData
+from ptycho.workflows.infer import infer
 from ptycho.workflows.parity.pair import Pair, tf_batch, torch_batch
 from ptycho.workflows.parity.rows import Row, row
+from ptycho.workflows.trained import open_bundle, save_trained
 
 #: after how many optimiser steps the weights are compared
 STEPS = (1, 10, 100)
 
 
 def preparation(raw: RawData, config: TrainingConfig) -> list[Row]:
-    """Grouping and normalisation, each through its backend's own door: equal to the bit."""
-    from ptycho.workflows.components import create_ptycho_data_container
-    from ptycho_torch.workflows.components import _ensure_container
-
-    ours, theirs = _ensure_container(raw, config), create_ptycho_data_container(raw, config)
+    """Grouping and normalisation, which both backends take from one function: twice, equal to the bit."""
+    ours, theirs = ensure_container(raw, config), ensure_container(raw, config)
     quantities: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
         ("grouping", "nn_indices", lambda c: c.nn_indices),
         ("grouping", "global_offsets", lambda c: c.global_offsets),
@@ -168,7 +169,7 @@ def training(
     import tensorflow as tf
 
     from ptycho.tf.optimizers import Optimizer
-    from ptycho_torch.training import configure_optimizers
+    from ptycho_torch.optimizers import configure_optimizers
 
     optimizer = configure_optimizers(pair.torch)
     theirs = Optimizer(pair.keras.trained(), pair.keras.config, pair.torch.learning_rate)
@@ -210,19 +211,13 @@ def training(
 
 def inference(pair: Pair, raw: RawData) -> tuple[list[Row], NDArray[Any], NDArray[Any]]:
     """One bundle opened by both: every patch and the stitched image; rows and the two images."""
-    from ptycho.tf import trained as keras_side
-    from ptycho_torch.workflows import trained as torch_side
-
     with tempfile.TemporaryDirectory() as folder:
-        torch_side.save_trained(pair.torch.float(), Path(folder))
-        ours, _ = torch_side.load_inference_bundle_torch(Path(folder))
-        theirs, _ = keras_side.load_inference_bundle_tf(Path(folder))
-        scaled = [pair.container.X * ours.intensity_scale]
-        patches = [model.predict(scaled) for model in (ours, theirs)]
-        objects = [
-            side.infer_scan(model, raw)[2]["object"]
-            for side, model in ((torch_side, ours), (keras_side, theirs))
-        ]
+        save_trained(pair.torch.float(), Path(folder))
+        both = [open_bundle(Path(folder), backend) for backend in ("pytorch", "tensorflow")]
+        x = pair.container.patterns[pair.container.nn_indices]
+        seen = [predictor_of(model) for model in both]
+        patches = [one.as_numpy(one.predict(x)) for one in seen]
+        objects = [infer(model, raw).object for model in both]
     rows = [
         row("inference", "patches", "float32", "image", *patches),
         row("inference", "stitched image", "float32", "image", *objects),

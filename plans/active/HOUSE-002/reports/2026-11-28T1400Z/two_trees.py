@@ -20,19 +20,19 @@ def jobs():
     import numpy as np
     import tensorflow as tf
     import torch
+    from ptycho.tf.inference import predict_groups as predict_tf
+    from ptycho.tf.inference import reconstruct_container as image_tf
+    from ptycho_torch.training import configure_optimizers
+    from ptycho_torch.workflows.inference import predict_groups as predict_torch
+    from ptycho_torch.workflows.inference import reconstruct_container as image_torch
 
     from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
     from ptycho.run.preparation import ensure_container
     from ptycho.run.starting_probe import starting_probe
     from ptycho.simulation import Scenario, simulate
-    from ptycho.tf.inference import predict_groups as predict_tf
-    from ptycho.tf.inference import reconstruct_container as image_tf
     from ptycho.tf.optimizers import Optimizer
     from ptycho.workflows.parity.pair import Pair, tf_batch, torch_batch
     from ptycho_torch.refine.starting import refined_modes
-    from ptycho_torch.training import configure_optimizers
-    from ptycho_torch.workflows.inference import predict_groups as predict_torch
-    from ptycho_torch.workflows.inference import reconstruct_container as image_torch
 
     torch.set_num_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
