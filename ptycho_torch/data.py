@@ -3,7 +3,8 @@
 A batch is a dict: `x` (B, C, N, N) float32, `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool,
 `region` bool, `scan` int, the number by which the model knows the scan that all of it is of, `idle` bool,
 whether another process has it as well, and `labels` (B, C, N, N) complex64 where the objective needs them.
-Which groups stand together is decided by `ptycho.run.batches`; what one process of several takes of them, here.
+Which groups stand together is decided by `ptycho.run.batches`. What one process of several takes of them is
+decided here.
 """
 
 from __future__ import annotations

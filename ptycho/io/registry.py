@@ -1,7 +1,7 @@
 """Which module reads and writes a scan file, chosen by its suffix.
 
-A format is a pair of functions on plain arrays, named as the keyword arguments of `ptycho.scan.raw_data.RawData`;
-adding one is one call to `register_format`.
+A format is a pair of functions on plain arrays, named as the keyword arguments of
+`ptycho.scan.raw_data.RawData`. Adding one is one call to `register_format`.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def read_scan(
     """The arrays of a scan file, by the names of RawData's keyword arguments.
 
     `patterns` says where diff3d is then: in 'memory', on 'disk' (`ptycho.io.lazy.LazyPatterns`), or, 'auto',
-    on disk where it would need too much memory, see `ptycho.io.scratch`. Compressed NPZ files are unpacked into
-    a scratch file in `scratch_folder`. Raises NotByRows where patterns can only be read whole and may not,
-    MissingFileError, InputError for a folder or an unknown suffix, DataError for damaged contents.
+    on disk where it would need too much memory, see `ptycho.io.scratch`. Compressed NPZ files are unpacked
+    into a scratch file in `scratch_folder`. Raises NotByRows where patterns can only be read whole and may
+    not, MissingFileError, InputError for a folder or an unknown suffix, DataError for damaged contents.
     """
     source = Path(path)
     if source.is_dir():

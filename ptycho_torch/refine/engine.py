@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none"}
 
 
-def iterate(
+def iterate(  # noqa: C901
     scan: RefineScan,
     state: RefineState,
     *,

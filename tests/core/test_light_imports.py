@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = {"torch", "lightning", "tensorflow", "keras"}
 LIGHT = [
-    "ptycho", "ptycho.config.config", "ptycho.params", "ptycho.raw_data", "ptycho.loader", "ptycho.models.bundle",
+    "ptycho", "ptycho.config.config", "ptycho.params", "ptycho.raw_data", "ptycho.loader",
+    "ptycho.models.bundle",
     "ptycho.probe", "ptycho.tf_helper", "ptycho.model", "ptycho.model_manager", "ptycho.evaluation",
     "ptycho.workflows.components", "ptycho.workflows.backend_selector", "ptycho_torch.config_params",
     "ptycho_torch.config_bridge",

@@ -38,5 +38,5 @@ def test_the_last_one_is_saved(tmp_path):
 
 
 def test_importing_it_loads_no_backend():
-    code = "import sys, ptycho.clients.model_manager; print(*{'torch', 'tensorflow', 'numpy'} & set(sys.modules))"
+    code = "import sys, ptycho.model_manager; print(*{'torch', 'tensorflow', 'numpy'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == ""
