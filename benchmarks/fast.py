@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/fast.py [CASE ...] [--seeds 3] [--out DIR]
 
 One thread, CPU seconds of the work after loading, judging not counted. Every case is run with the defaults
-of `reconstruct` and with the plain loop (start="flat", levels=1, prior="none", 40 sweeps). "blobs" is an object that the
-package does not ship. --out: curves of cNRMSE over CPU seconds as a plot and a CSV file.
+of `reconstruct` and with the plain loop (start="flat", levels=1, prior="none", 40 sweeps). "blobs" is an
+object that the package does not ship. --out: curves of cNRMSE over CPU seconds as a plot and a CSV file.
 """
 
 from __future__ import annotations

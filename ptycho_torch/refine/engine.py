@@ -20,15 +20,17 @@ import torch
 from ptycho.errors import ConfigError, RunError
 from ptycho.io.lazy import Patterns
 from ptycho_torch.refine.first_object import choose_start
+from ptycho_torch.refine.initial import start_state
 from ptycho_torch.refine.network import start_from
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.phases import Run, Sweep, make_phases, silent_patterns
 from ptycho_torch.refine.prior import asked_for
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
-from ptycho_torch.refine.rule import Rule, make_rule
+from ptycho_torch.refine.rule import Rule
+from ptycho_torch.refine.rules import make_rule
 from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, total_counts, with_probe
 from ptycho_torch.refine.schedule import Schedule
-from ptycho_torch.refine.state import RefineState, start_state
+from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.storage import load_state, save_state
 from ptycho_torch.refine.unknowns import illumination
 
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none"}
 
 
-def iterate(  # noqa: C901
+def iterate(
     scan: RefineScan,
     state: RefineState,
     *,
@@ -89,6 +91,16 @@ def iterate(  # noqa: C901
         )
 
 
+def _check_same(checkpoint: str | Path, saved: dict[str, object], settings: dict[str, object]) -> None:
+    """ConfigError where a state file was made with other settings than the run that goes on with it."""
+    for name, value in settings.items():
+        if saved.get(name) != value:
+            raise ConfigError(
+                f"{checkpoint} was made with {name} = {saved.get(name)}, not {value}; use the same, or start "
+                "afresh"
+            )
+
+
 def run(
     scan: RefineScan,
     state: RefineState,
@@ -115,12 +127,7 @@ def run(
         state, extra, saved = load_state(checkpoint, scan.counts.device)
         history = saved.pop("history", [])  # type: ignore[assignment]
         began = str(saved.pop("began", "as given"))
-        saved = ONE_LEVEL | saved
-        if other := [name for name in settings if saved.get(name) != settings[name]]:
-            raise ConfigError(
-                f"{checkpoint} was made with {other[0]} = {saved.get(other[0])}, not {settings[other[0]]}; "
-                "use the same, or start afresh"
-            )
+        _check_same(checkpoint, ONE_LEVEL | saved, settings)
         rule.start(scan, state)
         rule.restore(extra)
     else:

@@ -11,8 +11,9 @@ from torch import Tensor
 from ptycho.run.coarse_start import coarse_from_moments
 from ptycho.run.moments import Moments, detector_weights
 from ptycho_torch.refine.held_out import some, verdict
+from ptycho_torch.refine.initial import fit_probe_scale
 from ptycho_torch.refine.scan import RefineScan
-from ptycho_torch.refine.state import RefineState, fit_probe_scale
+from ptycho_torch.refine.state import RefineState
 
 _CHUNK = 256
 

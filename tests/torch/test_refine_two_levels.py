@@ -301,7 +301,7 @@ def test_a_state_file_from_before_these_options_goes_on_as_the_loop_it_was(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    "wrong, message",
     [
         ({"start": "warm"}, "start='warm' is unknown"),
         ({"levels": 3}, "levels=3 must be 1 or 2"),
