@@ -66,7 +66,7 @@ def continued(folder: Path, overrides: Mapping[str, Any]) -> Continued:
         raise MissingFileError(
             f"--resume {folder}: no {CONFIG} in it; give the output folder of a ptycho train, or a checkpoint"
         )
-    values = load_yaml_config(source)
+    values = load_yaml_config(source, unchanged=True)
     begun = training_config_from(values, source=source)
     if "output_dir" in overrides and Path(overrides["output_dir"]).resolve() != folder.resolve():
         wanted = overrides["output_dir"]
