@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.yaml_io import training_config_from
 from ptycho.errors import BundleError, ConfigError, DataError, MissingDependencyError, PtychoError
+from ptycho.io.inputs import check_input
+from ptycho.io.reading import check_memory
 from ptycho.models.onnx_export import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS, signature
 from ptycho.networks.graphs import spec_from_config
 from ptycho.scan.normalization import intensity_scale
@@ -79,8 +81,9 @@ def open_onnx(path: Path, execution: PyTorchExecutionConfig | None = None) -> On
     else one a core. Raises MissingDependencyError without onnxruntime, BundleError for a file that is
     missing, truncated, foreign or too new, ConfigError for a device that onnxruntime does not have.
     """
-    path = Path(path)
+    path = check_input(path)
     try:
+        check_memory(2 * path.stat().st_size, str(path))
         data = path.read_bytes()
     except FileNotFoundError:
         raise BundleError(f"{path} does not exist; give a file that ptycho export wrote") from None
