@@ -18,6 +18,8 @@ from lightning.pytorch.callbacks import Callback
 
 from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingFileError, RunError
+from ptycho.io.checksums import check_zip
+from ptycho.io.inputs import check_input
 from ptycho.run.history import append_row
 from ptycho.run.schedules import learning_rate_factor
 from ptycho.run.training_log import TrainingLog
@@ -295,6 +297,7 @@ def restore_best(module: PtychoPINN_Lightning, trainer: L.Trainer) -> None:
     checkpoint = trainer.checkpoint_callback
     best = getattr(checkpoint, "best_model_path", "")
     if best and Path(best).is_file() and getattr(checkpoint, "monitor", None) is not None:
+        check_zip(Path(best))
         stored = torch.load(best, map_location="cpu", weights_only=True)
         module.load_state_dict(stored["state_dict"])
         log.info("weights of the best epoch taken from %s", best)
@@ -302,14 +305,16 @@ def restore_best(module: PtychoPINN_Lightning, trainer: L.Trainer) -> None:
 
 def check_checkpoint(path: Path, module: PtychoPINN_Lightning) -> None:
     """Refuse a checkpoint that cannot go on as this run, before anything starts; reading it runs no code."""
+    if not check_input(path).is_file():
+        raise MissingFileError(f"{path}: no such checkpoint")
+    check_zip(path)
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such checkpoint") from None
+        found = {name: value.shape for name, value in stored.items()}
     except Exception as error:  # torch raises whatever its reader stumbled over
         raise ConfigError(f"{path}: cannot be read as a checkpoint ({type(error).__name__})") from None
     own = {name: value.shape for name, value in module.state_dict().items()}
-    if {name: value.shape for name, value in stored.items()} != own:
+    if found != own:
         raise ConfigError(
             f"{path}: does not belong to this run (another network, N, gridsize or number of probe modes) - "
             "resume with the config.yaml beside it"

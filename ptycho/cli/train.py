@@ -108,6 +108,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.config.validation import validate_training_config
     from ptycho.config.yaml_io import dump_yaml
     from ptycho.models.bundle import BUNDLE_NAME
+    from ptycho.models.values import check_network_fits
     from ptycho.run.state import training_inputs
 
     config, execution, n_is_fixed, resume = configure(arguments, console)
@@ -117,6 +118,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     place: dict[str, Any] = {"patterns": execution.patterns, "output_dir": config.output_dir}
     scans = _read_scans(config, n_is_fixed, place)
     config.model.N = scans[0].N
+    check_network_fits(config.model)
     test = None
     if config.test_data_file is not None:
         test = read_scan(config.test_data_file, config.model.N, why=" in the training scan", **place)

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError
 from ptycho.io.atomic import atomic_write
+from ptycho.io.checksums import KEY, check_digest, digest_of
 from ptycho.io.ptychodus_frame import ObjectFrame
 from ptycho.io.ptychodus_hdf5 import SUFFIXES, as_number, open_hdf5, read_optional, read_text
+from ptycho.io.reading import check_fits, damage
 
 # Field of Metadata: its name in the file, then older names that are read and never written.
 _NUMBERS = {
@@ -164,7 +166,9 @@ def is_product(archive: Any) -> bool:
 
 
 def _read_hdf5(path: Path) -> dict[str, Any]:
-    with open_hdf5(path) as archive:
+    with open_hdf5(path) as archive, damage(str(path)):
+        if KEY in archive.attrs:
+            check_digest(read_text(archive, KEY, ""), _contents(archive), path)
         flat: dict[str, Any] = {key: archive.attrs[key] for key in _attribute_names() if key in archive.attrs}
         flat |= {key: read_text(archive, key, "") for key in _TEXTS if key in archive.attrs}
         for key in _ARRAYS:
@@ -190,6 +194,18 @@ def _write_hdf5(path: str | os.PathLike[str], flat: Mapping[str, Any]) -> None:
                 dataset = archive.create_dataset(key, data=flat[key])
                 for name, flat_key in _ATTRIBUTES.get(key, {}).items():
                     dataset.attrs[name] = flat[flat_key]
+        archive.flush()
+        archive.attrs[KEY] = digest_of(_contents(archive))
+
+
+def _contents(archive: Any) -> dict[str, Any]:
+    """Everything in an open file of this package but its digest, under names that cannot clash."""
+    made: dict[str, Any] = {f"@{name}": value for name, value in archive.attrs.items() if name != KEY}
+    for key, dataset in archive.items():
+        check_fits(dataset.shape or (), dataset.dtype.itemsize, f"{archive.filename}: {key!r}")
+        made[key] = np.asarray(dataset[()])
+        made |= {f"{key}@{name}": value for name, value in dataset.attrs.items()}
+    return made
 
 
 def _read_npz(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ptycho.errors import BundleError, ConfigError, DataError, MissingDependency
 from ptycho.io.inputs import check_input
 from ptycho.io.reading import check_memory
 from ptycho.models.onnx_export import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS, signature
+from ptycho.models.onnx_seal import check_seal
 from ptycho.networks.graphs import spec_from_config
 from ptycho.scan.normalization import intensity_scale
 
@@ -91,6 +92,7 @@ def open_onnx(path: Path, execution: PyTorchExecutionConfig | None = None) -> On
         raise BundleError(f"{path} cannot be read ({error.strerror}); give a file of ptycho export") from None
     if not data:
         raise BundleError(f"{path} is empty; copy it again or export again")
+    check_seal(data, path)
     session = _session(path, data, (execution or PyTorchExecutionConfig()).accelerator)
     noted = dict(session.get_modelmeta().custom_metadata_map)
     if noted.get("format") != FORMAT:
@@ -149,9 +151,9 @@ def _described(path: Path, session: Any, noted: Mapping[str, str]) -> OnnxModel:
             numbers[key] = float(noted[key])
             if not math.isfinite(numbers[key]):
                 raise ValueError("not finite")
-        if not numbers["x_scale"] > 0:
-            key = "x_scale"
-            raise ValueError("not positive")
+        for key in ("x_scale", "nphotons", "probe_factor"):
+            if not numbers[key] > 0:
+                raise ValueError("not positive")
         key = "probe"
         raw = np.frombuffer(base64.b64decode(noted[key], validate=True), "<c8")
         probe = raw.reshape(-1, config.model.N, config.model.N).astype(np.complex64)

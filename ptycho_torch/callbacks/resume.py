@@ -13,6 +13,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ptycho.io.atomic import atomic_write
+from ptycho.io.checksums import check_zip
 from ptycho.run.starting_probe import Starts
 from ptycho.run.state import prepare
 
@@ -25,8 +26,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with atomic_write(path) as temporary:
-            torch.save(checkpoint, temporary)
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        check_zip(Path(path))
+        found: dict[str, Any] = super().load_checkpoint(path, *arguments, **options)
+        return found
 
 
 class RunStart(Callback):

@@ -49,10 +49,10 @@ def ptycho(*words: object, cwd: Path, timeout: float = 300, **more: str) -> subp
     )  # fmt: skip
 
 
-def begin(*words: object, cwd: Path, module: str = "ptycho.cli") -> subprocess.Popen[str]:
+def begin(*words: object, cwd: Path, entry: tuple[str, ...] = ("-m", "ptycho.cli")) -> subprocess.Popen[str]:
     """`ptycho WORDS` as a program that is still running."""
     return subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, words)],
+        [sys.executable, *entry, *map(str, words)],
         cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from programs import SMALL, begin, ptycho
 
 from ptycho.models.bundle import load_bundle
 
+EXPERIMENT = ("-c", "from ptycho.cli.experiment import console_main; console_main()")
 LONG = ("--nepochs", 4000, "--checkpoint_save_top_k", 0)
 
 
@@ -109,7 +111,7 @@ def test_experiment(more: tuple[str, ...], scan: Path, tmp_path: Path) -> None:
         "probe_refine_sweeps=1",
     ]
     seed = "seed=0,1" if more else "seed=0"
-    process = begin(*words, seed, *more, cwd=tmp_path, module="ptycho.cli.experiment")
+    process = begin(*words, seed, *more, cwd=tmp_path, entry=EXPERIMENT)
     run = tmp_path / "out" / ("0_seed=0" if more else "")
     wait_for(run / "checkpoints" / "last.ckpt", process)
     code, error = stopped(process, signal.SIGTERM)
@@ -136,10 +138,8 @@ def test_a_signal_that_was_swallowed_comes_again() -> None:
     from ptycho.cli.signals import Terminated, stoppable
 
     with stoppable() as stop:
-        try:
+        with contextlib.suppress(Terminated):
             signal.raise_signal(signal.SIGTERM)
-        except Terminated:
-            pass
         with pytest.raises(Terminated, match="SIGTERM"):
             stop.check()
         assert stop.exit_code == 143
