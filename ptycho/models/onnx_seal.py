@@ -1,7 +1,7 @@
 """The checksum of an ONNX file: a last entry of its metadata, so that every runtime reads the file as before.
 
-In the format, a file followed by one more entry of a repeated field is a file again. The entry holds the SHA-256
-of all bytes before it. A file that says it is sealed and has no such entry was cut or damaged.
+In the format, a file followed by one more entry of a repeated field is a file again. The entry holds the
+SHA-256 of all bytes before it. A file that says it is sealed and has no such entry was cut or damaged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a trained network must be made of, whoever opens it: declared weights, finite numbers, positive scales."""
+"""What a trained network must be made of, whoever opens it: declared weights, finite, and positive scales."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_network_fits(config: ModelConfig, copies: int = _COPIES_IN_TRAINING) -
 
 
 def check_weights(graph: Graph, spec: NetworkSpec, found: Mapping[str, NDArray[Any]], source: str) -> None:
-    """BundleError naming the first weight that is missing, unknown, of another shape or type, or not finite."""
+    """BundleError naming the first weight that is missing, unknown, not finite or of another form."""
     wanted = graphs.parameter_shapes(graph, spec)
     different = sorted(wanted.keys() ^ found.keys())
     if different:
