@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -25,6 +26,7 @@ from ptycho.cli.main import build_parser, run_command
 from ptycho.cli.parser import Parser
 from ptycho.cli.recording import end_of
 from ptycho.cli.runs import add_overwrite, prepare_folder, read_scan, write_json
+from ptycho.cli.threads import settle_threads
 from ptycho.errors import ConfigError, PtychoError, RunError
 
 if TYPE_CHECKING:
@@ -285,4 +287,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def console_main() -> None:
     """Entry point of the installed `ptycho_experiment`."""
+    settle_threads(os.environ)
     sys.exit(main())

@@ -8,6 +8,7 @@ inside `run`, so that `--help` stays fast.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from ptycho.cli.console import Console
 from ptycho.cli.failures import end_of
 from ptycho.cli.parser import Parser, UsageError, add_switch
 from ptycho.cli.signals import stoppable
+from ptycho.cli.threads import settle_threads
 
 # In the order of a user's day; each name is a module of this package.
 COMMANDS = (
@@ -131,14 +133,17 @@ def overview() -> str:
 
 def console_main() -> None:
     """Entry point of the installed `ptycho`."""
+    settle_threads(os.environ)
     sys.exit(main())
 
 
 def console_train() -> None:
     """Entry point of the installed `ptycho_train`."""
+    settle_threads(os.environ)
     sys.exit(train_main())
 
 
 def console_inference() -> None:
     """Entry point of the installed `ptycho_inference`."""
+    settle_threads(os.environ)
     sys.exit(inference_main())

@@ -92,7 +92,6 @@ def open_onnx(path: Path, execution: PyTorchExecutionConfig | None = None) -> On
         raise BundleError(f"{path} cannot be read ({error.strerror}); give a file of ptycho export") from None
     if not data:
         raise BundleError(f"{path} is empty; copy it again or export again")
-    check_seal(data, path)
     session = _session(path, data, (execution or PyTorchExecutionConfig()).accelerator)
     noted = dict(session.get_modelmeta().custom_metadata_map)
     if noted.get("format") != FORMAT:
@@ -106,6 +105,7 @@ def open_onnx(path: Path, execution: PyTorchExecutionConfig | None = None) -> On
         )
     model = _described(path, session, noted)
     _check_tensors(model)
+    check_seal(data, path)  # last, because the others say more
     return model
 
 

@@ -36,4 +36,6 @@ def check_seal(data: bytes, path: Path) -> None:
             return
     elif mark not in data:
         return
-    raise BundleError(f"{path} does not match its checksum: it was damaged or cut short; export it again")
+    raise BundleError(
+        f"{path} does not match its checksum: it was damaged, truncated or changed; export it again"
+    )

@@ -20,6 +20,7 @@ from ptycho.models.values import check_finite, check_network_fits, check_scan, c
 from ptycho.networks import graphs
 from ptycho.objectives.manifest import resolve
 from ptycho.run.preparation import Scan, measured
+from ptycho.run.state import check_same_run
 from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.scan_set import KnownScan, most_alike, stacked
 
@@ -126,6 +127,7 @@ def load_trained_state(path: Path) -> tuple[TrainedState, PyTorchExecutionConfig
     from ptycho.config.yaml_io import training_config_from
 
     bundle = load_bundle(Path(path))
+    check_same_run(bundle.path, bundle.config)
     try:
         config, execution = training_config_from(bundle.config, source=str(path))
         scans = _scans_in(bundle.state, bundle.extra_arrays, config.model.N)

@@ -25,7 +25,7 @@ PRODUCTS = (
     "history.json", "metrics.json", "reconstruction.png", "probe.png", "history.png", "r_map.png",
     "sampler_coverage.png", "report.html",
 )  # fmt: skip
-#: products of a demonstration, which is run again in its folder: its pictures and scans
+_FOLDERS = ("figures",)
 _WRITTEN_FIRST = (CONFIG, provenance.PROVENANCE_NAME)
 #: what a command may have written before it was refused
 _BEFORE_WORK = (*_WRITTEN_FIRST, "training.log", "metrics.csv", "hparams.yaml", "start.npz")
@@ -86,6 +86,7 @@ class OutputFolder:
 
     def _set_aside(self) -> None:
         found = [self.path / name for name in PRODUCTS if (self.path / name).is_file()]
+        found += [self.path / name for name in _FOLDERS if (self.path / name).is_dir()]
         checkpoints = self.path / CHECKPOINTS
         if found:
             aside = self._emptied(self.path / EARLIER_PRODUCTS)

@@ -21,7 +21,7 @@ import numpy as np
 
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.fields import describe_fields, shown
-from ptycho.errors import ConfigError, DataError, InputError, MissingFileError
+from ptycho.errors import BundleError, ConfigError, DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.run.starting_probe import StartingProbe, Starts
 
@@ -190,6 +190,33 @@ def settings_checksum(config: TrainingConfig, execution: PyTorchExecutionConfig)
     kept = {name: value for name, value in _settings(config, execution).items() if name not in FREE}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_same_run(bundle: Path, settings: Mapping[str, Any]) -> None:
+    """BundleError where a bundle lies beside the config.yaml of another run, as after a run that was killed in
+    the folder of an older one.
+
+    settings: the configuration in the bundle. Without a config.yaml that can be read nothing is compared.
+    """
+    from ptycho.config.yaml_io import load_yaml_config, training_config_from, written_here
+
+    beside = bundle.parent / CONFIG
+    if not written_here(beside):
+        return
+    try:
+        wanted, _ = training_config_from(load_yaml_config(beside), source=beside)
+        made, _ = training_config_from(settings, source=bundle)
+    except (InputError, OSError):
+        return
+    overridden = {info.name for info in describe_fields(PyTorchExecutionConfig)}
+    for cls, one, other in ((TrainingConfig, wanted, made), (ModelConfig, wanted.model, made.model)):
+        for name in (info.name for info in describe_fields(cls)):
+            now, then = getattr(one, name), getattr(other, name)
+            if name not in FREE and name not in overridden and now != then:
+                raise BundleError(
+                    f"{bundle} is of another run than {CONFIG} beside it: {name} is {shown(then)} in the one "
+                    f"and {shown(now)} in the other; train again, or move the bundle to a folder of its own"
+                )
 
 
 def _settings(config: TrainingConfig, execution: PyTorchExecutionConfig) -> dict[str, Any]:
