@@ -17,7 +17,7 @@ from ptycho.errors import DataError
 from ptycho.io.lazy import CHUNK_BYTES, LazyPatterns, NotByRows, Source, as_lazy
 from ptycho.io.npz import array_header
 from ptycho.io.ptychodus_hdf5 import open_hdf5
-from ptycho.io.reading import damage
+from ptycho.io.reading import check_fits, damage
 from ptycho.io.scratch import ScratchArray
 
 _LOCAL_HEADER = 30
@@ -61,6 +61,8 @@ def npz_patterns(path: str | os.PathLike[str], key: str, folder: Path | None = N
         begin = stream.tell()
         if info.compress_type != zipfile.ZIP_STORED:
             return as_lazy(_unpacked(stream, header, folder))
+        if info.file_size != begin + header.n_values * header.dtype.itemsize:
+            raise ValueError("it is shorter or longer than it says")
         while stream.read(CHUNK_BYTES):  # the checksum is compared at the end
             pass
     if not header.n_values:
@@ -102,6 +104,8 @@ def hdf5_header(path: str | os.PathLike[str], key: str) -> Header | None:
         found = archive.get(key)
         if isinstance(found, h5py.Dataset) and found.shape is None:
             raise DataError(f"{path}: {key!r} is empty: it has no shape; write the file again")
+        if isinstance(found, h5py.Dataset) and found.shape:
+            check_fits(found.shape[:1], 8, f"{path}: the list of rows of {key!r}")  # which a reader holds
         return Header(found.shape, found.dtype) if isinstance(found, h5py.Dataset) else None
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from ptycho.errors import DataError, PtychoError
 from ptycho.io import resources
+from ptycho.io.inputs import short
 
 _AGAIN = "write or copy the file again"
 
@@ -35,8 +36,8 @@ def damage(what: str, remedy: str = _AGAIN) -> Iterator[None]:
 def check_fits(shape: tuple[int, ...], itemsize: int, what: str, remedy: str = "") -> None:
     """DataError where an array of this shape is larger than the memory that is available."""
     if any(not isinstance(side, int) or side < 0 for side in shape):
-        raise DataError(f"{what} says to have the shape {shape}, which no array has; {_AGAIN}")
-    check_memory(math.prod(shape) * itemsize, f"{what}, {shape},", remedy)
+        raise DataError(f"{what} says to have the shape {short(str(shape))}, which no array has; {_AGAIN}")
+    check_memory(math.prod(shape) * itemsize, f"{what}, {short(str(shape))},", remedy)
 
 
 def check_memory(needed: int, what: str, remedy: str = "") -> None:

@@ -193,9 +193,9 @@ def settings_checksum(config: TrainingConfig, execution: PyTorchExecutionConfig)
 
 
 def check_same_run(bundle: Path, settings: Mapping[str, Any]) -> None:
-    """BundleError where a bundle lies beside the config.yaml of another run, as after a run that was killed in
-    the folder of an older one.
+    """BundleError where a bundle lies beside the config.yaml of another run.
 
+    So it is after a run that was killed in the folder of an older one, where nothing was moved aside.
     settings: the configuration in the bundle. Without a config.yaml that can be read nothing is compared.
     """
     from ptycho.config.yaml_io import load_yaml_config, training_config_from, written_here

@@ -34,8 +34,9 @@ def damaged(data: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
 
 
 def attack(form: Format, count: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
-    """How often a damaged file was `refused`, read the `same`, `silent`ly different, or a `raw` exception; and
-    the cases that must not be."""
+    """How often a damaged file was `refused`, read the `same`, `silent`ly different, or a `raw` exception.
+
+    And the cases that must not be, in words."""
     home = folder / form.name.replace(".", "_")
     home.mkdir()
     path = home / form.name

@@ -39,9 +39,8 @@ def state() -> Any:
     shapes = graphs.parameter_shapes(graphs.describe(config.model.architecture, spec), spec)
     weights = {name: 0.05 * rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     probe = rng.standard_normal((1, 32, 32)).astype(np.complex64)
-    scan = KnownScan(
-        probe=probe, guess=probe, bad_pixels=np.zeros((32, 32), bool), x_scale=0.5, nphotons=1e4, probe_factor=1.0
-    )  # fmt: skip
+    numbers = {"x_scale": 0.5, "nphotons": 1e4, "probe_factor": 1.0}
+    scan = KnownScan(probe=probe, guess=probe, bad_pixels=np.zeros((32, 32), bool), **numbers)
     return TrainedState(config, weights, (scan,))
 
 

@@ -1,4 +1,4 @@
-"""Threads of a command: what the user, SLURM and the machine say, in this order; and the machine is left alone."""
+"""Threads of a command: what the user, SLURM and the machine say, in this order; libraries change nothing."""
 
 from __future__ import annotations
 
