@@ -1,4 +1,4 @@
-"""A write that fails, anywhere: exit code 1 or the product whole, one line, nothing half-written, old files kept."""
+"""A write that fails, anywhere: exit code 1 or the product whole, one line, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ def test_allocation_failures_name_the_number() -> None:
     from ptycho.cli.failures import end_of
 
     cases = {
-        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
-        "allocate 4398046511104 bytes. Error code 12 (Cannot allocate memory)": "4.1e+03 GiB",
+        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+        "to allocate 4398046511104 bytes. Error code 12 (Cannot allocate memory)": "4.1e+03 GiB",
         "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8 GiB": "20.00 GiB",
     }
     for text, number in cases.items():
