@@ -77,10 +77,12 @@ class Console:
                 print(_printable(text, sys.stderr), file=sys.stderr)
 
     def warn(self, text: str) -> None:
+        """One line on stderr, unless quiet."""
         if not self.quiet:
             self._tell(f"{self.prog}: warning: {_one_line(text)}")
 
     def error(self, text: str) -> None:
+        """One line on stderr, always."""
         self._tell(f"{self.prog}: error: {_one_line(text)}")
 
     def interrupted(self) -> None:

@@ -10,7 +10,7 @@ from ptycho.cli.judging import judged_lines
 from ptycho.cli.parser import Parser
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.runs import add_overwrite, quiet_tensorflow
-from ptycho.config.config import BACKENDS
+from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError
 
 HELP = "simulate, train, reconstruct and judge, in minutes"

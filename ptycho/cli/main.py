@@ -13,20 +13,34 @@ import sys
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from types import ModuleType
 
+from ptycho.cli import (
+    compare,
+    demo,
+    evaluate,
+    export,
+    infer,
+    info,
+    parity,
+    reconstruct,
+    report,
+    simulate,
+    train,
+    validate,
+)
 from ptycho.cli.console import Console
 from ptycho.cli.failures import end_of
 from ptycho.cli.parser import Parser, UsageError, add_switch
 from ptycho.cli.signals import stoppable
 from ptycho.cli.threads import settle_threads
 
-# In the order of a user's day; each name is a module of this package.
-COMMANDS = (
-    "demo", "simulate", "validate", "train", "infer", "reconstruct", "evaluate", "compare", "report",
-    "parity", "export", "info",
-)  # fmt: skip
+#: the commands, in the order of a user's day
+COMMANDS: dict[str, ModuleType] = {
+    "demo": demo, "simulate": simulate, "validate": validate, "train": train, "infer": infer,
+    "reconstruct": reconstruct, "evaluate": evaluate, "compare": compare, "report": report,
+    "parity": parity, "export": export, "info": info,
+}  # fmt: skip
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -111,7 +125,7 @@ def _fail(console: Console, message: str, code: int) -> int:
 
 def load_command(name: str) -> ModuleType:
     """The module of a command."""
-    return import_module(f"ptycho.cli.{name}")
+    return COMMANDS[name]
 
 
 def build_parser(command: ModuleType, prog: str) -> Parser:

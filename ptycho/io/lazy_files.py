@@ -15,7 +15,7 @@ import numpy as np
 
 from ptycho.errors import DataError
 from ptycho.io.lazy import CHUNK_BYTES, LazyPatterns, NotByRows, Source, as_lazy
-from ptycho.io.npz import array_header
+from ptycho.io.npy_header import array_header
 from ptycho.io.ptychodus_hdf5 import open_hdf5
 from ptycho.io.reading import check_fits, damage
 from ptycho.io.scratch import ScratchArray
@@ -41,6 +41,19 @@ class Header(NamedTuple):
         return self.n_values * (self.dtype.itemsize + 4)
 
 
+def stands_for_none(path: str | os.PathLike[str], key: str) -> bool:
+    """Whether a key of an NPZ file is a single Python object, which is how None is written: by its header.
+
+    Nothing is unpickled. Raises DataError where the file is damaged.
+    """
+    with _member(path, key) as (_, stream):
+        try:
+            header = _any_header(stream, path, key)
+        except NotByRows:
+            return False
+    return header.shape == () and header.dtype.hasobject
+
+
 def npz_header(path: str | os.PathLike[str], key: str) -> Header:
     """Shape and dtype of one array of an NPZ file. Raises DataError where it is damaged or holds objects."""
     with _member(path, key) as (_, stream):
@@ -48,11 +61,12 @@ def npz_header(path: str | os.PathLike[str], key: str) -> Header:
 
 
 def npz_patterns(path: str | os.PathLike[str], key: str, folder: Path | None = None) -> LazyPatterns:
-    """One array of an NPZ file, read by rows: a stored one where it stands, a compressed one unpacked first.
+    """One array of an NPZ file, read by rows. A stored array is read in place, a compressed one is unpacked
+    first.
 
-    A compressed array goes to a scratch file in `folder`, see `ptycho.io.scratch`. Both are checked against
-    the checksum of the file. Time: one pass; memory: one chunk. Raises NotByRows for Fortran order,
-    DataError for damage.
+    A compressed array goes to a scratch file in `folder`, see `ptycho.io.scratch`. Both are compared with the
+    checksum in the file. Time: one pass; memory: one chunk. Raises NotByRows for Fortran order, DataError for
+    damage.
     """
     with _member(path, key) as (info, stream):
         header = _read_header(stream, path, key)
@@ -137,17 +151,22 @@ def _member(path: str | os.PathLike[str], key: str) -> Iterator[tuple[zipfile.Zi
 
 
 def _read_header(stream: IO[bytes], path: str | os.PathLike[str], key: str) -> Header:
+    header = _any_header(stream, path, key)
+    if header.dtype.hasobject:
+        raise DataError(
+            f"{path}: {key!r} holds Python objects, which would need pickle and are refused; "
+            "save it as an array of numbers"
+        )
+    return header
+
+
+def _any_header(stream: IO[bytes], path: str | os.PathLike[str], key: str) -> Header:
     header = array_header(stream)
     if header is None:
         raise NotByRows(f"{path}: {key!r} has a header of another version")
     shape, fortran_order, dtype = header
     if any(side < 0 for side in shape):
         raise ValueError(f"shape {shape}")
-    if dtype.hasobject:
-        raise DataError(
-            f"{path}: {key!r} holds Python objects, which would need pickle and are refused; "
-            "save it as an array of numbers"
-        )
     return Header(shape, dtype, fortran_order)
 
 

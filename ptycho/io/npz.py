@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,12 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.inputs import check_input
+from ptycho.io.lazy_files import stands_for_none
+from ptycho.io.npy_header import array_header
+from ptycho.io.pattern_order import order_of_cube
 from ptycho.io.reading import check_fits, damage, one_line
+
+logger = logging.getLogger(__name__)
 
 REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d", "probeGuess")
 OPTIONAL_KEYS = ("objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
@@ -22,7 +28,6 @@ TEXT_KEYS = ("diffraction_unit", "pattern_order")
 # The older name of diff3d in the field's files; its (N,N,M) order is settled by FORMAT-001 like any other.
 LEGACY_PATTERNS_KEY = "diffraction"
 
-_NPY = b"\x93NUMPY"
 _ENCRYPTED = 0x1
 _MOST_ARRAYS = 10_000
 
@@ -30,12 +35,18 @@ _MOST_ARRAYS = 10_000
 def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | None = None) -> dict[str, Any]:
     """Arrays of a scan by the names of RawData's keyword arguments; absent optional keys are left out.
 
-    Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. `patterns_of` reads the patterns
-    instead, by their key in the file. Raises DataError for a file that is no NPZ, truncated or damaged, lacks
-    a key, or holds Python objects. Time and memory: the arrays, once.
+    Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. An optional key that holds None is
+    absent, with a warning. `patterns_of` reads the patterns instead, by their key in the file; where their
+    axes are equal, `pattern_order` says which counts the positions (`ptycho.io.pattern_order`). Raises
+    DataError for a file that is no NPZ, truncated or damaged, lacks a key, or holds Python objects. Time and
+    memory: the arrays, once.
     """
     with open_npz(path) as archive:
-        keys = set(archive.files)
+        found = set(archive.files)
+        absent = {key for key in (*OPTIONAL_KEYS, *TEXT_KEYS) if key in found and stands_for_none(path, key)}
+        for key in sorted(absent):
+            logger.warning("%s: %r is a Python object, as None is written: taken as absent", path, key)
+        keys = found - absent
         arrays: dict[str, Any] = {}
         for key in REQUIRED_KEYS:
             name = patterns_key(keys) if key == "diff3d" else key
@@ -47,6 +58,9 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
             arrays[key] = read_array(archive, key, path)
         for key in (key for key in TEXT_KEYS if key in keys):
             arrays[key] = _as_text(read_array(archive, key, path), key, path)
+    if "pattern_order" not in arrays:
+        order = order_of_cube(arrays["diff3d"], arrays["xcoords"].size, patterns_key(keys), keys, str(path))
+        arrays.update({} if order is None else {"pattern_order": order})
     return arrays
 
 
@@ -131,21 +145,6 @@ def _check_member(archive: NpzFile, key: str, what: str) -> None:
     if dtype.hasobject:
         raise _objects(what)
     check_fits(shape, dtype.itemsize, what, "if these are the patterns, say patterns = 'disk'")
-
-
-def array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]] | None:
-    """(shape, whether in Fortran order, dtype) at the beginning of an NPY stream; None for another format.
-
-    The stream stands at the first value then. Raises what numpy raises on a damaged header.
-    """
-    if stream.read(len(_NPY)) != _NPY:
-        return None
-    version = tuple(stream.read(2))
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
-    return None
 
 
 def _objects(what: str) -> DataError:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import ModelConfig
+from ptycho.config.settings import ModelConfig
 from ptycho.errors import BundleError, ConfigError, DataError
 from ptycho.io.reading import check_memory
 from ptycho.networks import graphs

@@ -1,7 +1,7 @@
-"""One page about one run or several: complete, self-contained, and legible at three in the morning.
+"""One HTML page about one run or several: complete and self-contained.
 
-Nothing on the page comes from elsewhere: pictures are data URIs, charts inline SVG, no script.  Every text
-passes through the template's escaping; no part of the page is put together outside it.
+Pictures are data URIs, charts are inline SVG, and there is no script. Every text passes through the
+template's escaping; no part of the page is put together outside it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 from ptycho.errors import InputError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.reading import one_line
-from ptycho.report.evidence import gather
-from ptycho.report.pages import RunView, side_by_side, view_of
+from ptycho.report.evidence import collect_evidence
+from ptycho.report.pages import side_by_side, view_of
 from ptycho.report.runs import Run, find_runs
+from ptycho.report.view import RunView
 
 #: what a page can do without, in the order in which it is tried, and its name
 _PARTS = {
@@ -51,7 +52,8 @@ def build_views(
 
     folders: output folders of `ptycho train`, `infer`, `reconstruct` or `demo`. data: the scan of all of
     them, where a run does not say. pixel_size_m of the object, for lengths. Raises InputError for a folder
-    that holds nothing of a run. Time and memory: as `evidence.gather`, one run after the other.
+    that holds nothing of a run. Time and memory: as
+    `ptycho.report.evidence.collect_evidence`, one run after the other.
     """
     if not folders:
         raise InputError("no run to report on; give at least one output folder")
@@ -66,12 +68,12 @@ def _view(run: Run, anchor: str, pixel_size_m: float | None) -> RunView:
     """The view of a run; what of it cannot be shown, whatever the reason, is left out with a note."""
     for part in _PARTS:
         try:
-            return view_of(gather(run, pixel_size_m), anchor, pixel_size_m)
+            return view_of(collect_evidence(run, pixel_size_m), anchor, pixel_size_m)
         except Exception as error:
             if getattr(run, part):
                 setattr(run, part, type(getattr(run, part))() if part in ("history", "metrics") else None)
                 run.notes.append(f"the {_PARTS[part]} cannot be shown ({one_line(error)})")
-    return view_of(gather(run, pixel_size_m), anchor, pixel_size_m)
+    return view_of(collect_evidence(run, pixel_size_m), anchor, pixel_size_m)
 
 
 def write_page(path: PathLike, views: Sequence[RunView]) -> Path:

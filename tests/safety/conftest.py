@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,10 @@ def scan(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Path]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """A folder with `scan.npz` and a training of one epoch in `run`, made once."""
     folder = tmp_path_factory.mktemp("trained")
     np.savez(folder / "scan.npz", **small_scan())
     done = ptycho("train", "scan.npz", "-o", "run", "--nepochs", 1, *SMALL, cwd=folder)
     assert done.returncode == 0, done.stderr
-    yield {"folder": folder, "scan": folder / "scan.npz", "run": folder / "run"}
+    return {"folder": folder, "scan": folder / "scan.npz", "run": folder / "run"}

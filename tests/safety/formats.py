@@ -119,7 +119,7 @@ def _read_onnx(path: Path) -> dict[str, Any]:
 
 def _tensorflow(path: Path) -> None:
     from ptycho.io.tensors import write_tensors
-    from ptycho.tf import checkpoint
+    from ptycho.tf.fit import checkpoints as checkpoint
 
     arrays = {f"model.network.{name}": value for name, value in state().weights.items()}
     arrays["optimizer.iterations"] = np.array(7)
@@ -129,7 +129,7 @@ def _tensorflow(path: Path) -> None:
 
 
 def _read_tensorflow(path: Path) -> dict[str, Any]:
-    from ptycho.tf.checkpoint import read_checkpoint
+    from ptycho.tf.fit.checkpoints import read_checkpoint
 
     model, optimizer, known = read_checkpoint(path)
     return {
@@ -142,7 +142,7 @@ def _read_tensorflow(path: Path) -> dict[str, Any]:
 def _lightning(path: Path) -> None:
     import torch
 
-    from ptycho_torch.callbacks.resume import AtomicCheckpoints
+    from ptycho_torch.fit.checkpoints import AtomicCheckpoints
 
     weights = {name: torch.from_numpy(value) for name, value in state().weights.items()}
     AtomicCheckpoints().save_checkpoint(
@@ -151,7 +151,7 @@ def _lightning(path: Path) -> None:
 
 
 def _read_lightning(path: Path) -> dict[str, Any]:
-    from ptycho_torch.callbacks.resume import AtomicCheckpoints
+    from ptycho_torch.fit.checkpoints import AtomicCheckpoints
 
     found = AtomicCheckpoints().load_checkpoint(path, weights_only=True)
     return {**{n: v.numpy() for n, v in found["state_dict"].items()}, "epoch": np.asarray(found["epoch"])}

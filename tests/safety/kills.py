@@ -1,8 +1,8 @@
-"""SIGTERM and SIGKILL at random moments: the run goes on from what it left, to the weights of one never stopped.
+"""SIGTERM and SIGKILL at random moments: the run goes on, to the weights of one that was never stopped.
 
     python tests/safety/kills.py [--count 30] [--seed 0] [--backend pytorch|tensorflow|both]
 
-Each training is stopped at a random time after its first checkpoint, at most three times, and resumed in between.
+Each training is stopped at random times after its first checkpoint, at most thrice, and resumed in between.
 Ends with 1 where a run did not go on, or went on to other weights.
 """
 

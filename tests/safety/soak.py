@@ -2,8 +2,8 @@
 
     python tests/safety/soak.py [--inferences 200] [--trainings 60] [--reconstructions 60]
 
-Prints, for every tenth of each part, resident memory in MiB, open descriptors and threads. Ends with 1 where the
-last quarter needs more than the second: 3 % and 8 MiB of memory, one descriptor or one thread.
+Prints, for every tenth of each part, resident memory in MiB, open descriptors and threads. Ends with 1 where
+the last quarter needs more than the second: 3 % and 8 MiB of memory, one descriptor or one thread.
 """
 
 from __future__ import annotations
@@ -82,11 +82,14 @@ def main() -> int:
             assert code == 0, (code, words)
 
         done("train", "scan.npz", "-o", "run", "--nepochs", "1", *SMALL)
+        image = ("infer", "--model", "run", "--data", "scan.npz", "-o", "image")
+        again = ("train", "scan.npz", "-o", "again", "--nepochs", "1", *SMALL)
+        made = ("reconstruct", "scan.npz", "-o", "made", "--sweeps", "2")
         flat = [
-            repeated("inference", asked.inferences, lambda i: done("infer", "--model", "run", "--data", "scan.npz", "-o", "image")),
-            repeated("training", asked.trainings, lambda i: done("train", "scan.npz", "-o", "again", "--nepochs", "1", *SMALL)),
-            repeated("reconstruction", asked.reconstructions, lambda i: done("reconstruct", "scan.npz", "-o", "made", "--sweeps", "2")),
-        ]  # fmt: skip
+            repeated("inference", asked.inferences, lambda _: done(*image)),
+            repeated("training", asked.trainings, lambda _: done(*again)),
+            repeated("reconstruction", asked.reconstructions, lambda _: done(*made)),
+        ]
         alone = [refined(folder / "scan.npz", seed) for seed in range(4)]
         with ThreadPoolExecutor(4) as pool:
             together = list(pool.map(lambda seed: refined(folder / "scan.npz", seed), range(4)))

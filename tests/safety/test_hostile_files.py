@@ -182,9 +182,13 @@ class TestBundles:
         from ptycho.models.trained_state import load_trained_state
 
         made, scan = parts["state"], dataclasses.replace(parts["scan"], **{name: value})
-        with pytest.raises(InputError, match=name):
+
+        def opened() -> None:
             dataclasses.replace(made, scans=(scan,)).save(tmp_path, "pytorch")
             load_trained_state(tmp_path)
+
+        with pytest.raises(InputError, match=name):
+            opened()
 
     @pytest.mark.parametrize("change", ["shape", "dtype", "missing", "unknown"])
     def test_weights(self, change: str, parts: dict[str, Any], tmp_path: Path) -> None:
