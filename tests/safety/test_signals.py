@@ -41,7 +41,7 @@ def record(folder: Path) -> dict[str, object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backend", "last"),  # noqa: PT006
+    "backend, last",
     [("pytorch", "last.ckpt"), pytest.param("tensorflow", "last.safetensors", marks=pytest.mark.tf)],
 )
 def test_training(backend: str, last: str, scan: Path, tmp_path: Path) -> None:
