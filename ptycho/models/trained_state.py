@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import BundleError, ConfigError
 from ptycho.models.bundle import load_bundle, save_bundle
+from ptycho.models.same_run import check_same_run
 from ptycho.models.values import check_finite, check_network_fits, check_scan, check_weights
 from ptycho.networks import graphs
 from ptycho.objectives.manifest import resolve
-from ptycho.run.state import check_same_run
 from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.scan_set import KnownScan, Scan, acquisition_of, most_alike, stacked
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from ptycho.config.fields import describe_fields, shown
+from ptycho.config.free import FREE
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho.errors import BundleError, ConfigError, DataError, InputError, MissingFileError
+from ptycho.errors import ConfigError, DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.run.starting_probe import StartingProbe, Starts
 
@@ -30,14 +31,6 @@ LAST = {"pytorch": "last.ckpt", "tensorflow": "last.safetensors"}
 #: checkpoints of an earlier run in the same folder; one generation is kept
 EARLIER = "checkpoints.earlier"
 
-#: what may differ from config.yaml when a run is resumed: where and how it runs, and what is shown
-FREE = frozenset(
-    ("nepochs", "max_time_s", "debug", "output_dir", "train_data_file", "more_train_data_files",
-     "test_data_file", "accelerator", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor",
-     "patterns", "enable_progress_bar",
-     "inference_batch_size", "logger_backend", "mlflow_uri", "run_name", "log_throughput",
-     "recon_log_every_n_epochs", "recon_log_num_patches", "recon_log_stitch")
-)  # fmt: skip
 _OF_ALL_EPOCHS = ("WarmupCosine", "OneCycle")
 
 
@@ -195,33 +188,6 @@ def settings_checksum(config: TrainingConfig, execution: PyTorchExecutionConfig)
     kept = {name: value for name, value in _settings(config, execution).items() if name not in FREE}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def check_same_run(bundle: Path, settings: Mapping[str, Any]) -> None:
-    """BundleError where a bundle lies beside the config.yaml of another run.
-
-    So it is after a run that was killed in the folder of an older one, where nothing was moved aside.
-    settings: the configuration in the bundle. Without a config.yaml that can be read nothing is compared.
-    """
-    from ptycho.config.yaml_io import load_yaml_config, training_config_from, written_here
-
-    beside = bundle.parent / CONFIG
-    if not written_here(beside):
-        return
-    try:
-        wanted, _ = training_config_from(load_yaml_config(beside), source=beside)
-        made, _ = training_config_from(settings, source=bundle)
-    except (InputError, OSError):
-        return
-    overridden = {info.name for info in describe_fields(PyTorchExecutionConfig)}
-    for cls, one, other in ((TrainingConfig, wanted, made), (ModelConfig, wanted.model, made.model)):
-        for name in (info.name for info in describe_fields(cls)):
-            now, then = getattr(one, name), getattr(other, name)
-            if name not in FREE and name not in overridden and now != then:
-                raise BundleError(
-                    f"{bundle} is of another run than {CONFIG} beside it: {name} is {shown(then)} in the one "
-                    f"and {shown(now)} in the other; train again, or move the bundle to a folder of its own"
-                )
 
 
 def _settings(config: TrainingConfig, execution: PyTorchExecutionConfig) -> dict[str, Any]:
