@@ -10,13 +10,14 @@ CLIENT_VENV := .venv-clients
 CLIENT_STAMP := $(CLIENT_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients lint types bench docs clean
+.PHONY: help demo test test-clients lint types safety bench docs clean
 
 help:
 	@echo "make demo   train on a simulated scan and show the image beside the truth (about 4 minutes)"
 	@echo "make test   every test"
 	@echo "make test-clients  ptychodus 1.7.0 drives this package (under 10 minutes)"
 	@echo "make lint   ruff, mypy, import contracts, length of files"
+	@echo "make safety  damage, faults, signals and a soak: what specs/guarantees.md counts"
 	@echo "make bench  the figures of docs/benchmarks.md"
 	@echo "make docs   the generated tables of specs/configuration.md"
 	@echo "make clean  remove what these targets made"
@@ -59,6 +60,14 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+# Everything that specs/guarantees.md counts: damage to every format, failing writes, signals, a long life.
+safety: export OMP_NUM_THREADS ?= 1
+safety: $(STAMP)
+	$(BIN)/pytest -q tests/safety </dev/null
+	$(BIN)/python tests/safety/damage.py --count 400 </dev/null
+	$(BIN)/python tests/safety/kills.py --count 30 </dev/null
+	$(BIN)/python tests/safety/soak.py </dev/null
 
 bench: $(STAMP)
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script </dev/null; done

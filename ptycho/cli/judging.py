@@ -10,7 +10,7 @@ import numpy as np
 
 from ptycho.cli.console import Console
 from ptycho.cli.runs import write_json
-from ptycho.errors import DataError
+from ptycho.errors import DataError, InputError
 
 # Metric: its name on the screen and how it is written.
 _SHOWN = {
@@ -101,8 +101,13 @@ def judged_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 def report_product(product: Path, scan: Path, metrics: Mapping[str, Any], console: Console) -> None:
     """Judge a product where its scan knows the truth; write metrics.json beside it and say the numbers."""
-    truth = find_truth(scan)
-    judged = judge(read_reconstruction(product), truth) if truth is not None else {}
+    try:
+        truth = find_truth(scan)
+        judged = judge(read_reconstruction(product), truth) if truth is not None else {}
+    except (InputError, RuntimeError, ArithmeticError, MemoryError) as error:
+        # The image is made and whole: that it cannot be judged is told, and the command is done.
+        console.warn(f"the image was not judged: {error}")
+        judged = {}
     together = {**metrics, **judged}
     write_json(product.with_name("metrics.json"), together)
     for line in judged_lines(together):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
-from ptycho.cli.recording import begin_record, recorded
-from ptycho.cli.runs import prepare_folder, read_scan
+from ptycho.cli.recording import begin_record, open_output, recorded
+from ptycho.cli.runs import add_overwrite, read_scan
 from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
@@ -77,6 +77,7 @@ def add_arguments(parser: Parser) -> None:
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
+    add_overwrite(parser)
     add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
 
 
@@ -109,6 +110,9 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Read, start, refine, write, judge."""
     check(arguments)
+    from ptycho.run.folder import check_folder
+
+    check_folder(arguments.output_dir, "reconstruct", inputs=(arguments.scan,), overwrite=arguments.overwrite)
     model: Path | None = getattr(arguments, "model", None)
     side = None
     if model is not None:
@@ -182,8 +186,10 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
             "initial_origin_xy": made.origin_xy,
             "initial_probe": made.probe,
         }
-    output = prepare_folder(arguments.output_dir)
-    console.output = output
+    read = (arguments.scan, model)
+    output = open_output(
+        console, arguments, arguments.output_dir, "reconstruct", inputs=read, resumes=arguments.resume
+    )
     begin_record(
         console,
         arguments,

@@ -1,20 +1,23 @@
 """What every command that makes something leaves beside it: `provenance.json`, and a page when it is done.
 
-A command that is `recorded` calls `begin_record` once its output folder stands; how it ends is written for
-it, whatever the end is.
+A command that is `recorded` calls `open_output` once everything is checked, and `begin_record` then; how it
+ends is written for it, whatever the end is. A command that is refused after that leaves the folder as it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 
 from ptycho.cli.console import Console
-from ptycho.errors import PtychoError
+from ptycho.cli.runs import prepare_folder
+from ptycho.cli.signals import Terminated
+from ptycho.errors import InputError, PtychoError
 
 Command = Callable[[argparse.Namespace, Console], int]
 REPORT = "report.html"
@@ -29,14 +32,47 @@ def recorded(run: Command) -> Command:
         try:
             code = run(arguments, console)
         except BaseException as error:
-            _finish(console, *_end_of(error))
+            _finish(console, *end_of(error))
+            if console.folder is not None and isinstance(error, InputError):
+                console.folder.refused()
+                console.output = None
             raise
-        states = {0: "done", _INTERRUPTED: "interrupted"}
-        if _finish(console, states.get(code or 0, "failed"), None) and not code:
-            _draw(console)
-        return code
+        else:
+            states = {0: "done", _INTERRUPTED: "interrupted"}
+            if _finish(console, states.get(code or 0, "failed"), None) and not code:
+                _draw(console)
+            return code
+        finally:
+            if console.folder is not None:
+                console.folder.close()
+                console.folder = None
 
     return recording
+
+
+def open_output(
+    console: Console,
+    arguments: argparse.Namespace,
+    folder: Path,
+    kind: str,
+    *,
+    inputs: Iterable[Path | None],
+    resumes: bool = False,
+) -> Path:
+    """Make, lock and clear the output folder of a command, `console.output` from now on.
+
+    See `ptycho.run.folder`. Of several processes of one run only the first does more than make it. Raises
+    InputError.
+    """
+    from ptycho.run.folder import OutputFolder
+
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        overwrite = bool(vars(arguments).get("overwrite"))
+        console.folder = OutputFolder(folder, kind, inputs=inputs, overwrite=overwrite, resumes=resumes)
+    else:
+        prepare_folder(folder)
+    console.output, console.kind = folder, kind
+    return folder
 
 
 def begin_record(
@@ -59,17 +95,27 @@ def begin_record(
     files = {role: _bundle_in(path, BUNDLE_NAME) for role, path in inputs.items()}
     # `python -m ptycho.cli` leaves the name of a file in argv[0] that nobody typed.
     typed = sys.orig_argv if Path(sys.argv[0]).name == "__main__.py" else sys.argv
-    begin(console.output, command=typed, inputs=files, seeds=seeds, device=device, arguments=vars(arguments))
+    begin(
+        console.output,
+        command=typed,
+        inputs=files,
+        seeds=seeds,
+        device=device,
+        arguments=vars(arguments),
+        kind=console.kind,
+    )
 
 
 def _bundle_in(path: Path | None, name: str) -> Path | None:
     return path / name if path is not None and (path / name).is_file() else path
 
 
-def _end_of(error: BaseException) -> tuple[str, str | None]:
+def end_of(error: BaseException) -> tuple[str, str | None]:
     """State and message of an end by exception; Lightning turns Ctrl-C into an exit of its own."""
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
-        return "interrupted", None
+        # Lightning's exit has no message; the exception that it came from has.
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__context__
+        return "interrupted", f"stopped by {cause}" if isinstance(cause, Terminated) else None
     if isinstance(error, SystemExit) and not error.code:
         return "done", None
     if isinstance(error, PtychoError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,14 +73,38 @@ def prepare_folder(path: Path) -> Path:
     return path
 
 
-def check_npz_target(path: Path) -> Path:
-    """A path that an NPZ file can be written to; InputError before the work starts."""
-    if path.suffix != ".npz":
-        raise InputError(f"{path}: the output must end in .npz")
+def add_overwrite(parser: Parser) -> None:
+    """`--overwrite`."""
+    parser.add_argument(
+        "--overwrite", action="store_true", default=False,
+        help="replace existing files, or write into the folder of another command",
+    )  # fmt: skip
+
+
+def file_target(
+    path: Path, suffixes: Sequence[str], arguments: argparse.Namespace, inputs: Iterable[Path | None] = ()
+) -> Path:
+    """A path that a file of one of these kinds can be written to; InputError before the work starts.
+
+    It is none of `inputs`, nor an existing file that only --overwrite may replace, nor a folder, link, pipe.
+    """
+    from ptycho.io.targets import check_target
+
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: the output must end in {' or '.join(suffixes)}")
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a file name ending in .npz")
-    prepare_folder(path.parent)
-    return path
+        raise InputError(f"{path}: is a folder; give a file name ending in {suffixes[0]}")
+    return check_target(path, inputs=inputs, overwrite=bool(vars(arguments).get("overwrite")))
+
+
+def json_target(arguments: argparse.Namespace, inputs: Iterable[Path | None]) -> Path | None:
+    """The file of `--json`, checked as every target; None where it was not asked for."""
+    path: Path | None = vars(arguments).get("json")
+    if path is None:
+        return None
+    from ptycho.io.targets import check_target
+
+    return check_target(path, inputs=inputs, overwrite=bool(vars(arguments).get("overwrite")))
 
 
 def quiet_tensorflow() -> None:

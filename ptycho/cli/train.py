@@ -11,18 +11,17 @@ takes its settings from OUT/config.yaml, and a flag that contradicts them is ref
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, add_fields, fields_given
-from ptycho.cli.recording import begin_record, recorded
+from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.retired import add_retired_flags
 from ptycho.cli.runs import (
     ALIASES,
     add_config_flag,
-    prepare_folder,
+    add_overwrite,
     quiet_tensorflow,
     read_scan,
     settings_of,
@@ -49,6 +48,7 @@ def add_arguments(parser: Parser) -> None:
         "--resume", type=Path, metavar="RUN", help="output folder (or checkpoint) of the run to continue"
     )
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
+    add_overwrite(parser)
     add_retired_flags(parser, *_CLASSES)
 
 
@@ -107,7 +107,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Check everything, train, and write the products."""
     from ptycho.config.yaml_io import dump_yaml
     from ptycho.models.bundle import BUNDLE_NAME
-    from ptycho.run.state import begin_anew, training_inputs
+    from ptycho.models.values import check_network_fits
+    from ptycho.run.state import training_inputs
     from ptycho.run.validation import validate_training_config
 
     config, execution, n_is_fixed, resume = configure(arguments, console)
@@ -117,14 +118,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     place: dict[str, Any] = {"patterns": execution.patterns, "output_dir": config.output_dir}
     scans = _read_scans(config, n_is_fixed, place)
     config.model.N = scans[0].N
+    check_network_fits(config.model)
     test = None
     if config.test_data_file is not None:
         test = read_scan(config.test_data_file, config.model.N, why=" in the training scan", **place)
-    output = prepare_folder(config.output_dir)
-    if resume is None and os.environ.get("LOCAL_RANK", "0") == "0":
-        begin_anew(output)
+    _check_config_kept(arguments, config.output_dir)
+    read = (*config.train_data_files, config.test_data_file, vars(arguments).get("config"))
+    output = open_output(
+        console, arguments, config.output_dir, "train", inputs=read, resumes=resume is not None
+    )
     dump_yaml(config, execution, output / "config.yaml")
-    console.output = output
     inputs = {**training_inputs(config), "test": config.test_data_file, "resume": resume}
     seeds = {"seed": config.seed, "subsample_seed": config.subsample_seed}
     begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
@@ -151,6 +154,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         trained.recorder.add_outputs()
     _report(trained.history, output / BUNDLE_NAME, console)
     return 0
+
+
+def _check_config_kept(arguments: argparse.Namespace, output: Path) -> None:
+    """Refuse to write the settings over a configuration that somebody wrote by hand and this run reads."""
+    from ptycho.config.yaml_io import written_here
+    from ptycho.io.targets import check_not_read
+
+    given: Path | None = vars(arguments).get("config")
+    if given is not None and not written_here(given):
+        check_not_read(output / "config.yaml", (given,))
 
 
 def _read_scans(config: TrainingConfig, n_is_fixed: bool, place: dict[str, Any]) -> list[RawData]:

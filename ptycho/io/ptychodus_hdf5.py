@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError, MissingFileError
+from ptycho.io.inputs import check_input
+from ptycho.io.reading import check_fits, damage, one_line
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 SUFFIXES = (".h5", ".hdf5")
+_COPY = "copy the file that it points to as well, or write the file again"
 
 
 @contextmanager
 def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     """An open h5py.File for reading. Raises MissingFileError, InputError, or DataError for a damaged one."""
-    source = Path(path)
+    source = check_input(path)
     if source.is_dir():
         raise InputError(f"{source} is a folder; give the .h5 file inside it")
     if not source.exists():
@@ -38,7 +40,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
 
     try:
         archive = h5py.File(source, "r")
-    except OSError as error:
+    except Exception as error:  # h5py raises what its library stumbled over
         raise DataError(
             f"{source} is truncated or damaged ({one_line(error)}); write or copy it again"
         ) from error
@@ -59,31 +61,36 @@ def read_optional(archive: Any, key: str) -> NDArray[Any] | None:
     """One dataset of numbers, or None where there is none."""
     import h5py
 
-    found = archive.get(key)
-    if found is None:
-        return None
+    what = f"{archive.filename}: {key!r}"
+    with damage(what):  # links may lead nowhere, in a circle, or out of the file
+        found = archive.get(key)
+        if found is None:
+            if archive.get(key, getlink=True) is not None:
+                raise DataError(f"{what} is a link that leads nowhere; {_COPY}")
+            return None
     if not isinstance(found, h5py.Dataset):
         raise DataError(f"{archive.filename}: {key!r} is a group; it must be a dataset of numbers")
+    with damage(what):
+        return _values(found, what)
+
+
+def _values(found: Any, what: str) -> NDArray[Any]:
+    if found.shape is None:
+        raise DataError(f"{what} is empty: it has no shape; write the file again")
     if found.dtype.kind not in "buifc":
-        raise DataError(f"{archive.filename}: {key!r} has dtype {found.dtype}; it must hold numbers")
-    try:
-        return np.asarray(found[()])
-    except MemoryError as error:
-        raise DataError(
-            f"{archive.filename}: {key!r} does not fit in memory ({one_line(error)}); if these are the "
-            "patterns, say patterns = 'disk'"
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"{archive.filename}: {key!r} is damaged ({one_line(error)}); write or copy the file again"
-        ) from error
+        raise DataError(f"{what} has dtype {found.dtype}; it must hold numbers")
+    # A few bytes of header and a fill value are a dataset of any size.
+    check_fits(found.shape, found.dtype.itemsize, what, "if these are the patterns, say patterns = 'disk'")
+    return np.asarray(found[()])
 
 
 def read_number(archive: Any, holder: Any, *keys: str, default: float | None = None) -> float:
     """The first of these attributes that is there, as a float; DataError where none is and no default."""
     for key in keys:
-        if key in holder.attrs:
-            return as_number(holder.attrs[key], f"{archive.filename}: {key!r}")
+        what = f"{archive.filename}: {key!r}"
+        with damage(what):
+            if key in holder.attrs:
+                return as_number(holder.attrs[key], what)
     if default is None:
         where = "" if holder.name == "/" else f" on {holder.name.lstrip('/')!r}"
         raise DataError(f"{archive.filename} has no attribute {keys[0]!r}{where}; write the file again")
@@ -92,7 +99,8 @@ def read_number(archive: Any, holder: Any, *keys: str, default: float | None = N
 
 def read_text(archive: Any, key: str, default: str) -> str:
     """A text attribute of the file."""
-    value = archive.attrs.get(key, default)
+    with damage(f"{archive.filename}: {key!r}"):
+        value = archive.attrs.get(key, default)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -100,13 +108,8 @@ def as_number(value: Any, what: str) -> float:
     """A finite float. Raises DataError naming `what`."""
     try:
         number = float(np.asarray(value).reshape(-1)[0]) if np.size(value) == 1 else float("nan")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not np.isfinite(number):
         raise DataError(f"{what} is {value!r}; it must be one finite number")
     return number
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ptycho.errors import InputError, MissingFileError
+from ptycho.io.inputs import check_input
 from ptycho.io.lazy import NotByRows
 from ptycho.io.lazy_files import Header, hdf5_header, npz_header, npz_patterns
 from ptycho.io.npz import open_npz, patterns_key, read_npz, write_npz
@@ -81,7 +82,7 @@ def read_scan(
     into a scratch file in `scratch_folder`. Raises NotByRows where patterns can only be read whole and may
     not, MissingFileError, InputError for a folder or an unknown suffix, DataError for damaged contents.
     """
-    source = Path(path)
+    source = check_input(path)
     if source.is_dir():
         raise InputError(f"{source} is a folder; give the scan file inside it")
     if not source.exists():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ptycho.errors import DataError
+from ptycho.io.tensors import read_tensors, write_tensors
 from ptycho_torch.refine.operators import Canvas
 from ptycho_torch.refine.state import RefineState
 
@@ -18,37 +19,32 @@ _FORMAT = "ptychopinn-refine-1"
 def save_state(
     path: str | Path, state: RefineState, extra: dict[str, Tensor], settings: dict[str, object]
 ) -> None:
-    """Write state, the rule's own tensors and the settings as safetensors, through a temporary name."""
-    from safetensors.torch import save_file
-
-    tensors = {f"state.{k}": v.detach().cpu().contiguous() for k, v in state.tensors().items()}
-    tensors |= {f"rule.{k}": v.detach().cpu().contiguous() for k, v in extra.items()}
+    """Write state, the rule's own tensors and the settings as safetensors, whole or not at all."""
+    tensors = {f"state.{k}": v.detach().cpu().numpy() for k, v in state.tensors().items()}
+    tensors |= {f"rule.{k}": v.detach().cpu().numpy() for k, v in extra.items()}
     note = dict(format=_FORMAT, epoch=state.epoch, shape=state.canvas.shape, origin_xy=state.canvas.origin_xy)
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, {"refine": json.dumps(note | {"settings": settings})})
-    temporary.replace(path)
+    write_tensors(Path(path), tensors, {"refine": json.dumps(note | {"settings": settings})})
 
 
 def load_state(
     path: str | Path, device: str | torch.device = "cpu"
 ) -> tuple[RefineState, dict[str, Tensor], dict[str, object]]:
     """What `save_state` wrote: (state, rule tensors, settings). DataError for a foreign file."""
-    from safetensors import safe_open
-
-    tensors: dict[str, Tensor] = {}
     try:
-        with safe_open(str(path), "pt") as file:
-            note = json.loads((file.metadata() or {}).get("refine", "{}"))
-            for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                # a copy is aligned as torch likes it: sums and transforms then round as they did before
-                tensors[key] = file.get_tensor(key).to(device).clone()
+        arrays, texts = read_tensors(Path(path))
+        note = json.loads(texts.get("refine", "{}"))
+        # a copy is aligned as torch likes it: sums and transforms then round as they did before
+        tensors = {key: torch.from_numpy(value).to(device).clone() for key, value in arrays.items()}
+        if not isinstance(note, dict):
+            raise ValueError("no note of a refinement in it")
     except Exception as error:
         raise DataError(
             f"{path} is no refinement checkpoint ({error}); give a file that `reconstruct` wrote"
         ) from error
     if note.get("format") != _FORMAT:
         raise DataError(f"{path} is no refinement checkpoint of this version; start the reconstruction again")
+    if not {"epoch", "shape", "origin_xy", "settings"} <= note.keys():
+        raise DataError(f"{path} lacks a part of its note; start the reconstruction again")
     own = {key[6:]: tensor for key, tensor in tensors.items() if key.startswith("state.")}
     canvas = Canvas(tuple(note["shape"]), tuple(note["origin_xy"]))
     state = RefineState(canvas=canvas, epoch=int(note["epoch"]), **own)
