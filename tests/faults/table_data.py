@@ -132,6 +132,8 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("disk asked for ignored", "goes_to_disk", 'return place == "disk"', "return False"),
         Fault("scratch row offset", "ScratchArray.write", "self._file.seek(row * math.prod(self.shape[1:]) * self.dtype.itemsize)", "self._file.seek(row * math.prod(self.shape[1:]) * 4)"),
         Fault("cgroup limit forgotten", "available_memory_bytes", "(_machine(), *_limits())", "(_machine(),)"),
+        Fault("fourth earlier file overwrites the second", "earlier_name", "max(taken, default=0) + 1", "min(len(taken) + 1, 2)"),
+        Fault("a gap is filled", "earlier_name", "max(taken, default=0) + 1", "len(taken) + 1"),
         Fault("suffix case", "_format_of", "path.suffix.lower()", "path.suffix"),
         Fault("truncated file not named", "open_hdf5", "if head != _HDF5_MAGIC:", "if head[:1] != _HDF5_MAGIC[:1]:"),
     ),

@@ -133,7 +133,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("too few positions refined", "", "MIN_POSITIONS = 9", "MIN_POSITIONS = 8"),
         Fault("log keeps a repeated epoch", "TrainingLog._drop", "int(found[1]) < first_epoch", "int(found[1]) <= first_epoch"),
         Fault("second end written", "TrainingLog.end", "self._open = False", "pass"),
-        Fault("fourth log overwrites the second", "TrainingLog._set_aside", "training.*.log", "training.1.log"),
+        Fault("log overwritten, not set aside", "TrainingLog._set_aside", "self.path.rename(earlier_name(self.path))", "pass"),
         Fault("password kept", "_without_password", '"***"', 'r"\\g<0>"'),
         Fault("another process ends the record", "finish", 'record.get("pid") != os.getpid() or', ""),
         Fault("twenty-first run kept", "_earlier", "return runs[-_KEPT_RUNS:]", "return runs"),
@@ -194,7 +194,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("rate of the whole stage", "Stage.rate", "otherwise if self.learning_rate is None else self.learning_rate", "otherwise"),
     ),
     TRACKING: (
-        Fault("fourth metrics file overwrites the second", "_set_aside", 'metrics.*.csv', 'metrics.1.csv'),
+        Fault("metrics file overwritten, not set aside", "_set_aside", "path.rename(earlier_name(path))", "pass"),
         Fault("resumed epoch twice", "CsvTracker.begin", 'int(row["epoch"]) < first_epoch', 'int(row["epoch"]) <= first_epoch'),
         Fault("new column lost", "CsvTracker.log_metrics", "if set(row) - set(self._columns) or", "if"),
         Fault("cut line kept", "read_rows", 'if line.endswith("\\n")]', "]"),
