@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -41,6 +42,8 @@ from ptycho_torch.refine.unknowns import (
 log = logging.getLogger(__name__)
 _EPOCHS = 40
 _STRAIN_FROM = 10
+#: options that a resume may change: when to stop
+_FREE = ("patience", "tolerance")
 _GRID = 2.0**20
 
 
@@ -148,9 +151,10 @@ def run(
     if resume and checkpoint is not None and Path(checkpoint).exists():
         state, extra, saved = load_state(checkpoint, scan.counts.device)
         history = saved.pop("history", [])  # type: ignore[assignment]
-        if other := [name for name in settings if saved.get(name) != settings[name]]:
+        # a checkpoint of an earlier version lacks the names that were added since
+        if other := [name for name in settings if name in saved and saved[name] != settings[name]]:
             raise ConfigError(
-                f"{checkpoint} was made with {other[0]} = {saved.get(other[0])}, not {settings[other[0]]}; "
+                f"{checkpoint} was made with {other[0]} = {saved[other[0]]}, not {settings[other[0]]}; "
                 "use the same, or start afresh"
             )
         rule.start(scan, state)
@@ -186,8 +190,8 @@ def run(
 def fingerprint(
     scan: RefineScan, rule: Rule, options: RefineOptions, epochs: int, seed: int
 ) -> dict[str, object]:
-    """What a checkpoint and the run that goes on from it must agree in."""
-    return {
+    """What a checkpoint and the run that goes on from it must agree in: everything but when to stop."""
+    known: dict[str, object] = {
         "epochs": epochs,
         "seed": seed,
         "rule": rule.name,
@@ -198,7 +202,18 @@ def fingerprint(
         "background": options.background,
         "intensity": options.intensity,
         "scan": f"{scan.size} patterns of {scan.n} px with {scan.mean_counts:.6g} counts",
+        "rule_values": {name: v for name, v in vars(rule).items() if isinstance(v, (int, float, str))},
     }
+    names = (entry.name for entry in fields(RefineOptions))
+    more = {name: _plain(getattr(options, name)) for name in names if name not in known and name not in _FREE}
+    return known | more
+
+
+def _plain(value: Any) -> Any:
+    """A setting as it comes back from JSON; an array by its hash."""
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _named(value: object) -> str:

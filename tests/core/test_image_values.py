@@ -67,6 +67,9 @@ def test_window_side_and_weights_by_the_probe():
     probe[0, 6:26, 6:26] = 1.0
     assert auto_window_side(probe) == 20
     assert auto_window_side(probe, power=0.8) == 18
+    shares = np.zeros((N, N))  # 96 % of the power within 18 px, 99.2 % within 20 px, the rest within 24 px
+    shares[16, 16], shares[16, 6], shares[16, 4] = 0.96, 0.032, 0.008
+    assert auto_window_side(np.sqrt(shares)[None].astype(np.complex64)) == 20
     whole = np.ones((1, N, N), np.complex64)
     assert auto_window_side(whole) == N
     two = np.stack([probe[0], np.zeros_like(probe[0])])
@@ -89,6 +92,7 @@ def test_frame_of_the_scan_holds_every_window():
 def test_frame_of_a_given_canvas():
     on = np.array([[-0.5, 0.0], [9.5, 4.5]])
     assert make_frame(on, 4, (5, 10)) == Frame((0.0, 0.0), (5, 10))
+    assert make_frame(on[:1], 4, (5, 10)).origin_xy == make_frame(on[1:], 4, (5, 10)).origin_xy == (0.0, 0.0)
     off = on + [100.0, 200.0]
     # positions that are not on it are laid in its middle: their middle (104.5, 202.25) on pixel (4.5, 2)
     assert make_frame(off, 4, (5, 10)) == Frame((100.0, 200.0), (5, 10))
@@ -149,6 +153,19 @@ def test_stitcher_is_the_weighted_mean_also_far_from_the_origin():
         seen = np.sort(light[light > 0])
         middle = seen[(len(seen) - 1) // 2]
         assert np.abs(made.coverage - light / middle).max() < 1e-4
+
+
+def test_fractions_are_formed_in_double_precision_on_a_wide_canvas():
+    """At column 2^18 + 0.3 float32 knows places to a thirty-second of a pixel."""
+    rng = np.random.default_rng(2)
+    patch = (rng.standard_normal((1, 4, 4)) + 1j).astype(np.complex64)
+    frame = Frame((0.0, 0.0), (8, 2**18 + 8))
+    stitcher = Stitcher(frame, np.ones((4, 4), np.float32))
+    stitcher.add(patch, np.array([[2.0**18 + 0.3, 4.0]]))
+    made = stitcher.result().object[4, 2**18 - 2 :]
+    window = patch[0, 2]
+    wanted = [window[0], *(0.7 * window[1:] + 0.3 * window[:-1]), window[-1]]
+    assert made[:5] == pytest.approx(np.array(wanted), abs=1e-5)
 
 
 def test_coverage_is_told_in_the_lower_of_the_two_middle_weights():

@@ -208,7 +208,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("uri among the settings", "", '_LEFT_OUT = ("mlflow_uri",)', "_LEFT_OUT = ()"),
         Fault("events of the resumed step", "TensorBoardTracker._before", "event.step < first_step", "event.step <= first_step"),
         Fault("cut record kept", "read_records", "if len(data) < length + 4:", "if len(data) < length:"),
-        Fault("same logger twice", "make_trackers", "dict.fromkeys(wanted)", "wanted"),
+        Fault("same logger twice", "make_trackers", "dict.fromkeys(map(str.strip, wanted))", "map(str.strip, wanted)"),
         Fault("width for height", "TensorBoardTracker.log_figure", "width, height = _WIDTH", "height, width = _WIDTH"),
     ),
     REPORT: (
