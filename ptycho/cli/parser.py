@@ -33,6 +33,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **keywords)
 
     def error(self, message: str) -> NoReturn:
+        """Raise UsageError instead of leaving the process, as argparse would."""
         raise UsageError(message)
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:

@@ -74,7 +74,11 @@ def remove_gauge(
 
 
 def least_squares_scale(recon: Complex, truth: Complex) -> complex:
-    """The complex number c that minimises ||c r - t||; 1 for a reconstruction of zeros."""
+    """The complex number c that minimises ||c r - t||; 1 for a reconstruction of zeros.
+
+    >>> least_squares_scale(np.array([1.0, 1j]), np.array([2j, -2.0]))
+    2j
+    """
     power = np.vdot(recon, recon).real
     return complex(np.vdot(recon, truth) / power) if power > 0 else 1 + 0j
 

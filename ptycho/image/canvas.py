@@ -42,7 +42,13 @@ class Stitched:
 
 
 def auto_window_side(probe: NDArray[np.complex64], power: float = 0.99) -> int:
-    """Side M of the central window: N/2, or what the probe lights (holds `power` of it) if that is more."""
+    """Side M of the central window: N/2, or what the probe lights (holds `power` of it) if that is more.
+
+    >>> beam = np.zeros((1, 16, 16), np.complex64)
+    >>> beam[0, 6:10, 6:10] = 1
+    >>> auto_window_side(beam), auto_window_side(np.ones_like(beam))
+    (8, 16)
+    """
     N = probe.shape[-1]
     lit = np.sum(np.abs(probe.astype(np.complex128)) ** 2, 0)
     for side in range(N // 2, N, 2):
@@ -53,7 +59,11 @@ def auto_window_side(probe: NDArray[np.complex64], power: float = 0.99) -> int:
 
 
 def window_weights(probe: NDArray[np.complex64], M: int, weighting: str = "probe") -> NDArray[np.float32]:
-    """(M, M) weights of the central window: |P|^2 with a floor of 1e-3 of its maximum, or uniform."""
+    """(M, M) weights of the central window: |P|^2 with a floor of 1e-3 of its maximum, or uniform.
+
+    >>> window_weights(np.ones((1, 8, 8), np.complex64), 4, "uniform").shape
+    (4, 4)
+    """
     N = probe.shape[-1]
     if not 2 <= M <= N:
         raise DataError(f"M = {M}: the stitched window must be between 2 and N = {N} pixels")
@@ -71,6 +81,11 @@ def make_frame(
 
     A given canvas is the client's object: positions that lie inside it are its own pixels, so its origin is
     (0, 0); positions in some other frame are laid on it centre on centre.
+
+    >>> make_frame(np.array([[10.0, 20.0], [14.0, 21.5]]), M=4)
+    Frame(origin_xy=(8.0, 18.0), shape=(7, 9))
+    >>> make_frame(np.array([[10.0, 20.0]]), M=4, canvas_shape=(64, 64))  # pixels of that object
+    Frame(origin_xy=(0.0, 0.0), shape=(64, 64))
     """
     low, high = positions_xy.min(0), positions_xy.max(0)
     if canvas_shape is None:
@@ -86,7 +101,11 @@ def make_frame(
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size`."""
+    """Consecutive slices of at most `size`.
+
+    >>> list(chunks(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
@@ -105,7 +124,11 @@ def scan_order(positions_xy: NDArray[np.float64], chunk: int) -> NDArray[np.int6
 def turned(
     positions_xy: NDArray[np.float64], *, flip_x: bool, flip_y: bool, transpose: bool, coord_scale: float
 ) -> NDArray[np.float64]:
-    """Positions (..., 2) with mirrored axes, exchanged axes and scale, in this order."""
+    """Positions (..., 2) with mirrored axes, exchanged axes and scale, in this order.
+
+    >>> turned(np.array([[1.0, 2.0]]), flip_x=True, flip_y=False, transpose=True, coord_scale=2.0).tolist()
+    [[4.0, -2.0]]
+    """
     if not (np.isfinite(coord_scale) and coord_scale > 0):
         raise ConfigError(f"coord_scale = {coord_scale}: must be a positive number")
     signs = np.array([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0])

@@ -13,7 +13,11 @@ Box = tuple[int, int, int, int]
 
 
 def centre_crop(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    """Central window (h, w) of an image (..., H, W), pixel (H//2, W//2) on pixel (h//2, w//2); a view."""
+    """Central window (h, w) of an image (..., H, W), pixel (H//2, W//2) on pixel (h//2, w//2); a view.
+
+    >>> centre_crop(np.arange(16).reshape(4, 4), (2, 2)).tolist()
+    [[5, 6], [9, 10]]
+    """
     top, left = (have // 2 - want // 2 for have, want in zip(image.shape[-2:], shape, strict=True))
     if (
         top < 0
@@ -27,12 +31,20 @@ def centre_crop(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
 
 
 def centre_origin(shape: tuple[int, ...], onto: tuple[int, ...]) -> tuple[int, int]:
-    """[x, y] of pixel (0, 0) of an image (H, W) that lies centre on centre on another one."""
+    """[x, y] of pixel (0, 0) of an image (H, W) that lies centre on centre on another one.
+
+    >>> centre_origin((4, 6), (10, 10))
+    (2, 3)
+    """
     return onto[1] // 2 - shape[1] // 2, onto[0] // 2 - shape[0] // 2
 
 
 def common_box(shape: tuple[int, ...], onto: tuple[int, ...], origin_xy: tuple[float, float]) -> Box:
-    """Box (y0, y1, x0, x1), in pixels of `onto`, that an image whose pixel (0, 0) is at origin shares."""
+    """Box (y0, y1, x0, x1), in pixels of `onto`, that an image whose pixel (0, 0) is at origin shares.
+
+    >>> common_box((4, 4), (10, 10), (8, -1))
+    (0, 3, 8, 10)
+    """
     x, y = (round(float(v)) for v in origin_xy)
     box = (max(y, 0), min(y + shape[0], onto[0]), max(x, 0), min(x + shape[1], onto[1]))
     if box[1] <= box[0] or box[3] <= box[2]:
@@ -51,6 +63,10 @@ def align_for_evaluation(
     Shapes: recon (H, W), truth (H', W'); origin_xy [x, y] is the truth's pixel under recon[0, 0], rounded
     to whole pixels; None lays the two centre on centre. Views, no copies. Raises InputError when they do
     not overlap.
+
+    >>> ours, truth, box = align_for_evaluation(np.zeros((4, 4)), np.zeros((6, 6)))
+    >>> ours.shape, truth.shape, box
+    ((4, 4), (4, 4), (1, 5, 1, 5))
     """
     origin = centre_origin(recon.shape, truth.shape) if origin_xy is None else origin_xy
     y0, y1, x0, x1 = common_box(recon.shape, truth.shape, origin)
@@ -62,6 +78,11 @@ def covered_box(coverage: NDArray[Any], share: float = 0.95) -> Box:
     """The box (y0, y1, x0, x1) whose border rows and columns are each covered over at least `share`.
 
     Shape: coverage (H, W), anything above zero is covered. The worst border is taken off until none is bad.
+
+    >>> coverage = np.zeros((6, 6))
+    >>> coverage[1:5, 2:6] = 1
+    >>> covered_box(coverage)
+    (1, 5, 2, 6)
     """
     mask = np.asarray(coverage) > 0
     y0, y1, x0, x1 = 0, mask.shape[0], 0, mask.shape[1]

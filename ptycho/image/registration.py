@@ -26,6 +26,11 @@ def register_translation(a: ArrayLike, b: ArrayLike, upsample: int = 100, rounds
     and the mean transmission do not decide. The window pulls a large shift towards zero; every round after
     the first undoes the shift found so far (which brings periodic edges in) and measures what is left. Time
     O(rounds H W log(H W)). Raises InputError for shapes that differ.
+
+    >>> image = np.random.default_rng(0).standard_normal((32, 32))
+    >>> dy, dx = register_translation(np.roll(image, (2, -3), (0, 1)), image)
+    >>> round(dy, 1), round(dx, 1)
+    (2.0, -3.0)
     """
     first, second = _pair(a, b)
     window = hann_window(first.shape)
@@ -40,7 +45,13 @@ def register_translation(a: ArrayLike, b: ArrayLike, upsample: int = 100, rounds
 
 
 def apply_shift_fourier(image: ArrayLike, shift_yx: Vector) -> Complex:
-    """Move the content of an image (H, W) by +(dy, dx) px, periodic and band-limited; returns complex128."""
+    """Move the content of an image (H, W) by +(dy, dx) px, periodic and band-limited; returns complex128.
+
+    >>> image = np.zeros((4, 4))
+    >>> image[0, 0] = 1
+    >>> int(np.argmax(apply_shift_fourier(image, (1, 2)).real)) == 1 * 4 + 2
+    True
+    """
     data = np.asarray(image, np.complex128)
     ky, kx = np.fft.fftfreq(data.shape[0])[:, None], np.fft.fftfreq(data.shape[1])[None, :]
     ramp = np.exp(-2j * np.pi * (ky * shift_yx[0] + kx * shift_yx[1]))
@@ -51,6 +62,11 @@ def fit_phase_ramp(a: ArrayLike, b: ArrayLike) -> Vector:
     """The phase ramp (ky, kx), cycles per px, by which a differs from b: a = b exp(2 pi i (ky y + kx x)).
 
     Shapes: two (H, W) complex images. Raises InputError for shapes that differ.
+
+    >>> image = np.ones((32, 32))
+    >>> ky, kx = fit_phase_ramp(image * phase_ramp((32, 32), (0.05, -0.02)), image)
+    >>> round(ky, 4), round(kx, 4)
+    (0.05, -0.02)
     """
     first, second = _pair(a, b)
     peak = spectral_peak(hann_window(first.shape) * first * second.conj())
@@ -58,19 +74,31 @@ def fit_phase_ramp(a: ArrayLike, b: ArrayLike) -> Vector:
 
 
 def phase_ramp(shape: tuple[int, ...], cycles_per_px: Vector) -> Complex:
-    """exp(2 pi i (ky y + kx x)) on a grid of (H, W) px, complex128."""
+    """exp(2 pi i (ky y + kx x)) on a grid of (H, W) px, complex128.
+
+    >>> np.round(phase_ramp((1, 3), (0, 0.25)), 9).tolist()  # a quarter of a turn a pixel
+    [[(1+0j), 1j, (-1+0j)]]
+    """
     rows = np.exp(2j * np.pi * cycles_per_px[0] * np.arange(shape[0]))
     columns = np.exp(2j * np.pi * cycles_per_px[1] * np.arange(shape[1]))
     return np.asarray(rows[:, None] * columns[None, :])
 
 
 def hann_window(shape: tuple[int, ...]) -> Real:
-    """(H, W) window that falls to zero at the edges."""
+    """(H, W) window that falls to zero at the edges.
+
+    >>> hann_window((3, 3)).tolist()
+    [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
     return np.asarray(np.hanning(shape[0])[:, None] * np.hanning(shape[1])[None, :])
 
 
 def weighted_mean(image: Complex, weights: Real) -> complex:
-    """Mean of an image under weights of the same shape."""
+    """Mean of an image under weights of the same shape.
+
+    >>> weighted_mean(np.array([[1.0 + 0j, 5.0]]), np.array([[3.0, 1.0]]))
+    (2+0j)
+    """
     total = float(weights.sum())
     return complex((weights * image).sum() / total) if total > 0 else 0j
 

@@ -59,7 +59,7 @@ def comparison_figure(path: str | os.PathLike[str], comparison: Comparison) -> P
     tall = float(np.clip(made.shape[0] / made.shape[1], 0.4, 2.0))
     names = (comparison.first.name, comparison.second.name)
     figure = figures.new_figure(
-        11.4, 2 * (3.0 * tall + 0.4) + 0.6, None, figures._metrics_line(comparison.evaluation)
+        11.4, 2 * (3.0 * tall + 0.4) + 0.6, None, figures.metrics_line(comparison.evaluation)
     )
     axes = figure.subplots(2, 3, squeeze=False)
     rows = (
@@ -80,7 +80,7 @@ def comparison_figure(path: str | os.PathLike[str], comparison: Comparison) -> P
             shown = axis.imshow(values, cmap=tint, vmin=a, vmax=b)
             first = axis is axes[row, 0]
             figures.dress(axis, head if row == 0 else "", "x / px" if row else "", what if first else "")
-            figures._bar(figure, axis, shown)
+            figures.colour_bar(figure, axis, shown)
     return figures.save(figure, path)
 
 

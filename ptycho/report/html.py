@@ -14,8 +14,9 @@ from typing import Any
 from ptycho.errors import InputError
 from ptycho.io.atomic import atomic_write
 from ptycho.report.evidence import gather
-from ptycho.report.pages import RunView, side_by_side, view_of
+from ptycho.report.pages import side_by_side, view_of
 from ptycho.report.runs import find_runs
+from ptycho.report.view import RunView
 
 PathLike = str | os.PathLike[str]
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
+from ptycho.objectives.stages import Span
 
 
 def learning_rate_factor(config: TrainingConfig, name: str, step: int, per_epoch: int, total: int) -> float:
-    """Factor on the learning rate after `step` optimiser steps, for schedulers without measurement."""
+    """Factor on the learning rate after `step` optimiser steps, for schedulers without measurement.
+
+    >>> config = TrainingConfig(lr_gamma=0.5)
+    >>> [learning_rate_factor(config, "Exponential", step, per_epoch=2, total=6) for step in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
     if name == "Exponential":
         return float(config.lr_gamma ** (step // max(1, per_epoch)))
     if name == "WarmupCosine":
@@ -23,3 +29,12 @@ def learning_rate_factor(config: TrainingConfig, name: str, step: int, per_epoch
             return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * course / 0.3))
         return 1e-4 + (1 - 1e-4) * 0.5 * (1 + math.cos(math.pi * (course - 0.3) / 0.7))
     return 1.0
+
+
+def part_rate(span: Span, part: str, step: int, base: float, config: TrainingConfig, per_epoch: int) -> float:
+    """The learning rate of a part at an optimiser step: the scheduler's course begins anew in every stage
+    and runs over its length; zero where the part stands still."""
+    if not span.stage.trains(part):
+        return 0.0
+    factor = learning_rate_factor(config, config.scheduler, step - span.first, per_epoch, span.length)
+    return span.stage.rate(part, base) * factor

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import PyTorchExecutionConfig
+from ptycho.config.settings import PyTorchExecutionConfig
 from ptycho.io.lazy import LazyPatterns, Patterns, as_lazy
 from ptycho.io.scratch import ScratchArray, folder_for, goes_to_disk
 from ptycho.scan import normalization
@@ -20,10 +20,14 @@ class HasPatterns(Protocol):
     """What is asked of a container here; `ptycho.scan.container.PtychoDataContainer` has it."""
 
     @property
-    def patterns(self) -> NDArray[np.float32]: ...
+    def patterns(self) -> NDArray[np.float32]:
+        """Network input (M,N,N)."""
+        ...
 
     @property
-    def scratch_folder(self) -> Path | None: ...
+    def scratch_folder(self) -> Path | None:
+        """Folder for temporary files; None: the system's."""
+        ...
 
 
 class Stored(NamedTuple):

@@ -23,7 +23,9 @@ class ObjectMaker(Protocol):
         seed: int = 0,
         amp_range: Range = (0.7, 1.0),
         phase_range_rad: Range = (0.0, 1.0),
-    ) -> Object: ...
+    ) -> Object:
+        """(H, W) complex64."""
+        ...
 
 
 def flat(

@@ -23,7 +23,9 @@ class ProbeMaker(Protocol):
 
     def __call__(
         self, N: int, photons: float = 1.0, aperture_factor: float = 1.0, defocus_factor: float = 1.0
-    ) -> Probe: ...
+    ) -> Probe:
+        """(N, N) complex64."""
+        ...
 
 
 def disk(N: int, photons: float = 1.0, aperture_factor: float = 1.0, defocus_factor: float = 1.0) -> Probe:

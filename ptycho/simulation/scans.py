@@ -20,7 +20,9 @@ class ScanMaker(Protocol):
 
     def __call__(
         self, n_positions: int, step_px: float, aspect: float = 1.0, jitter_px: float = 0.0, seed: int = 0
-    ) -> Positions: ...
+    ) -> Positions:
+        """(M, 2) float64, [x, y] px."""
+        ...
 
 
 def raster(

@@ -47,7 +47,7 @@ _FREE = ("patience", "tolerance")
 _GRID = 2.0**20
 
 
-def iterate(
+def iterate(  # noqa: C901
     scan: RefineScan,
     state: RefineState,
     *,

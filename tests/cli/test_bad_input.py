@@ -240,7 +240,7 @@ def test_yaml(work: Path, capsys: Capture, case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "argv", "message"),
+    "call, argv, message",
     [
         (train_main, ["--train_data_file", "gone.npz"], "ptycho_train: error: .*gone.npz"),
         (inference_main, ["--model_path", "gone", "--test_data_file", "scan.npz"], "_inference: error: gone"),
@@ -258,7 +258,7 @@ def test_debug_shows_where(work: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    "words, message",
     [
         (["train", "gone.npz"], "ptycho train: error: "),
         (["validate", "scan.npz", "--josn"], "ptycho validate: error: unknown flag --josn"),

@@ -50,7 +50,9 @@ def test_the_box_of_a_simulated_scan_is_judged(tmp_path: Path, truth: np.ndarray
 
 @pytest.mark.parametrize("size", ["0", "-1", "inf", "nan"])
 @pytest.mark.parametrize("command", ["evaluate", "compare", "report"])
-def test_a_pixel_has_a_size(tmp_path: Path, truth: np.ndarray, capsys: Capture, command: str, size: str) -> None:
+def test_a_pixel_has_a_size(
+    tmp_path: Path, truth: np.ndarray, capsys: Capture, command: str, size: str
+) -> None:
     path = str(tmp_path / "a.npz")
     np.savez(path, object=truth)
     files = [path, path] if command != "report" else [str(tmp_path)]

@@ -120,7 +120,7 @@ class TestHelp:
         assert f"ptycho {name}" in shown and "--quiet" in shown and "--debug" in shown
 
     @pytest.mark.parametrize(
-        ("name", "classes"),
+        "name, classes",
         [
             ("train", (TrainingConfig, ModelConfig, PyTorchExecutionConfig)),
             ("infer", (InferenceConfig, PyTorchExecutionConfig)),
@@ -167,7 +167,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run a function as if it were a command of `ptycho`."""
 
     def call(act: Callable[[Any, Console], Any], *words: str) -> int:
-        monkeypatch.setitem(sys.modules, "ptycho.cli.probe", command_that(act))
+        monkeypatch.setitem(COMMANDS, "probe", command_that(act))
         return run_command("probe", list(words), prog="ptycho probe")
 
     return call
@@ -182,7 +182,7 @@ def raising(error: BaseException) -> Callable[[Any, Console], None]:
 
 class TestExitCodes:
     @pytest.mark.parametrize(
-        ("error", "code", "message"),
+        "error, code, message",
         [
             (DataError("a.npz: bad\nnews"), 2, "ptycho probe: error: a.npz: bad news\n"),
             (MissingDependencyError("install it"), 2, "ptycho probe: error: install it\n"),

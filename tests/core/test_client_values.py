@@ -13,7 +13,9 @@ from ptycho.physics import MERGE_EPSILON, shift_bilinear
 def test_merge_is_the_weighted_mean_of_moved_patches():
     """Any window, any offsets: the window counts relative to its largest value, and zeros move in."""
     rng = np.random.default_rng(0)
-    patches = (rng.standard_normal((3, 4, 10, 10)) + 1j * rng.standard_normal((3, 4, 10, 10))).astype(np.complex64)
+    patches = (rng.standard_normal((3, 4, 10, 10)) + 1j * rng.standard_normal((3, 4, 10, 10))).astype(
+        np.complex64
+    )
     offsets = rng.uniform(-4, 4, (3, 1, 2, 4))
     window = 7 * rng.uniform(0, 1, (10, 10)) ** 2
     weight = window / window.max() + MERGE_EPSILON

@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.clients.legacy import dataclass_to_legacy_dict
 from ptycho.config.fields import FieldInfo, Unfit, coerce, describe_fields
-from ptycho.config.legacy import dataclass_to_legacy_dict
-from ptycho.config.validation import (
+from ptycho.config.settings import (
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    TrainingConfig,
     resolve_n_groups,
-    validate_training_config,
 )
 from ptycho.config.yaml_io import dump_yaml, load_yaml_config, training_config_from
 from ptycho.errors import ConfigError, MissingFileError
+from ptycho.run.validation import validate_training_config
 
 CLASSES = (ModelConfig, TrainingConfig, InferenceConfig, PyTorchExecutionConfig)
 NUMBERS = [
@@ -95,7 +98,12 @@ def test_what_needs_workers_says_so(name, value):
 
 
 def test_flag_over_file_over_default_also_with_nothing():
-    values = {"scheduler": "OneCycle", "nepochs": 7, "gradient_clip_val": 2.0, "execution": {"scheduler": "Exponential"}}
+    values = {
+        "scheduler": "OneCycle",
+        "nepochs": 7,
+        "gradient_clip_val": 2.0,
+        "execution": {"scheduler": "Exponential"},
+    }
     config, execution = training_config_from(values, {"nepochs": 9})
     assert (config.nepochs, config.scheduler, execution.scheduler) == (9, "OneCycle", "Exponential")
     config, execution = training_config_from(values, {"scheduler": "WarmupCosine"})
@@ -126,7 +134,10 @@ def test_legacy_keys_are_these():
     made = dataclass_to_legacy_dict(TrainingConfig())
     renamed = {"object.big", "probe.big", "probe.mask", "probe.trainable", "intensity_scale.trainable",
                "positions.provided", "output_prefix", "train_data_file_path", "test_data_file_path"}  # fmt: skip
-    assert renamed <= set(made) and {key for key in made if "." in key or key.endswith(("prefix", "_path"))} == renamed
+    assert (
+        renamed <= set(made)
+        and {key for key in made if "." in key or key.endswith(("prefix", "_path"))} == renamed
+    )
 
 
 @pytest.mark.parametrize("gridsize", [2, 3])
@@ -137,7 +148,9 @@ def test_neighbours_from_gridsize_squared_less_one(gridsize, name):
     model = ModelConfig(gridsize=gridsize)
     validate_training_config(TrainingConfig(model=model, **{**more, name: enough}), require_files=False)
     with pytest.raises(ConfigError, match=f"{name}.*must be >= {enough}"):
-        validate_training_config(TrainingConfig(model=model, **{**more, name: enough - 1}), require_files=False)
+        validate_training_config(
+            TrainingConfig(model=model, **{**more, name: enough - 1}), require_files=False
+        )
 
 
 def test_positions_and_scans_of_a_training(tmp_path):

@@ -205,8 +205,12 @@ def test_reassembled_patch_lies_where_centroid_canvas_says(M):
     single = reassemble_position(flat, np.array([[[[30.0], [40.0]]]]), M)
     assert single.dtype == np.complex128
     (x0, y0), _ = centroid_canvas(np.array([[30.0, 40.0]]), M)
-    assert (single[40 - M // 2 - y0 :, 30 - M // 2 - x0 :][:M, :M] == flat[0, low : low + M, low : low + M]).all()
-    assert reassemble_position(flat.astype(np.float32), np.array([[[[30.0], [40.0]]]]), M).dtype == np.complex64
+    assert (
+        single[40 - M // 2 - y0 :, 30 - M // 2 - x0 :][:M, :M] == flat[0, low : low + M, low : low + M]
+    ).all()
+    assert (
+        reassemble_position(flat.astype(np.float32), np.array([[[[30.0], [40.0]]]]), M).dtype == np.complex64
+    )
 
 
 def test_a_faint_bilinear_tail_is_no_coverage():
@@ -230,7 +234,9 @@ def test_shift_and_registration_have_one_sign():
     rng = np.random.default_rng(0)
     image = rng.standard_normal((40, 48)) + 1j * rng.standard_normal((40, 48))
     assert np.allclose(apply_shift_fourier(image, (3.0, -2.0)), np.roll(image, (3, -2), (0, 1)))
-    smooth = apply_shift_fourier(np.outer(hann_window((40, 48))[:, 24], hann_window((40, 48))[20]) * image, (0, 0))
+    smooth = apply_shift_fourier(
+        np.outer(hann_window((40, 48))[:, 24], hann_window((40, 48))[20]) * image, (0, 0)
+    )
     moved = apply_shift_fourier(smooth, (2.25, -3.5))
     found = register_translation(moved, smooth, upsample=1000)
     assert found == pytest.approx((2.25, -3.5), abs=5e-3)

@@ -176,15 +176,13 @@ def test_atomic_write_replaces_and_makes_folders(tmp_path):
 def test_atomic_write_keeps_the_old_file_on_failure(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(KeyError), atomic_write(target) as path:
+    with pytest.raises(KeyError), atomic_write(target) as path:  # noqa: PT012
         path.write_text("half")
         raise KeyError("x")
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
 
 
-@pytest.mark.parametrize(
-    ("number", "message"), [(errno.ENOSPC, "disk is full"), (errno.EACCES, "permissions")]
-)
+@pytest.mark.parametrize("number, message", [(errno.ENOSPC, "disk is full"), (errno.EACCES, "permissions")])
 def test_atomic_write_explains_the_disk(tmp_path, number, message):
     with pytest.raises(RunError, match=rf"a\.txt.*{message}"), atomic_write(tmp_path / "a.txt"):
         raise OSError(number, "reason")
@@ -204,7 +202,7 @@ def test_atomic_write_below_a_file(tmp_path):
 
 def test_full_disk_for_real(tmp_path):
     """/dev/full answers every write with ENOSPC."""
-    with pytest.raises(RunError, match="disk is full"), atomic_write(tmp_path / "a.bin") as path:
+    with pytest.raises(RunError, match="disk is full"), atomic_write(tmp_path / "a.bin") as path:  # noqa: PT012
         path.touch()
         with open("/dev/full", "wb", buffering=0) as device:
             device.write(b"x")

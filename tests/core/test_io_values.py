@@ -27,7 +27,6 @@ from ptycho.io.ptychodus_scan import paired, read_ptychodus_scan, scan_arrays
 from ptycho.io.registry import read_scan
 from ptycho.io.scratch import ScratchArray, goes_to_disk
 
-
 # writing
 
 
@@ -200,7 +199,9 @@ def test_frame_of_a_wide_object_off_the_centre():
     placed = frame.placed((4, 5), (3.0, 2.0))
     # its middle is pixel (2, 1.5) of its own, (5, 3.5) of the object: (0.5, 0.5) px from the object's middle
     assert placed.shape == (4, 5) and placed.center_xy_m == pytest.approx((101.0, -49.75))
-    assert far_field_pixel_m(8000.0, 0.75, 64, 75e-6) == pytest.approx(1.549802480e-10 * 0.75 / (64 * 75e-6), rel=1e-6)
+    assert far_field_pixel_m(8000.0, 0.75, 64, 75e-6) == pytest.approx(
+        1.549802480e-10 * 0.75 / (64 * 75e-6), rel=1e-6
+    )
 
 
 def product(**changes) -> Product:
@@ -220,14 +221,18 @@ def test_positions_are_paired_by_their_numbers():
 
 
 def test_near_field_is_refused():
-    diffraction = Diffraction(np.ones((4, 32, 32), np.uint16), np.array([2, 3, 4, 7]), np.zeros((32, 32), bool), (1e-6, 1e-6))
+    diffraction = Diffraction(
+        np.ones((4, 32, 32), np.uint16), np.array([2, 3, 4, 7]), np.zeros((32, 32), bool), (1e-6, 1e-6)
+    )
     assert len(scan_arrays(diffraction, product())["xcoords"]) == 4
     with pytest.raises(DataError, match="near field"):
         scan_arrays(diffraction, product(metadata=Metadata("a", "", 0.7, 8000.0, far_field=False)))
 
 
 def test_detector_pixel_and_losses_come_back_as_written(tmp_path):
-    made = Diffraction(np.ones((2, 4, 6), np.uint16), np.arange(2), np.zeros((4, 6), bool), (3e-6, 5e-6), np.ones(2))
+    made = Diffraction(
+        np.ones((2, 4, 6), np.uint16), np.arange(2), np.zeros((4, 6), bool), (3e-6, 5e-6), np.ones(2)
+    )
     write_diffraction(tmp_path / "d.h5", made)
     assert read_diffraction(tmp_path / "d.h5").detector_pixel_xy_m == (3e-6, 5e-6)
     kept = product(loss_epochs=np.array([2, 4]), loss_values=np.array([1.0, 0.5]))

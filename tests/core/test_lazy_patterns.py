@@ -89,7 +89,7 @@ def test_a_container_on_disk_has_the_same_bits(scan_file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "unit"),
+    "dtype, unit",
     [
         *((dtype, "counts") for dtype in ("uint16", "int32", "float32", "float64")),
         *((dtype, "amplitude") for dtype in ("float32", "float64")),
@@ -107,7 +107,7 @@ def test_gauges_over_rows_have_the_same_bits(scan_arrays, dtype, unit):
 
 
 @pytest.mark.parametrize(
-    ("row", "value", "message"),
+    "row, value, message",
     [(17, np.nan, "first in pattern 17"), (23, -1.0, "negative counts"), (None, 0.0, "every diffraction")],
 )
 def test_rows_are_checked_as_arrays_are(scan_arrays, tmp_path, row, value, message):

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho.config.config import ModelConfig, TrainingConfig
+from ptycho.clients.prediction import predict_scaled
+from ptycho.config.settings import ModelConfig, TrainingConfig
 from ptycho.errors import BundleError, ConfigError, RunError
 from ptycho.models.bundle import load_bundle, save_bundle
-from ptycho.models.trained_state import TrainedState, load_trained_state, predict_scaled
+from ptycho.models.trained_state import TrainedState, load_trained_state
 from ptycho.scan.scan_set import KnownScan
 
 WEIGHTS = {"a": np.arange(6.0, dtype=np.float32).reshape(2, 3), "z": np.array([1 + 2j, 3 - 4j])}
@@ -37,7 +38,9 @@ def test_complex_numbers_keep_sign_and_precision(tmp_path):
     assert made.extra_arrays["probe"].dtype == np.complex64 and (made.extra_arrays["probe"] == 1 - 1j).all()
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "arrays.safetensors", "config.json", "normalization.json"])
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "arrays.safetensors", "config.json", "normalization.json"]
+)
 def test_a_changed_byte_in_a_folder_is_noticed(tmp_path, name):
     """In a folder no zip checksum helps: each file is held to the manifest."""
     folder = unpacked(save(tmp_path / "run"), tmp_path / "open")
@@ -149,7 +152,9 @@ def test_the_scan_that_was_asked_for_is_taken(state, make_scan):
         made = state.for_scan(number)
         assert len(made.scans) == 1 and made.scans[0].x_scale == 1.0 + number
     for number in (-1, 3):
-        with pytest.raises(ConfigError, match=f"trained_scan = {number}: the model was trained on 3 scans, 0 to 2"):
+        with pytest.raises(
+            ConfigError, match=f"trained_scan = {number}: the model was trained on 3 scans, 0 to 2"
+        ):
             state.for_scan(number)
     raw = make_scan(n_positions=9)
     assert state.for_data(raw, 0).scans[0].x_scale == 1.0
@@ -180,5 +185,3 @@ def test_batches_of_a_served_model_are_unscaled_whole_and_merged_with_their_own_
     merged = predict_scaled([scaled, offsets], model, 4.0, predict, 2, window=window)
     wanted = merge_groups((np.moveaxis(scaled, -1, 1) / 4 * (1 + 1j)).astype(np.complex64), offsets, window)
     assert merged[..., 0] == pytest.approx(wanted, abs=1e-6)
-
-

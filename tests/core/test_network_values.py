@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from ptycho.config.config import ModelConfig
+from ptycho.config.settings import ModelConfig
 from ptycho.networks.graphs import (
     HALF_AMPLITUDE,
     Graph,
@@ -93,7 +93,9 @@ def test_multiply_adds_of_a_convolution():
     assert shapes(graph, spec)["b"] == (4, 8, 8)
 
 
-@pytest.mark.parametrize("pad, big, masked", [(True, True, False), (True, False, True), (False, False, False)])
+@pytest.mark.parametrize(
+    "pad, big, masked", [(True, True, False), (True, False, True), (False, False, False)]
+)
 def test_swift_is_cut_to_its_centre_only_without_a_border(pad, big, masked):
     graph = swift(NetworkSpec(pad_object=pad, probe_big=big))
     assert any(node.op == "mask_centre" for node in graph.nodes) == masked
@@ -114,5 +116,7 @@ def test_every_weight_belongs_to_the_part_that_its_place_says():
     assert found["amplitude.centre.weight"] == "amplitude_head"
     graph = describe("swift", spec)
     found = {name: part_of(name, graph) for name in parameter_shapes(graph, spec)}
-    assert found["fine.0.conv1.weight"] == "encoder_bottom" and found["coarse.1.conv1.weight"] == "encoder_top"
+    assert (
+        found["fine.0.conv1.weight"] == "encoder_bottom" and found["coarse.1.conv1.weight"] == "encoder_top"
+    )
     assert found["fine.1.norm.weight"] == "decoder" and found["amplitude.weight"] == "amplitude_head"

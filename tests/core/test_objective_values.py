@@ -6,12 +6,13 @@ import math
 
 import pytest
 
-from ptycho.config.config import ModelConfig, TrainingConfig
+from ptycho.config.settings import ModelConfig, TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.objectives.diagnostics import CollapseAlarm, finish
 from ptycho.objectives.manifest import Module, resolve
-from ptycho.objectives.stages import moving, part_rate, positive, resolve_stages, span_at, spans, total_epochs
+from ptycho.objectives.stages import moving, positive, resolve_stages, span_at, spans, total_epochs
 from ptycho.objectives.terms import OBJECTIVES
+from ptycho.run.schedules import part_rate
 
 DEAD, ALIVE = {"object_spread_mean": 1e-5}, {"object_spread_mean": 0.1}
 
@@ -43,7 +44,9 @@ def test_r_tells_only_where_there_are_photons_enough():
 
 
 def test_diagnostics_from_their_sums():
-    modules = tuple(map(Module, ("r_factor", "photons", "phase_range", "collapse", "probe_drift", "gradient_norm")))
+    modules = tuple(
+        map(Module, ("r_factor", "photons", "phase_range", "collapse", "probe_drift", "gradient_norm"))
+    )
     sums = {
         ("r_factor", "num"): 0.09, ("r_factor", "den"): 4.0,
         ("photons", "predicted"): 30.0, ("photons", "measured"): 20.0, ("photons", "count"): 5.0,
@@ -92,7 +95,10 @@ def test_flat_weights_and_the_mae_mode():
     assert flat(mae_weight=0.5) == {"poisson_nll": 1.0, "amplitude_mae": 0.5}
     assert flat(torch_loss_mode="mae") == {"amplitude_mae": 1.0}
     assert flat(torch_loss_mode="mae", mae_weight=0.25) == {"amplitude_mae": 0.25}
-    assert flat(nll_weight=0.0, realspace_weight=0.1, mae_weight=2.0) == {"amplitude_mae": 2.0, "total_variation": 0.1}
+    assert flat(nll_weight=0.0, realspace_weight=0.1, mae_weight=2.0) == {
+        "amplitude_mae": 2.0,
+        "total_variation": 0.1,
+    }
     with pytest.raises(ConfigError, match="mae_weight = 0.5 beside declared objectives"):
         resolve(TrainingConfig(mae_weight=0.5, objectives=[{"name": "poisson_nll"}]))
 
@@ -134,14 +140,18 @@ def staged(*stages, **settings) -> TrainingConfig:
 
 
 def test_stages_begin_and_end_with_their_steps():
-    config = staged({"name": "a", "steps": 5}, {"name": "b", "epochs": 2}, scheduler="Exponential", lr_gamma=0.5)
+    config = staged(
+        {"name": "a", "steps": 5}, {"name": "b", "epochs": 2}, scheduler="Exponential", lr_gamma=0.5
+    )
     stages = resolve_stages(config)
     made = spans(stages, 4)
     assert [span_at(made, step).stage.name for step in (0, 4, 5, 12, 13)] == ["a", "a", "b", "b", "b"]
     assert total_epochs(stages, 4) == 4  # thirteen steps
     assert total_epochs(stages[1:], 4) == 2
     at = span_at(made, 9)
-    assert part_rate(at, "decoder", 9, 1e-3, config, 4) == pytest.approx(5e-4)  # the second epoch of its stage
+    assert part_rate(at, "decoder", 9, 1e-3, config, 4) == pytest.approx(
+        5e-4
+    )  # the second epoch of its stage
     assert part_rate(at, "decoder", 8, 1e-3, config, 4) == pytest.approx(1e-3)
 
 

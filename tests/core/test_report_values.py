@@ -71,7 +71,9 @@ def test_limits_of_r_without_bad_pixels_and_with_a_partial_chunk(scan_arrays):
         dirty = amplitude.copy()
         if mask is not None:
             dirty[:, mask] = 500.0
-        found = r_limits(dirty, scan_arrays["objectGuess"], probe, places, (0.0, 0.0), counts_known=True, bad_pixels=mask)
+        found = r_limits(
+            dirty, scan_arrays["objectGuess"], probe, places, (0.0, 0.0), counts_known=True, bad_pixels=mask
+        )
         assert found.flat == pytest.approx(wanted, rel=1e-4)
         assert 0 < found.noise < found.flat
 
@@ -90,8 +92,18 @@ class View:
 
 def test_the_best_of_each_row_is_marked_by_what_better_means():
     views = [
-        View(number("r", 0.2, "low"), number("ssim", 0.7, "high"), number("same", 1.001, "low"), number("t", 3.0, "")),
-        View(number("r", 0.1, "low"), number("ssim", 0.9, "high"), number("same", 1.002, "low"), number("t", 2.0, "")),
+        View(
+            number("r", 0.2, "low"),
+            number("ssim", 0.7, "high"),
+            number("same", 1.001, "low"),
+            number("t", 3.0, ""),
+        ),
+        View(
+            number("r", 0.1, "low"),
+            number("ssim", 0.9, "high"),
+            number("same", 1.002, "low"),
+            number("t", 2.0, ""),
+        ),
     ]
     made = dict(side_by_side(views).rows)
     assert [mark for _, mark in made["r"]] == [False, True] and [m for _, m in made["ssim"]] == [False, True]
@@ -173,7 +185,9 @@ def test_images_are_laid_by_their_centres_in_metres_whatever_the_sides(truth, si
 
 
 def test_axes_are_divided_evenly():
-    assert ticks(0.0, 5.2) == pytest.approx([0, 2, 4]) and ticks(0.0, 5.0) == pytest.approx([0, 1, 2, 3, 4, 5])
+    assert ticks(0.0, 5.2) == pytest.approx([0, 2, 4]) and ticks(0.0, 5.0) == pytest.approx(
+        [0, 1, 2, 3, 4, 5]
+    )
     assert ticks(0.0, 1.1) == pytest.approx([0, 0.5, 1.0])
     assert ticks(0.0, 1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
 
@@ -215,8 +229,15 @@ def run_folder(tmp_path: Path, scan_arrays) -> Path:
         np.savez(tmp_path / f"{name}.npz", **scan_arrays, bad_pixels=bad)
     np.savez(folder / "reconstruction.npz", object=scan_arrays["objectGuess"], probe=scan_arrays["probeGuess"],
              origin_xy=np.zeros(2))  # fmt: skip
-    (folder / "history.json").write_text(json.dumps({"train_loss": [1.0, 0.5], "empty": [math.nan, math.nan]}))
-    begin(folder, command=["ptycho"], inputs={"train": tmp_path / "train.npz", "scan": tmp_path / "scan.npz"}, seeds={})
+    (folder / "history.json").write_text(
+        json.dumps({"train_loss": [1.0, 0.5], "empty": [math.nan, math.nan]})
+    )
+    begin(
+        folder,
+        command=["ptycho"],
+        inputs={"train": tmp_path / "train.npz", "scan": tmp_path / "scan.npz"},
+        seeds={},
+    )
     finish(folder, "done")
     return folder
 
@@ -232,7 +253,11 @@ def test_the_scan_that_was_reconstructed_is_shown_without_its_bad_pixels(run_fol
     data = bytearray((run_folder.parent / "scan.npz").read_bytes())
     changed = scan_arrays["diff3d"].copy()
     changed[0, 0, 0] += 1
-    np.savez(run_folder.parent / "scan.npz", **{**scan_arrays, "diff3d": changed}, bad_pixels=np.zeros((32, 32), bool))
+    np.savez(
+        run_folder.parent / "scan.npz",
+        **{**scan_arrays, "diff3d": changed},
+        bad_pixels=np.zeros((32, 32), bool),
+    )
     assert len((run_folder.parent / "scan.npz").read_bytes()) == len(data)  # the size alone would not tell
     assert any("has changed since the run" in note for note in gather(find_runs([run_folder])[0]).notes)
 

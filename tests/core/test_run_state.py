@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.fields import FieldInfo, describe_fields
+from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.yaml_io import dump_yaml, training_config_from
 from ptycho.errors import ConfigError, DataError, MissingFileError
 from ptycho.run import provenance
@@ -39,7 +39,11 @@ MAY_CHANGE = {
     "enable_progress_bar", "logger_backend", "mlflow_uri", "run_name", "log_throughput",
     "recon_log_every_n_epochs", "recon_log_num_patches", "recon_log_stitch",
 }  # fmt: skip
-INFOS = {info.name: info for cls in (TrainingConfig, ModelConfig, PyTorchExecutionConfig) for info in describe_fields(cls)}
+INFOS = {
+    info.name: info
+    for cls in (TrainingConfig, ModelConfig, PyTorchExecutionConfig)
+    for info in describe_fields(cls)
+}
 
 
 def another(info: FieldInfo) -> Any:
@@ -180,4 +184,8 @@ def test_checksum_of_settings_knows_what_changes_the_weights():
         assert settings_checksum(dataclasses.replace(config, **changed), execution) != first
     assert settings_checksum(config, PyTorchExecutionConfig(learning_rate=2e-3)) != first
     by_execution = settings_checksum(config, PyTorchExecutionConfig(scheduler="OneCycle"))
-    assert by_execution == settings_checksum(dataclasses.replace(config, scheduler="OneCycle"), execution) != first
+    assert (
+        by_execution
+        == settings_checksum(dataclasses.replace(config, scheduler="OneCycle"), execution)
+        != first
+    )

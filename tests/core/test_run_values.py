@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError
 from ptycho.image.canvas import Frame, Stitched, auto_window_side, window_weights
 from ptycho.image.stitcher import Stitcher
@@ -19,7 +19,6 @@ from ptycho.run import provenance
 from ptycho.run.batches import (
     compact_blocks,
     epoch_batches,
-    group_centres,
     is_region_step,
     label_scale,
     split_scans,
@@ -42,6 +41,7 @@ from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.normalization import normalize_probe
 from ptycho.scan.probe import probe_mask
 from ptycho.scan.raw_data import RawData
+from ptycho.scan.scan_set import ScanSet
 
 Make = Callable[..., RawData]
 RNG = np.random.default_rng
@@ -94,7 +94,9 @@ def test_blocks_are_strips_that_run_to_and_fro():
     for seed in range(3):
         blocks = compact_blocks(places, 8, RNG(seed))
         assert sorted(np.concatenate(blocks)) == list(range(200)) and len(blocks) == 25
-        ends = np.array([np.linalg.norm(places[a[-1]] - places[b[0]]) for a, b in zip(blocks, blocks[1:], strict=False)])
+        ends = np.array(
+            [np.linalg.norm(places[a[-1]] - places[b[0]]) for a, b in zip(blocks, blocks[1:], strict=False)]
+        )
         assert ends.max() < 50
     first, second = (compact_blocks(places, 8, RNG(seed)) for seed in (0, 1))
     assert any((a != b).any() for a, b in zip(first, second, strict=True))
@@ -123,7 +125,8 @@ def epochs_of(seed: int, epochs: int, ratio: float = 0.3, sizes=(23, 18)) -> lis
     centres = RNG(9).uniform(0, 50, (sum(sizes), 2))
     scans = [np.arange(sizes[0]), np.arange(sizes[0], sum(sizes))]
     return [
-        epoch_batches(scans, centres, 4, region_ratio=ratio, seed=seed, epoch=epoch) for epoch in range(epochs)
+        epoch_batches(scans, centres, 4, region_ratio=ratio, seed=seed, epoch=epoch)
+        for epoch in range(epochs)
     ]
 
 
@@ -150,7 +153,8 @@ def test_scans_take_turns_and_loose_groups_are_mixed():
         assert scan != sorted(scan) and scan != sorted(scan, reverse=True)
     centres = RNG(9).uniform(0, 50, (400, 2))
     loose, region = (
-        epoch_batches([np.arange(400)], centres, 8, region_ratio=ratio, seed=0, epoch=0) for ratio in (0.0, 1.0)
+        epoch_batches([np.arange(400)], centres, 8, region_ratio=ratio, seed=0, epoch=0)
+        for ratio in (0.0, 1.0)
     )
     spread = [np.mean([np.ptp(centres[groups], 0).mean() for groups, _ in made]) for made in (loose, region)]
     assert spread[0] > 2 * spread[1]
@@ -164,7 +168,9 @@ def test_held_out_groups_are_judged_among_their_neighbours():
     made = split_scans(centres, val_fraction=0.2, batch_size=8, region_ratio=1.0, seed=0)
     for split, count, first in zip(made, (60, 37), (0, 60), strict=True):
         assert split.held_out.sum() == round(0.2 * count)
-        assert sorted([*split.train, *(np.flatnonzero(split.held_out) + first)]) == list(range(first, first + count))
+        assert sorted([*split.train, *(np.flatnonzero(split.held_out) + first)]) == list(
+            range(first, first + count)
+        )
         blocks = [groups - first for groups, region in split.validation if region]
         assert len(blocks) == len(split.validation)
         judged = np.concatenate(blocks)
@@ -368,7 +374,10 @@ def image_of(container: PtychoDataContainer, **options):
 
     def predict(patterns):
         asked.append(len(patterns))
-        rows = [int(np.flatnonzero((container.patterns == p).all((1, 2)))[0]) for p in patterns.reshape(-1, 32, 32)]
+        rows = [
+            int(np.flatnonzero((container.patterns == p).all((1, 2)))[0])
+            for p in patterns.reshape(-1, 32, 32)
+        ]
         patches = container.pattern_labels(np.array(rows))
         return patches.reshape(patterns.shape) if not options.get("one_patch_a_group") else patches.reshape(
             patterns.shape
@@ -436,7 +445,7 @@ def test_one_patch_a_group_lies_at_the_mean_of_its_positions(make_scan):
 
     reconstruct(made, made.probe, predict, Noting, np.asarray, one_patch_a_group=True)
     found = np.concatenate(places)
-    assert sorted(map(tuple, found.round(6))) == sorted(map(tuple, group_centres(made).round(6)))
+    assert sorted(map(tuple, found.round(6))) == sorted(map(tuple, ScanSet.of(made).centres_xy.round(6)))
 
 
 # records
@@ -464,7 +473,13 @@ def test_every_earlier_text_log_is_kept(tmp_path):
         log.begin(0)
         log.end("done", 0)
     found = {path.name: path.read_text() for path in tmp_path.glob("training*.log")}
-    assert sorted(found) == ["training.1.log", "training.2.log", "training.3.log", "training.4.log", "training.log"]
+    assert sorted(found) == [
+        "training.1.log",
+        "training.2.log",
+        "training.3.log",
+        "training.4.log",
+        "training.log",
+    ]
     assert all(f"seed {n - 1}" in found[f"training.{n}.log"] for n in range(1, 5))
     (tmp_path / "training.1.log").unlink()  # a gap in the numbers overwrites nothing
     log = TrainingLog(tmp_path, {"seed": 9})
@@ -488,5 +503,7 @@ def test_only_the_process_that_began_a_record_ends_it(tmp_path):
         provenance.finish(tmp_path, "done")
     found = provenance.read(tmp_path)
     assert found["state"] == "done" and len(found["earlier"]) == 20
-    provenance.begin(tmp_path, command=["ptycho", "--mlflow_uri", "http://me:secret@host/x"], inputs={}, seeds={})
+    provenance.begin(
+        tmp_path, command=["ptycho", "--mlflow_uri", "http://me:secret@host/x"], inputs={}, seeds={}
+    )
     assert provenance.read(tmp_path)["command"][-1] == "http://***@host/x"

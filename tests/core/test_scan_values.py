@@ -236,7 +236,9 @@ def test_mask_follows_diameter_and_softness():
     assert (probe_mask(16, 0.0, 10.0) == (r <= 5)).all()
     assert (probe_mask(16, 0.0) == (r <= 4)).all()
     for sigma, diameter in ((1.0, 6.0), (2.5, 9.0)):
-        assert probe_mask(16, sigma, diameter) == pytest.approx(norm.cdf((diameter / 2 - r) / sigma), abs=1e-6)
+        assert probe_mask(16, sigma, diameter) == pytest.approx(
+            norm.cdf((diameter / 2 - r) / sigma), abs=1e-6
+        )
 
 
 def test_modes_come_out_orthogonal_and_strongest_first():

@@ -64,7 +64,11 @@ def test_geometry_margin_and_box():
     assert (x.min(), y.min()) == (16 + 4, 16 + 4)
     assert made.roi == (math.ceil(y.min()), math.floor(y.max()), math.ceil(x.min()), math.floor(x.max()))
     height, width = made.object_true.shape
-    assert width - x.max() >= 16 + 4 - 1 and width > height and made.object_true.shape == made.raw.objectGuess.shape
+    assert (
+        width - x.max() >= 16 + 4 - 1
+        and width > height
+        and made.object_true.shape == made.raw.objectGuess.shape
+    )
 
 
 def test_scans_by_their_formulas():
@@ -76,7 +80,9 @@ def test_scans_by_their_formulas():
     spiral = fermat(40, 3.0, aspect=4.0)
     index, turn = 17.5, math.pi * (3 - math.sqrt(5))
     radius = 3.0 * math.sqrt(index / math.pi)
-    assert spiral[17] == pytest.approx([2 * radius * math.cos(index * turn), 0.5 * radius * math.sin(index * turn)])
+    assert spiral[17] == pytest.approx(
+        [2 * radius * math.cos(index * turn), 0.5 * radius * math.sin(index * turn)]
+    )
     rings = np.hypot(*concentric(1 + 6 + 13 + 19, 2.0).T)
     assert np.bincount(np.round(rings / 2.0).astype(int)).tolist() == [1, 6, 13, 19]
     assert np.unique(np.round(rings, 9)).tolist() == [0.0, 2.0, 4.0, 6.0]
@@ -123,7 +129,10 @@ def test_star_has_thirty_six_spokes_and_the_field_its_slope():
     star = np.abs(get_object("siemens_star")((301, 301), 0, (0.0, 1.0)))
     angle = np.linspace(0, 2 * np.pi, 3000, endpoint=False)
     for radius in (0.40 * 0.48 * 301, 0.63 * 0.48 * 301):
-        ring = star[np.round(150 + radius * np.sin(angle)).astype(int), np.round(150 + radius * np.cos(angle)).astype(int)]
+        ring = star[
+            np.round(150 + radius * np.sin(angle)).astype(int),
+            np.round(150 + radius * np.cos(angle)).astype(int),
+        ]
         assert np.argmax(np.abs(np.fft.rfft(ring - ring.mean()))) == 36
     phase = np.mean([np.abs(np.fft.fft2(np.angle(get_object("gaussian_random_field")((128, 128), seed, (1, 1), (-1, 1))))) ** 2
                      for seed in range(6)], axis=0)  # fmt: skip

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.tracking import Recorder, Tracker, make_trackers
 from ptycho.tracking.csv_file import CsvTracker, read_rows
 from ptycho.tracking.histograms import histogram_of
 from ptycho.tracking.names import in_contract, public
 from ptycho.tracking.parameters import run_parameters
 
-needs_tensorboard = pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
+needs_tensorboard = pytest.mark.skipif(
+    find_spec("tensorboard") is None, reason="tensorboard is not installed"
+)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -54,7 +56,10 @@ def test_a_line_without_an_end_is_no_row(tmp_path):
 
 
 def test_private_names_stay_inside():
-    assert public({"a": 1, "loss/_b": 2, "_c/d": 3, "val/_x/y": 4, "epoch": 5, "loss/e_f": 6}) == {"a": 1.0, "loss/e_f": 6.0}
+    assert public({"a": 1, "loss/_b": 2, "_c/d": 3, "val/_x/y": 4, "epoch": 5, "loss/e_f": 6}) == {
+        "a": 1.0,
+        "loss/e_f": 6.0,
+    }
     assert in_contract("val/loss/poisson_nll") and not in_contract("loss/_b") and not in_contract("epoch")
     assert "mlflow_uri" not in " ".join(run_parameters(TrainingConfig(), PyTorchExecutionConfig()))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = ("ptycho", "ptycho_torch")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,10 @@ def plant(room: Room, fault: Fault, root: Path = ROOT) -> Place:
     Raises AnchorError, which names the fault, where its text is not found exactly once, and SyntaxError where
     the changed file is no Python.
     """
-    found = [place for path in _files(room, root) for place in _changed(path, fault, root)]
+    for places in (room.places, _PACKAGES):  # code that has moved to another room is found there
+        found = [place for path in _files(places, root) for place in _changed(path, fault, root)]
+        if found:
+            break
     if len(found) != 1:
         where = f"function {fault.function!r}" if fault.function else "modules"
         raise AnchorError(
@@ -68,8 +72,8 @@ def plant(room: Room, fault: Fault, root: Path = ROOT) -> Place:
     return found[0]
 
 
-def _files(room: Room, root: Path) -> list[Path]:
-    given = [root / place for place in room.places]
+def _files(places: tuple[str, ...], root: Path) -> list[Path]:
+    given = [root / place for place in places]
     return sorted({file for path in given for file in ([path] if path.is_file() else path.rglob("*.py"))})
 
 

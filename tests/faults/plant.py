@@ -29,8 +29,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from fault import ROOT, AnchorError, Fault, Room, plant  # noqa: E402
-from table import TABLE  # noqa: E402
+from fault import ROOT, AnchorError, Fault, Room, plant
+from table import TABLE
 
 GOAL = 0.95
 TIMEOUT_S = 600.0
@@ -58,7 +58,9 @@ class Outcome(NamedTuple):
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the table and print it; the exit code says whether the goal was met."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rooms", nargs="*", help="names of rooms; none: all")
     parser.add_argument("-k", default="", help="a word in the name or the function of a fault")
     parser.add_argument("--list", action="store_true", help="print the table and run nothing")

@@ -101,7 +101,9 @@ def test_a_step_is_as_long_as_its_strength(rule):
     start = state.object.numpy(), state.probe.numpy()
     whole, half = stepped(rule, strength=1.0), stepped(rule, strength=0.5)
     for before, long, short in zip(start, whole, half, strict=True):
-        assert np.abs(short - before - 0.5 * (long - before)).max() < 1e-9 * np.abs(long - before).max() + 1e-12
+        assert (
+            np.abs(short - before - 0.5 * (long - before)).max() < 1e-9 * np.abs(long - before).max() + 1e-12
+        )
     still = stepped(rule, probe=False)
     assert differs(still[1], start[1]) == 0 and differs(still[0], start[0]) > 1e-4
 
@@ -196,7 +198,9 @@ def test_adam_by_its_formula_for_three_steps():
     second = {name: torch.zeros_like(v.real) for name, v in fields.items()}
     for count in (1, 2, 3):
         trial = dataclasses.replace(
-            state, object=fields["object"].clone().requires_grad_(True), probe=fields["probe"].clone().requires_grad_(True)
+            state,
+            object=fields["object"].clone().requires_grad_(True),
+            probe=fields["probe"].clone().requires_grad_(True),
         )
         model = predict(scan, trial, INDEX).intensity
         from ptycho_torch.refine.objectives import Seen, named_objective
@@ -220,7 +224,9 @@ def test_noise_models_at_interior_points():
     r = np.array([2 / 4, 10 / 4])
     assert factor("amplitude", counts, model, floor).numpy() == pytest.approx(np.sqrt(r) - 1)
     assert factor("poisson", counts, model, floor).numpy() == pytest.approx((r - 1) / 2)
-    assert factor("bounded", counts, model, floor).numpy() == pytest.approx([(r[0] - 1) / 2, np.sqrt(r[1]) - 1])
+    assert factor("bounded", counts, model, floor).numpy() == pytest.approx(
+        [(r[0] - 1) / 2, np.sqrt(r[1]) - 1]
+    )
     good = torch.tensor([1.0, 0.0])
     for noise in ("amplitude", "poisson", "bounded"):
         assert factor(noise, counts, model, floor, good)[1] == 0
@@ -476,14 +482,19 @@ def test_batches_follow_seed_epoch_and_kind():
 def test_starts_of_object_modes_probe_and_background():
     field = torch.ones((6, 8), dtype=torch.complex128)
     lay(field, np.arange(1.0, 13).reshape(3, 4), (10, 20), (9, 22))
-    assert field.real[2:5, :3].tolist() == [[2.0, 3, 4], [6, 7, 8], [10, 11, 12]] and field.real.sum() == 48 - 9 + 63
+    assert (
+        field.real[2:5, :3].tolist() == [[2.0, 3, 4], [6, 7, 8], [10, 11, 12]]
+        and field.real.sum() == 48 - 9 + 63
+    )
     scan, state = problem()
     modes = more_modes(scan.probe, 3)
     power = (modes.abs() ** 2).sum((1, 2))
     assert (power[1:] / power[0]).tolist() == pytest.approx([0.05, 0.05])
     for bad in (False, True):
         scan, state = problem(bad)
-        model = predict(scan, dataclasses.replace(state, object=torch.ones_like(state.object)), INDEX).intensity
+        model = predict(
+            scan, dataclasses.replace(state, object=torch.ones_like(state.object)), INDEX
+        ).intensity
         good = torch.ones_like(model[0]) if scan.good is None else scan.good
         assert float((model * good).sum()) == pytest.approx(float(scan.counts.sum()), rel=1e-6)
     scan = problem()[0]
@@ -499,7 +510,9 @@ def test_background_of_a_result_lies_as_the_patterns_do():
     scan, state = problem()
     plain = torch.fft.fftshift(scan.counts, dim=(-2, -1)).numpy()
     plain[:, :8, :8] += rng.poisson(40, (M, 8, 8))
-    data = make_scan(plain.astype(np.int64), scan.positions_xy.numpy(), scan.probe.numpy(), dtype=torch.complex128)
+    data = make_scan(
+        plain.astype(np.int64), scan.positions_xy.numpy(), scan.probe.numpy(), dtype=torch.complex128
+    )
     steps = []
 
     def seen(now):
