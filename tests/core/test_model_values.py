@@ -86,6 +86,7 @@ def test_members_that_do_not_belong_are_refused(tmp_path):
         (
             ([("other.bin", b"x")], "not listed in manifest.json"),
             ([("a/..b", b"x")], "unsafe member name"),
+            ([("a..b", b"x")], "unsafe member name"),
             ([("config.json", b"{}")], "holds config.json twice"),
         )
     ):

@@ -89,6 +89,41 @@ def test_every_option_of_a_rule_changes_what_it_should(rule, name, value, change
         assert differs(plain[part], other[part]) < 1e-12, part
 
 
+@pytest.mark.parametrize("damping", [0.1, 0.4])
+def test_lsqml_moves_object_and_probe_along_their_damped_mean_residuals(damping):
+    """Odstrcil 2018: on whole pixels the direction of the probe is sum(conj(O) chi) / (w + damping (max - w))."""
+    scan, state = problem()
+    scan = dataclasses.replace(scan, positions_xy=scan.positions_xy.round())
+    state.positions_xy = scan.positions_xy.clone()
+    exit = predict(scan, state, INDEX)
+    patches, probe = exit.patches.numpy(), state.probe.numpy()[0].copy()
+    far = np.fft.fft2(patches * probe, norm="ortho")
+    counts, floor = scan.counts.numpy(), float(scan.floor)
+    chi = np.fft.ifft2(far * (np.sqrt((counts + floor) / (np.abs(far) ** 2 + floor)) - 1), norm="ortho")
+
+    def damped(total, light):
+        return total / (light + damping * (light.max() - light))
+
+    along_probe = damped((patches.conj() * chi).sum(0), (np.abs(patches) ** 2).sum(0))
+    total, light = np.zeros(state.object.shape, complex), np.zeros(state.object.shape)
+    for m, (y, x) in enumerate(exit.corners_yx.tolist()):
+        total[y : y + N, x : x + N] += probe.conj() * chi[m]
+        light[y : y + N, x : x + N] += np.abs(probe) ** 2
+    phase = np.angle(damped(total, light))
+    before = state.object.numpy().copy()
+    rule = make_rule("lsqml", noise="amplitude", damping=damping)
+    rule.start(scan, state)
+    rule.step(scan, state, INDEX, 1.0, True)
+    moved = state.probe.numpy()[0] - probe
+    cosine = np.vdot(along_probe, moved) / np.linalg.norm(along_probe) / np.linalg.norm(moved)
+    assert cosine == pytest.approx(1.0, abs=1e-9)
+    alone = stepped("lsqml", noise="amplitude", damping=damping, probe=False)[0]
+    assert differs(alone, stepped("lsqml", noise="amplitude", damping=0.25, probe=False)[0]) > 1e-4
+    step = state.object.numpy() - before
+    lit = np.abs(step) > 1e-6 * np.abs(step).max()
+    assert np.abs(np.angle(step * np.exp(-1j * phase)))[lit].max() < 1e-6
+
+
 def test_alpha_probe_is_alpha_where_it_is_not_given():
     one, other = stepped("rpie", alpha=0.6), stepped("rpie", alpha=0.6, alpha_probe=0.6)
     assert differs(one[1], other[1]) == 0 and differs(one[1], stepped("rpie", alpha_probe=0.6)[1]) < 1e-12
