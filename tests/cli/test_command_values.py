@@ -63,8 +63,13 @@ def test_a_pixel_has_a_size(
 def test_switches_are_on_off_or_as_they_were() -> None:
     parser = Parser(prog="test")
     add_switch(parser, "--some_thing", "-s", dest="some_thing", help="")
-    for word, wanted in (("--some_thing", True), ("--no-some_thing", False), ("--no-some-thing", False),
-                         ("--some-thing", True), ("-s", True)):  # fmt: skip
+    for word, wanted in (
+        ("--some_thing", True),
+        ("--no-some_thing", False),
+        ("--no-some-thing", False),
+        ("--some-thing", True),
+        ("-s", True),
+    ):
         assert vars(parser.read([word])) == {"some_thing": wanted}
     assert vars(parser.read([])) == {}
 
@@ -72,9 +77,7 @@ def test_switches_are_on_off_or_as_they_were() -> None:
 def test_a_preset_lies_beneath_what_was_written() -> None:
     preset = {"nepochs": 5, "batch_size": 4, "model": {"gridsize": 2, "n_filters_scale": 1}}
     made = beneath(preset, {"nepochs": 9, "n_filters_scale": 3, "model": {"N": 32, "gridsize": 1}})
-    assert made == {
-        "nepochs": 9, "batch_size": 4, "n_filters_scale": 3, "model": {"gridsize": 1, "N": 32}
-    }  # fmt: skip
+    assert made == {"nepochs": 9, "batch_size": 4, "n_filters_scale": 3, "model": {"gridsize": 1, "N": 32}}
     assert beneath(preset, {})["model"] == preset["model"]
 
 
@@ -151,17 +154,30 @@ def test_a_product_has_a_suffix_that_is_known() -> None:
 
 def test_simulate_takes_every_option(tmp_path: Path) -> None:
     words = (
-        "--object flat --probe disk --scan raster --N 34 --n_positions 7 --step_px 2.5 --jitter_px 1 --aspect 2 "
-        "--photons 500 --n_modes 2 --mode_decay 0.5 --dead_fraction 0.1 --probe_error 0.1 --amp_range 0.2 0.4 "
-        "--phase_range_rad -1 1 --object_shape 60 70 --seed 3"
+        "--object flat --probe disk --scan raster --N 34 --n_positions 7 --step_px 2.5 --jitter_px 1 "
+        "--aspect 2 --photons 500 --n_modes 2 --mode_decay 0.5 --dead_fraction 0.1 --probe_error 0.1 "
+        "--amp_range 0.2 0.4 --phase_range_rad -1 1 --object_shape 60 70 --seed 3"
     )
     assert main(["simulate", "-o", str(tmp_path / "a.npz"), *words.split()]) == 0
     with np.load(tmp_path / "a.npz") as stored:
         made = json.loads(str(stored["scenario"]))
         assert stored["object_true"].shape == (60, 70) and stored["diff3d"].shape == (7, 34, 34)
     assert made == {
-        "object": "flat", "probe": "disk", "scan": "raster", "N": 34, "n_positions": 7, "step_px": 2.5,
-        "jitter_px": 1.0, "aspect": 2.0, "photons": 500.0, "n_modes": 2, "mode_decay": 0.5, "dead_fraction": 0.1,
-        "probe_error": 0.1, "amp_range": [0.2, 0.4], "phase_range_rad": [-1.0, 1.0], "object_shape": [60, 70],
+        "object": "flat",
+        "probe": "disk",
+        "scan": "raster",
+        "N": 34,
+        "n_positions": 7,
+        "step_px": 2.5,
+        "jitter_px": 1.0,
+        "aspect": 2.0,
+        "photons": 500.0,
+        "n_modes": 2,
+        "mode_decay": 0.5,
+        "dead_fraction": 0.1,
+        "probe_error": 0.1,
+        "amp_range": [0.2, 0.4],
+        "phase_range_rad": [-1.0, 1.0],
+        "object_shape": [60, 70],
         "seed": 3,
-    }  # fmt: skip
+    }

@@ -43,8 +43,11 @@ def test_each_bound_counts_or_not_as_its_sign_says(info):
     step = info.multiple_of or (1 if info.type_ is int else 1e-9)
     as_type = info.type_
     for bound, inside, counts in (
-        (info.ge, +step, True), (info.gt, +step, False), (info.le, -step, True), (info.lt, -step, False)
-    ):  # fmt: skip
+        (info.ge, +step, True),
+        (info.gt, +step, False),
+        (info.le, -step, True),
+        (info.lt, -step, False),
+    ):
         if bound is not None:
             assert fits(info, as_type(bound)) == counts
             assert fits(info, as_type(bound + inside)) and not fits(info, as_type(bound - inside))
@@ -56,28 +59,77 @@ def test_defaults_are_these():
     """Written out, so that a changed default is a decision and not an accident."""
     training, execution = TrainingConfig(), PyTorchExecutionConfig()
     assert vars(ModelConfig()) == {
-        "N": 64, "gridsize": 1, "n_filters_scale": 2, "model_type": "pinn", "architecture": "swift",
-        "amp_activation": "sigmoid", "object_big": True, "probe_big": True, "probe_mask": False,
-        "probe_mask_sigma": 1.0, "probe_mask_diameter": None, "pad_object": True, "merge_window": "central",
-        "probe_scale": 4.0, "gaussian_smoothing_sigma": 0.0,
-    }  # fmt: skip
+        "N": 64,
+        "gridsize": 1,
+        "n_filters_scale": 2,
+        "model_type": "pinn",
+        "architecture": "swift",
+        "amp_activation": "sigmoid",
+        "object_big": True,
+        "probe_big": True,
+        "probe_mask": False,
+        "probe_mask_sigma": 1.0,
+        "probe_mask_diameter": None,
+        "pad_object": True,
+        "merge_window": "central",
+        "probe_scale": 4.0,
+        "gaussian_smoothing_sigma": 0.0,
+    }
     wanted = {
-        "batch_size": 16, "nepochs": 50, "mae_weight": 0.0, "nll_weight": 1.0, "realspace_mae_weight": 0.0,
-        "realspace_weight": 0.0, "nphotons": None, "n_groups": None, "subsample_seed": None, "neighbor_count": 4,
-        "enable_oversampling": False, "neighbor_pool_size": None, "probe_trainable": False,
-        "intensity_scale_trainable": True, "sequential_sampling": False, "optimizer": "adam", "momentum": 0.9,
-        "weight_decay": 0.0, "gradient_clip_val": None, "gradient_clip_algorithm": "norm", "scheduler": "Default",
-        "lr_gamma": 0.95, "lr_warmup_epochs": 2, "lr_min_ratio": 0.05, "plateau_factor": 0.5, "plateau_patience": 5,
-        "plateau_min_lr": 1e-6, "ema_decay": None, "seed": 0, "val_fraction": 0.1, "probe_from": "refine",
-        "probe_refine_sweeps": 20, "probe_modes": None, "region_ratio": 1.0,
-    }  # fmt: skip
+        "batch_size": 16,
+        "nepochs": 50,
+        "mae_weight": 0.0,
+        "nll_weight": 1.0,
+        "realspace_mae_weight": 0.0,
+        "realspace_weight": 0.0,
+        "nphotons": None,
+        "n_groups": None,
+        "subsample_seed": None,
+        "neighbor_count": 4,
+        "enable_oversampling": False,
+        "neighbor_pool_size": None,
+        "probe_trainable": False,
+        "intensity_scale_trainable": True,
+        "sequential_sampling": False,
+        "optimizer": "adam",
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "gradient_clip_val": None,
+        "gradient_clip_algorithm": "norm",
+        "scheduler": "Default",
+        "lr_gamma": 0.95,
+        "lr_warmup_epochs": 2,
+        "lr_min_ratio": 0.05,
+        "plateau_factor": 0.5,
+        "plateau_patience": 5,
+        "plateau_min_lr": 1e-6,
+        "ema_decay": None,
+        "seed": 0,
+        "val_fraction": 0.1,
+        "probe_from": "refine",
+        "probe_refine_sweeps": 20,
+        "probe_modes": None,
+        "region_ratio": 1.0,
+    }
     assert {name: getattr(training, name) for name in wanted} == wanted
     wanted = {
-        "accelerator": "auto", "devices": 1, "deterministic": True, "precision": "32-true", "accum_steps": 1,
-        "patterns": "auto", "num_workers": 0, "learning_rate": 1e-3, "scheduler": None, "gradient_clip_val": None,
-        "checkpoint_save_top_k": 1, "checkpoint_monitor_metric": "val_loss", "checkpoint_mode": "min",
-        "early_stop_patience": 100, "logger_backend": "csv", "recon_log_num_patches": 4,
-    }  # fmt: skip
+        "accelerator": "auto",
+        "devices": 1,
+        "deterministic": True,
+        "precision": "32-true",
+        "accum_steps": 1,
+        "patterns": "auto",
+        "num_workers": 0,
+        "learning_rate": 1e-3,
+        "scheduler": None,
+        "gradient_clip_val": None,
+        "checkpoint_save_top_k": 1,
+        "checkpoint_monitor_metric": "val_loss",
+        "checkpoint_mode": "min",
+        "early_stop_patience": 100,
+        "logger_backend": "csv",
+        "recon_log_num_patches": 4,
+    }
     assert {name: getattr(execution, name) for name in wanted} == wanted
     inference = InferenceConfig()
     assert (inference.neighbor_count, inference.subsample_seed, inference.trained_scan) == (4, None, None)
@@ -132,8 +184,17 @@ def test_yaml_is_replaced_by_a_rename(tmp_path):
 
 def test_legacy_keys_are_these():
     made = dataclass_to_legacy_dict(TrainingConfig())
-    renamed = {"object.big", "probe.big", "probe.mask", "probe.trainable", "intensity_scale.trainable",
-               "positions.provided", "output_prefix", "train_data_file_path", "test_data_file_path"}  # fmt: skip
+    renamed = {
+        "object.big",
+        "probe.big",
+        "probe.mask",
+        "probe.trainable",
+        "intensity_scale.trainable",
+        "positions.provided",
+        "output_prefix",
+        "train_data_file_path",
+        "test_data_file_path",
+    }
     assert (
         renamed <= set(made)
         and {key for key in made if "." in key or key.endswith(("prefix", "_path"))} == renamed
@@ -171,10 +232,13 @@ def test_positions_and_scans_of_a_training(tmp_path):
 
 
 def test_two_names_of_the_number_of_groups_must_agree():
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="old name of n_groups"):
         assert resolve_n_groups(TrainingConfig(n_images=5)) == 5
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="old name of n_groups"):
         assert resolve_n_groups(TrainingConfig(n_images=5, n_groups=5)) == 5
-    with pytest.warns(DeprecationWarning), pytest.raises(ConfigError, match="says otherwise"):
+    with (
+        pytest.warns(DeprecationWarning, match="old name of n_groups"),
+        pytest.raises(ConfigError, match="says otherwise"),
+    ):
         resolve_n_groups(TrainingConfig(n_images=5, n_groups=6))
     assert resolve_n_groups(TrainingConfig(n_groups=np.int64(6))) == 6

@@ -122,7 +122,9 @@ def test_numbers_of_small_images_by_hand():
 
 
 def test_ms_ssim_by_scales():
-    """Wang, Simoncelli, Bovik 2003: contrast of the finer scales, all of the coarsest; weights keep their sum."""
+    """Wang, Simoncelli, Bovik 2003: contrast of the finer scales, all of the coarsest; weights keep their
+    sum.
+    """
     from scipy.ndimage import gaussian_filter
 
     weights = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

@@ -1,4 +1,6 @@
-"""Canvas, windows, stitching and registration: odd sides, foreign canvases, places far out, partial chunks."""
+"""Canvas, windows, stitching and registration: odd sides, foreign canvases, places far out, partial
+chunks.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def test_covered_box_cuts_the_emptiest_border():
 
 
 def test_window_side_and_weights_by_the_probe():
-    """A flat square of 20 px holds 0.99 of its power only when it is whole; with a faint halo the share rules."""
+    """A flat square of 20 px holds 0.99 of its power only when it is whole; with a faint halo the share
+    rules.
+    """
     N = 32
     probe = np.zeros((1, N, N), np.complex64)
     probe[0, 6:26, 6:26] = 1.0

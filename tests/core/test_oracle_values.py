@@ -59,7 +59,9 @@ def test_window_canvas_and_padding():
 
 
 def test_merge_is_the_weighted_mean_and_extract_its_inverse():
-    """Two patches two pixels apart: in both windows their mean, in one of them that patch, outside by epsilon."""
+    """Two patches two pixels apart: in both windows their mean, in one of them that patch, outside by
+    epsilon.
+    """
     first, second = np.full((8, 8), 1.0 + 0j), np.full((8, 8), 3.0 + 0j)
     window = physics.central_window(8)
     canvas = physics.merge([first, second], [[-1.0, 0.0], [1.0, 0.0]], window)

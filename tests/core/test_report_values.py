@@ -114,10 +114,18 @@ def test_metrics_on_the_page_are_better_in_the_right_direction():
     from ptycho.report.pages import _JUDGED
 
     assert {key: better for key, _, _, better, _ in _JUDGED} == {
-        "nrmse": "low", "frc50": "high", "frc_half_bit": "high",
-        "amplitude_psnr": "high", "amplitude_ssim": "high", "amplitude_ms_ssim": "high", "amplitude_pearson": "high",
-        "phase_psnr": "high", "phase_ssim": "high", "phase_ms_ssim": "high", "phase_pearson": "high",
-    }  # fmt: skip
+        "nrmse": "low",
+        "frc50": "high",
+        "frc_half_bit": "high",
+        "amplitude_psnr": "high",
+        "amplitude_ssim": "high",
+        "amplitude_ms_ssim": "high",
+        "amplitude_pearson": "high",
+        "phase_psnr": "high",
+        "phase_ssim": "high",
+        "phase_ms_ssim": "high",
+        "phase_pearson": "high",
+    }
 
 
 def test_a_sweep_is_summed_over_its_seeds():
@@ -133,8 +141,12 @@ def test_a_sweep_is_summed_over_its_seeds():
     assert first.spread["nrmse"] == pytest.approx(math.sqrt(2 * 0.15**2))  # of a sample, not a population
     assert "nrmse" not in second.spread
     assert [is_seed(key) for key in ("seed", "subsample_seed", "scenario.seed", "seeds", "batch_size")] == [
-        True, True, True, False, False
-    ]  # fmt: skip
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 # comparing
@@ -227,8 +239,12 @@ def run_folder(tmp_path: Path, scan_arrays) -> Path:
     bad[16, 16] = True
     for name in ("scan", "train"):
         np.savez(tmp_path / f"{name}.npz", **scan_arrays, bad_pixels=bad)
-    np.savez(folder / "reconstruction.npz", object=scan_arrays["objectGuess"], probe=scan_arrays["probeGuess"],
-             origin_xy=np.zeros(2))  # fmt: skip
+    np.savez(
+        folder / "reconstruction.npz",
+        object=scan_arrays["objectGuess"],
+        probe=scan_arrays["probeGuess"],
+        origin_xy=np.zeros(2),
+    )
     (folder / "history.json").write_text(
         json.dumps({"train_loss": [1.0, 0.5], "empty": [math.nan, math.nan]})
     )

@@ -134,8 +134,16 @@ def test_star_has_thirty_six_spokes_and_the_field_its_slope():
             np.round(150 + radius * np.cos(angle)).astype(int),
         ]
         assert np.argmax(np.abs(np.fft.rfft(ring - ring.mean()))) == 36
-    phase = np.mean([np.abs(np.fft.fft2(np.angle(get_object("gaussian_random_field")((128, 128), seed, (1, 1), (-1, 1))))) ** 2
-                     for seed in range(6)], axis=0)  # fmt: skip
+    phase = np.mean(
+        [
+            np.abs(
+                np.fft.fft2(np.angle(get_object("gaussian_random_field")((128, 128), seed, (1, 1), (-1, 1))))
+            )
+            ** 2
+            for seed in range(6)
+        ],
+        axis=0,
+    )
     k = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128))) * 128
     rings = [np.log(phase[np.round(k) == ring].mean()) for ring in range(3, 50)]
     slope = np.polyfit(np.log(np.arange(3, 50)), rings, 1)[0]

@@ -1,7 +1,7 @@
 """A planted fault: where it is, what it changes, and which tests must notice it.
 
-A fault is anchored by the name of a function and a piece of its text, not by a line number or a file: code may
-move inside its room without breaking the table. An anchor that is not found exactly once is an error.
+A fault is anchored by the name of a function and a piece of its text, not by a line number or a file: code
+may move without breaking the table. An anchor that is not found exactly once is an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Fault:
-    """One change: in `function` (`name`, `Class.method`; empty: the level of the module), `old` becomes `new`.
+    """One change: in `function` (`name`, `Class.method`; empty: anywhere in a module), `old` becomes `new`.
 
     `equivalent`: why no test can notice it; empty for a fault that must be caught. `tests`: instead of the
     room's.

@@ -5,7 +5,8 @@
     python tests/faults/plant.py -k half_bit        those whose name or function holds the word
     python tests/faults/plant.py --list             the table, nothing is run
 
-The tree itself is never changed. Exit code 0: at least 95 % of the faults that are not equivalent were caught.
+The tree itself is never changed. Exit code 0: at least 95 % of the faults that are not equivalent were
+caught.
 """
 
 from __future__ import annotations
@@ -37,16 +38,49 @@ TIMEOUT_S = 600.0
 #: a fault that makes its tests so many times slower is taken for one that never ends
 _SLOWER = 6.0
 _COPIED = ("ptycho", "ptycho_torch", "tests", "docs", "specs", "benchmarks", "plans")
-_FILES = ("pyproject.toml", "setup.py", "README.md", "Makefile", "CHANGELOG.md", "CONTRIBUTING.md",
-          "constraints.txt", "LICENSE")  # fmt: skip
+_FILES = (
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "Makefile",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "constraints.txt",
+    "LICENSE",
+)
 
 
 #: packages that are loaded once, before the tests of a fault run in a fork
-_PACKAGES = ("numpy", "scipy.ndimage", "scipy.spatial", "scipy.special", "scipy.stats", "scipy.fft", "h5py", "yaml",
-             "skimage.metrics", "skimage.transform", "skimage.data", "matplotlib.figure", "matplotlib.pyplot",
-             "PIL.Image", "jinja2", "rich.console", "rich.progress", "hypothesis", "safetensors.numpy")  # fmt: skip
-_TORCH = ("torch", "torch.utils.data", "safetensors.torch", "lightning.pytorch", "torchmetrics.functional.image",
-          "onnx", "onnxruntime")  # fmt: skip
+_PACKAGES = (
+    "numpy",
+    "scipy.ndimage",
+    "scipy.spatial",
+    "scipy.special",
+    "scipy.stats",
+    "scipy.fft",
+    "h5py",
+    "yaml",
+    "skimage.metrics",
+    "skimage.transform",
+    "skimage.data",
+    "matplotlib.figure",
+    "matplotlib.pyplot",
+    "PIL.Image",
+    "jinja2",
+    "rich.console",
+    "rich.progress",
+    "hypothesis",
+    "safetensors.numpy",
+)
+_TORCH = (
+    "torch",
+    "torch.utils.data",
+    "safetensors.torch",
+    "lightning.pytorch",
+    "torchmetrics.functional.image",
+    "onnx",
+    "onnxruntime",
+)
 
 
 class Outcome(NamedTuple):
@@ -110,7 +144,7 @@ def _copied(folder: Path) -> Path:
     shared = ROOT.parent / "shared"
     if shared.is_dir():
         (folder / "shared").symlink_to(shared)
-    # Compiled once; by the hash of the source, so that a planted fault is never taken for what was there before.
+    # Compiled once, by the hash of the source: a planted fault is never taken for what was there before.
     compileall.compile_dir(copy, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
     return copy
 
@@ -137,8 +171,10 @@ def _outcomes(copy: Path, chosen: Sequence[tuple[Room, Fault]]) -> Iterable[Outc
                 target.write_text(before, encoding="utf-8")
             state = ("equivalent" if fault.equivalent else "survived") if found else "caught"
         made = Outcome(room, fault, state, time.perf_counter() - begun)
-        print(f"{number:>4}/{len(chosen)} {state:<10} {made.seconds:6.1f} s  {room.name}: {fault.name}",
-              flush=True)  # fmt: skip
+        print(
+            f"{number:>4}/{len(chosen)} {state:<10} {made.seconds:6.1f} s  {room.name}: {fault.name}",
+            flush=True,
+        )
         yield made
 
 

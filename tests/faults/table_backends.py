@@ -15,7 +15,7 @@ RULES = Room(
 ENGINE = Room(
     "engine",
     ("ptycho_torch/refine",),
-    ("tests/torch/test_refine_values.py", "tests/torch/test_refine_engine.py"),
+    ("tests/torch/test_refine_values_engine.py", "tests/torch/test_refine_engine.py"),
 )
 
 TABLE: dict[Room, tuple[Fault, ...]] = {
@@ -51,8 +51,8 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
     ENGINE: (
         Fault("another seed goes on", "fingerprint", '"seed": seed,', ""),
         Fault("other epochs go on", "fingerprint", '"epochs": epochs,', ""),
-        Fault("other options of the rule go on", "fingerprint", '"rule_options": json.dumps(options.rule_options, sort_keys=True, default=_named),', ""),
-        Fault("other modes go on", "fingerprint", '"modes": options.modes,', ""),
+        Fault("other values of a rule go on", "fingerprint", "isinstance(v, (int, float, str))", "isinstance(v, int)"),
+        Fault("another smoothness goes on", "", '_FREE = ("patience", "tolerance")', '_FREE = ("patience", "tolerance", "smoothness")'),
         Fault("patience one sweep late", "run", "len(history) > options.patience", "len(history) > options.patience + 1"),
         Fault("patience one sweep short", "run", 'history[-1 - options.patience]["r"]', 'history[-options.patience]["r"]'),
         Fault("tolerance ignored", "run", "options.tolerance * before", "1e-4 * before"),

@@ -9,6 +9,7 @@ RUN = Room(
     ("ptycho/run",),
     (
         "tests/core/test_run_values.py",
+        "tests/core/test_run_values_image.py",
         "tests/core/test_run_state.py",
         "tests/core/test_stages.py",
         "tests/core/test_provenance.py",
@@ -260,6 +261,6 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("product suffix", "_product_target", '(".h5", ".hdf5", ".npz")', '(".h5", ".hdf5", ".npz", ".txt")'),
         Fault("scan given twice", "configure", "if name in overrides:\n                raise", "if False:\n                raise"),
         Fault("further scans lost", "configure", "[str(path) for path in others] or None", "None"),
-        Fault("simulate drops a pair", "run", "tuple(v) if name in _PAIRS else v", "v"),
+        Fault("simulate drops a pair", "run", "tuple(v) if name in _PAIRS else v", "v", equivalent="a list of two numbers serves as the pair, and the record is JSON, which has no tuples"),
     ),
 }  # fmt: skip

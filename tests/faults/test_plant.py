@@ -9,8 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from fault import ROOT, AnchorError, Fault, Room, plant  # noqa: E402
-from table import TABLE  # noqa: E402
+from fault import ROOT, AnchorError, Fault, Room, plant
+from table import TABLE
 
 EVERY = [(room, fault) for room, faults in TABLE.items() for fault in faults]
 
@@ -34,13 +34,17 @@ def test_there_are_enough_of_them_and_no_two_of_one_name() -> None:
 def test_a_fault_that_lost_its_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "ptycho" / "a").mkdir(parents=True)
     source = tmp_path / "ptycho" / "a" / "one.py"
-    source.write_text("def f(x):\n    return x + 1\n\n\nclass C:\n    def f(self, x):\n        return x + 1 + 1\n")
+    source.write_text(
+        "def f(x):\n    return x + 1\n\n\nclass C:\n    def f(self, x):\n        return x + 1 + 1\n"
+    )
     room = Room("a", ("ptycho/a",), ())
     with pytest.raises(AnchorError, match="a: gone: the text is 0 times"):
         plant(room, Fault("gone", "f", "x + 2", "x"), tmp_path)
     with pytest.raises(AnchorError, match="a: twice: the text is 2 times in the modules"):
         plant(room, Fault("twice", "", "x + 1", "x"), tmp_path)
-    assert plant(room, Fault("one", "f", "x + 1", "x - 1"), tmp_path).text.startswith("def f(x):\n    return x - 1")
+    assert plant(room, Fault("one", "f", "x + 1", "x - 1"), tmp_path).text.startswith(
+        "def f(x):\n    return x - 1"
+    )
     assert "return x - 1 + 1" in plant(room, Fault("other", "C.f", "x + 1", "x - 1"), tmp_path).text
     with pytest.raises(SyntaxError):
         plant(room, Fault("broken", "f", "return", "retrun 1"), tmp_path)
