@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.image.registration import hann_window, weighted_mean
 
 Real = NDArray[np.float64]
-#: rings 0-2 hold a handful of pixels that the fitted scale and ramp govern
+#: rings 0-2 hold few pixels, and these follow the fitted scale and ramp
 FIRST_RING = 3
 
 
@@ -64,7 +64,7 @@ def half_bit_threshold(pixels: ArrayLike) -> Real:
 def crossing(curve: RingCorrelation, threshold: float | Real, smooth: int = 3) -> float:
     """First frequency (fraction of Nyquist) where the smoothed curve falls below the threshold; 1.0 if never.
 
-    The curve is smoothed by a mean over `smooth` rings (odd); the first three rings are not looked at.
+    The curve is smoothed by a mean over `smooth` rings (odd). The first three rings are left out.
 
     >>> falling = RingCorrelation(np.linspace(0, 1, 11), np.linspace(1, 0, 11), np.ones(11))
     >>> crossing(falling, 0.45, smooth=1)

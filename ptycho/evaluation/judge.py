@@ -1,4 +1,4 @@
-"""The verdict on a reconstruction whose truth is known: the gauge is removed, then come the numbers."""
+"""The judgement of a reconstruction whose truth is known: the gauge is removed, then errors are computed."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _image(values: ArrayLike, name: str, seen: NDArray[np.bool_] | None) -> Comp
         raise InputError(f"{name} has shape {array.shape}; expected one image (H, W) of at least 11 x 11 px")
     image = array.astype(np.complex128)
     if seen is not None:
-        # What no patch reached is unknown; the mean of the rest disturbs the alignment least.
+        # Pixels that no patch reached get the mean of the others, which disturbs the alignment least.
         image[~seen] = image[seen].mean()
     wrong = np.argwhere(~np.isfinite(image))
     if len(wrong):

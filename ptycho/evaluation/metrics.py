@@ -1,6 +1,6 @@
-"""Distances between a reconstruction and the truth, once the gauge is removed: pure functions of two arrays.
+"""Distances between a reconstruction and the truth, after the gauge is removed: pure functions of two arrays.
 
-Wherever a data range enters it is the truth's own, in the box that is judged.
+Where a data range is needed, it is the range of the truth inside the judged box.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def ms_ssim(rec: ArrayLike, true: ArrayLike, data_range: float | None = None) ->
 
 
 def pearson(rec: ArrayLike, true: ArrayLike) -> float:
-    """Correlation coefficient of two real images; 0 when either is constant: a collapse shows here.
+    """Correlation coefficient of two real images; 0 when either is constant, as for a collapsed network.
 
     >>> round(pearson([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]), 9), pearson([1.0, 1.0, 1.0], [2.0, 4.0, 6.0])
     (1.0, 0.0)
@@ -118,9 +118,9 @@ def pearson(rec: ArrayLike, true: ArrayLike) -> float:
 
 
 def unwrapped_phases(rec: ArrayLike, true: ArrayLike) -> tuple[Real, Real]:
-    """Phases in rad of two complex images, free of wraps: the truth's unwrapped, the other one beside it.
+    """Phases in rad of two complex images without 2 pi jumps: (reconstruction, truth).
 
-    The phase error angle(r conj(t)) is added to the truth's unwrapped phase, so that a wrap is never an
+    The truth is unwrapped. The phase error angle(r conj(t)) is added to it, so that a wrap never counts as an
     error.
 
     >>> truth = np.exp(1j * np.linspace(0, 10, 50))[None]

@@ -1,4 +1,6 @@
-"""How well a stitched object, diffracted again, explains the measured patterns: no truth is needed."""
+"""How well a stitched object explains the measured patterns when it is diffracted again; no truth is
+needed.
+"""
 
 from __future__ import annotations
 

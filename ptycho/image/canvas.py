@@ -1,6 +1,6 @@
-"""The canvas that patches are stitched on: where it lies, the window and its weights, the order of patches.
+"""The canvas on which patches are stitched: its frame, the window and its weights, the order of patches.
 
-Geometry only, in NumPy; adding patches is each backend's own room (`reassembly`).
+Only geometry, in NumPy. Adding patches is done by `ptycho.image.stitcher` and by each backend.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ptycho.errors import ConfigError, DataError
 
-#: weights below this share of the largest are called uncovered: one patch's far tail is not an image
+#: below this share of the largest weight a pixel counts as uncovered: only the tail of a patch is there
 COVERAGE_FLOOR = 1e-3
 
 
@@ -28,8 +28,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Stitched:
-    """An image: `object` (H, W) complex64, zero where nothing was seen; `coverage` (H, W) float32 sum of
-    weights, as a share of its median where covered; `frame`."""
+    """A stitched image.
+
+    object: (H, W) complex64, zero where no patch reached. coverage: (H, W) float32, sum of weights divided by
+    its median over the covered pixels. frame: where the image lies.
+    """
 
     object: NDArray[np.complex64]
     coverage: NDArray[np.float32]
@@ -42,7 +45,8 @@ class Stitched:
 
 
 def auto_window_side(probe: NDArray[np.complex64], power: float = 0.99) -> int:
-    """Side M of the central window: N/2, or what the probe lights (holds `power` of it) if that is more.
+    """Side M of the central window: N/2, or the side that holds `power` of the probe's light if that is
+    larger.
 
     >>> beam = np.zeros((1, 16, 16), np.complex64)
     >>> beam[0, 6:10, 6:10] = 1
@@ -77,10 +81,10 @@ def window_weights(probe: NDArray[np.complex64], M: int, weighting: str = "probe
 def make_frame(
     positions_xy: NDArray[np.float64], M: int, canvas_shape: tuple[int, int] | None = None
 ) -> Frame:
-    """The canvas of a scan: just large enough, or the given one.
+    """The frame of a scan's canvas: just large enough, or with a given shape.
 
-    A given canvas is the client's object: positions that lie inside it are its own pixels, so its origin is
-    (0, 0); positions in some other frame are laid on it centre on centre.
+    A given shape is that of the client's object. If all positions lie inside it, they are pixels of that
+    object and the origin is (0, 0). Otherwise the centre of the positions is put on the centre of the canvas.
 
     >>> make_frame(np.array([[10.0, 20.0], [14.0, 21.5]]), M=4)
     Frame(origin_xy=(8.0, 18.0), shape=(7, 9))
@@ -111,7 +115,7 @@ def chunks(count: int, size: int) -> Iterator[slice]:
 
 
 def scan_order(positions_xy: NDArray[np.float64], chunk: int) -> NDArray[np.int64]:
-    """An order in which consecutive chunks are compact: strips, back and forth. O(K log K)."""
+    """An order of positions in which consecutive chunks are compact: strips, back and forth. O(K log K)."""
     count = len(positions_xy)
     strips = max(1, round(math.sqrt(count / chunk)))
     rank = np.empty(count, np.int64)
@@ -121,12 +125,13 @@ def scan_order(positions_xy: NDArray[np.float64], chunk: int) -> NDArray[np.int6
     return np.lexsort((x, strip))
 
 
-def turned(
+def transform_positions(
     positions_xy: NDArray[np.float64], *, flip_x: bool, flip_y: bool, transpose: bool, coord_scale: float
 ) -> NDArray[np.float64]:
     """Positions (..., 2) with mirrored axes, exchanged axes and scale, in this order.
 
-    >>> turned(np.array([[1.0, 2.0]]), flip_x=True, flip_y=False, transpose=True, coord_scale=2.0).tolist()
+    >>> one = np.array([[1.0, 2.0]])
+    >>> transform_positions(one, flip_x=True, flip_y=False, transpose=True, coord_scale=2.0).tolist()
     [[4.0, -2.0]]
     """
     if not (np.isfinite(coord_scale) and coord_scale > 0):

@@ -1,8 +1,8 @@
 """Finding and undoing translations and phase ramps between two complex images.
 
-Both are one problem: the frequency at which the product of one field with the conjugate of the other peaks,
-in real space for a ramp and in Fourier space for a shift; it is refined by a matrix Fourier transform.
-Source: Guizar-Sicairos, Thurman, Fienup, Opt. Lett. 33, 156 (2008).
+Both are one problem: find the frequency at which the product of one field with the conjugate of the other is
+strongest. In real space this gives a ramp, in Fourier space a shift. The maximum is refined by a matrix
+Fourier transform. Source: Guizar-Sicairos, Thurman, Fienup, Opt. Lett. 33, 156 (2008).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Vector = tuple[float, float]
 def register_translation(a: ArrayLike, b: ArrayLike, upsample: int = 100, rounds: int = 2) -> Vector:
     """The shift (dy, dx) px that moves b onto a, to 1/upsample px: a(r) = b(r - d).
 
-    Shapes: two (H, W) real or complex images. Both are windowed and made free of their mean, so that edges
-    and the mean transmission do not decide. The window pulls a large shift towards zero; every round after
-    the first undoes the shift found so far (which brings periodic edges in) and measures what is left. Time
-    O(rounds H W log(H W)). Raises InputError for shapes that differ.
+    Shapes: two (H, W) real or complex images. Both are windowed and their mean is subtracted, so that neither
+    edges nor the mean transmission decide. The window makes a large shift look smaller; each further round
+    removes the shift found so far and measures the rest. Time O(rounds H W log(H W)). Raises InputError for
+    shapes that differ.
 
     >>> image = np.random.default_rng(0).standard_normal((32, 32))
     >>> dy, dx = register_translation(np.roll(image, (2, -3), (0, 1)), image)
@@ -42,6 +42,48 @@ def register_translation(a: ArrayLike, b: ArrayLike, upsample: int = 100, rounds
         peak = spectral_peak(np.fft.fftshift(fixed * spectrum.conj()), upsample)
         dy, dx = dy - peak[0], dx - peak[1]
     return dy, dx
+
+
+def find_translation_offset(image: ArrayLike, reference: ArrayLike, upsample_factor: int = 50) -> Vector:
+    """The shift (dy, dx) px that moves `image` onto `reference`; older name of `register_translation`.
+
+    >>> reference = np.random.default_rng(0).random((32, 32))
+    >>> moved = np.roll(reference, (0, 1), (0, 1))
+    >>> [round(float(side), 1) + 0.0 for side in find_translation_offset(moved, reference)]
+    [0.0, -1.0]
+    """
+    return register_translation(reference, image, upsample_factor)
+
+
+def apply_shift_and_crop(
+    image: ArrayLike, reference: ArrayLike, offset: Vector, border_crop: int = 2
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Image moved by `offset` (dy, dx) px, and reference, both less `border_crop` px on every side.
+
+    Shapes: two (H, W); a real image stays real. The shift is periodic, so a border as wide as the offset
+    leaves no pixel from the other side. Raises InputError where nothing would be left.
+
+    >>> image, reference = apply_shift_and_crop(np.ones((8, 8)), np.ones((8, 8)), (1.5, 0.0))
+    >>> image.shape, bool(np.allclose(image, reference))
+    ((4, 4), True)
+    """
+    first, second = np.asarray(image), np.asarray(reference)
+    _pair(first, second)
+    if not 0 <= 2 * border_crop < min(first.shape):
+        raise InputError(
+            f"border_crop is {border_crop}; it must be from 0 to less than half of {first.shape}"
+        )
+    moved = apply_shift_fourier(first, offset)
+    kept = tuple(slice(border_crop, side - border_crop) for side in first.shape)
+    return (moved if np.iscomplexobj(first) else moved.real)[kept], second[kept]
+
+
+def register_and_align(
+    image: ArrayLike, reference: ArrayLike, upsample_factor: int = 50, border_crop: int = 2
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """`find_translation_offset`, then `apply_shift_and_crop`."""
+    offset = find_translation_offset(image, reference, upsample_factor)
+    return apply_shift_and_crop(image, reference, offset, border_crop)
 
 
 def apply_shift_fourier(image: ArrayLike, shift_yx: Vector) -> Complex:

@@ -1,6 +1,6 @@
-"""Patches to one image without a backend: the unit-weight mean of central windows, each at its own position.
+"""Patches to one image without a backend: the mean of central windows, each at its own position, weight one.
 
-The call that clients of the field's older interface know, and the oracle of the backends' weighted stitching.
+The call of the field's older interface, and the reference for the weighted stitching of the backends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.errors import DataError
 from ptycho.image.canvas import make_frame
 
-#: pixels under less weight than this, one patch counting 1, are uncovered: a bilinear tail is no measurement
+#: pixels with less weight are uncovered (one patch has weight 1): only the edge of an interpolation is there
 COVERAGE_FLOOR = 1e-3
 
 

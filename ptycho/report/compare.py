@@ -1,4 +1,4 @@
-"""Two complex images against each other: what is free is removed, then come numbers and a figure."""
+"""Two complex images compared: the gauge is removed, then come numbers and a figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ptycho.report import figures
 from ptycho.report.panels import spread
 from ptycho.report.products import Product
 
-#: pixel sizes further apart than this are two grids, and registration would not find one scale
+#: if pixel sizes differ by more than this share, the images cannot be compared pixel by pixel
 _SAME_PIXEL = 2e-3
 
 
@@ -85,7 +85,7 @@ def comparison_figure(path: str | os.PathLike[str], comparison: Comparison) -> P
 
 
 def _plain_text(name: str) -> str:
-    """A file's name as it is: a dollar sign in it is no formula."""
+    """A file's name as plain text: a dollar sign in it does not start a formula."""
     short = name if len(name) <= 40 else f"{name[:19]}…{name[-19:]}"
     return short.replace("$", r"\$")
 

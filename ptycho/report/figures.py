@@ -1,7 +1,7 @@
-"""Figures of one look: dark on white, images large, colour bars as high as their image, nothing idle.
+"""Figures in one style: dark on white, large images, colour bars as high as their image.
 
-Built on `matplotlib.figure.Figure` objects alone, so that no window, backend or global style is touched.
-Every function writes one PNG, whole or not at all, and returns its path.
+Built on `matplotlib.figure.Figure` alone, so that no window, backend or global style is changed. Every
+function writes one PNG, whole or not at all, and returns its path.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def reconstruction_figure(
     """
     image = complex_image(obj)
     if truth is None:
-        field, lit = levelled(image, coverage)
+        field, lit = without_ramp(image, coverage)
         shown = [("", field)]
     else:
         if isinstance(metrics, Evaluation):
@@ -329,7 +329,7 @@ def complex_image(obj: ArrayLike) -> NDArray[np.complex128]:
     return image.astype(np.complex128)
 
 
-def levelled(
+def without_ramp(
     image: NDArray[np.complex128], coverage: ArrayLike | None
 ) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
     """The covered box less its global phase and ramp, uncovered pixels NaN; and which of its pixels are well

@@ -73,7 +73,7 @@ def side_by_side(views: Sequence[RunView]) -> Table:
         values = [next((n for n in view.numbers if n.key == key), None) for view in views]
         finite = [n for n in values if n is not None and math.isfinite(n.value)]
         best = {"low": min, "high": max}.get(sample.better)
-        # As written: a lead that the digits do not show is none.
+        # A difference that the written digits do not show is no difference.
         differ = len({n.text for n in finite}) > 1
         winner = best(finite, key=lambda n: n.value).text if best is not None and differ else None
         cells = [("–", False) if n is None else (n.text, n.text == winner) for n in values]
@@ -162,7 +162,7 @@ def _verdict(evidence: Evidence) -> Verdict:
 def _pearsons(evidence: Evidence) -> list[float]:
     """Correlations with the truth, of amplitude and phase where the truth has structure in it."""
     judged = evidence.evaluation
-    # objectGuess may be no more than a guess: it is compared with, but decides nothing.
+    # objectGuess may be only a guess: the comparison is shown but does not decide.
     if judged is None or evidence.truth is None or evidence.truth.key != "object_true":
         return []
     reference = judged.aligned.reference

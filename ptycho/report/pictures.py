@@ -22,7 +22,7 @@ def object_panels(evidence: Evidence, pixel_size_m: float | None, max_side: int 
     if evidence.product is None:
         return []
     product = evidence.product
-    shown, lit = figures.levelled(figures.complex_image(product.object), product.coverage)
+    shown, lit = figures.without_ramp(figures.complex_image(product.object), product.coverage)
     size = _size(shown.shape, pixel_size_m)
     return [
         panel(

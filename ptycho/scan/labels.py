@@ -1,4 +1,4 @@
-"""Supervised labels: the object under every pattern, at that pattern's own position and nobody else's."""
+"""Supervised labels: the piece of the object under each pattern, at that pattern's own position."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The gauges of the package: one number for the patterns, one for the photons, one for the probe.
 
-Everything that is divided out before the network and multiplied back after it stands here, each with its
-factor kept, so that counts and the absolute probe can always be restored.
+Every factor that is divided out before the network is stored, so that counts and the absolute probe can be
+restored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_NPHOTONS = 1e6
 _CHUNK_BYTES = 32 * 2**20
-# Above this, float32 square roots no longer tell whole numbers from others to a hundredth.
+# Above this, a float32 square root is too coarse to show whether its square is whole to 0.01.
 _MAX_CHECKED_COUNT = 1e4
 _INTEGER_TOLERANCE = 1e-2
 _MIN_CHECKED_PIXELS = 16
@@ -120,10 +120,10 @@ def photons_from_amplitude(
 
 
 def has_integer_squares(amplitude: Patterns, n_patterns: int = 64) -> bool:
-    """True if X^2 are counts: whole within 0.01 wherever X^2 < 1e4, on evenly spaced patterns.
+    """Whether X^2 are counts: whole numbers to 0.01 wherever X^2 < 1e4, on evenly spaced patterns.
 
-    Brighter pixels are not asked, because a float32 root does not resolve them, and at least 16 pixels must
-    hold a count, so that a faint noise-free simulation does not pass as zeros.
+    Brighter pixels are not checked, because a float32 square root is not exact enough there. At least 16
+    pixels must hold a count; otherwise a faint simulation without noise would pass as zeros.
 
     >>> counts = np.random.default_rng(0).poisson(5.0, (4, 8, 8))
     >>> has_integer_squares(np.sqrt(counts)), has_integer_squares(1.1 * np.sqrt(counts))

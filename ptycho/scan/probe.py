@@ -73,8 +73,9 @@ def radius_px(N: int) -> NDArray[np.float64]:
 def orthogonalise_modes(modes: NDArray[Any]) -> Modes:
     """Mutually orthogonal modes of the same mixed state, strongest first, (P,N,N) complex64.
 
-    sum_p |P_p|^2 at every pixel, and with it every diffraction pattern, stays what it was: the modes are
-    rotated by a unitary that diagonalises their Gram matrix (Thibault & Menzel, Nature 494, 68 (2013)).
+    sum_p |P_p|^2 does not change at any pixel, and neither does any diffraction pattern. The modes are
+    rotated by the unitary matrix that makes their Gram matrix diagonal (Thibault & Menzel, Nature 494, 68
+    (2013)).
 
     >>> modes = np.random.default_rng(0).standard_normal((2, 4, 4))
     >>> a, b = orthogonalise_modes(modes)
@@ -103,6 +104,6 @@ def illuminated_diameter_px(probe: NDArray[Any], fraction: float = 0.9) -> float
     radius = np.hypot(rows - row, columns - column).ravel()
     order = np.argsort(radius, kind="stable")
     held = np.cumsum(intensity.ravel()[order])
-    # A disk of k pixels has the area k: without this a probe of one pixel would have no width at all.
+    # A single pixel has area 1, so the radius is at least sqrt(1 / pi).
     outer = min(int(np.searchsorted(held, fraction * total)), len(order) - 1)
     return 2 * max(float(radius[order[outer]]), math.sqrt(1 / math.pi))

@@ -8,16 +8,22 @@ import inspect
 import pytest
 
 from ptycho import physics
+from ptycho.clients import legacy, loading
+from ptycho.config import fields
 from ptycho.evaluation import amplitude_phase, frc, gauge, judge, metrics, rfactor
 from ptycho.image import canvas, cropping, registration, stitching
+from ptycho.networks import graphs
+from ptycho.objectives import manifest
 from ptycho.run import batches, schedules
-from ptycho.scan import grouping, labels, normalization, probe, units
+from ptycho.scan import grouping, labels, normalization, probe, raw_data, scan_set, units
+from ptycho.simulation import probes, scans, scenario
 
 #: modules of which every public function shows an example
 COMPLETE = (physics, metrics, frc, grouping, probe, cropping)
 MODULES = (
     *COMPLETE, amplitude_phase, gauge, judge, rfactor, canvas, registration, stitching, batches, schedules,
-    labels, normalization, units,
+    labels, normalization, units, raw_data, scan_set, legacy, loading, fields, graphs, manifest, probes,
+    scans, scenario,
 )  # fmt: skip
 
 

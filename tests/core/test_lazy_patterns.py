@@ -186,7 +186,7 @@ def test_a_scan_goes_to_disk_by_itself_only_where_memory_is_short(make_scan, mon
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: 2 * needed - 2)
     assert isinstance(PtychoDataContainer.from_raw(raw, 1).patterns, np.memmap)
     assert "scratch file" in caplog.text
-    assert not isinstance(PtychoDataContainer.from_raw(raw.kept("memory"), 1).patterns, np.memmap)
+    assert not isinstance(PtychoDataContainer.from_raw(raw.with_storage("memory"), 1).patterns, np.memmap)
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: None)
     assert not isinstance(PtychoDataContainer.from_raw(raw, 1).patterns, np.memmap)
 
