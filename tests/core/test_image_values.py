@@ -14,7 +14,7 @@ from ptycho.image.canvas import (
     chunks,
     make_frame,
     scan_order,
-    turned,
+    transform_positions,
     window_weights,
 )
 from ptycho.image.cropping import centre_crop, centre_origin, common_box, covered_box
@@ -106,11 +106,11 @@ def test_frame_of_a_given_canvas():
 def test_positions_turned_by_each_option():
     places = np.array([[1.0, 2.0], [3.0, -4.0]])
     plain = {"flip_x": False, "flip_y": False, "transpose": False, "coord_scale": 1.0}
-    assert turned(places, **plain).tolist() == places.tolist()
-    assert turned(places, **{**plain, "flip_x": True}).tolist() == [[-1, 2], [-3, -4]]
-    assert turned(places, **{**plain, "flip_y": True}).tolist() == [[1, -2], [3, 4]]
-    assert turned(places, **{**plain, "transpose": True}).tolist() == [[2, 1], [-4, 3]]
-    assert turned(places, **{**plain, "coord_scale": 0.5}).tolist() == [[0.5, 1], [1.5, -2]]
+    assert transform_positions(places, **plain).tolist() == places.tolist()
+    assert transform_positions(places, **{**plain, "flip_x": True}).tolist() == [[-1, 2], [-3, -4]]
+    assert transform_positions(places, **{**plain, "flip_y": True}).tolist() == [[1, -2], [3, 4]]
+    assert transform_positions(places, **{**plain, "transpose": True}).tolist() == [[2, 1], [-4, 3]]
+    assert transform_positions(places, **{**plain, "coord_scale": 0.5}).tolist() == [[0.5, 1], [1.5, -2]]
 
 
 def test_chunks_end_with_a_partial_one():

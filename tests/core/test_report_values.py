@@ -13,7 +13,7 @@ from scipy.stats import poisson
 from ptycho.errors import InputError
 from ptycho.report.charts import line_chart, ticks
 from ptycho.report.compare import compare
-from ptycho.report.evidence import _sums, gather, poisson_misfit, r_limits
+from ptycho.report.evidence import _sums, collect_evidence, poisson_misfit, r_limits
 from ptycho.report.html import _render
 from ptycho.report.pages import Number, side_by_side, view_of
 from ptycho.report.panels import _shrunk
@@ -261,7 +261,7 @@ def run_folder(tmp_path: Path, scan_arrays) -> Path:
 def test_the_scan_that_was_reconstructed_is_shown_without_its_bad_pixels(run_folder, scan_arrays):
     (run,) = find_runs([run_folder])
     assert run.scan == run_folder.parent / "scan.npz" and list(run.history) == ["train_loss"]
-    found = gather(run)
+    found = collect_evidence(run)
     mean = found.measured.mean_counts
     assert math.isnan(mean[16, 16]) and np.isfinite(mean).sum() == 32 * 32 - 1
     assert mean[3, 4] == pytest.approx(scan_arrays["diff3d"][:, 3, 4].mean(), rel=1e-5)
@@ -275,11 +275,13 @@ def test_the_scan_that_was_reconstructed_is_shown_without_its_bad_pixels(run_fol
         bad_pixels=np.zeros((32, 32), bool),
     )
     assert len((run_folder.parent / "scan.npz").read_bytes()) == len(data)  # the size alone would not tell
-    assert any("has changed since the run" in note for note in gather(find_runs([run_folder])[0]).notes)
+    assert any(
+        "has changed since the run" in note for note in collect_evidence(find_runs([run_folder])[0]).notes
+    )
 
 
 def test_text_of_a_file_is_escaped_on_the_page(run_folder):
     (run,) = find_runs([run_folder])
     run.name = "<b>bold</b>"
-    page = _render([view_of(gather(run), "run-1")])
+    page = _render([view_of(collect_evidence(run), "run-1")])
     assert "<b>bold</b>" not in page and "&lt;b&gt;bold" in page

@@ -54,7 +54,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("negative in a later chunk accepted", "check_patterns", "if low < 0:", "if low < 0 and begin == 0:"),
         Fault("all bad accepted", "check_bad_pixels", "if mask.all():", "if not mask.any():"),
         Fault("fractional scan_index accepted", "check_scan_index", "np.all(array == np.rint(array))", "np.all(np.isfinite(array))"),
-        Fault("seed 0 is seed 1", "group_positions", "np.random.default_rng(0 if seed is None else seed)", "np.random.default_rng(seed or 1)"),
+        Fault("seed 0 is seed 1", "group_positions", "0 if seed is None or sequential else seed", "0 if sequential else seed or 1"),
         Fault("relative of the other sign", "group_offsets", "offsets - coords", "coords - offsets"),
         Fault("anchor its own neighbour", "nearest_neighbors", "columns >= dropped[:, None]", "columns > dropped[:, None]"),
         Fault("sequential ignored", "_choose_anchors", "if sequential:", "if sequential and rounds:"),
