@@ -105,7 +105,7 @@ def legacy_dictionary_put_back():
 #: what `make test-fast` runs, from `tests/`: no network is trained and hardly a program is started
 FAST = (
     "core/test_*.py", "faults/test_*.py", "cli/test_command_values.py", "docs/test_specs.py",
-    "torch/test_losses.py", "torch/test_physics.py", "torch/test_region.py", "torch/test_layers.py",
+    "parity/test_merging.py", "torch/test_batches.py", "torch/test_layers.py",
     "torch/test_refine_values*.py", "torch/test_refine_rules.py", "tf/test_optimizers.py",
 )  # fmt: skip
 #: of these, what takes seconds: databases, files larger than the memory that is allowed, pictures

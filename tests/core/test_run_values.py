@@ -259,9 +259,9 @@ def test_what_the_execution_says_wins():
 
 def test_plan_of_two_scans(make_scan):
     scans, _ = train_and_test([make_scan(n_positions=21), make_scan(n_positions=13)], None, small())
-    plan = plan_training(scans, None, small(batch_size=4, val_fraction=0.1))
+    plan = plan_training(scans, None, small(batch_size=8, val_fraction=0.1))
     sizes = [len(groups) for groups in plan.scans]
-    assert sizes == [19, 12] and plan.n_groups == 31 and plan.n_batches == 5 + 3
+    assert sizes == [19, 12] and plan.n_groups == 31 and plan.n_batches == 3 + 2
     assert len(plan.epoch(0)) == plan.n_batches and plan.region_ratio == 1.0 and plan.label_scales is None
     supervised = small(model={"model_type": "supervised"})
     plan = plan_training(scans, None, supervised)

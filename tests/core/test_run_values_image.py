@@ -16,7 +16,7 @@ from ptycho.image.stitcher import Stitcher
 from ptycho.run import provenance
 from ptycho.run.history import append_row
 from ptycho.run.image_quality import PSNR, SSIM, image_quality, mean_quality
-from ptycho.run.reconstruction import judged_by_data, reconstruct
+from ptycho.run.reconstruction import Predictor, judged_by_data, reconstruct
 from ptycho.run.starting_probe import MIN_POSITIONS, starting_probe
 from ptycho.run.training_log import TrainingLog
 from ptycho.scan.container import PtychoDataContainer
@@ -114,14 +114,17 @@ def image_of(container: PtychoDataContainer, **options):
             for p in patterns.reshape(-1, 32, 32)
         ]
         patches = container.pattern_labels(np.array(rows))
-        return patches.reshape(patterns.shape) if not options.get("one_patch_a_group") else patches.reshape(
-            patterns.shape
-        ).mean(1, keepdims=True)  # fmt: skip
+        return patches.reshape(patterns.shape)
 
     asked: list[int] = []
-    probe = container.probe
-    made = reconstruct(container, probe, predict, Stitcher, np.asarray, **options)
-    return made, asked
+    return reconstruct(seen_by(container, predict), container, **options), asked
+
+
+def seen_by(container: PtychoDataContainer, predict, stitcher=Stitcher, shared: bool = False) -> Predictor:
+    """A backend's prediction without a network: `predict` stands for it."""
+    config = small(model={"gridsize": container.gridsize, "object_big": not shared})
+    numbers = (container.x_scale, container.nphotons, container.probe, 0.0)
+    return Predictor(config, *numbers, predict, stitcher, np.asarray)
 
 
 @pytest.fixture
@@ -157,13 +160,15 @@ def test_true_patches_give_the_object_back_whatever_the_options(masked):
 
 def test_r_of_a_run_leaves_bad_pixels_out_and_knows_the_canvas(masked):
     made, _ = image_of(masked)
-    clean = judged_by_data(made, masked)["r_factor"]
+    clean = judged_by_data(made, masked).agreement.whole
     dirty = masked.patterns.copy()
     dirty[:, masked.bad_pixels] *= 50
     from dataclasses import replace
 
-    assert judged_by_data(made, replace(masked, patterns=dirty))["r_factor"] == pytest.approx(clean)
-    assert clean < 0.25 < judged_by_data(made, replace(masked, patterns=dirty, bad_pixels=None))["r_factor"]
+    assert judged_by_data(made, replace(masked, patterns=dirty)).agreement.whole == pytest.approx(clean)
+    assert (
+        clean < 0.25 < judged_by_data(made, replace(masked, patterns=dirty, bad_pixels=None)).agreement.whole
+    )
 
 
 def test_one_patch_a_group_lies_at_the_mean_of_its_positions(make_scan):
@@ -178,7 +183,7 @@ def test_one_patch_a_group_lies_at_the_mean_of_its_positions(make_scan):
     def predict(patterns):
         return np.ones((len(patterns), 1, 32, 32), np.complex64)
 
-    reconstruct(made, made.probe, predict, Noting, np.asarray, one_patch_a_group=True)
+    reconstruct(seen_by(made, predict, Noting, shared=True), made)
     found = np.concatenate(places)
     assert sorted(map(tuple, found.round(6))) == sorted(map(tuple, ScanSet.of(made).centres_xy.round(6)))
 

@@ -84,7 +84,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("sub-pixel sign", "shift_ramps", "-2 * torch.pi * fraction_xy", "2 * torch.pi * fraction_xy"),
         Fault("ramp not conjugated", "unshift_sum", "ramps.conj()[:, None]", "ramps[:, None]"),
         Fault("canvas one row short", "Canvas.around", "- n // 2 + n + margin_px", "- n // 2 + n"),
-        Fault("distilled origin added", "check_distilled", 'np.subtract(made["origin_xy"], result.origin_xy)', 'np.add(made["origin_xy"], result.origin_xy)', tests=("tests/torch/test_refine_labels.py",)),
+        Fault("distilled origin added", "check_distilled", 'np.subtract(made.origin_xy, result.origin_xy)', 'np.add(made.origin_xy, result.origin_xy)', tests=("tests/torch/test_refine_labels.py",)),
         Fault("labels' positions not moved", "label_scan", 'result.positions_xy[:, 1] - y', 'result.positions_xy[:, 1]', tests=("tests/torch/test_refine_labels.py",)),
     ),
 }  # fmt: skip
