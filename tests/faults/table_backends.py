@@ -18,6 +18,8 @@ ENGINE = Room(
     ("tests/torch/test_refine_values_engine.py", "tests/torch/test_refine_engine.py"),
 )
 
+FORWARD = Room("forward", ("ptycho/forward",), ("tests/core/test_forward_values.py",))
+
 TABLE: dict[Room, tuple[Fault, ...]] = {
     RULES: (
         Fault("alpha_probe ignored", "RPIE.step", "regularised(weight_probe, self.alpha_probe,", "regularised(weight_probe, self.alpha,"),
@@ -86,5 +88,32 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("canvas one row short", "Canvas.around", "- n // 2 + n + margin_px", "- n // 2 + n"),
         Fault("distilled origin added", "check_distilled", 'np.subtract(made.origin_xy, result.origin_xy)', 'np.add(made.origin_xy, result.origin_xy)', tests=("tests/torch/test_refine_labels.py",)),
         Fault("labels' positions not moved", "label_scan", 'result.positions_xy[:, 1] - y', 'result.positions_xy[:, 1]', tests=("tests/torch/test_refine_labels.py",)),
+    ),
+    FORWARD: (
+        Fault("likelihood without the rate", "poisson_nll", "rate - counts * ops_of(rate).log(rate)", "-counts * ops_of(rate).log(rate)"),
+        Fault("deviance 2 % off", "poisson_deviance", "rate - counts + counts * ops.log(ratio)", "rate - counts + 1.02 * counts * ops.log(ratio)"),
+        Fault("read noise in the rate only", "shifted_poisson", "maximum(counts + variance, 0.0)", "maximum(counts, 0.0)"),
+        Fault("Charbonnier unsquared", "amplitude_charbonnier", "epsilon**2", "epsilon"),
+        Fault("variation without the columns", "total_variation", "squared(rows) + squared(columns) + 1e-12", "squared(rows) + 1e-12"),
+        Fault("phase not divided by pi", "supervised", "phase_difference(patches, labels) / math.pi", "phase_difference(patches, labels) / 3"),
+        Fault("label not conjugated", "phase_difference", "patches * ops.conj(labels)", "patches * labels"),
+        Fault("curvature of the rows twice", "smoothness", "ops.mean(squared(columns))", "ops.mean(squared(rows))"),
+        Fault("power not relative", "probe_power", "squared(probe)) / power - 1", "squared(probe)) / power"),
+        Fault("support inverted", "probe_support", "lit * (1 - inside)", "lit * inside"),
+        Fault("mask dropped", "masked_mean", "ops.sum(values * weight)", "ops.sum(values)"),
+        Fault("mean over all pixels", "masked_mean", "ops.maximum(ops.sum(weight), 1.0)", "ops.sum(weight * 0 + 1)"),
+        Fault("weights not counted", "weighted_mean", "ops.sum(ops.broadcast_like(weight, values))", "ops.sum(values * 0 + 1)"),
+        Fault("root lost", "smooth_modulus", "ops_of(field).sqrt(squared(field) + ROOT_EPSILON)", "squared(field) + ROOT_EPSILON"),
+        Fault("modes as fields", "diffract", "ops.sum(squared(waves), -3)", "squared(ops.sum(waves, -3))"),
+        Fault("not orthonormal", "diffract", "math.sqrt(rows * columns)", "(rows * columns)"),
+        Fault("scale not squared", "rate", "intensity_scale**2", "intensity_scale"),
+        Fault("window of the probe not relative", "merge_window", "illumination / ops.max(illumination)", "illumination"),
+        Fault("central window one off", "merge_window", "slice(N // 4, N // 4 + N // 2)", "slice(N // 4, N // 4 + N // 2 + 1)"),
+        Fault("epsilon of the merge", "merge", "+ MERGE_EPSILON", "+ 2 * MERGE_EPSILON"),
+        Fault("views from the first position", "group_views", "ops_of(positions_xy).mean(positions_xy, 1, keepdims=True)", "positions_xy[:, :1]"),
+        Fault("extract one pixel off", "extract_group", "// 2 - N // 2)", "// 2 - N // 2 + 1)"),
+        Fault("window of the region not relative", "region_views", "window / ops.max(window) + MERGE_EPSILON", "window + MERGE_EPSILON"),
+        Fault("block at the first position", "block_views", "ops_of(positions_xy).mean(positions_xy, 1, keepdims=True)", "positions_xy[:, :1]"),
+        Fault("unreached divided by nothing", "inverse_or_zero", "1 / ops.where(reached, weights, 1.0), 0.0", "1 / ops.where(reached, weights, 1.0), 1.0", equivalent="where no weight arrived the sum is zero too, so the factor does not matter"),
     ),
 }  # fmt: skip

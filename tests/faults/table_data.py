@@ -38,7 +38,7 @@ MODELS = Room(
 ONNX = Room(
     "onnx",
     ("ptycho/models",),
-    ("tests/torch/test_export_onnx.py",),
+    ("tests/core/test_onnx_values.py", "tests/torch/test_export_onnx.py"),
 )
 CLIENTS = Room(
     "clients",
