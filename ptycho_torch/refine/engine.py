@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: the loop with one level from a flat object; what a state file says nothing of was made with it
 ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none"}
+#: options that a resume may change: when to stop
+_FREE = ("patience", "tolerance")
 
 
 def iterate(
@@ -92,12 +95,14 @@ def iterate(
 
 
 def _check_same(checkpoint: str | Path, saved: dict[str, object], settings: dict[str, object]) -> None:
-    """ConfigError where a state file was made with other settings than the run that goes on with it."""
+    """ConfigError where a state file was made with other settings than the run that goes on with it.
+
+    A file of an earlier version lacks the names that were added since: those are not compared.
+    """
     for name, value in settings.items():
-        if saved.get(name) != value:
+        if name in saved and saved[name] != value:
             raise ConfigError(
-                f"{checkpoint} was made with {name} = {saved.get(name)}, not {value}; use the same, or start "
-                "afresh"
+                f"{checkpoint} was made with {name} = {saved[name]}, not {value}; use the same, or start afresh"
             )
 
 
@@ -163,22 +168,30 @@ def run(
 def fingerprint(
     scan: RefineScan, rule: Rule, options: RefineOptions, epochs: int | None, seed: int
 ) -> dict[str, object]:
-    """What a checkpoint and the run that goes on from it must agree in."""
-    return {
+    """What a checkpoint and the run that goes on from it must agree in: everything but when to stop."""
+    known: dict[str, object] = {
         "epochs": epochs,
         "seed": seed,
         "rule": rule.name,
         "rule_options": json.dumps(options.rule_options, sort_keys=True, default=_named),
-        "start": options.start,
-        "levels": options.levels,
-        "prior": options.prior,
         "positions": options.positions,
         "position_search_px": options.position_search_px,
         "modes": options.modes,
         "background": options.background,
         "intensity": options.intensity,
         "scan": f"{scan.size} patterns of {scan.n} px with {scan.mean_counts:.6g} counts",
+        "rule_values": {name: v for name, v in vars(rule).items() if isinstance(v, (int, float, str))},
     }
+    names = (entry.name for entry in fields(RefineOptions))
+    more = {name: _plain(getattr(options, name)) for name in names if name not in known and name not in _FREE}
+    return known | more
+
+
+def _plain(value: Any) -> Any:
+    """A setting as it comes back from JSON; an array by its hash."""
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _named(value: object) -> str:
