@@ -102,7 +102,8 @@ def _check_same(checkpoint: str | Path, saved: dict[str, object], settings: dict
     for name, value in settings.items():
         if name in saved and saved[name] != value:
             raise ConfigError(
-                f"{checkpoint} was made with {name} = {saved[name]}, not {value}; use the same, or start afresh"
+                f"{checkpoint} was made with {name} = {saved[name]}, not {value}; use the same, or start "
+                "afresh"
             )
 
 
