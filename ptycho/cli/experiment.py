@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_override = [not word.startswith("-") and index not in values for index, word in enumerate(words)]
     flags = [word for word, override in zip(words, is_override, strict=True) if not override]
     overrides = [word for word, override in zip(words, is_override, strict=True) if override]
-    return run_command("experiment", [*flags, *overrides], prog=PROG)
+    return run_command("experiment", [*flags, *overrides], prog=PROG, command=sys.modules[__name__])
 
 
 def console_main() -> None:
