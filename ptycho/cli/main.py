@@ -78,7 +78,10 @@ def inference_main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, argv: Sequence[str], *, prog: str, command: ModuleType | None = None) -> int:
-    """Parse and run one command (`command` where it is none of COMMANDS); every failure becomes one line on stderr and an exit code."""
+    """Parse and run one command; every failure becomes one line on stderr and an exit code.
+
+    `command`: its module, where it is none of COMMANDS.
+    """
     # Asked of the words, not of the parser: a command line that does not parse may still want its traceback.
     console = Console(prog, quiet="--quiet" in argv, debug="--debug" in argv)
     with stoppable() as stop:
