@@ -10,11 +10,13 @@ CLIENT_VENV := .venv-clients
 CLIENT_STAMP := $(CLIENT_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients lint types safety bench docs clean
+.PHONY: help demo test test-fast faults test-clients lint types safety bench docs clean
 
 help:
 	@echo "make demo   train on a simulated scan and show the image beside the truth (about 4 minutes)"
 	@echo "make test   every test"
+	@echo "make test-fast  every room without training a network (under a minute on two idle cores)"
+	@echo "make faults plants small faults one at a time and says which the tests catch (an hour or two)"
 	@echo "make test-clients  ptychodus 1.7.0 drives this package (under 10 minutes)"
 	@echo "make lint   ruff, mypy, import contracts, length of files"
 	@echo "make safety  damage, faults, signals and a soak: what specs/guarantees.md counts"
@@ -38,6 +40,15 @@ demo: $(BASE)
 test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP)
 	$(BIN)/pytest -q -n 2 </dev/null
+
+# What trains a network, or starts programs, is left out: see FAST in tests/conftest.py.
+test-fast: export OMP_NUM_THREADS ?= 1
+test-fast: $(STAMP)
+	$(BIN)/pytest -q -n 2 --fast </dev/null
+
+faults: export OMP_NUM_THREADS ?= 1
+faults: $(STAMP)
+	$(BIN)/python tests/faults/plant.py </dev/null
 
 $(CLIENT_STAMP): pyproject.toml tests/clients/requirements.txt tests/clients/constraints.txt setup.py
 	$(PYTHON) -m venv $(CLIENT_VENV)

@@ -1,4 +1,4 @@
-"""Reconstruct a scan by iterative refinement, from a trained network's image or from nothing.
+"""Reconstruct a scan by iterative refinement, from a trained network's image or from its own patterns.
 
 OUT gets reconstruction.npz (object, coverage, origin_xy, probe, positions), PNGs, metrics.json and the state
 that --resume goes on from. Ctrl-C keeps the best state so far and writes it. R is always printed; a scan
@@ -27,6 +27,7 @@ HELP = "reconstruct a scan by iterative refinement"
 
 PRODUCT = "reconstruction.npz"
 CHECKPOINT = "refine.safetensors"
+PREVIEW = "preview.png"
 OBJECTIVES = ("poisson_nll", "gaussian_poisson", "amplitude_mae", "amplitude_charbonnier")
 RULES = ("rpie", "lsqml", "epie", "raar", "adam", "none")
 _INTERRUPTED = 130
@@ -37,10 +38,26 @@ def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("scan", type=Path, metavar="SCAN", help="scan file")
     add("-o", "--output_dir", required=True, type=Path, metavar="OUT", help="folder for the products")
-    add("--model", type=Path, metavar="RUN", help="start from this network's image (default: a flat object)")
+    add("--model", type=Path, metavar="RUN", help="start from this network's image")
+    add(
+        "--start",
+        choices=("auto", "coarse", "flat"),
+        default="auto",
+        help="without --model: coarse (from counts and centres of mass), flat, or the better (default auto)",
+    )
+    add("--levels", type=int, choices=(1, 2), default=2, help="2: coarse steps among the sweeps (default 2)")
+    add(
+        "--prior",
+        choices=("auto", "tv", "none"),
+        default="auto",
+        help="total variation, weight by held-out patterns; auto: where photons are few (default auto)",
+    )
     add("--refine", choices=RULES, default="rpie", help="update rule; none: the network alone (default rpie)")
     add("--objective", choices=OBJECTIVES, help="what --refine adam minimises (default: squared amplitudes)")
-    add("--sweeps", type=int, default=40, metavar="INT", help="sweeps over the scan (default 40)")
+    add("--sweeps", type=int, metavar="INT", help="sweeps over the scan (default: until no more comes)")
+    add(
+        "--preview", action="store_true", default=False, help="write OUT/preview.png again as the image forms"
+    )
     add("--probe_modes", type=int, metavar="INT", help="incoherent probe modes (default: as in the scan)")
     add(
         "--positions",
@@ -66,8 +83,9 @@ def add_arguments(parser: Parser) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     """Raise InputError for what flags show by themselves."""
-    if arguments.sweeps < 1:
-        raise InputError(f"--sweeps {arguments.sweeps}: must be at least 1; for none use --refine none")
+    sweeps = getattr(arguments, "sweeps", None)
+    if sweeps is not None and sweeps < 1:
+        raise InputError(f"--sweeps {sweeps}: must be at least 1; for none use --refine none")
     if arguments.backend != "pytorch":
         raise InputError(
             f"--backend {arguments.backend}: the iterative engine runs in PyTorch only, whichever backend "
@@ -109,14 +127,49 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     output: Path = arguments.output_dir
     save_result(result, output)
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
+    metrics |= {"start": result.began, "prior_weight": result.variation or 0.0}
+    console.say(in_words(result))
     report_product(output / PRODUCT, arguments.scan, metrics, console)
     if result.stopped == "interrupted":
         console.warn(
-            f"interrupted after {len(result.history)} of {arguments.sweeps} sweeps: the best is written; "
-            "go on with --resume"
+            f"interrupted after {len(result.history)} sweeps: the best is written; go on with --resume"
         )
         return _INTERRUPTED
     return 0
+
+
+_BEGAN = {
+    "flat": "a flat object",
+    "coarse": "low frequencies from counts and centres of mass",
+    "coarse amplitude": "low frequencies of the amplitude, from counts",
+    "as given": "the given image",
+}
+
+
+def in_words(result: RefineResult) -> str:
+    """What was done, in a sentence."""
+    sweeps = len(result.history)
+    parts = [f"start: {_BEGAN.get(result.began, result.began)}", f"{sweeps} sweep{'s' * (sweeps != 1)}"]
+    if result.variation is not None:
+        used = f"weight {result.variation:.2g}" if result.variation else "not used"
+        parts.append(f"total variation by held-out patterns: {used}")
+    return "; ".join(parts)
+
+
+class Previews:
+    """OUT/preview.png after 0, 1, 2, 4, 8, ... sweeps, and a line for each."""
+
+    def __init__(self, path: Path, console: Console) -> None:
+        self.path, self.console = path, console
+
+    def __call__(self, scan: Any, state: Any, done: int) -> None:
+        """Write the picture where it is due."""
+        if done & (done - 1):
+            return
+        from ptycho_torch.refine.preview import write_preview
+
+        write_preview(self.path, scan, state)
+        self.console.say(f"{self.path.name}: after {done} sweep{'s' * (done != 1)}")
 
 
 def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console: Console) -> RefineResult:
@@ -153,7 +206,7 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
         return reconstruct(
             raw,
             rule="rpie" if none else arguments.refine,
-            epochs=0 if none else arguments.sweeps,
+            epochs=0 if none else getattr(arguments, "sweeps", None),
             seed=arguments.seed,
             modes=getattr(arguments, "probe_modes", None),
             rule_options={"objective": arguments.objective} if hasattr(arguments, "objective") else {},
@@ -161,7 +214,11 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
             position_search_px=arguments.position_error,
             background=getattr(arguments, "background", False),
             intensity=getattr(arguments, "intensity", False),
+            start=arguments.start,
+            levels=arguments.levels,
+            prior=arguments.prior,
             device=arguments.device,
+            watch=Previews(output / PREVIEW, console) if arguments.preview else None,
             callbacks=(show,),
             checkpoint=None if none else output / CHECKPOINT,
             resume=arguments.resume,

@@ -36,5 +36,6 @@ def check_same_run(bundle: Path, settings: Mapping[str, Any]) -> None:
             if name not in FREE and name not in overridden and now != then:
                 raise BundleError(
                     f"{bundle} is of another run than {_CONFIG} beside it: {name} is {shown(then)} in the "
-                    f"one and {shown(now)} in the other; train again, or move the bundle elsewhere"
+                    f"one and {shown(now)} in the other; train again, or move the bundle to a folder of its "
+                    "own"
                 )
