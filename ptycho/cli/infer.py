@@ -24,9 +24,9 @@ from ptycho.cli.runs import (
     add_retired_flags,
     prepare_folder,
     quiet_tensorflow,
-    read_scan,
     settings_of,
 )
+from ptycho.cli.scan_checks import add_mask_flag, mask_of, read_checked_scan
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 
@@ -49,6 +49,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
     )
+    add_mask_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_retired_flags(parser)
 
@@ -92,18 +93,22 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bundle = load_bundle(config.model_path)
         infer = partial(infer_scan_with_backend, config.model_path, backend=config.backend)
     validate_inference_config(config)
-    raw = read_scan(
+    mask = mask_of(arguments)
+    raw, findings = read_checked_scan(
         config.test_data_file,
         _side_of(bundle.state),
+        console,
         why=" in the model",
         patterns=execution.patterns,
         output_dir=config.output_dir,
+        bad_pixels=mask,
     )
     output = prepare_folder(config.output_dir)
     console.output = output
-    inputs = {"scan": config.test_data_file, "model": config.model_path}
+    inputs = {"scan": config.test_data_file, "model": config.model_path, "bad_pixels": mask}
     seeds = {"subsample_seed": config.subsample_seed}
-    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
+    device = execution.accelerator
+    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings)
 
     from ptycho.report.outputs import save_outputs
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ptycho.cli.console import Console
 from ptycho.errors import PtychoError
+
+if TYPE_CHECKING:
+    from ptycho.scan.findings import Finding
 
 Command = Callable[[argparse.Namespace, Console], int]
 REPORT = "report.html"
@@ -46,10 +50,11 @@ def begin_record(
     inputs: Mapping[str, Path | None],
     seeds: Mapping[str, int | None],
     device: str | None = None,
+    findings: Sequence[Finding] = (),
 ) -> None:
     """Write the record of a run into console.output, state `running`.
 
-    inputs: role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for
+    findings: what the checks of the scans found. inputs: role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for
     the bundle in it.
     """
     from ptycho.models.bundle import BUNDLE_NAME
@@ -59,7 +64,15 @@ def begin_record(
     files = {role: _bundle_in(path, BUNDLE_NAME) for role, path in inputs.items()}
     # `python -m ptycho.cli` leaves the name of a file in argv[0] that nobody typed.
     typed = sys.orig_argv if Path(sys.argv[0]).name == "__main__.py" else sys.argv
-    begin(console.output, command=typed, inputs=files, seeds=seeds, device=device, arguments=vars(arguments))
+    begin(
+        console.output,
+        command=typed,
+        inputs=files,
+        seeds=seeds,
+        device=device,
+        arguments=vars(arguments),
+        findings=[found.as_dict() for found in findings],
+    )
 
 
 def _bundle_in(path: Path | None, name: str) -> Path | None:

@@ -20,6 +20,11 @@ from ptycho.io.atomic import atomic_write
 REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d", "probeGuess")
 OPTIONAL_KEYS = ("objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
 TEXT_KEYS = ("diffraction_unit", "pattern_order")
+#: keys that `ptycho simulate` and other programs write beside a scan, which are read elsewhere or by nobody here
+COMPANION_KEYS = (
+    "object_true", "probe_true", "roi", "scenario",
+    "detector_distance_m", "photon_energy_eV", "detector_pixel_size_m",
+)  # fmt: skip
 # The older name of diff3d in the field's files; its (N,N,M) order is settled by FORMAT-001 like any other.
 LEGACY_PATTERNS_KEY = "diffraction"
 
@@ -45,6 +50,16 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
         for key in (key for key in TEXT_KEYS if key in keys):
             arrays[key] = _as_text(read_array(archive, key, path), key, path)
     return arrays
+
+
+KNOWN_KEYS = (*REQUIRED_KEYS, *OPTIONAL_KEYS, *TEXT_KEYS)
+
+
+def unread_keys(path: str | os.PathLike[str]) -> list[str]:
+    """Keys of a scan file that nothing in the package reads, sorted."""
+    with open_npz(path) as archive:
+        keys = set(archive.files)
+    return sorted(keys - {*KNOWN_KEYS, *COMPANION_KEYS, LEGACY_PATTERNS_KEY})
 
 
 def patterns_key(keys: Iterable[str]) -> str:

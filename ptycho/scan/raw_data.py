@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.errors import DataError
 from ptycho.io.lazy import LazyPatterns, NotByRows, as_lazy, rows_of
 from ptycho.scan import checks
+from ptycho.scan.findings import Finding
 from ptycho.scan.grouping import gather_coords, group_offsets, group_positions
 from ptycho.scan.labels import cut_patches
 from ptycho.scan.normalization import x_scale
@@ -38,7 +39,8 @@ class RawData:
         objectGuess: (H,W) complex or None.
         Y: (M,N,N) complex labels, one per pattern, or None.
         scan_index: (M,) int64.
-        bad_pixels: (N,N) bool, True = ignore in the loss, or None.
+        bad_pixels: (N,N) bool, True = ignore in the loss, or None; these pixels may hold anything in diff3d.
+        source: the file the scan was read from, or None.
         patterns_place, scratch_folder: where a container made of this scan keeps its patterns, see `kept`.
 
     Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
@@ -75,12 +77,13 @@ class RawData:
         patterns = diff3d if isinstance(diff3d, LazyPatterns) else np.asarray(diff3d)
         self.patterns_place = "auto"
         self.scratch_folder: Path | None = None
+        self.source: Path | None = None
         self.diffraction_unit: Unit = decide_unit(patterns, diffraction_unit, bad_pixels is not None)
         _, self.unit_reason = explain_unit(patterns, diffraction_unit, bad_pixels is not None)
         self.diff3d: Any = checks.order_patterns(patterns, n_positions, pattern_order)
         checks.check_side(self.N)
-        checks.check_patterns(self.diff3d, self.diffraction_unit)
         self.bad_pixels = checks.check_bad_pixels(bad_pixels, self.N)
+        checks.check_patterns(self.diff3d, self.diffraction_unit, self.bad_pixels)
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)
         self.scan_index = checks.check_scan_index(scan_index, n_positions)
@@ -123,24 +126,31 @@ class RawData:
 
     @classmethod
     def from_file(
-        cls, path: str | os.PathLike[str], *, patterns: str = "auto", scratch_folder: Path | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        patterns: str = "auto",
+        scratch_folder: Path | None = None,
+        bad_pixels: NDArray[np.bool_] | None = None,
     ) -> RawData:
         """A scan from a file of any registered format (`ptycho.io.registry`); errors name the file.
 
         `patterns`: 'memory', 'disk', where diff3d is read by rows, or 'auto', on disk where it would need
         more than half of the available memory, see `ptycho.io.registry.read_scan`; containers follow.
+        `bad_pixels` (N,N) is added to the map in the file; it says nothing about the unit.
         """
         from ptycho.io.registry import read_scan
 
         arrays: dict[str, Any] | None = None
         try:
             arrays = read_scan(path, patterns=patterns, scratch_folder=scratch_folder)
-            made = cls(**{"xcoords_start": None, "ycoords_start": None, **arrays})
+            made = cls._with_mask({"xcoords_start": None, "ycoords_start": None, **arrays}, bad_pixels)
+            made.source = Path(path)
             return made.kept(patterns, scratch_folder)
         except NotByRows as error:
             if patterns != "disk":
                 logger.warning("%s: %s: read into memory", path, error.args[0])
-                return cls.from_file(path, patterns="memory")
+                return cls.from_file(path, patterns="memory", bad_pixels=bad_pixels)
             if arrays is None:
                 raise
             raise NotByRows(f"{Path(path)}: {error.args[0]}") from error
@@ -148,6 +158,20 @@ class RawData:
             if arrays is None:
                 raise
             raise DataError(f"{Path(path)}: {error}") from error
+
+    @classmethod
+    def _with_mask(cls, arrays: dict[str, Any], bad_pixels: NDArray[np.bool_] | None) -> RawData:
+        """The scan of these arrays, some more pixels ignored, in the unit that it has without them."""
+        if bad_pixels is None:
+            return cls(**arrays)
+        known = arrays.get("bad_pixels")
+        patterns, declared = arrays["diff3d"], arrays.get("diffraction_unit")
+        unit, reason = explain_unit(patterns, declared, known is not None)
+        if known is not None and np.shape(known) == bad_pixels.shape:
+            bad_pixels = np.asarray(known, np.bool_) | bad_pixels
+        made = cls(**{**arrays, "bad_pixels": bad_pixels, "diffraction_unit": unit})
+        made.unit_reason = reason
+        return made
 
     @classmethod
     def from_simulation(
@@ -208,13 +232,24 @@ class RawData:
         return as_modes(self.probeGuess)
 
     def amplitude(self) -> NDArray[np.float32]:
-        """Amplitude X = sqrt(counts), (M,N,N) float32; a new array unless diff3d already is that."""
-        return to_amplitude(self.diff3d, self.diffraction_unit)
+        """Amplitude X = sqrt(counts), (M,N,N) float32, 0 in bad pixels; a new array unless diff3d already is
+        that."""
+        return to_amplitude(self.diff3d, self.diffraction_unit, self.bad_pixels)
 
     def amplitude_by_rows(self) -> LazyPatterns:
         """The same, of which only those rows are made that are asked for."""
-        unit = self.diffraction_unit
-        return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit), np.float32)
+        unit, mask = self.diffraction_unit, self.bad_pixels
+        return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit, mask), np.float32)
+
+    def check(self) -> list[Finding]:
+        """What is wrong with the scan, errors first; an empty list where nothing is.
+
+        Each finding says kind, severity ('error', 'problem' or 'note'), where, what, and the remedy. One pass
+        over the patterns, see `ptycho.scan.inspection.inspect_scan`.
+        """
+        from ptycho.scan.inspection import inspect_scan
+
+        return inspect_scan(self).findings
 
     def kept(self, patterns: str, scratch_folder: Path | None = None) -> RawData:
         """The same scan, whose containers keep their patterns in 'memory', on 'disk', or, 'auto', where they
