@@ -1,0 +1,55 @@
+"""What R is held against: an image without structure, and the noise of the counts alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def poisson_root(mean: Floats) -> Floats:
+    """E sqrt(n) of Poisson counts n, any shape; tends to sqrt(mean) where photons are many."""
+    grid = np.concatenate([[0.0], np.geomspace(1e-4, 60.0, 240)])
+    n = np.arange(160)
+    log_factorial = np.cumsum(np.log(np.maximum(n, 1)))
+    weights = np.exp(n * np.log(np.maximum(grid, 1e-300))[:, None] - grid[:, None] - log_factorial)
+    table = weights @ np.sqrt(n)
+    # beyond the table its series, right to a part in ten thousand
+    many = np.sqrt(np.maximum(mean, 1.0))
+    many = many - 1 / (8 * many) - 7 / (128 * many**3)
+    # near zero E sqrt(n) = mean, so the ratio to it is what is interpolated
+    ratio = np.divide(table, grid, out=np.ones_like(grid), where=grid > 0)
+    return np.asarray(np.where(mean < grid[-1], mean * np.interp(mean, grid, ratio), many))
+
+
+def poisson_misfit(mean: Floats) -> Floats:
+    """E (sqrt n - sqrt mean)^2 of Poisson counts n, any shape; tends to 1/4 where photons are many."""
+    return np.maximum(2 * mean - 2 * np.sqrt(mean) * poisson_root(mean), 0.0)
+
+
+def poisson_noise_r(mean: Floats) -> float:
+    """R that Poisson noise leaves around these mean counts, one scale fitted as R fits it.
+
+    R^2 = min over a of E sum (sqrt n - a sqrt mean)^2 / sum mean = 1 - (sum sqrt(mean) E sqrt n)^2 / (sum
+    mean)^2. Without the fitted scale few photons would seem noisier than they are: their square roots are low
+    on average, and the scale takes that up. `mean` must sum to the counts that were measured.
+    """
+    total = float(mean.sum())
+    if total <= 0:
+        return 1.0
+    cross = float((np.sqrt(mean) * poisson_root(mean)).sum())
+    return float(np.sqrt(max(1.0 - (cross / total) ** 2, 0.0)))
+
+
+def mean_pattern_r(amplitude: Floats, mean: Floats) -> float:
+    """R of patterns (M,N,N) where each is taken to be the mean pattern (N,N), amplitudes, one scale fitted.
+
+    This is what an object without structure leaves under the best of all probes, so no probe can raise it.
+    """
+    cross = float((amplitude * mean).sum())
+    power = float((amplitude**2).sum())
+    own = len(amplitude) * float((mean**2).sum())
+    if power <= 0 or own <= 0:
+        return 0.0
+    return float(np.sqrt(max(power - cross**2 / own, 0.0) / power))
