@@ -8,24 +8,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def poisson_root(mean: Floats) -> Floats:
-    """E sqrt(n) of Poisson counts n, any shape; tends to sqrt(mean) where photons are many."""
+def poisson_misfit(mean: Floats) -> Floats:
+    """E (sqrt n - sqrt mean)^2 of Poisson counts n, any shape; tends to 1/4 where photons are many."""
     grid = np.concatenate([[0.0], np.geomspace(1e-4, 60.0, 240)])
     n = np.arange(160)
     log_factorial = np.cumsum(np.log(np.maximum(n, 1)))
     weights = np.exp(n * np.log(np.maximum(grid, 1e-300))[:, None] - grid[:, None] - log_factorial)
-    table = weights @ np.sqrt(n)
-    # beyond the table its series, right to a part in ten thousand
-    many = np.sqrt(np.maximum(mean, 1.0))
-    many = many - 1 / (8 * many) - 7 / (128 * many**3)
-    # near zero E sqrt(n) = mean, so the ratio to it is what is interpolated
-    ratio = np.divide(table, grid, out=np.ones_like(grid), where=grid > 0)
-    return np.asarray(np.where(mean < grid[-1], mean * np.interp(mean, grid, ratio), many))
-
-
-def poisson_misfit(mean: Floats) -> Floats:
-    """E (sqrt n - sqrt mean)^2 of Poisson counts n, any shape; tends to 1/4 where photons are many."""
-    return np.maximum(2 * mean - 2 * np.sqrt(mean) * poisson_root(mean), 0.0)
+    root = weights @ np.sqrt(n)
+    table = np.maximum(2 * grid - 2 * np.sqrt(grid) * root, 0.0)
+    # Beyond the table its series: 1/4 + 7/(64 mean) is right to a part in ten thousand.
+    many = 0.25 + 7 / (64 * np.maximum(mean, 1.0))
+    return np.asarray(np.where(mean < grid[-1], np.interp(mean, grid, table), many))
 
 
 def poisson_noise_r(mean: Floats) -> float:
@@ -38,7 +31,8 @@ def poisson_noise_r(mean: Floats) -> float:
     total = float(mean.sum())
     if total <= 0:
         return 1.0
-    cross = float((np.sqrt(mean) * poisson_root(mean)).sum())
+    # E (sqrt n - sqrt mean)^2 = 2 mean - 2 sqrt(mean) E sqrt n
+    cross = total - 0.5 * float(poisson_misfit(mean).sum())
     return float(np.sqrt(max(1.0 - (cross / total) ** 2, 0.0)))
 
 
