@@ -26,7 +26,7 @@ from ptycho.cli.runs import (
     quiet_tensorflow,
     settings_of,
 )
-from ptycho.cli.scan_checks import add_mask_flag, mask_of, read_checked_scan
+from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
 from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 
@@ -50,6 +50,7 @@ def add_arguments(parser: Parser) -> None:
         "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
     )
     add_mask_flag(parser)
+    add_orientation_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_retired_flags(parser)
 
@@ -102,6 +103,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         patterns=execution.patterns,
         output_dir=config.output_dir,
         bad_pixels=mask,
+        orientation=vars(arguments).get("orientation"),
     )
     output = prepare_folder(config.output_dir)
     console.output = output

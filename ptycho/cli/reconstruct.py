@@ -15,11 +15,15 @@ from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.recording import begin_record, recorded
-from ptycho.cli.runs import prepare_folder, read_scan
+from ptycho.cli.runs import prepare_folder
+from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
 from ptycho.config.config import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ptycho.scan.findings import Finding
     from ptycho_torch.refine import IterationState, RefineResult
 
 USAGE = "%(prog)s SCAN -o OUT [--model RUN] [flags]"
@@ -57,6 +61,8 @@ def add_arguments(parser: Parser) -> None:
     )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
+    add_mask_flag(parser)
+    add_orientation_flag(parser)
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
@@ -97,14 +103,29 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from ptycho.models.bundle import load_bundle
 
         side = load_bundle(model).state.get("N")
-    raw = read_scan(arguments.scan, side, why=" in the model", output_dir=arguments.output_dir)
-    result = refine(arguments, raw, model, console)
+    raw, findings = read_checked_scan(
+        arguments.scan,
+        side,
+        console,
+        why=" in the model",
+        output_dir=arguments.output_dir,
+        bad_pixels=mask_of(arguments),
+        orientation=vars(arguments).get("orientation"),
+    )
+    result = refine(arguments, raw, model, console, findings)
 
     from ptycho_torch.refine.product import save_result
 
     output: Path = arguments.output_dir
     save_result(result, output)
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
+    if arguments.refine != "none" and result.stopped != "interrupted":
+        from ptycho.workflows.second_look import second_look
+
+        seen = second_look(raw, result.probe, intensity=result.intensity is not None, seed=arguments.seed)
+        metrics |= seen.metrics
+        for hint in seen.hints:
+            console.warn(hint)
     report_product(output / PRODUCT, arguments.scan, metrics, console)
     if result.stopped == "interrupted":
         console.warn(
@@ -115,7 +136,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console: Console) -> RefineResult:
+def refine(
+    arguments: argparse.Namespace, raw: Any, model: Path | None, console: Console, findings: Sequence[Finding] = ()
+) -> RefineResult:
     """The refinement that the flags ask for; the output folder is made once scan and model are known good."""
     from ptycho_torch.refine import reconstruct
     from ptycho_torch.refine.network import start_from
@@ -134,9 +157,10 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
     begin_record(
         console,
         arguments,
-        inputs={"scan": arguments.scan, "model": model},
+        inputs={"scan": arguments.scan, "model": model, "bad_pixels": mask_of(arguments)},
         seeds={"seed": arguments.seed},
         device=arguments.device,
+        findings=findings,
     )
     none = arguments.refine == "none"
     with console.progress("refining") as progress:

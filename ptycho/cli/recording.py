@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Command = Callable[[argparse.Namespace, Console], int]
 REPORT = "report.html"
 _INTERRUPTED = 130
+_JUDGED = ("good", "doubt", "bad", "none")
 
 
 def recorded(run: Command) -> Command:
@@ -105,7 +106,7 @@ def _finish(console: Console, state: str, error: str | None) -> bool:
 
 
 def _draw(console: Console) -> None:
-    from ptycho.report.html import write_report
+    from ptycho.report.html import build_views, write_page
 
     assert console.output is not None
     # The run has already told what it read of the scan.
@@ -113,7 +114,10 @@ def _draw(console: Console) -> None:
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        write_report(console.output / REPORT, [console.output])
+        views = build_views([console.output])
+        write_page(console.output / REPORT, views)
+        if views[0].verdict.level in _JUDGED:
+            console.say(f"verdict      {views[0].verdict.word}. {views[0].verdict.reason}")
     except Exception as error:
         # The run itself is done and whole: a page that cannot be drawn is told, and can be asked for again.
         console.warn(f"{REPORT} was not written: {error}; try ptycho report {console.output}")

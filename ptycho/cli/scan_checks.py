@@ -22,6 +22,15 @@ def add_mask_flag(parser: Any) -> None:
     )
 
 
+def add_orientation_flag(parser: Any) -> None:
+    """`--orientation NAME`."""
+    from ptycho.scan.orientation import ORIENTATIONS
+
+    parser.add_argument(
+        "--orientation", choices=tuple(ORIENTATIONS), help="turn the positions first (ptycho validate finds it)"
+    )
+
+
 def mask_of(arguments: argparse.Namespace) -> Path | None:
     """The mask file that was given."""
     path: Path | None = vars(arguments).get("bad_pixels")
@@ -29,15 +38,21 @@ def mask_of(arguments: argparse.Namespace) -> Path | None:
 
 
 def read_checked_scan(
-    path: Path, N: int | None, console: Console, **options: Any
+    path: Path, N: int | None, console: Console, *, orientation: str | None = None, **options: Any
 ) -> tuple[RawData, list[Finding]]:
     """A scan that work can start on, and what was found in it; `options` as for `read_scan`.
+
+    orientation: the positions are turned so (`ptycho.scan.orientation`); then objectGuess is dropped.
 
     Problems and notes are told. Raises DataError for a scan that no image can come of.
     """
     from ptycho.scan.findings import errors
 
     raw = read_scan(path, N, **options)
+    if orientation is not None and orientation != "as_given":
+        from ptycho.scan.orientation import reorient
+
+        raw = raw.moved_to(reorient(raw.positions_px, orientation))
     found = raw.check()
     refused = errors(found)
     if refused:

@@ -26,7 +26,7 @@ from ptycho.cli.runs import (
     quiet_tensorflow,
     settings_of,
 )
-from ptycho.cli.scan_checks import add_mask_flag, mask_of, read_checked_scan
+from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
 
@@ -50,6 +50,7 @@ def add_arguments(parser: Parser) -> None:
         "--resume", type=Path, metavar="RUN", help="output folder (or checkpoint) of the run to continue"
     )
     add_mask_flag(parser)
+    add_orientation_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_retired_flags(parser)
 
@@ -120,6 +121,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         "patterns": execution.patterns,
         "output_dir": config.output_dir,
         "bad_pixels": mask_of(arguments),
+        "orientation": vars(arguments).get("orientation"),
     }
     scans, findings = _read_scans(config, n_is_fixed, place, console)
     config.model.N = scans[0].N

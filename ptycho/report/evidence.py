@@ -155,7 +155,6 @@ def r_limits(
     predicted = predicted_amplitudes(obj, modes, x, y, origin_xy).astype(np.float64) * good
     seen = (amplitude[some] * good).astype(np.float64)
     counts = float((seen**2).sum())
-    scale = float((predicted * seen).sum() / max(float((predicted**2).sum()), 1e-300))
     expected = predicted**2 * (counts / max(float((predicted**2).sum()), 1e-300))
     noise = sigma = None
     each_noise = np.zeros(good.shape)
@@ -164,11 +163,18 @@ def r_limits(
         # by the data alone: what the patterns hold beyond Poisson noise around their mean
         spread = np.sqrt(M * np.minimum(usual**2, 0.125).sum()) / power
         sigma = float((mean**2 - poisson_noise_r(usual**2) ** 2) / max(spread, 1e-300))
-        each_noise = poisson_misfit(expected).mean(axis=0)
-    missed = ((scale * predicted - seen) ** 2).mean(axis=0)
-    own = (usual * seen).sum(axis=0) / np.maximum(len(some) * usual**2, 1e-300)
-    structure = ((seen - own * usual) ** 2).mean(axis=0)
+        light = expected.mean(axis=0)
+        cross = light - 0.5 * poisson_misfit(expected).mean(axis=0)
+        each_noise = light - cross**2 / np.maximum(light, 1e-300)
+    missed, structure = (_misfit_of_pixels(model, seen) for model in (predicted, usual[None]))
     return Limits(flat, noise, mean, _even_share(structure, missed, each_noise, good), sigma)
+
+
+def _misfit_of_pixels(model: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean squared misfit (N,N) of amplitudes (K,N,N), one scale fitted for each pixel."""
+    model = np.broadcast_to(model, seen.shape)
+    scale = (model * seen).sum(axis=0) / np.maximum((model**2).sum(axis=0), 1e-300)
+    return np.asarray(((scale * model - seen) ** 2).mean(axis=0))
 
 
 def _even_share(

@@ -259,6 +259,15 @@ class RawData:
         made.scratch_folder = scratch_folder or self.scratch_folder
         return made
 
+    def moved_to(self, positions_px: NDArray[np.float64]) -> RawData:
+        """The same patterns at other positions (M,2) [x, y] px; objectGuess, which lay under the old ones, is
+        left out."""
+        made = copy.copy(self)
+        made.xcoords, made.ycoords = positions_px[:, 0].copy(), positions_px[:, 1].copy()
+        made.xcoords_start, made.ycoords_start = made.xcoords, made.ycoords
+        made.objectGuess = None
+        return made
+
     def subsample(self, n: int | None, seed: int | None = 0) -> RawData:
         """`n` positions drawn without replacement, in scan order; itself when n is None or not below M."""
         if n is None or n >= self.n_positions:

@@ -39,7 +39,7 @@ class Part:
 class Attempt:
     """R of the fitted and of the held-out patterns, and the misfit of each held-out one (H,), float64.
 
-    flat: R of the held-out patterns where each is taken as the mean of the fitted ones; noise: R that Poisson
+    flat, flat_misfit: the same where each is taken as the mean of the fitted ones; noise: R that Poisson
     noise alone leaves there, None where the dose is not known.
     """
 
@@ -48,6 +48,7 @@ class Attempt:
     misfit: Floats
     flat: float
     noise: float | None
+    flat_misfit: Floats
 
     @property
     def explained(self) -> float:
@@ -105,14 +106,17 @@ def attempt(
     start = part.probe if probe is None else probe
     fit, held = ~part.held, part.held
     seen = np.sqrt(part.counts[held]).astype(np.float64)
-    flat = mean_pattern_r(seen, np.sqrt(part.counts[fit].mean(axis=0, dtype=np.float64)))
+    usual = np.sqrt(part.counts[fit].mean(axis=0, dtype=np.float64))
+    flat = mean_pattern_r(seen, usual)
+    own = float((seen * usual).sum()) / max(len(seen) * float((usual**2).sum()), 1e-300)
+    flat_misfit = ((own * usual - seen) ** 2).sum(axis=(1, 2)) / max(float((seen**2).sum()), 1e-300)
     try:
         scan = make_scan(part.counts[fit], places[fit], start, unit="counts", bad_pixels=part.bad)
         made = reconstruct(scan, epochs=sweeps, seed=seed, modes=modes, batch_size=_BATCH, intensity=intensity)
         x, y = places[held].T
         model = predicted_amplitudes(made.object, made.probe, x, y, made.origin_xy).astype(np.float64)
     except PtychoError:
-        return Attempt(1.0, 1.0, np.ones(int(held.sum())), flat, None)
+        return Attempt(1.0, 1.0, np.ones(int(held.sum())), flat, None, flat_misfit)
     model *= ~part.bad
     if intensity:
         each = (model * seen).sum((1, 2)) / np.maximum((model**2).sum((1, 2)), 1e-300)
@@ -122,7 +126,7 @@ def attempt(
     misfit = ((scale * model - seen) ** 2).sum(axis=(1, 2))
     # the noise is that of the counts themselves, whatever the model says of their mean
     noise = poisson_noise_r(model**2 * (total / max(float((model**2).sum()), 1e-300))) if counts_known else None
-    return Attempt(made.r, float(np.sqrt(misfit.sum() / total)), misfit / total, flat, noise)
+    return Attempt(made.r, float(np.sqrt(misfit.sum() / total)), misfit / total, flat, noise, flat_misfit)
 
 
 def _coarser(probe: NDArray[np.complex64], side: int) -> NDArray[np.complex64]:
