@@ -167,7 +167,9 @@ def r_limits(
         cross = light - 0.5 * poisson_misfit(expected).mean(axis=0)
         each_noise = light - cross**2 / np.maximum(light, 1e-300)
     missed, structure = (_misfit_of_pixels(model, seen) for model in (predicted, usual[None]))
-    return Limits(flat, noise, mean, _even_share(structure, missed, each_noise, good), sigma)
+    # a pixel of a few counts in all shows chance, not structure
+    enough = good if noise is None else good & ((seen**2).sum(axis=0) > 20)
+    return Limits(flat, noise, mean, _even_share(structure, missed, each_noise, enough), sigma)
 
 
 def _misfit_of_pixels(model: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,18 +26,21 @@ _FEWEST_COUNTS = 30
 _MOST_SHIFTED = 3
 
 
-def frame_findings(stats: DetectorStatistics) -> list[Finding]:
-    """Empty and repeated patterns. Time O(M)."""
+def frame_findings(stats: DetectorStatistics, positions: Floats) -> list[Finding]:
+    """Empty and repeated patterns. Time O(M log M)."""
     found = []
     counts, M = stats.counts, stats.n_patterns
-    usual = float(np.median(counts[counts > 0])) if (counts > 0).any() else 0.0
     empty = np.flatnonzero(counts == 0)
+    if 0 < len(empty) < M and M > 4:
+        # where the object is black, few photons may mean none: neighbours tell
+        near = nearest_neighbors(positions, 4)[empty]
+        empty = empty[np.median(counts[near], axis=1) > _FEWEST_COUNTS]
     if len(empty) == M:
         found.append(
             Finding("empty_patterns", "error", "all patterns", "every diffraction pattern is zero outside"
                     " bad_pixels", "check the detector crop, the shutter and the mask")
         )  # fmt: skip
-    elif len(empty) > 3 * M * np.exp(-min(usual, 700.0)):
+    elif len(empty):
         found.append(
             Finding(
                 "empty_patterns", "problem", name_numbers("pattern", empty),
@@ -121,10 +124,11 @@ def likeness(stats: DetectorStatistics, positions: Floats, diameter_px: float) -
     return Likeness(strange, now, shifts, backwards, len(one))
 
 
-def order_findings(found: Likeness | None) -> list[Finding]:
+def order_findings(found: Likeness | None, overlap: float | None) -> list[Finding]:
     """What the likeness of neighbours says about the order of patterns."""
     if found is None or found.strange.asked < 0.3:
         return []
+    strange = found.strange
     sure = max(0.08, 5 / np.sqrt(found.pairs))
     best = max(found.shifts, key=lambda k: found.shifts[k])
     if found.shifts[best] > sure and found.shifts[best] > found.reversed and found.order > -sure:
@@ -144,11 +148,16 @@ def order_findings(found: Likeness | None) -> list[Finding]:
             Finding("reversed_patterns", "problem", "order of patterns",
                     "patterns fit the positions better in reversed order", "reverse one of the two")
         ]  # fmt: skip
-    throughout = found.order < 0.2 and found.strange.any_share > 0.1
-    in_part = found.strange.number >= 3 and found.strange.share > (0.035 if found.order < 0.33 else 0.06)
+    # with large steps even neighbours share little, and the likest of many strangers may be liker
+    if overlap is None or overlap < 0.72:
+        return []
+    throughout = (found.order < 0.12 and strange.any_share > 0.3) or (
+        found.order < 0.06 and strange.any_share > 0.15
+    )
+    in_part = strange.number >= 3 and strange.share > (0.055 if found.order < 0.33 else 0.08)
     if not (throughout or in_part):
         return []
-    share = max(found.strange.share, found.strange.any_share if throughout else 0.0)
+    share = max(strange.share, strange.any_share if throughout else 0.0)
     return [
         Finding(
             "shuffled_patterns", "problem", "order of patterns",

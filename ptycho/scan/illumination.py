@@ -89,26 +89,36 @@ def probe_findings(
                 f" {(N // 2 + row) % N}, column {(N // 2 + column) % N}", how,
             )
         )  # fmt: skip
-    elif together.best < _UNLIKE or (together.here < _UNLIKE and together.best < _ALIKE):
-        found.append(_unlike(probe, amplitude, good, together))
+    elif together.best < 0.65:
+        near = _near_field(probe, amplitude, good, together)
+        if near is not None:
+            found.append(near)
+        elif together.best < _UNLIKE or (together.here < _UNLIKE and together.best < _ALIKE):
+            found.append(_unlike(together))
     if counts_known and counts_mean > 0:
         found += _power(probe, counts_mean)
     return found
 
 
-def _unlike(probe: NDArray[Any], amplitude: Floats, good: Mask, together: Match) -> Finding:
-    """Near field where the mean pattern looks like the illumination itself, else another scan's probe."""
+def _near_field(probe: NDArray[Any], amplitude: Floats, good: Mask, together: Match) -> Finding | None:
+    """A mean pattern that looks like the illumination itself, or is lit all over, and less like the far field."""
+    if together.best > 0.65:
+        return None
     field = np.sqrt(np.sum(np.abs(as_modes(probe)).astype(np.float64) ** 2, axis=0))
     itself = max(match(amplitude, good, image).best for image in (field, _blurred(field)))
     even = match(amplitude, good, np.ones_like(field)).here
-    if max(itself, even) > 0.8 and max(itself, even) > together.best + 0.15:
-        looks = "the illumination itself" if itself >= even else "a field that is lit all over"
-        return Finding(
-            "near_field", "problem", "diff3d",
-            f"the mean pattern looks like {looks} (cosine {max(itself, even):.2f}) and not like its far-field"
-            f" diffraction ({together.best:.2f}): near-field data",
-            "this package models the far field only; use a near-field code",
-        )  # fmt: skip
+    if max(itself, even) < max(0.8, together.best + 0.15):
+        return None
+    looks = "the illumination itself" if itself >= even else "a field that is lit all over"
+    return Finding(
+        "near_field", "problem", "diff3d",
+        f"the mean pattern looks more like {looks} (cosine {max(itself, even):.2f}) than like its far-field"
+        f" diffraction ({together.best:.2f}): near-field data, or another scan's probe",
+        "this package models the far field only; use a near-field code, or check the probe",
+    )  # fmt: skip
+
+
+def _unlike(together: Match) -> Finding:
     return Finding(
         "probe_of_another_scan", "problem", "probeGuess",
         f"the probe's own diffraction does not look like the mean pattern (cosine {together.best:.2f}; right"

@@ -82,7 +82,7 @@ def inspect_scan(scan: Scan, available_bytes: int | None = None) -> Inspection:
     found = [
         *value_findings(stats, scan.diffraction_unit),
         *at_fault,
-        *frame_findings(stats),
+        *frame_findings(stats, positions),
         *unit_findings(scan, stats, good, known),
         *position_findings(positions, path, N, diameter, shape, available_bytes),
         *probe_findings(probe, mean_pattern, good, counts_mean, known),
@@ -94,7 +94,7 @@ def inspect_scan(scan: Scan, available_bytes: int | None = None) -> Inspection:
             scan.diff3d, scan.diffraction_unit, stats.ignored | proposed
         )  # fmt: skip
         power = np.sum(np.abs(probe).astype(np.float64) ** 2, axis=0)
-        found += order_findings(likeness(clean, positions, diameter))
+        found += order_findings(likeness(clean, positions, diameter), path.overlap)
         found += flux_findings(clean, positions, power, path.overlap)
     notes = [one for one in found if one.severity == "note"]
     return Inspection([*doubts(found), *notes], stats.ignored | proposed, stats, path, known, diameter)

@@ -365,7 +365,7 @@ def _fault(
 ) -> Finding:  # fmt: skip
     where = name_pixels(mask, stats.ignored)
     subject = f"{key}: {where}" if key else where
-    if int(mask.sum()) == 1:
+    if " and " not in where and where.startswith(("column ", "row ", "pixel ")):
         words = {"hold ": "holds ", "stop ": "stops ", "count ": "counts ", "are always": "is always"}
         for plural, single in words.items():
             if what.startswith(plural):
