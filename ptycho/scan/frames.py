@@ -154,7 +154,8 @@ def order_findings(found: Likeness | None, overlap: float | None) -> list[Findin
     throughout = (found.order < 0.12 and strange.any_share > 0.3) or (
         found.order < 0.06 and strange.any_share > 0.15
     )
-    in_part = strange.number >= 3 and strange.share > (0.055 if found.order < 0.33 else 0.08)
+    least = (0.045, 0.065) if overlap > 0.78 else (0.055, 0.08)
+    in_part = strange.number >= 3 and strange.share > least[0 if found.order < 0.33 else 1]
     if not (throughout or in_part):
         return []
     share = max(strange.share, strange.any_share if throughout else 0.0)
@@ -264,7 +265,7 @@ def flux_findings(
     relative = (values - around) / open_
     excess = float(np.mean(relative**2) - np.mean((noise / open_) ** 2))
     spread = float(np.var(values / open_))
-    white = excess > 0.1**2 and excess > 0.6 * spread and excess > 0.3 * np.mean((allowed / open_) ** 2)
+    white = excess > 0.1**2 and excess > 0.6 * spread and excess > 0.15 * np.mean((allowed / open_) ** 2)
     steps = int(beyond.sum())
     if not white and steps < max(2, 0.01 * M):
         return []

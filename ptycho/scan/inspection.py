@@ -144,7 +144,7 @@ def _fits_counts(scan: Scan, stats: DetectorStatistics, good: NDArray[np.bool_])
     ratios = [abs(np.log(max(power, 1e-300) / max(total, 1e-300))) for total in (
         float(values.sum(axis=(1, 2)).mean()), float((values**2).sum(axis=(1, 2)).mean()))]  # fmt: skip
     fits_power = ratios[0] < np.log(3) and ratios[1] > np.log(10)
-    return (as_counts > as_amplitude + 0.05) or (fits_power and as_counts > as_amplitude - 0.02)
+    return (as_counts > as_amplitude + 0.05) or (fits_power and as_counts > as_amplitude - 0.1)
 
 
 #: what other programs call the keys of a scan file

@@ -155,7 +155,9 @@ def _constant(stats: DetectorStatistics, unusable: Mask) -> tuple[Mask, Mask, Ma
     if M < 4 or not open_.any():
         return none, none, none
     is_code = np.isin(stats.highest, _HIGH_CODES)
-    if stats.dtype.kind in "ui":
+    if stats.dtype.kind == "f":  # float32 rounds 2^32 - 1 up
+        is_code |= np.isin(stats.highest, (2.0**16, 2.0**31, 2.0**32))
+    else:
         is_code |= stats.highest == np.iinfo(stats.dtype).max
     constant = open_ & (stats.n_at_highest >= _often(M)) & (stats.highest >= 16)
     # A constant value is no fault by itself: without noise and without structure every pixel is constant.
@@ -264,10 +266,10 @@ def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tup
 
 
 def _is_line(mask: Mask) -> bool:
-    """Whole columns or rows."""
+    """Whole columns or rows: a module or a line, not a stop."""
     rows, columns = np.nonzero(mask)
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
-    return bool(max(height, width) >= 0.9 * len(mask) and min(height, width) <= len(mask) // 4)
+    return bool(max(height, width) >= 0.9 * len(mask) and mask.sum() >= 0.9 * height * width)
 
 
 def _between(image: Floats, known: Mask, reach: int) -> Floats:
@@ -321,10 +323,10 @@ def _pedestal(stats: DetectorStatistics, unusable: Mask) -> list[Finding]:
         return []
     mean, variance = stats.mean[open_], stats.variance[open_]
     order = np.argsort(mean)
-    dark, bright = order[: max(16, len(order) // 10)], order[len(order) // 2 :]
+    dark, bright = order[: max(16, len(order) // 10)], order[-max(8, len(order) // 20) :]
     level = float(np.median(mean[dark]))
     ratio_dark = float(np.median(variance[dark] / np.maximum(mean[dark], 1e-30)))
-    ratio_bright = float(np.percentile(variance[bright] / np.maximum(mean[bright], 1e-30), 10))
+    ratio_bright = float(np.median(variance[bright] / np.maximum(mean[bright], 1e-30)))
     if not (lowest > 0.5 * level > 0 and ratio_dark < 0.3 and ratio_dark < 0.3 * ratio_bright):
         return []
     share = level * open_.sum() / max(float(mean.sum()), 1e-30)
