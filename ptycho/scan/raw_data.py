@@ -344,6 +344,13 @@ class RawData:
                 self.n_positions,
                 self.n_positions,
             )
+        if nsamples > self.n_positions and (not enable_oversampling or gridsize == 1):
+            logger.info(
+                "%d groups were asked for and the scan has %d positions: every position is taken once",
+                nsamples,
+                self.n_positions,
+            )
+            nsamples = self.n_positions
         groups = group_positions(
             self.xcoords,
             self.ycoords,

@@ -34,7 +34,7 @@ def _made(number: int) -> Any:
         object=("lines", "cat_and_coins", "gaussian_random_field", "siemens_star")[number % 4],
         scan=("jittered", "fermat", "jittered", "concentric")[number % 4],
         probe=("zone_plate", "zone_plate", "disk", "zone_plate")[number % 4],
-        N=(32, 48, 32, 40)[number % 4], n_positions=(100, 81, 121, 90)[number % 4], step_px=3.2, jitter_px=0.8,
+        N=(32, 48, 32, 40)[number % 4], n_positions=(100, 81, 121, 90)[number % 4], step_px=(3.2, 3.2, 2.2, 3.2)[number % 4], jitter_px=0.8,
         photons=1e5, seed=number + 50,
     )  # fmt: skip
     return simulate(scenario)
@@ -185,7 +185,7 @@ def _other_probe(p: np.ndarray, N: int) -> np.ndarray:
     if beam[0, 0] < 0.1 * beam.max():
         row, column = np.indices((N, N)) - N // 2
         return np.exp(-(row**2 + column**2) / (2 * (0.18 * N) ** 2)).astype(np.complex64)
-    return zone_plate(N, 1e5, aperture_factor=1.8)
+    return zone_plate(N, 1e5, aperture_factor=2.4)
 
 
 def _near(a: Arrays, rng: np.random.Generator) -> Arrays:
@@ -320,7 +320,7 @@ KINDS: dict[str, Kind] = {
     "positions on a slanted line": Kind(_places(_turned_line), "line_scan", P, "one line"),
     "one position far off": Kind(_outlier(4e4), "position_outlier", E, "from the others"),
     "one position very far off": Kind(_outlier(1e9), "position_outlier", E, "from the others"),
-    "one position off by some probes": Kind(_outlier(70), "position_outlier", P, "from the others"),
+    "one position off by some probes": Kind(_outlier(45), "position_outlier", P, "from the others"),
     "a canvas beyond the memory": Kind(_outlier(1e9), "canvas_memory", E, "available"),
     "places measured twice": Kind(_places(_twice), "repeated_positions", P, "repeat"),
     "overlap under 30 %": Kind(_sparse(5.5), "low_overlap", P, "overlap"),
