@@ -15,7 +15,7 @@ import numpy as np
 
 from ptycho.errors import DataError
 from ptycho.io.lazy import CHUNK_BYTES, LazyPatterns, NotByRows, as_lazy
-from ptycho.io.ptychodus_hdf5 import one_line, open_hdf5
+from ptycho.io.ptychodus_hdf5 import check_links, check_sources, one_line, open_hdf5, unreadable
 from ptycho.io.scratch import ScratchArray
 
 _LOCAL_HEADER = 30
@@ -76,6 +76,8 @@ def hdf5_header(path: str | os.PathLike[str], key: str) -> Header | None:
 
     with open_hdf5(path) as archive:
         found = archive.get(key)
+        if found is None:
+            check_links(archive, key)
         return Header(found.shape, found.dtype) if isinstance(found, h5py.Dataset) else None
 
 
@@ -85,6 +87,9 @@ def hdf5_patterns(path: str | os.PathLike[str], key: str) -> LazyPatterns:
     Raises DataError where the dataset is missing or holds no numbers, and when rows turn out damaged.
     """
     header = hdf5_header(path, key)
+    if header is not None:
+        with open_hdf5(path) as archive:
+            check_sources(archive, key)
     if header is None or header.dtype.kind not in "buifc" or not header.shape:
         found = "is not there" if header is None else f"has dtype {header.dtype} and shape {header.shape}"
         raise DataError(f"{path}: dataset {key!r} {found}; it must hold patterns (M, N, N)")
@@ -94,9 +99,7 @@ def hdf5_patterns(path: str | os.PathLike[str], key: str) -> LazyPatterns:
             try:
                 return archive[key][begin:end]
             except (OSError, MemoryError) as error:
-                raise DataError(
-                    f"{path}: {key!r} is damaged ({one_line(error)}); write or copy the file again"
-                ) from error
+                raise unreadable(archive, key, error) from error
 
     return LazyPatterns(read, header.shape, header.dtype)
 

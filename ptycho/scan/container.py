@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ptycho.clients.placement import placed
 from ptycho.errors import DataError
 from ptycho.scan import normalization
-from ptycho.scan.grouping import group_offsets, group_positions
+from ptycho.scan.grouping import group_offsets, group_positions, wanted_groups
 from ptycho.scan.labels import cut_patches
 from ptycho.scan.pattern_store import store_patterns
 from ptycho.scan.probe import as_modes
@@ -81,7 +81,7 @@ class PtychoDataContainer:
             raw.xcoords,
             raw.ycoords,
             gridsize,
-            n_groups=n_groups,
+            n_groups=wanted_groups(n_groups, raw.n_positions, gridsize, enable_oversampling),
             n_neighbors=n_neighbors,
             seed=seed,
             enable_oversampling=enable_oversampling,

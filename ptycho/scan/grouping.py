@@ -5,6 +5,7 @@ The anchor is always in its own group, so a run that makes at least one group pe
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 # Ranks of combinations are drawn below this bound, so that rank arithmetic stays within int64.
 _MAX_RANKS = 2**40
@@ -59,6 +62,21 @@ def group_positions(
     ranks = _draw_ranks(anchors, n_positions, math.comb(n_neighbors, channels - 1), rng)
     members = _unrank_combinations(ranks, n_neighbors, channels - 1)
     return np.concatenate([anchors[:, None], neighbors[anchors[:, None], members]], axis=1)
+
+
+def wanted_groups(n_groups: int | None, n_positions: int, gridsize: int, oversample: bool) -> int | None:
+    """How many groups a client gets that asks for `n_groups`: every position once where it asks for more.
+
+    Further combinations need oversampling and more than one pattern a group. What is changed is logged once.
+    """
+    if n_groups is None or n_groups <= n_positions or (oversample and gridsize > 1):
+        return n_groups
+    logger.info(
+        "%d groups were asked for and the scan has %d positions: every position is taken once",
+        n_groups,
+        n_positions,
+    )
+    return n_positions
 
 
 def group_offsets(

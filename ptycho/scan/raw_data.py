@@ -15,7 +15,7 @@ from ptycho.errors import DataError
 from ptycho.io.lazy import LazyPatterns, NotByRows, as_lazy, rows_of
 from ptycho.scan import checks
 from ptycho.scan.findings import Finding
-from ptycho.scan.grouping import gather_coords, group_offsets, group_positions
+from ptycho.scan.grouping import gather_coords, group_offsets, group_positions, wanted_groups
 from ptycho.scan.labels import cut_patches
 from ptycho.scan.normalization import x_scale
 from ptycho.scan.probe import as_modes
@@ -344,18 +344,11 @@ class RawData:
                 self.n_positions,
                 self.n_positions,
             )
-        if nsamples > self.n_positions and (not enable_oversampling or gridsize == 1):
-            logger.info(
-                "%d groups were asked for and the scan has %d positions: every position is taken once",
-                nsamples,
-                self.n_positions,
-            )
-            nsamples = self.n_positions
         groups = group_positions(
             self.xcoords,
             self.ycoords,
             gridsize,
-            n_groups=nsamples,
+            n_groups=wanted_groups(nsamples, self.n_positions, gridsize, enable_oversampling),
             n_neighbors=K,
             seed=seed,
             enable_oversampling=enable_oversampling,
