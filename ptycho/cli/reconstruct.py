@@ -112,6 +112,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bad_pixels=mask_of(arguments),
         orientation=vars(arguments).get("orientation"),
     )
+    if raw.probe_made and model is None and not arguments.resume:
+        from ptycho.workflows.probe_choice import choose_probe
+
+        with console.progress("probes") as progress:
+            choice = choose_probe(raw, seed=arguments.seed, progress=progress)
+        console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
+        raw = raw.with_probe(choice.probe)
     result = refine(arguments, raw, model, console, findings)
 
     from ptycho_torch.refine.product import save_result

@@ -34,6 +34,7 @@ class Scan(Protocol):
     unit_reason: str
     bad_pixels: NDArray[np.bool_] | None
     objectGuess: NDArray[Any] | None
+    probe_made: bool
     source: Path | None
 
     @property
@@ -85,7 +86,7 @@ def inspect_scan(scan: Scan, available_bytes: int | None = None) -> Inspection:
         *frame_findings(stats, positions),
         *unit_findings(scan, stats, good, known),
         *position_findings(positions, path, N, diameter, shape, available_bytes),
-        *probe_findings(probe, mean_pattern, good, counts_mean, known),
+        *(_NO_PROBE if scan.probe_made else probe_findings(probe, mean_pattern, good, counts_mean, known)),
         *key_findings(scan.source, stats),
     ]
     kinds = {one.kind for one in found}
@@ -98,6 +99,14 @@ def inspect_scan(scan: Scan, available_bytes: int | None = None) -> Inspection:
         found += flux_findings(clean, positions, power, path.overlap)
     notes = [one for one in found if one.severity == "note"]
     return Inspection([*doubts(found), *notes], stats.ignored | proposed, stats, path, known, diameter)
+
+
+_NO_PROBE = [
+    Finding(
+        "no_probe", "note", "probeGuess", "the scan has no probeGuess: one is made of the mean pattern",
+        "nothing to do: ptycho reconstruct tries several; a measured probe would be better",
+    )
+]  # fmt: skip
 
 
 def unit_findings(
@@ -113,7 +122,7 @@ def unit_findings(
             Finding("counts_as_amplitude", "problem", "diffraction_unit",
                     "the unit is read as amplitude but all values are whole numbers", remedy)
         ]  # fmt: skip
-    if not declared and not nphotons_known and _fits_counts(scan, stats, good):
+    if not declared and not nphotons_known and not scan.probe_made and _fits_counts(scan, stats, good):
         return [
             Finding(
                 "counts_as_amplitude", "problem", "diffraction_unit",

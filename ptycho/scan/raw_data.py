@@ -18,7 +18,9 @@ from ptycho.scan.findings import Finding
 from ptycho.scan.grouping import gather_coords, group_offsets, group_positions, wanted_groups
 from ptycho.scan.labels import cut_patches
 from ptycho.scan.normalization import x_scale
+from ptycho.scan.positions import measure_path
 from ptycho.scan.probe import as_modes
+from ptycho.scan.probe_guess import FEWEST_PATTERNS, candidates
 from ptycho.scan.units import Unit, decide_unit, explain_unit, to_amplitude
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,8 @@ class RawData:
         diff3d: (M,N,N) as given, zero frequency at (N//2, N//2), in `diffraction_unit`: an array, or, where
             it stays on disk, a `ptycho.io.lazy.LazyPatterns`, which is read by rows.
         diffraction_unit: 'counts' or 'amplitude', see `ptycho.scan.units.decide_unit`; unit_reason: why.
-        probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N).
+        probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N). Where none is given one
+            is made of the mean pattern (`ptycho.scan.probe_guess`), and probe_made is True.
         objectGuess: (H,W) complex or None.
         Y: (M,N,N) complex labels, one per pattern, or None.
         scan_index: (M,) int64.
@@ -55,7 +58,7 @@ class RawData:
         xcoords_start: ArrayLike | None,
         ycoords_start: ArrayLike | None,
         diff3d: ArrayLike | LazyPatterns,
-        probeGuess: ArrayLike,
+        probeGuess: ArrayLike | None = None,
         scan_index: ArrayLike | None = None,
         objectGuess: ArrayLike | None = None,
         Y: ArrayLike | None = None,
@@ -84,6 +87,9 @@ class RawData:
         checks.check_side(self.N)
         self.bad_pixels = checks.check_bad_pixels(bad_pixels, self.N)
         checks.check_patterns(self.diff3d, self.diffraction_unit, self.bad_pixels)
+        self.probe_made = probeGuess is None
+        if probeGuess is None:
+            probeGuess = self._made_probe()
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)
         self.scan_index = checks.check_scan_index(scan_index, n_positions)
@@ -211,6 +217,21 @@ class RawData:
             pattern_order="MNN",
         )
 
+    def _made_probe(self) -> NDArray[np.complex64]:
+        """A first probe from the mean pattern and the step of the scan; DataError for too few patterns."""
+        if self.n_positions < FEWEST_PATTERNS:
+            raise DataError(
+                f"probeGuess is missing, and {self.n_positions} patterns are too few to make one from: pass a"
+                " starting probe, (N,N) or modes (P,N,N)"
+            )
+        total = np.zeros((self.N, self.N))
+        for _, chunk in self.amplitude_by_rows().chunks():
+            total += np.square(chunk, dtype=np.float64).sum(axis=0)
+        way = measure_path(self.positions_px, self.N, 1.0)
+        made = candidates(total / self.n_positions, way.area_step_px or 4.0)
+        logger.info("the scan has no probeGuess: one is made of the mean pattern")
+        return next(iter(made.values()))
+
     @property
     def N(self) -> int:
         """Side of a pattern, px."""
@@ -266,6 +287,12 @@ class RawData:
         made.xcoords, made.ycoords = positions_px[:, 0].copy(), positions_px[:, 1].copy()
         made.xcoords_start, made.ycoords_start = made.xcoords, made.ycoords
         made.objectGuess = None
+        return made
+
+    def with_probe(self, probe: NDArray[Any]) -> RawData:
+        """The same scan with another probe, (N,N), (N,N,1) or (P,N,N); nothing else is copied."""
+        made = copy.copy(self)
+        made.probeGuess = checks.check_probe(probe, self.N)
         return made
 
     def subsample(self, n: int | None, seed: int | None = 0) -> RawData:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.errors import DataError
+from ptycho.errors import DataError, PtychoError
 from ptycho.io.lazy import NotByRows
+from ptycho.io.registry import read_scan
 from ptycho.scan.checks import order_patterns
 from ptycho.scan.detector import measure_detector
 from ptycho.scan.findings import Finding, doubts
@@ -120,14 +121,23 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
     Values that would refuse the scan are errors among the findings, and their pixels are in the mask. Raises
     DataError where values are wrong in other ways, and for wrong shapes and types.
     """
-    from ptycho.io.registry import read_scan
-
     try:
         raw = RawData.from_file(path, bad_pixels=bad_pixels)
         return raw, inspect_scan(raw)
     except NotByRows:
         raise
-    except DataError:
+    except DataError as refused:
+        seen = _despite_values(path, bad_pixels)
+        if seen is None:
+            raise refused
+        return seen
+
+
+def _despite_values(
+    path: Path, bad_pixels: NDArray[np.bool_] | None
+) -> tuple[RawData, Inspection] | None:
+    """The scan with the pixels that refused it ignored, or None where something else is wrong too."""
+    try:
         arrays = read_scan(path, patterns="auto")
         patterns = order_patterns(arrays["diff3d"], len(arrays["xcoords"]), arrays.get("pattern_order"))
         known = [np.asarray(m, np.bool_) for m in (arrays.get("bad_pixels"), bad_pixels) if m is not None]
@@ -136,9 +146,9 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
         stats = measure_detector(patterns, unit, mask)
         wrong = faulty_values(stats)
         if not wrong.any():
-            raise
-        # whatever else is wrong with it is raised here
+            return None
         raw = RawData.from_file(path, bad_pixels=wrong if mask is None else wrong | mask)
-        seen = inspect_scan(raw)
-        found = [*value_findings(stats, unit), *seen.findings]
-        return raw, replace(seen, findings=found)
+    except (PtychoError, ValueError):
+        return None
+    seen = inspect_scan(raw)
+    return raw, replace(seen, findings=[*value_findings(stats, unit), *seen.findings])

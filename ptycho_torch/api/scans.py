@@ -151,7 +151,7 @@ def _is_scan(path: Path) -> bool:
     with open_npz(path) as archive:
         keys = set(archive.files)
     patterns = {"diff3d", LEGACY_PATTERNS_KEY} & keys
-    if patterns and all(key in keys for key in REQUIRED_KEYS if key != "diff3d"):
+    if patterns and all(key in keys for key in (*REQUIRED_KEYS, "probeGuess") if key != "diff3d"):
         return True
     log.info("%s is no scan and is passed over", path.name)
     return False
