@@ -2,7 +2,8 @@
 
     python benchmarks/good_scans.py [--n 200] [--first 0]
 
-Every scan has its own object (of this file and of the package), probe, path, dose, size, modes and mask, drawn from
+Every scan has its own object (of this file and of the package), probe, path, dose, size, modes and mask,
+drawn from
 its number. Prints what was found in each scan where anything was, and the count at the end.
 """
 
@@ -98,7 +99,7 @@ def _of_own_object(scenario: Scenario, rng: np.random.Generator) -> RawData:
     obj = np.ones(shape, np.complex128)
     for _ in range(int(rng.integers(5, 40))):
         radius = rng.uniform(0.03, 0.25) * scenario.N
-        spot = 1 / (1 + np.exp((np.hypot(y - rng.uniform(0, shape[0]), x - rng.uniform(0, shape[1])) - radius)))
+        spot = 1 / (1 + np.exp(np.hypot(y - rng.uniform(0, shape[0]), x - rng.uniform(0, shape[1])) - radius))
         low, phase = scenario.amp_range[0], scenario.phase_range_rad[1]
         obj *= (1 - (1 - low) * rng.random() * spot) * np.exp(1j * phase * rng.random() * spot)
     raw = made.raw

@@ -1,10 +1,14 @@
-"""The verdict on reconstructions whose truth is known: how often a wrong image is called right, a good one failed.
+"""The verdict on reconstructions whose truth is known: how often a wrong image is called right, a good one
+failed.
 
     python benchmarks/verdict.py [--n 300] [--first 0] [--json FILE]
 
-Each number draws an object that the package does not ship, a probe, a path, a dose and a size, and one of the kinds
-below; the image is made by the package's own engine, or spoiled on purpose, and judged as `ptycho report` judges it,
-without its truth. Whether it is right is told by the truth: the lower of the correlations of amplitude and phase.
+Each number draws an object that the package does not ship, a probe, a path, a dose and a size, and one of
+the kinds
+below; the image is made by the package's own engine, or spoiled on purpose, and judged as `ptycho report`
+judges it,
+without its truth. Whether it is right is told by the truth: the lower of the correlations of amplitude and
+phase.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ import argparse
 import json
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,12 +41,14 @@ KINDS = (
     "good", "good", "good modes", "truth itself", "low dose", "blurred", "wrong probe", "wrong axes",
     "wrong axes, 3 modes", "unlinked", "twin", "near field", "noise",
 )  # fmt: skip
+_PATHS = ("jittered", "fermat", "concentric")
 RIGHT, WRONG = 0.8, 0.5
 _PLANE = 1e-9
 
 
 class Case(NamedTuple):
-    """One judged image: its kind, the verdict's level and word, the truth's correlation, R and its anchors."""
+    """One judged image: its kind, the verdict's level and word, the truth's correlation, R and its
+    anchors."""
 
     number: int
     kind: str
@@ -94,8 +99,9 @@ def run_case(number: int, folder: Path) -> Case:
     step = N * (0.45 if kind == "unlinked" else rng.uniform(0.05, 0.09))
     n_modes = 3 if kind == "good modes" else 1
     base = Scenario(
-        object="flat", probe=str(rng.choice(sorted(PROBES))), scan=str(rng.choice(["jittered", "fermat", "concentric"])),
-        N=N, n_positions=int(rng.integers(80, 150)), step_px=float(step), jitter_px=0.3 * step, photons=photons,
+        object="flat", probe=str(rng.choice(sorted(PROBES))), scan=str(rng.choice(_PATHS)),
+        N=N, n_positions=int(rng.integers(80, 150)), step_px=float(step), jitter_px=0.3 * step,
+        photons=photons,
         n_modes=n_modes, seed=number,
     )  # fmt: skip
     made = simulate(base)
@@ -106,11 +112,16 @@ def run_case(number: int, folder: Path) -> Case:
         light = _near_field(obj, probe, raw.positions_px)
     counts = rng.poisson(light).astype(np.int32)
     arrays: dict[str, Any] = raw.as_arrays() | {"diff3d": counts, "objectGuess": None}
-    swept, modes, intensity = 30, None, False
+    swept, modes = 30, None
     if kind.startswith("wrong axes"):
         names = [name for name in ORIENTATIONS if name not in ("as_given", "both_negated")]
         places = reorient(raw.positions_px, str(rng.choice(names)))
-        arrays |= {"xcoords": places[:, 0], "ycoords": places[:, 1], "xcoords_start": None, "ycoords_start": None}
+        arrays |= {
+            "xcoords": places[:, 0],
+            "ycoords": places[:, 1],
+            "xcoords_start": None,
+            "ycoords_start": None,
+        }
         modes = 3 if "modes" in kind else None
     elif kind == "wrong probe":
         other = str(rng.choice([name for name in sorted(PROBES) if name != base.probe]))
@@ -192,8 +203,13 @@ def _pearson(
     except Exception:
         return 0.0
     reference = judged.aligned.reference
-    contrast = (np.std(np.abs(reference)) / np.abs(reference).mean(), np.std(np.angle(reference / reference.mean())))
-    values = [v for v, c in zip((judged.amplitude_pearson, judged.phase_pearson), contrast, strict=True) if c > 0.02]
+    contrast = (
+        np.std(np.abs(reference)) / np.abs(reference).mean(),
+        np.std(np.angle(reference / reference.mean())),
+    )
+    values = [
+        v for v, c in zip((judged.amplitude_pearson, judged.phase_pearson), contrast, strict=True) if c > 0.02
+    ]
     # the stronger of the two tells whether the object is there; noise drowns the weaker first
     return float(max(values)) if values else 1.0
 
@@ -209,7 +225,8 @@ def main() -> None:
         for number in range(asked.first, asked.first + asked.n):
             case = run_case(number, Path(folder))
             cases.append(case)
-            print(f"{number:4d} {case.kind:20s} pearson {case.pearson:5.2f} R {case.r:.4f} {case.word}: {case.reason}",
+            print(f"{number:4d} {case.kind:20s} pearson {case.pearson:5.2f} R {case.r:.4f}"
+                  f" {case.word}: {case.reason}",
                   flush=True)  # fmt: skip
     if asked.json is not None:
         asked.json.write_text(json.dumps([case._asdict() for case in cases], indent=1))
@@ -217,7 +234,9 @@ def main() -> None:
     names = {True: "right", False: "wrong", None: "between"}
     print(f"{'truth':10s}" + "".join(f"{level:>8s}" for level in ("good", "doubt", "bad", "none")))
     for truth, name in names.items():
-        print(f"{name:10s}" + "".join(f"{table[truth, level]:8d}" for level in ("good", "doubt", "bad", "none")))
+        print(
+            f"{name:10s}" + "".join(f"{table[truth, level]:8d}" for level in ("good", "doubt", "bad", "none"))
+        )
 
 
 if __name__ == "__main__":

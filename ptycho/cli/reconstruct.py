@@ -144,7 +144,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def refine(
-    arguments: argparse.Namespace, raw: Any, model: Path | None, console: Console, findings: Sequence[Finding] = ()
+    arguments: argparse.Namespace,
+    raw: Any,
+    model: Path | None,
+    console: Console,
+    findings: Sequence[Finding] = (),
 ) -> RefineResult:
     """The refinement that the flags ask for; the output folder is made once scan and model are known good."""
     from ptycho_torch.refine import reconstruct

@@ -55,7 +55,8 @@ def begin_record(
 ) -> None:
     """Write the record of a run into console.output, state `running`.
 
-    findings: what the checks of the scans found. inputs: role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for
+    findings: what the checks of the scans found. inputs: role -> file, the scan of the product as `scan`
+    (or `test`, `train`); a model's folder stands for
     the bundle in it.
     """
     from ptycho.models.bundle import BUNDLE_NAME

@@ -27,7 +27,9 @@ def add_orientation_flag(parser: Any) -> None:
     from ptycho.scan.orientation import ORIENTATIONS
 
     parser.add_argument(
-        "--orientation", choices=tuple(ORIENTATIONS), help="turn the positions first (ptycho validate finds it)"
+        "--orientation",
+        choices=tuple(ORIENTATIONS),
+        help="turn the positions first (ptycho validate finds it)",
     )
 
 

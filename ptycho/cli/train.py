@@ -172,7 +172,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _read_scans(
     config: TrainingConfig, n_is_fixed: bool, place: dict[str, Any], console: Console
 ) -> tuple[list[RawData], list[Finding]]:
-    """Every scan to train on, of one pattern size, with labels where they are needed; what was found in them."""
+    """Every scan to train on, of one pattern size, with labels where they are needed; what was found in
+    them."""
     assert config.train_data_file is not None
     side = config.model.N if n_is_fixed else None
     first, findings = read_checked_scan(config.train_data_file, side, console, **place)

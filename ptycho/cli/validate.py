@@ -29,7 +29,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="scan, .npz")
     parser.add_argument("--json", action="store_true", default=False, help="print JSON for programs")
     add_mask_flag(parser)
-    parser.add_argument("--write-mask", dest="write_mask", type=Path, metavar="OUT", help="write the mask proposed")
+    parser.add_argument(
+        "--write-mask", dest="write_mask", type=Path, metavar="OUT", help="write the mask proposed"
+    )
     parser.add_argument(
         "--orientation", action="store_true", default=False, help="try the eight orientations of the axes"
     )

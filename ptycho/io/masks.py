@@ -28,7 +28,8 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
             names = archive.files
             if KEY not in names and len(names) != 1:
                 raise DataError(
-                    f"{source} has no {KEY!r}; it holds {', '.join(names) or 'nothing'}: store the mask as {KEY}"
+                    f"{source} has no {KEY!r}; it holds {', '.join(names) or 'nothing'}: store the mask"
+                    f" as {KEY}"
                 )
             array = read_array(archive, KEY if KEY in names else names[0], source)
     else:

@@ -18,9 +18,18 @@ from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 
 REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d")
-OPTIONAL_KEYS = ("probeGuess", "objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
+OPTIONAL_KEYS = (
+    "probeGuess",
+    "objectGuess",
+    "scan_index",
+    "xcoords_start",
+    "ycoords_start",
+    "bad_pixels",
+    "Y",
+)
 TEXT_KEYS = ("diffraction_unit", "pattern_order")
-#: keys that `ptycho simulate` and other programs write beside a scan, which are read elsewhere or by nobody here
+#: keys that `ptycho simulate` and other programs write beside a scan, which are read elsewhere or by nobody
+#: here
 COMPANION_KEYS = (
     "object_true", "probe_true", "roi", "scenario",
     "detector_distance_m", "photon_energy_eV", "detector_pixel_size_m",

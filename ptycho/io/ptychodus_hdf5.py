@@ -98,15 +98,18 @@ def check_links(archive: Any, key: str) -> None:
         target = Path(archive.filename).parent / link.filename
         if not target.exists():
             raise DataError(
-                f"{archive.filename}: {key!r} links to {link.filename}, which is not there: copy it beside the file"
+                f"{archive.filename}: {key!r} links to {link.filename}, which is not there: copy it"
+                f" beside the file"
             )
         raise DataError(
-            f"{archive.filename}: {key!r} links to {link.path!r} in {link.filename}, which has no such dataset"
+            f"{archive.filename}: {key!r} links to {link.path!r} in {link.filename}, which has no such"
+            f" dataset"
             " or cannot be opened: check that file"
         )
     if isinstance(link, h5py.SoftLink):
         raise DataError(
-            f"{archive.filename}: {key!r} links to {link.path!r}, which is not in the file: write the file again"
+            f"{archive.filename}: {key!r} links to {link.path!r}, which is not in the file: write the"
+            f" file again"
         )
 
 
@@ -140,7 +143,9 @@ def unreadable(archive: Any, key: str, error: BaseException) -> PtychoError:
                 f"{archive.filename}: {key!r} is compressed with {known} (HDF5 filter {code}), which is not"
                 " installed: pip install hdf5plugin"
             )
-    return DataError(f"{archive.filename}: {key!r} is damaged ({one_line(error)}); write or copy the file again")
+    return DataError(
+        f"{archive.filename}: {key!r} is damaged ({one_line(error)}); write or copy the file again"
+    )
 
 
 def _load_filters() -> None:

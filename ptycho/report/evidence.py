@@ -130,7 +130,8 @@ def r_limits(
 
     flat: an object of ones diffracts the probe itself, the same at every position, so its R needs no
     diffraction of the scan. mean: the same for the mean measured pattern. noise: what is expected of Poisson
-    counts whose means are the intensities that the object predicts, scaled to the measured total, one scale of
+    counts whose means are the intensities that the object predicts, scaled to the measured total, one scale
+    of
     amplitudes fitted as R fits it; over at most 64 positions; it needs amplitudes that are square roots of
     counts. Time: two passes over the amplitudes. Memory: 64 patterns.
     """
@@ -146,7 +147,8 @@ def r_limits(
     # min over a of sum (a B - A)^2 = sum A^2 - (sum A B)^2 / (M sum B^2)
     usual = np.sqrt(total.squares / M)
     flat, mean = (
-        float(np.sqrt(max(power - float((total.values * b).sum()) ** 2 / max(M * float((b**2).sum()), 1e-300), 0)
+        float(np.sqrt(max(power - float((total.values * b).sum()) ** 2 / max(M * float((b**2).sum()),
+        1e-300), 0)
                       / power))
         for b in (beam, usual)
     )  # fmt: skip

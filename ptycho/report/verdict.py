@@ -1,7 +1,8 @@
 """One word and one sentence: did it work?  The rules are few, and stand on the page that users read.
 
 R is put on a scale between two anchors that the scan itself gives: what the noise of the counts leaves even
-to the true object, and what an image without any structure leaves. Patterns held out, open problems of the scan
+to the true object, and what an image without any structure leaves. Patterns held out, open problems of the
+scan
 and too few patterns or photons can only lower the verdict, never raise it.
 """
 
@@ -77,7 +78,8 @@ def judge_run(
     """The verdict from R, its two anchors, and the correlations with a truth (of what has structure in it).
 
     The worse of the two decides. Without a flat R the scan is not there, and R alone is no verdict.
-    even_share: share explained pixel by pixel; contrast_sigma: by how many standard errors the two anchors lie
+    even_share: share explained pixel by pixel; contrast_sigma: by how many standard errors the two anchors
+    lie
     apart; problems: open ones of the scan's checks; overlap and n_patterns of the scan. What is not known is
     None and does not count.
     """
@@ -152,7 +154,8 @@ def _caps(
         )
     if held_out is not None and held_out.share < PREDICTED:
         caps.append(
-            f"A short reconstruction predicts only {_percent(max(held_out.share, 0.0))} of the structure in patterns"
+            f"A short reconstruction predicts only {_percent(max(held_out.share, 0.0))} of the structure"
+            f" in patterns"
             " that it did not see: positions, orientation, probe or overlap may be wrong"
             " (ptycho validate --orientation tries the axes)."
         )

@@ -46,7 +46,8 @@ def begin(
     """Write the record of a run that starts now, state `running`, and return its path.
 
     inputs: role -> file; None entries are left out, a folder is named without a hash. seeds: name -> value.
-    device: what was asked for. findings: what the checks of the scans found (`ptycho.scan.findings`). An earlier record in the folder is kept under `earlier`, the last twenty of
+    device: what was asked for. findings: what the checks of the scans found (`ptycho.scan.findings`). An
+    earlier record in the folder is kept under `earlier`, the last twenty of
     them. Passwords in addresses are cut. Time: one read of the input files. Raises RunError where the folder
     cannot be written.
     """

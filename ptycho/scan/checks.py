@@ -138,7 +138,8 @@ def check_probe(probe: ArrayLike | None, N: int) -> NDArray[Any]:
     array = np.asarray(probe)
     if array.dtype.kind != "c" and array.ndim == 3 and len(array) == 2 and array.shape[2] != 1:
         raise DataError(
-            f"probeGuess is real with shape {array.shape}: amplitude and phase, or real and imaginary part, and"
+            f"probeGuess is real with shape {array.shape}: amplitude and phase, or real and imaginary"
+            f" part, and"
             " not two modes; store amplitude * exp(1j * phase), or real + 1j * imaginary, as complex64"
         )
     modes = as_modes(array)

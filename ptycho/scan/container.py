@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ptycho.clients.placement import placed
 from ptycho.errors import DataError
 from ptycho.scan import normalization
-from ptycho.scan.grouping import group_offsets, group_positions, wanted_groups, wanted_groups
+from ptycho.scan.grouping import group_offsets, group_positions, wanted_groups
 from ptycho.scan.labels import cut_patches
 from ptycho.scan.pattern_store import store_patterns
 from ptycho.scan.probe import as_modes

@@ -92,7 +92,5 @@ def _loose(mask: NDArray[np.bool_]) -> str:
         return f"pixel{'s' if len(rows) > 1 else ''} {places}"
     inside = mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     if inside.mean() > 0.5:
-        return (
-            f"rows {rows.min()}-{rows.max()}, columns {columns.min()}-{columns.max()} ({len(rows)} pixels)"
-        )
+        return f"rows {rows.min()}-{rows.max()}, columns {columns.min()}-{columns.max()} ({len(rows)} pixels)"
     return f"{len(rows)} pixels, the first ({rows[0]}, {columns[0]})"

@@ -115,7 +115,8 @@ def likeness(stats: DetectorStatistics, positions: Floats, diameter_px: float) -
     rows = np.arange(M)
     now = order(rows, all_pairs)
     shifts = {
-        k: max(order(np.clip(rows + k, 0, M - 1), pairs) - order(rows, pairs) for pairs in (all_pairs, near_pairs))
+        k: max(order(np.clip(rows + k, 0, M - 1), pairs) - order(rows, pairs) for pairs in (all_pairs,
+        near_pairs))
         for k in range(-_MOST_SHIFTED, _MOST_SHIFTED + 1)
         if k
     }  # fmt: skip
@@ -131,18 +132,18 @@ def order_findings(found: Likeness | None, overlap: float | None) -> list[Findin
     strange = found.strange
     sure = max(0.08, 5 / np.sqrt(found.pairs))
     best = max(found.shifts, key=lambda k: found.shifts[k])
-    if found.shifts[best] > sure and found.shifts[best] > found.reversed and found.order > -sure:
-        if found.order + found.shifts[best] > 0.25:
-            ahead = "later" if best > 0 else "earlier"
-            off = "one" if abs(best) == 1 else abs(best)
-            return [
-                Finding(
-                    "shifted_patterns", "problem", "order of patterns",
-                    f"patterns fit the positions better when each is replaced by the one {abs(best)} {ahead}:"
-                    f" patterns and positions are off by {off}",
-                    "pair them anew: drop the first or last entries of one of the two",
-                )
-            ]  # fmt: skip
+    gain = found.shifts[best]
+    if gain > max(sure, found.reversed) and found.order > -sure and found.order + gain > 0.25:
+        ahead = "later" if best > 0 else "earlier"
+        off = "one" if abs(best) == 1 else abs(best)
+        return [
+            Finding(
+                "shifted_patterns", "problem", "order of patterns",
+                f"patterns fit the positions better when each is replaced by the one {abs(best)} {ahead}:"
+                f" patterns and positions are off by {off}",
+                "pair them anew: drop the first or last entries of one of the two",
+            )
+        ]  # fmt: skip
     if found.reversed > max(sure, 0.15) and found.order + found.reversed > 0.25:
         return [
             Finding("reversed_patterns", "problem", "order of patterns",
@@ -217,7 +218,8 @@ def _strangers(
     own, theirs = np.maximum(signal[anchors], least), np.maximum(signal[other], least)
     spread = np.sqrt(0.25 * (own + theirs) + noise / 4)
     clear = (own > 5 * np.sqrt(noise)) & np.isfinite(best) & (best > 5 * spread)
-    # the best of many strangers may be liker by chance; never by this much, and never where a neighbour is like
+    # the best of many strangers may be liker by chance; never by this much, and never where a neighbour is
+    # like
     tops = best / np.sqrt(own * theirs)
     beside_level = here / np.sqrt(own * np.maximum(signal[near[anchors, 0]], 0.3 * own))
     wrong = clear & (best - here > 6 * spread) & (tops > 0.4) & (beside_level < 0.25 * tops)

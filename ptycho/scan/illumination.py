@@ -101,7 +101,8 @@ def probe_findings(
 
 
 def _near_field(probe: NDArray[Any], amplitude: Floats, good: Mask, together: Match) -> Finding | None:
-    """A mean pattern that looks like the illumination itself, or is lit all over, and less like the far field."""
+    """A mean pattern that looks like the illumination itself, or is lit all over, and less like the far
+    field."""
     if together.best > 0.65:
         return None
     field = np.sqrt(np.sum(np.abs(as_modes(probe)).astype(np.float64) ** 2, axis=0))
@@ -172,6 +173,7 @@ def _power(probe: NDArray[Any], counts_mean: float) -> list[Finding]:
         Finding(
             "probe_power", "note", "probeGuess",
             f"the probe power is {ratio:.3g} times the mean counts of a pattern",
-            "nothing to do: training and refinement scale the probe; absolute amplitudes of the object follow it",
+            "nothing to do: training and refinement scale the probe; absolute amplitudes of the object"
+            " follow it",
         )
     ]  # fmt: skip

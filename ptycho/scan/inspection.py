@@ -126,7 +126,8 @@ def unit_findings(
         return [
             Finding(
                 "counts_as_amplitude", "problem", "diffraction_unit",
-                "float values without a unit are read as amplitude, but the mean pattern fits the probe better"
+                "float values without a unit are read as amplitude, but the mean pattern fits the probe"
+                " better"
                 " when they are counts (flat-fielded, perhaps)", remedy,
             )
         ]  # fmt: skip

@@ -7,8 +7,6 @@ few photons, a hollow beam or a dark rim does is no fault. Each class is one fun
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +34,9 @@ def value_findings(stats: DetectorStatistics, unit: str) -> list[Finding]:
     bad = open_ & (stats.n_bad >= often)
     if bad.any():
         found.append(
-            _fault("nan_pixels", "error", bad, stats, "hold NaN or infinite values in most patterns", "diff3d")
+            _fault(
+                "nan_pixels", "error", bad, stats, "hold NaN or infinite values in most patterns", "diff3d"
+            )
         )
     loose = open_ & (stats.n_bad > 0) & ~bad
     if loose.any():
@@ -44,8 +44,10 @@ def value_findings(stats: DetectorStatistics, unit: str) -> list[Finding]:
         found.append(
             Finding(
                 "nan_patterns", "error", name_numbers("pattern", frames),
-                f"diff3d holds NaN or infinite values at {name_pixels(loose)}, the first in pattern {frames[0]}",
-                "remove those patterns with their positions, or set the pixels to 0 and mark them in bad_pixels",
+                f"diff3d holds NaN or infinite values at {name_pixels(loose)}, the first in pattern"
+                f" {frames[0]}",
+                "remove those patterns with their positions, or set the pixels to 0 and mark them in"
+                " bad_pixels",
             )
         )  # fmt: skip
     code = open_ & (stats.n_negative >= often) & (stats.n_at_lowest >= often) & ~bad
@@ -73,15 +75,14 @@ def value_findings(stats: DetectorStatistics, unit: str) -> list[Finding]:
 
 
 def faulty_values(stats: DetectorStatistics) -> Mask:
-    """Pixels (N,N) whose values `value_findings` would have marked: NaN or a negative code in most patterns."""
+    """Pixels (N,N) whose values `value_findings` would have marked: NaN or a negative code in most
+    patterns."""
     often = _often(stats.n_patterns)
     code = (stats.n_negative >= often) & (stats.n_at_lowest >= often)
     return ~stats.ignored & ((stats.n_bad >= often) | code)
 
 
-def pixel_findings(
-    stats: DetectorStatistics, beam: Floats | None = None
-) -> tuple[list[Finding], Mask]:
+def pixel_findings(stats: DetectorStatistics, beam: Floats | None = None) -> tuple[list[Finding], Mask]:
     """Faults of pixels, and the map (N,N) of those that belong into bad_pixels.
 
     beam (N,N): intensity that the probe alone would give, any scale; None where the probe is not known.
@@ -123,7 +124,8 @@ def pixel_findings(
         found.append(
             _fault(
                 "hot_pixels", "error" if held else "problem", hot, stats,
-                f"count {_shown(stats.mean[hot].max())} on average, over {_HOT:.0f} times more than the pixels"
+                f"count {_shown(stats.mean[hot].max())} on average, over {_HOT:.0f} times more than the"
+                f" pixels"
                 " around them: hot", "",
             )
         )  # fmt: skip
@@ -133,7 +135,8 @@ def pixel_findings(
         found.append(_fault("dead_pixels", "problem", dead, stats, "are always zero between lit pixels", ""))
     if stop.any():
         found.append(
-            _fault("beamstop", "problem", stop, stats, "are always zero where the beam is bright: a beamstop or"
+            _fault("beamstop", "problem", stop, stats,
+                   "are always zero where the beam is bright: a beamstop or"
                    " a dead area", "")
         )  # fmt: skip
     proposed = gap | stuck | clipped | hot | dead | stop
@@ -169,9 +172,13 @@ def _constant(stats: DetectorStatistics, unusable: Mask) -> tuple[Mask, Mask, Ma
     partly = at_top & ~constant
     hits = int(stats.n_at_highest[at_top].sum())
     # Of light that is not cut the largest value of all is met once or twice.
-    if partly.sum() >= 2 and hits >= max(_FEWEST, 0.02 * M) and stats.n_at_highest[partly].max() >= 3:
-        clipped = at_top
-    elif (partly.any() and stats.n_at_highest[partly].max() >= max(_FEWEST, 0.05 * M)):
+    if (
+        partly.sum() >= 2
+        and hits >= max(_FEWEST, 0.02 * M)
+        and stats.n_at_highest[partly].max() >= 3
+        or partly.any()
+        and stats.n_at_highest[partly].max() >= max(_FEWEST, 0.05 * M)
+    ):
         clipped = at_top
     else:
         clipped = none
@@ -256,6 +263,12 @@ def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tup
         level = 1e-6 * beam.max()
         # a hole of the beam itself is no fault
         dead &= ndimage.minimum_filter(beam, 3) + level > 0.05 * _between(beam + level, lit, 3)
+    for turned in (False, True):
+        # a line that is zero throughout is at fault throughout, also where little light would fall
+        lines, faulty = (zero.T, dead.T) if turned else (zero, dead)
+        whole = (lines | ~(open_.T if turned else open_)).all(axis=0) & (faulty.mean(axis=0) > 0.3)
+        add = lines & whole[None, :]
+        dead |= add.T if turned else add
     labels, n = ndimage.label((dead | stop) & zero, np.ones((3, 3)))
     big = np.zeros_like(zero)
     for label in range(1, n + 1):
@@ -273,7 +286,8 @@ def _is_line(mask: Mask) -> bool:
 
 
 def _between(image: Floats, known: Mask, reach: int) -> Floats:
-    """The lesser of two known pixels on opposite sides within `reach` px, the greatest over four directions."""
+    """The lesser of two known pixels on opposite sides within `reach` px, the greatest over four
+    directions."""
     N = len(image)
     best = np.zeros_like(image)
     padded = np.pad(np.where(known, image, np.nan), reach, constant_values=np.nan)
@@ -334,7 +348,8 @@ def _pedestal(stats: DetectorStatistics, unusable: Mask) -> list[Finding]:
         Finding(
             "pedestal", "problem", "all pixels",
             f"every pixel holds at least {_shown(lowest)}, and the darkest hardly"
-            f" change: a dark level of about {level:.4g} counts was not subtracted ({share:.0%} of all counts)",
+            f" change: a dark level of about {level:.4g} counts was not subtracted ({share:.0%} of all"
+            f" counts)",
             "subtract the dark level, clip at 0, and write the scan again",
         )
     ]  # fmt: skip

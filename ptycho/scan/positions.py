@@ -73,7 +73,7 @@ def position_findings(
     kinds = {one.kind for one in found}
     if kinds & {"position_unit", "position_outlier"}:
         # a wrong unit explains the rest
-        found = [one for one in found if one.kind != "low_overlap"]
+        found = [one for one in found if one.kind not in ("low_overlap", "unlinked_positions")]
     if "position_axis_unit" in kinds:
         found = [one for one in found if one.kind not in ("low_overlap", "unlinked_positions")]
     return found
@@ -99,7 +99,8 @@ def _unit(positions: Floats, path: ScanPath, N: int, diameter_px: float) -> list
     remedy = "store object pixels: divide lengths by the object pixel size"
     if extent == 0 or (path.step_px is None):
         return [
-            Finding("position_unit", "error", "positions", f"all {M} positions are at one place: they span less"
+            Finding("position_unit", "error", "positions", 
+                    f"all {M} positions are at one place: they span less"
                     " than a pixel (0 px)", "check their unit, and whether they were recorded")
         ]  # fmt: skip
     far = float(np.abs(positions).max())
@@ -110,11 +111,11 @@ def _unit(positions: Floats, path: ScanPath, N: int, diameter_px: float) -> list
         ]  # fmt: skip
     overlap = "" if path.overlap is None else f", an overlap of {path.overlap:.0%}"
     if extent < 1 or (M >= 9 and extent < max(2.0, 0.1 * diameter_px)):
-        less = "less than a pixel" if extent < 1 else f"only {extent:.2g} px"
+        less = f"less than a pixel ({extent:.2g} px)" if extent < 1 else f"only {extent:.2g} px"
         return [
             Finding(
                 "position_unit", "error", "positions",
-                f"{M} positions span {less} ({extent:.2g} px) under a probe {diameter_px:.3g} px wide{overlap}:"
+                f"{M} positions span {less} under a probe {diameter_px:.3g} px wide{overlap}:"
                 " they are in another unit (micrometres?)", remedy,
             )
         ]  # fmt: skip
@@ -150,7 +151,8 @@ def _axes(positions: Floats, path: ScanPath, diameter_px: float) -> list[Finding
         return [
             Finding(
                 "line_scan", "problem", f"{still}coords",
-                f"all positions have one {still} ({value:.6g}): a line scan, or a motor that was not recorded",
+                f"all positions have one {still} ({value:.6g}): a line scan, or a motor that was not"
+                f" recorded",
                 f"check {still}coords; a single line cannot be reconstructed in two dimensions",
             )
         ]  # fmt: skip
@@ -232,7 +234,8 @@ def _outliers(
         found.append(
             Finding(
                 "canvas_memory", "error", "positions",
-                f"the canvas of {path.canvas_shape[0]} x {path.canvas_shape[1]} px needs about {_size(needed)},"
+                f"the canvas of {path.canvas_shape[0]} x {path.canvas_shape[1]} px needs about"
+                f" {_size(needed)},"
                 f" and {_size(available_bytes)} are available",
                 "check the unit of the positions and stray ones, or reconstruct parts of the scan",
             )

@@ -1,7 +1,9 @@
 """A first probe where a scan has none: disk, Gaussian, zone plate of known optics, or the mean pattern's own.
 
-The mean pattern tells the probe's amplitude in Fourier space, blurred by the object, and the step of the scan how
-wide the beam can be at least; the phase is not known and is tried as a defocus. Which of the candidates is best only
+The mean pattern tells the probe's amplitude in Fourier space, blurred by the object, and the step of the
+scan how
+wide the beam can be at least; the phase is not known and is tried as a defocus. Which of the candidates is
+best only
 a reconstruction tells: `ptycho.workflows.probe_choice`.
 """
 
@@ -57,7 +59,8 @@ def zone_plate_probe(
 ) -> Modes:
     """The probe (1,N,N) of a Fresnel zone plate: its pupil, propagated `defocus_m` beyond the focus.
 
-    pixel_size_m of the object; diameter_m and outer_width_m (the outermost zone) of the plate, stop_m the central
+    pixel_size_m of the object; diameter_m and outer_width_m (the outermost zone) of the plate, stop_m the
+    central
     stop; focal length = diameter * outer width / wavelength. Raises DataError for optics that do not fit.
     """
     lengths = (pixel_size_m, wavelength_m, diameter_m, outer_width_m)
@@ -80,7 +83,8 @@ def zone_plate_probe(
 
 
 def candidates(mean_counts: Floats, step_px: float) -> dict[str, Modes]:
-    """Probes (1,N,N) by name, each with the counts of the mean pattern as its power; the first is the default.
+    """Probes (1,N,N) by name, each with the counts of the mean pattern as its power; the first is the
+    default.
 
     mean_counts (N,N) counts, 0 in bad pixels; step_px of the scan, which bounds the beam from below.
     """
@@ -100,7 +104,9 @@ def candidates(mean_counts: Floats, step_px: float) -> dict[str, Modes]:
         made[f"disk, {width:.0f} px"] = (1 / (1 + np.exp(np.clip((radius - width / 2) / 0.7, -50, 50))))[
             None
         ].astype(np.complex64)
-        made[f"gaussian, {width:.0f} px"] = np.exp(-((radius / (0.47 * width)) ** 2))[None].astype(np.complex64)
+        made[f"gaussian, {width:.0f} px"] = np.exp(-((radius / (0.47 * width)) ** 2))[None].astype(
+            np.complex64
+        )
     return {name: (probe * np.sqrt(power / np.sum(np.abs(probe) ** 2))).astype(np.complex64)
             for name, probe in made.items()}  # fmt: skip
 

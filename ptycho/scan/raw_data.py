@@ -37,7 +37,8 @@ class RawData:
         diff3d: (M,N,N) as given, zero frequency at (N//2, N//2), in `diffraction_unit`: an array, or, where
             it stays on disk, a `ptycho.io.lazy.LazyPatterns`, which is read by rows.
         diffraction_unit: 'counts' or 'amplitude', see `ptycho.scan.units.decide_unit`; unit_reason: why.
-        probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N). Where none is given one
+        probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N). Where none is given
+        one
             is made of the mean pattern (`ptycho.scan.probe_guess`), and probe_made is True.
         objectGuess: (H,W) complex or None.
         Y: (M,N,N) complex labels, one per pattern, or None.

@@ -133,9 +133,7 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
         return seen
 
 
-def _despite_values(
-    path: Path, bad_pixels: NDArray[np.bool_] | None
-) -> tuple[RawData, Inspection] | None:
+def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[RawData, Inspection] | None:
     """The scan with the pixels that refused it ignored, or None where something else is wrong too."""
     try:
         arrays = read_scan(path, patterns="auto")

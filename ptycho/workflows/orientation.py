@@ -1,7 +1,8 @@
 """Which way the axes of the positions run against the detector's: tried, by patterns held out.
 
 Eight orientations are possible: x negated, y negated, both, and each with x and y swapped. Far-field patterns
-cannot tell an object from its conjugate turned by 180 degrees (the twin), so each orientation has a partner, the
+cannot tell an object from its conjugate turned by 180 degrees (the twin), so each orientation has a
+partner, the
 one with both axes negated, that fits as well: only the pair is found.
 """
 
@@ -22,7 +23,8 @@ Floats = NDArray[np.float64]
 _PAIRS = tuple(zip(list(ORIENTATIONS)[::2], list(ORIENTATIONS)[1::2], strict=True))
 SCALES = (0.5, 0.7, 1.4, 2.0)
 _TWIN = (
-    "the data alone cannot tell {} from {} (the twin: the object conjugated and turned by 180 degrees); a feature"
+    "the data alone cannot tell {} from {} (the twin: the object conjugated and turned by 180 degrees); a"
+    " feature"
     " whose place is known, or the sign of the probe's defocus, settles it"
 )
 
@@ -70,7 +72,9 @@ class Orientation:
 
     def lines(self) -> Iterator[str]:
         """What to tell a user."""
-        shown = ", ".join(f"{name} {r:.3f}" for name, r in sorted(self.r_held.items(), key=lambda one: one[1]))
+        shown = ", ".join(
+            f"{name} {r:.3f}" for name, r in sorted(self.r_held.items(), key=lambda one: one[1])
+        )
         yield f"orientation: R of held-out patterns: {shown}; without structure {self.flat:.3f}"
         if self.sure == "cannot tell":
             yield (
@@ -78,8 +82,13 @@ class Orientation:
                 " others; more photons, or more overlap, would settle it"
             )
             return
-        state = "right as given" if self.name == "as_given" else f"{self.name}: rerun with --orientation {self.name}"
-        yield f"orientation: {state} ({self.sure}; {self.margin:.0%} ahead of the next, {self.sigma:.1f} sigma)"
+        state = (
+            "right as given"
+            if self.name == "as_given"
+            else f"{self.name}: rerun with --orientation {self.name}"
+        )
+        lead = f"{self.margin:.0%} ahead of the next, {self.sigma:.1f} sigma"
+        yield f"orientation: {state} ({self.sure}; {lead})"
         yield f"orientation: {_TWIN.format(self.name, self.twin)}"
         if self.scale != 1.0:
             yield (

@@ -28,7 +28,8 @@ def choose_probe(
 ) -> ProbeChoice:
     """Try every candidate of `ptycho.scan.probe_guess` on a part of the scan.
 
-    Time: nine reconstructions of 60 patterns in 6 sweeps, a few CPU seconds at N = 64. Memory: these patterns.
+    Time: nine reconstructions of 60 patterns in 6 sweeps, a few CPU seconds at N = 64. Memory: these
+    patterns.
     """
     part = take_part(raw, _PATTERNS, seed)
     scale = part.probe.shape[-1] / raw.N
@@ -55,4 +56,6 @@ def _finer(probe: NDArray[np.complex64], N: int) -> NDArray[np.complex64]:
     wide = np.zeros((len(probe), N, N), np.complex128)
     cut = slice(N // 2 - side // 2, N // 2 - side // 2 + side)
     wide[:, cut, cut] = spectrum
-    return np.asarray(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(wide, axes), norm="ortho"), axes), np.complex64)
+    return np.asarray(
+        np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(wide, axes), norm="ortho"), axes), np.complex64
+    )

@@ -24,12 +24,11 @@ class SecondLook(NamedTuple):
     hints: list[str]
 
 
-def second_look(
-    raw: Any, probe: NDArray[Any], *, intensity: bool = False, seed: int = 0
-) -> SecondLook:
+def second_look(raw: Any, probe: NDArray[Any], *, intensity: bool = False, seed: int = 0) -> SecondLook:
     """Reconstruct a part of the scan anew with a fifth of it held out; search the axes where that fails.
 
-    probe (P,N,N): the reconstruction's own, to start from. Time: 100 patterns in 15 sweeps, a second or two at
+    probe (P,N,N): the reconstruction's own, to start from. Time: 100 patterns in 15 sweeps, a second or two
+    at
     N = 64, and ten times that where the prediction fails. A scan of few patterns is not looked at.
     """
     if raw.n_positions < 20:
@@ -63,10 +62,13 @@ def _hints(raw: Any, held: HeldOut, intensity: bool, seed: int) -> Iterator[str]
         if found.name != "as_given":
             yield (
                 f"the positions fit better when turned: rerun with --orientation {found.name} ({found.sure};"
-                f" R of held-out patterns {found.r_held[found.name]:.3f}, as given {found.r_held['as_given']:.3f})"
+                f" R of held-out patterns {found.r_held[found.name]:.3f}, as given"
+                f" {found.r_held['as_given']:.3f})"
             )
         if found.scale != 1.0:
-            yield f"positions times {found.scale:g} fit better: check the pixel size that they were divided by"
+            yield (
+                f"positions times {found.scale:g} fit better: check the pixel size that they were divided by"
+            )
     if not intensity:
         part = take_part(raw, _SEARCH_PATTERNS, seed)
         with_it = attempt(part, sweeps=_SEARCH_SWEEPS, intensity=True, seed=seed)

@@ -1,7 +1,9 @@
 """Short reconstructions of a part of a scan, judged on patterns that they did not see.
 
-What is fitted can be fitted wrongly; what was held out can only be predicted. A wrong axis, a wrong scale or a
-wrong probe may explain the patterns it was fitted to, above all with several modes, but not those beside them.
+What is fitted can be fitted wrongly; what was held out can only be predicted. A wrong axis, a wrong scale
+or a
+wrong probe may explain the patterns it was fitted to, above all with several modes, but not those beside
+them.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class Attempt:
 
     @property
     def explained(self) -> float:
-        """Share of the structure in the held-out patterns, beyond noise, that was predicted; can be negative."""
+        """Share of the structure in the held-out patterns, beyond noise, that was predicted; can be
+        negative."""
         floor = 0.0 if self.noise is None else min(self.noise, 0.98 * self.flat)
         return (self.flat**2 - self.r_held**2) / max(self.flat**2 - floor**2, 1e-30)
 
@@ -112,7 +115,9 @@ def attempt(
     flat_misfit = ((own * usual - seen) ** 2).sum(axis=(1, 2)) / max(float((seen**2).sum()), 1e-300)
     try:
         scan = make_scan(part.counts[fit], places[fit], start, unit="counts", bad_pixels=part.bad)
-        made = reconstruct(scan, epochs=sweeps, seed=seed, modes=modes, batch_size=_BATCH, intensity=intensity)
+        made = reconstruct(
+            scan, epochs=sweeps, seed=seed, modes=modes, batch_size=_BATCH, intensity=intensity
+        )
         x, y = places[held].T
         model = predicted_amplitudes(made.object, made.probe, x, y, made.origin_xy).astype(np.float64)
     except PtychoError:
@@ -125,7 +130,9 @@ def attempt(
     total = max(float((seen**2).sum()), 1e-300)
     misfit = ((scale * model - seen) ** 2).sum(axis=(1, 2))
     # the noise is that of the counts themselves, whatever the model says of their mean
-    noise = poisson_noise_r(model**2 * (total / max(float((model**2).sum()), 1e-300))) if counts_known else None
+    noise = (
+        poisson_noise_r(model**2 * (total / max(float((model**2).sum()), 1e-300))) if counts_known else None
+    )
     return Attempt(made.r, float(np.sqrt(misfit.sum() / total)), misfit / total, flat, noise, flat_misfit)
 
 

@@ -34,7 +34,8 @@ def _made(number: int) -> Any:
         object=("lines", "cat_and_coins", "gaussian_random_field", "siemens_star")[number % 4],
         scan=("jittered", "fermat", "jittered", "concentric")[number % 4],
         probe=("zone_plate", "zone_plate", "disk", "zone_plate")[number % 4],
-        N=(32, 48, 32, 40)[number % 4], n_positions=(100, 81, 121, 90)[number % 4], step_px=(3.2, 3.2, 2.2, 3.2)[number % 4], jitter_px=0.8,
+        N=(32, 48, 32, 40)[number % 4], n_positions=(100, 81, 121, 90)[number % 4], step_px=(3.2, 3.2, 2.2,
+        3.2)[number % 4], jitter_px=0.8,
         photons=1e5, seed=number + 50,
     )  # fmt: skip
     return simulate(scenario)
@@ -278,26 +279,34 @@ KINDS: dict[str, Kind] = {
     "hot pixel, stuck": Kind(_pixel(3000, "int32"), "stuck_pixels", P, "3000"),
     "hot pixel, stuck, float": Kind(_pixel(3000.5, "float32"), "stuck_pixels", P, "3000.5"),
     "hot pixels, noisy": Kind(_pixel(900, "int32", 2, noisy=True), "hot_pixels", P, "pixel"),
-    "hot pixel that holds most of the counts": Kind(_pixel(9e6, "int32", 1, noisy=True), "hot_pixels", E, "pixel ("),
-    "dead pixel": Kind(_frames(_dead_block), "dead_pixels", P, "pixel ("),
-    "dead columns": Kind(
-        lambda a, rng: {"diff3d": _zero_columns(a["diff3d"])}, "dead_pixels", P, "column"
+    "hot pixel that holds most of the counts": Kind(
+        _pixel(9e6, "int32", 1, noisy=True), "hot_pixels", E, "pixel ("
     ),
+    "dead pixel": Kind(_frames(_dead_block), "dead_pixels", P, "pixel ("),
+    "dead columns": Kind(lambda a, rng: {"diff3d": _zero_columns(a["diff3d"])}, "dead_pixels", P, "column"),
     "module off, columns": Kind(_module_off(2), "dead_pixels", P, "columns"),
     "module off, rows": Kind(_module_off(1), "dead_pixels", P, "rows"),
     "beamstop": Kind(_beamstop, "beamstop", P, "beam"),
     "saturation": Kind(_frames(_clip), "saturated_pixels", P, "saturates"),
     "pedestal": Kind(_frames(lambda g, rng: g + 40), "pedestal", P, "dark level"),
     "pedestal with electronic noise": Kind(
-        lambda a, rng: {"diff3d": (a["diff3d"] + rng.normal(100, 2, a["diff3d"].shape)).astype(np.float32),
-                        "diffraction_unit": "counts"}, "pedestal", P, "dark level"),
+        lambda a, rng: {
+            "diff3d": (a["diff3d"] + rng.normal(100, 2, a["diff3d"].shape)).astype(np.float32),
+            "diffraction_unit": "counts",
+        },
+        "pedestal",
+        P,
+        "dark level",
+    ),
     "mask inverted": Kind(_inverted, "mask_inverted", E, "inverted"),
     "empty patterns": Kind(_frames(_empty), "empty_patterns", P, "3 of"),
     "repeated pattern": Kind(_frames(_repeat), "repeated_patterns", P, "copy of"),
     "identical patterns": Kind(
         _frames(lambda g, rng: np.repeat(g[:1], len(g), axis=0)), "identical_patterns", E, "the same"
     ),
-    "a third of the patterns shuffled": Kind(_frames(_part_shuffled), "shuffled_patterns", P, "paired wrongly"),
+    "a third of the patterns shuffled": Kind(
+        _frames(_part_shuffled), "shuffled_patterns", P, "paired wrongly"
+    ),
     "all patterns shuffled": Kind(
         _frames(lambda g, rng: g[rng.permutation(len(g))]), "shuffled_patterns", P, "paired wrongly"
     ),
@@ -311,7 +320,9 @@ KINDS: dict[str, Kind] = {
     "all positions at one place": Kind(
         _places(lambda x, y, rng: (0 * x + 40, 0 * y + 41)), "position_unit", E, "one place"
     ),
-    "x in micrometres": Kind(_places(lambda x, y, rng: (0.02 * x, y)), "position_axis_unit", E, "another unit"),
+    "x in micrometres": Kind(
+        _places(lambda x, y, rng: (0.02 * x, y)), "position_axis_unit", E, "another unit"
+    ),
     "y in nanometres": Kind(_places(lambda x, y, rng: (x, 28 * y)), "position_axis_unit", P, "another unit"),
     "y in metres": Kind(_places(lambda x, y, rng: (x, 1e-8 * y)), "line_scan", P, "one y"),
     "y not recorded": Kind(_places(lambda x, y, rng: (x, 0 * y + y.mean())), "line_scan", P, "one y"),
@@ -326,34 +337,55 @@ KINDS: dict[str, Kind] = {
     "overlap under 30 %": Kind(_sparse(5.5), "low_overlap", P, "overlap"),
     "lines that do not overlap": Kind(_lines_apart, "unlinked_positions", P, "groups"),
     "positions outside the object": Kind(
-        lambda a, rng: {"objectGuess": a["truth"][0], "xcoords": a["xcoords"] + 300}, "positions_outside_object",
-        P, "outside objectGuess"),
+        lambda a, rng: {"objectGuess": a["truth"][0], "xcoords": a["xcoords"] + 300},
+        "positions_outside_object",
+        P,
+        "outside objectGuess",
+    ),
     "one pattern": Kind(_few(1), "few_patterns", P, "1 pattern"),
     "two patterns": Kind(_few(2), "few_patterns", P, "2 patterns"),
     "twelve patterns": Kind(_few(12), "few_patterns", P, "12 patterns"),
     "patterns corner-centred": Kind(
         _frames(lambda g, rng: np.fft.fftshift(g, axes=(1, 2))), "pattern_centre", P, "fftshift"
     ),
-    "patterns off centre in x": Kind(_frames(lambda g, rng: np.roll(g, 7, axis=2)), "pattern_centre", P, "column"),
-    "patterns off centre in y": Kind(_frames(lambda g, rng: np.roll(g, -6, axis=1)), "pattern_centre", P, "row"),
-    "probe corner-centred": Kind(_probe(lambda p, N: np.fft.fftshift(p, (-2, -1))), "probe_corner", P, "fftshift"),
+    "patterns off centre in x": Kind(
+        _frames(lambda g, rng: np.roll(g, 7, axis=2)), "pattern_centre", P, "column"
+    ),
+    "patterns off centre in y": Kind(
+        _frames(lambda g, rng: np.roll(g, -6, axis=1)), "pattern_centre", P, "row"
+    ),
+    "probe corner-centred": Kind(
+        _probe(lambda p, N: np.fft.fftshift(p, (-2, -1))), "probe_corner", P, "fftshift"
+    ),
     "probe off centre": Kind(_probe(lambda p, N: np.roll(p, N // 3, -1)), "probe_off_centre", P, "row"),
     "probe of another scan": Kind(_probe(_other_probe), "probe_of_another_scan", P, "another scan"),
     "probe as amplitude and phase": Kind(
-        _probe(lambda p, N: np.stack([np.abs(p), np.angle(p)]).reshape(2, N, N).astype(np.float32)), None, E, "real"
+        _probe(lambda p, N: np.stack([np.abs(p), np.angle(p)]).reshape(2, N, N).astype(np.float32)),
+        None,
+        E,
+        "real",
     ),
     "probe of no power": Kind(_probe(lambda p, N: 0 * p), None, E, "zero everywhere"),
     "probe in another gauge": Kind(_probe(lambda p, N: 100 * p), "probe_power", N_, "probe power"),
     "near-field data": Kind(_near, "near_field", P, "near-field"),
     "flat-fielded counts without a unit": Kind(_float_counts, "counts_as_amplitude", P, "diffraction_unit"),
     "whole numbers without a unit": Kind(
-        lambda a, rng: {"diff3d": a["diff3d"].astype(np.float32), "diffraction_unit": None}, "counts_as_amplitude",
-        P, "whole numbers"),
+        lambda a, rng: {"diff3d": a["diff3d"].astype(np.float32), "diffraction_unit": None},
+        "counts_as_amplitude",
+        P,
+        "whole numbers",
+    ),
     "dose not known": Kind(
-        lambda a, rng: {"diff3d": (0.31 * np.sqrt(a["diff3d"])).astype(np.float32),
-                        "diffraction_unit": "amplitude"}, "unknown_dose", N_, "photon"),
+        lambda a, rng: {
+            "diff3d": (0.31 * np.sqrt(a["diff3d"])).astype(np.float32),
+            "diffraction_unit": "amplitude",
+        },
+        "unknown_dose",
+        N_,
+        "photon",
+    ),
     "every pattern zero": Kind(_frames(lambda g, rng: 0 * g), None, E, "every diffraction pattern is zero"),
-}  # fmt: skip
+}
 
 
 def _zero_columns(g: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Each kind of bad scan is found, named and given a remedy, on instances that vary; good ones raise nothing."""
+"""Each kind of bad scan is found, named and given a remedy, on instances that vary; good ones raise none."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from bad_scans import KINDS, good
+
 from ptycho.errors import DataError
 from ptycho.scan.findings import Finding, doubts
 from ptycho.scan.raw_data import RawData
