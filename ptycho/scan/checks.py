@@ -117,7 +117,7 @@ def check_patterns(patterns: Patterns, unit: str, bad_pixels: NDArray[np.bool_] 
     lit = False
     masked = bad_pixels is not None and bool(bad_pixels.any())
     for _, chunk in as_lazy(patterns).chunks():
-        seen = np.where(bad_pixels, chunk.dtype.type(0), chunk) if masked else chunk
+        seen = chunk if bad_pixels is None or not masked else np.where(bad_pixels, chunk.dtype.type(0), chunk)
         low, high = seen.min(), seen.max()
         if not (np.isfinite(low) and np.isfinite(high)) or low < 0:
             found = value_findings(measure_detector(patterns, unit, bad_pixels), unit)

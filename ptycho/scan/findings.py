@@ -59,7 +59,7 @@ def name_pixels(mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None = Non
     rest = mask.copy()
     named = []
     for axis, word in ((0, "column"), (1, "row")):
-        full = whole.all(axis=axis) & rest.any(axis=axis)
+        full = np.asarray(whole.all(axis=axis) & rest.any(axis=axis))
         if full.any():
             named.append(_runs(word, np.flatnonzero(full)))
             rest &= ~(full[None, :] if axis == 0 else full[:, None])

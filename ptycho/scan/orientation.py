@@ -32,4 +32,4 @@ def reorient(positions: Floats, name: str) -> Floats:
     swap, negate_x, negate_y = ORIENTATIONS[name]
     made = positions[:, ::-1].copy() if swap else positions.copy()
     made *= np.array([-1.0 if negate_x else 1.0, -1.0 if negate_y else 1.0])
-    return made + (positions.min(0) - made.min(0))
+    return np.asarray(made + (positions.min(0) - made.min(0)))

@@ -263,12 +263,14 @@ def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tup
         level = 1e-6 * beam.max()
         # a hole of the beam itself is no fault
         dead &= ndimage.minimum_filter(beam, 3) + level > 0.05 * _between(beam + level, lit, 3)
-    for turned in (False, True):
+    for sideways in (False, True):
         # a line that is zero throughout is at fault throughout, also where little light would fall
-        lines, faulty = (zero.T, dead.T) if turned else (zero, dead)
-        whole = (lines | ~(open_.T if turned else open_)).all(axis=0) & (faulty.mean(axis=0) > 0.3)
+        lines, faulty = (zero.T, dead.T) if sideways else (zero, dead)
+        whole = np.asarray(
+            (lines | ~(open_.T if sideways else open_)).all(axis=0) & (faulty.mean(axis=0) > 0.3)
+        )
         add = lines & whole[None, :]
-        dead |= add.T if turned else add
+        dead |= add.T if sideways else add
     labels, n = ndimage.label((dead | stop) & zero, np.ones((3, 3)))
     big = np.zeros_like(zero)
     for label in range(1, n + 1):
@@ -309,7 +311,7 @@ def _between(image: Floats, known: Mask, reach: int) -> Floats:
 def _cut_columns(total: Floats, zero: Mask, open_: Mask, beam: Floats | None) -> Mask:
     """Whole columns of zeros beside columns where the light has not faded: a module that is off."""
     N = total.shape[1]
-    empty = (zero | ~open_).all(axis=0) & zero.any(axis=0)
+    empty = np.asarray((zero | ~open_).all(axis=0) & zero.any(axis=0))
     sums = total.sum(axis=0)
     own = np.ones(N) if beam is None else beam.sum(axis=0)
     cut = np.zeros(N, np.bool_)

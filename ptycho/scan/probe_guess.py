@@ -118,4 +118,4 @@ def _rounded(mean_counts: Floats) -> Floats:
     known = (mean_counts > 0).astype(np.float64)
     near = ndimage.gaussian_filter(mean_counts, 0.7)
     weight = ndimage.gaussian_filter(known, 0.7)
-    return np.maximum(np.divide(near, weight, out=np.zeros_like(near), where=weight > 0.05), 0.0)
+    return np.asarray(np.maximum(np.divide(near, weight, out=np.zeros_like(near), where=weight > 0.05), 0.0))

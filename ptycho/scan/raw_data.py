@@ -26,6 +26,8 @@ from ptycho.scan.units import Unit, decide_unit, explain_unit, to_amplitude
 logger = logging.getLogger(__name__)
 
 _SIMULATION_CHUNK = 64
+#: probeGuess of a scan that has none: one is made
+MAKE_PROBE = "make"
 
 
 class RawData:
@@ -59,7 +61,7 @@ class RawData:
         xcoords_start: ArrayLike | None,
         ycoords_start: ArrayLike | None,
         diff3d: ArrayLike | LazyPatterns,
-        probeGuess: ArrayLike | None = None,
+        probeGuess: ArrayLike | None = MAKE_PROBE,
         scan_index: ArrayLike | None = None,
         objectGuess: ArrayLike | None = None,
         Y: ArrayLike | None = None,
@@ -88,8 +90,8 @@ class RawData:
         checks.check_side(self.N)
         self.bad_pixels = checks.check_bad_pixels(bad_pixels, self.N)
         checks.check_patterns(self.diff3d, self.diffraction_unit, self.bad_pixels)
-        self.probe_made = probeGuess is None
-        if probeGuess is None:
+        self.probe_made = isinstance(probeGuess, str) and probeGuess == MAKE_PROBE
+        if self.probe_made:
             probeGuess = self._made_probe()
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)

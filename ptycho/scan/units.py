@@ -96,7 +96,7 @@ def to_amplitude(
     else:
         amplitude = np.empty(diff3d.shape, dtype=np.float32)
         for pattern, out in zip(diff3d, amplitude, strict=True):
-            seen = np.where(bad_pixels, 0, pattern) if masked else pattern
+            seen = np.where(bad_pixels, 0, pattern) if bad_pixels is not None and masked else pattern
             out[...] = np.sqrt(seen, dtype=np.float64)
     if masked and unit == "amplitude":
         amplitude[..., bad_pixels] = 0
