@@ -152,11 +152,11 @@ def order_findings(found: Likeness | None, overlap: float | None) -> list[Findin
     # with large steps even neighbours share little, and the likest of many strangers may be liker
     if overlap is None or overlap < 0.72:
         return []
-    throughout = (found.order < 0.12 and strange.any_share > 0.3) or (
-        found.order < 0.06 and strange.any_share > 0.15
-    )
+    throughout = found.order < 0.12 and strange.any_share > 0.3
     least = (0.045, 0.065) if overlap > 0.78 else (0.055, 0.08)
-    in_part = strange.number >= 3 and strange.share > least[0 if found.order < 0.33 else 1]
+    # the rest, which is right, must show that likeness falls with distance
+    in_part = found.order > 0.1 and strange.number >= 3
+    in_part = in_part and strange.share > least[0 if found.order < 0.33 else 1]
     if not (throughout or in_part):
         return []
     share = max(strange.share, strange.any_share if throughout else 0.0)
