@@ -252,9 +252,12 @@ def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tup
     # far below the peak a null of the beam itself may hold nothing, and an even object does not fill it
     even = np.median(stats.variance[lit] / stats.mean[lit]) < 2
     dead = zero & (expected > max(_MISSED, (1e-3 if even else 1e-6) * total.max()))
-    dead |= zero & _cut_columns(total, zero, open_, beam)
+    # without structure nothing scatters, and the rim of a pupil is a sharp edge
+    sharp = even and beam is not None
+    level = 1e-2 * float(beam.sum(axis=0).max()) if beam is not None and sharp else 0.0
+    dead |= zero & _cut_columns(total, zero, open_, beam, level)
     turned = None if beam is None else beam.T
-    dead |= zero & _cut_columns(total.T, zero.T, open_.T, turned).T
+    dead |= zero & _cut_columns(total.T, zero.T, open_.T, turned, level).T
     stop = none
     if beam is not None:
         scale = total[lit].sum() / max(float(beam[lit].sum()), 1e-300)
@@ -308,7 +311,7 @@ def _between(image: Floats, known: Mask, reach: int) -> Floats:
     return best
 
 
-def _cut_columns(total: Floats, zero: Mask, open_: Mask, beam: Floats | None) -> Mask:
+def _cut_columns(total: Floats, zero: Mask, open_: Mask, beam: Floats | None, level: float) -> Mask:
     """Whole columns of zeros beside columns where the light has not faded: a module that is off."""
     N = total.shape[1]
     empty = np.asarray((zero | ~open_).all(axis=0) & zero.any(axis=0))
@@ -324,6 +327,7 @@ def _cut_columns(total: Floats, zero: Mask, open_: Mask, beam: Floats | None) ->
             if not (0 <= edge < N and 0 <= beyond < N):
                 continue
             faded = sums[edge] < 0.1 * sums[beyond] or own[edge - step] < 0.05 * own[edge]
+            faded = faded or own[edge] < level
             if sums[edge] > 4 * _MISSED and not faded:
                 cut[column] = True
     return np.broadcast_to(cut[None, :], total.shape)

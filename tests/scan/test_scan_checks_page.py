@@ -13,7 +13,11 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "scan_checks.md"
 
 
 def test_the_table_is_that_of_the_tests() -> None:
-    rows = re.findall(r"^\| ([^|`]+) \| (`?[\w ]+`?) \| (\d) \| ([^|]+) \|$", PAGE.read_text(), re.M)
+    rows = re.findall(
+        r"^\| ([^|`]+) \| (`?[\w ]+`?) \| (\d) \| ([^|]+) \|$",
+        PAGE.read_text().split("## Every kind")[1],
+        re.M,
+    )
     listed = {name: (finding.strip("`"), int(code)) for name, finding, code, _ in rows}
     codes = {"error": 2, "problem": 0, "note": 0}
     assert listed == {

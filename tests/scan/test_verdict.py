@@ -52,9 +52,7 @@ def test_a_spoiled_probe_does_not_raise_the_anchor() -> None:
     rng = np.random.default_rng(0)
     shape = made.probe_true.shape
     garbage = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
-    limits = r_limits(
-        amplitude, made.object_true, garbage, raw.positions_px, (0.0, 0.0), counts_known=True
-    )
+    limits = r_limits(amplitude, made.object_true, garbage, raw.positions_px, (0.0, 0.0), counts_known=True)
     assert limits.flat > 0.5 > limits.without_structure
 
 
