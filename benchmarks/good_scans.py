@@ -112,6 +112,7 @@ def _of_own_object(scenario: Scenario, rng: np.random.Generator) -> RawData:
 
 
 def main() -> None:
+    """Check the scans that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--first", type=int, default=0)

@@ -87,7 +87,7 @@ def work(path: Path, backend: str, place: str, groups: int, sweeps: int, seed: i
     if backend == "tensorflow":
         import tensorflow  # noqa: F401
 
-        import ptycho.tf.training  # noqa: F401
+        import ptycho.tf.fit.run  # noqa: F401
     import ptycho_torch.workflows.components  # noqa: F401
 
     begun, start = time.perf_counter(), memory("RssAnon", "VmRSS")

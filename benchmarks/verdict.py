@@ -215,6 +215,7 @@ def _pearson(
 
 
 def main() -> None:
+    """Judge the cases that the command line asks for, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--first", type=int, default=0)

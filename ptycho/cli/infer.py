@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +16,21 @@ from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_fields, fields_given
 from ptycho.cli.recording import begin_record, recorded
+from ptycho.cli.retired import add_retired_flags
 from ptycho.cli.runs import (
     ALIASES,
     add_config_flag,
-    add_retired_flags,
     prepare_folder,
     quiet_tensorflow,
     settings_of,
 )
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
-from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 
 if TYPE_CHECKING:
-    from ptycho.models.bundle import Bundle
     from ptycho.models.onnx_model import OnnxModel
+    from ptycho.run.reconstruction import Reconstruction
     from ptycho.scan.raw_data import RawData
 
 USAGE = "%(prog)s --model RUN --data FILE -o OUT [flags]"
@@ -52,7 +50,7 @@ def add_arguments(parser: Parser) -> None:
     add_mask_flag(parser)
     add_orientation_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
-    add_retired_flags(parser)
+    add_retired_flags(parser, *_CLASSES)
 
 
 def configure(
@@ -68,8 +66,8 @@ def configure(
 @recorded
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Check model and scan against each other, reconstruct, and write the products."""
-    from ptycho.config.validation import validate_inference_config
     from ptycho.models.bundle import load_bundle
+    from ptycho.run.validation import validate_inference_config
 
     config, execution = configure(arguments, console)
     if config.backend == "tensorflow":
@@ -80,24 +78,20 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if config.test_data_file is None:
         raise InputError("no scan to reconstruct; give --data FILE")
     # Before the paths are looked at: the bundle's own errors say more than "no such file".
-    bundle: Bundle | OnnxModel
-    infer: Callable[..., Any]
+    model: Path | OnnxModel = config.model_path
     if config.model_path.suffix == ".onnx":
         from ptycho.models.onnx_model import open_onnx
-        from ptycho.workflows.onnx_inference import infer_scan_onnx
 
-        bundle = open_onnx(config.model_path, execution)
-        infer = partial(infer_scan_onnx, bundle)
+        model = open_onnx(config.model_path, execution)
+        state, backend = model.state, "onnxruntime"
     else:
-        from ptycho.workflows.backend_selector import infer_scan_with_backend
-
         bundle = load_bundle(config.model_path)
-        infer = partial(infer_scan_with_backend, config.model_path, backend=config.backend)
+        state, backend = bundle.state, config.backend or bundle.backend
     validate_inference_config(config)
     mask = mask_of(arguments)
     raw, findings = read_checked_scan(
         config.test_data_file,
-        _side_of(bundle.state),
+        _side_of(state),
         console,
         why=" in the model",
         patterns=execution.patterns,
@@ -112,15 +106,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     device = execution.accelerator
     begin_record(console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings)
 
-    from ptycho.report.outputs import save_outputs
+    from ptycho.report.outputs import metrics_of, save_reconstruction
+    from ptycho.workflows.infer import infer
 
     with console.progress("reconstructing") as progress:
-        amplitude, phase, results = infer(raw, config=config, execution_config=execution, progress=progress)
-    save_outputs(amplitude, phase, results, str(output))
-    known = ("r_factor", "groups_per_s")
-    metrics: dict[str, Any] = {name: float(results[name]) for name in known if name in results}
+        made = infer(model, raw, config, execution, backend=backend, progress=progress)
+    save_reconstruction(made, output, backend=backend)
+    metrics: dict[str, Any] = metrics_of(made)
     if product is not None:
-        _write_product(product, config, raw, results)
+        _write_product(product, config, raw, made)
         console.say(f"ptychodus    {product}")
     # only an NPZ scan can know the truth: the object in a product is what its client guessed
     knows = config.test_data_file if config.test_data_file.suffix == ".npz" else output / PRODUCT
@@ -134,7 +128,7 @@ def _product_target(path: Path | None) -> Path | None:
     return path
 
 
-def _write_product(path: Path, config: InferenceConfig, raw: RawData, results: dict[str, Any]) -> None:
+def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Reconstruction) -> None:
     """The image and the probe in photons on the object frame of the scan, and the losses of training."""
     from ptycho.io.ptychodus_product import write_product
     from ptycho.io.ptychodus_scan import product_of_image
@@ -145,9 +139,9 @@ def _write_product(path: Path, config: InferenceConfig, raw: RawData, results: d
     losses = json.loads(history.read_text()).get("train_loss", ()) if history.is_file() else ()
     made = product_of_image(
         config.test_data_file,
-        results["object"],
-        results["origin_xy"],
-        results["probe"] * results["to_counts"],
+        image.object,
+        image.origin_xy,
+        image.probe * image.to_counts,
         raw.positions_px,
         losses,
     )

@@ -17,7 +17,7 @@ from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.recording import begin_record, recorded
 from ptycho.cli.runs import prepare_folder
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
-from ptycho.config.config import BACKENDS
+from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
 if TYPE_CHECKING:

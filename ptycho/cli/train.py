@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, add_fields, fields_given
 from ptycho.cli.recording import begin_record, recorded
+from ptycho.cli.retired import add_retired_flags
 from ptycho.cli.runs import (
     ALIASES,
     add_config_flag,
-    add_retired_flags,
     prepare_folder,
     quiet_tensorflow,
     settings_of,
 )
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
-from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def add_arguments(parser: Parser) -> None:
     add_mask_flag(parser)
     add_orientation_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
-    add_retired_flags(parser)
+    add_retired_flags(parser, *_CLASSES)
 
 
 def configure(
@@ -108,10 +108,10 @@ def _continued(
 @recorded
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Check everything, train, and write the products."""
-    from ptycho.config.validation import validate_training_config
     from ptycho.config.yaml_io import dump_yaml
     from ptycho.models.bundle import BUNDLE_NAME
     from ptycho.run.state import begin_anew, training_inputs
+    from ptycho.run.validation import validate_training_config
 
     config, execution, n_is_fixed, resume = configure(arguments, console)
     if config.train_data_file is None:
@@ -148,24 +148,25 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     if config.backend == "tensorflow":
         quiet_tensorflow()
-    from ptycho.report.outputs import save_outputs
-    from ptycho.workflows.backend_selector import run_cdi_example_with_backend
+    from ptycho.report.outputs import save_run
+    from ptycho.workflows import run as workflow
+    from ptycho.workflows.infer import Placing
 
-    options: dict[str, Any] = {"resume": resume} if resume is not None else {}
     with console.progress("training") as progress:
-        amplitude, phase, results = run_cdi_example_with_backend(
+        made = workflow.run(
             scans if len(scans) > 1 else scans[0],
             test,
             config,
-            do_stitching=test is not None,
-            execution_config=execution,
+            execution,
+            stitch=Placing(M=20) if test is not None else None,
+            resume=resume,
             progress=progress,
-            **options,
         )
-    save_outputs(amplitude, phase, results, str(output))
-    if results.get("recorder") is not None:
-        results["recorder"].add_outputs()
-    _report(results.get("history"), output / BUNDLE_NAME, console)
+    trained = made.trained
+    save_run(made.image, trained.history, output, backend=config.backend, scale=trained.model.intensity_scale)
+    if trained.recorder is not None:
+        trained.recorder.add_outputs()
+    _report(trained.history, output / BUNDLE_NAME, console)
     return 0
 
 
@@ -192,10 +193,9 @@ def _read_scans(
     return scans, findings
 
 
-def _report(history: Any, bundle: Path, console: Console) -> None:
+def _report(history: dict[str, list[float]], bundle: Path, console: Console) -> None:
     for name in ("train_loss", "val_loss"):
-        values = history.get(name) if isinstance(history, dict) else None
-        if values:
+        if values := history.get(name):
             console.say(f"{name:<10} {float(values[-1]):.6g} after {len(values)} epochs")
     console.say(f"model      {bundle}")
     console.say(f"next       ptycho infer --model {bundle.parent} --data FILE -o OUT")

@@ -1,8 +1,9 @@
-"""From a bundle to one ONNX file that takes counts: built from the neutral graph, so no backend is needed.
+"""From a bundle to one ONNX file whose input is counts; built from the neutral graph, so no backend is
+needed.
 
-Everything that surrounds the network at inference lies inside the file: the square root, the normalisation,
-the mask of bad pixels, and the probe, whose Fourier transform becomes a constant of the graph. Only
-operations of long standing are used, so that any runtime of the last years reads it.
+Everything around the network is inside the file: the square root, the normalisation, the mask of bad pixels,
+and the probe, whose Fourier transform is a constant of the graph. Only long-standing operations are used, so
+that any recent runtime can read it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ptycho import __version__
 from ptycho.errors import BundleError, ConfigError, InputError, MissingDependencyError
 from ptycho.io.atomic import atomic_write
+from ptycho.models.bundle import package_versions
 from ptycho.models.trained_state import TrainedState, load_trained_state
 from ptycho.networks import graphs as architectures
 from ptycho.networks.graphs import Graph, NetworkSpec, Node, Shape
@@ -39,6 +40,7 @@ _MEANINGS = {
 #: share of the brightest probe pixel below which back-projection is damped, as in the backends' layers
 BACKPROJECT_DAMPING = 0.05
 _GROUP_NORM_EPSILON = 1e-5
+_VERSION = package_versions().get("ptychopinn", "0.0.0+local")
 
 
 def export_onnx(bundle: Path, target: Path) -> Path:
@@ -107,7 +109,7 @@ def build_model(state: TrainedState, *, source: str = "model") -> Any:
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="ptychopinn",
-        producer_version=__version__,
+        producer_version=_VERSION,
         doc_string="object patch = amplitude * exp(i phase), one for every diffraction pattern of a group",
     )
     helper.set_model_props(model, _metadata(state))
@@ -134,7 +136,7 @@ def _metadata(state: TrainedState) -> dict[str, str]:
     noted: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "ptychopinn_version": __version__,
+        "ptychopinn_version": _VERSION,
         "opset": OPSET,
         "architecture": model.architecture,
         "N": model.N,

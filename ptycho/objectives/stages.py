@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from ptycho.config.config import TrainingConfig
 from ptycho.config.fields import shown
+from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.networks.parts import PARTS
-from ptycho.run.schedules import learning_rate_factor
 
 #: what `trainable` may name, and the parts of a network that it means (see `ptycho.networks.parts`)
 TRAINABLE: dict[str, tuple[str, ...]] = {
@@ -35,9 +34,12 @@ _KEYS = ("name", "epochs", "steps", "trainable", "objectives", "learning_rate")
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its length (epochs or optimiser steps), the parts that train (None: what the run trains),
-    the terms that count (None: those that do not name other stages), and the learning rate of every part
-    that has one of its own; `learning_rate` is that of all others (None: the run's)."""
+    """One stage of a run.
+
+    epochs or steps: its length. trainable: the parts that train; None: those that the run trains. objectives:
+    the terms that count; None: all that do not name other stages. learning_rate: None: the run's. part_rates:
+    for parts with a rate of their own.
+    """
 
     name: str
     epochs: int | None
@@ -116,15 +118,6 @@ def span_at(all_spans: tuple[Span, ...], step: int) -> Span:
     return all_spans[-1]
 
 
-def part_rate(span: Span, part: str, step: int, base: float, config: TrainingConfig, per_epoch: int) -> float:
-    """The learning rate of a part at an optimiser step: the scheduler's course begins anew in every stage
-    and runs over its length; zero where the part stands still."""
-    if not span.stage.trains(part):
-        return 0.0
-    factor = learning_rate_factor(config, config.scheduler, step - span.first, per_epoch, span.length)
-    return span.stage.rate(part, base) * factor
-
-
 def moving(stage: Stage | None, config: TrainingConfig) -> frozenset[str]:
     """The parts that move in a stage, or in a run without stages."""
     parts = frozenset(PARTS) if stage is None or stage.trainable is None else stage.trainable
@@ -137,7 +130,7 @@ def moving(stage: Stage | None, config: TrainingConfig) -> frozenset[str]:
 
 
 def _check_movable(stage: Stage, config: TrainingConfig) -> None:
-    """Something must move, and what a stage names must be among what the run trains."""
+    """Refuse a stage that trains nothing, or a part that the run does not train."""
     if stage.trainable is None:
         return
     supervised = config.model.model_type == "supervised"

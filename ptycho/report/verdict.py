@@ -1,4 +1,4 @@
-"""One word and one sentence: did it work?  The rules are few, and stand on the page that users read.
+"""Did the reconstruction work? One word and one sentence. The rules are few and stand in the documentation.
 
 R is put on a scale between two anchors that the scan itself gives: what the noise of the counts leaves even
 to the true object, and what an image without any structure leaves. Patterns held out, open problems of the
@@ -56,7 +56,10 @@ class HeldOut(NamedTuple):
 
 
 def explained_share(r: float, noise: float | None, flat: float) -> float:
-    """(flat^2 - r^2) / (flat^2 - noise^2): 0 for an image that says nothing, 1 at the noise and below it."""
+    """(flat^2 - r^2) / (flat^2 - noise^2): the share of the structure that the image explains.
+
+    0 for an image that explains nothing, 1 at the noise and below it.
+    """
     floor = 0.0 if noise is None else min(noise, 0.98 * flat)
     return min(1.0, (flat**2 - r**2) / (flat**2 - floor**2))
 
@@ -75,7 +78,7 @@ def judge_run(
     overlap: float | None = None,
     n_patterns: int | None = None,
 ) -> Verdict:
-    """The verdict from R, its two anchors, and the correlations with a truth (of what has structure in it).
+    """The verdict from R, its two limits, and the correlations with a truth (where the truth has structure).
 
     The worse of the two decides. Without a flat R the scan is not there, and R alone is no verdict.
     even_share: share explained pixel by pixel; contrast_sigma: by how many standard errors the two anchors

@@ -1,4 +1,4 @@
-"""What a run is about to minimise, said in the log before its first step, the same for both backends."""
+"""What a run will minimise, written to the log before its first step; the same for both backends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.objectives.manifest import Manifest
 
 log = logging.getLogger(__name__)

@@ -13,21 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import (
-    InferenceConfig,
-    PyTorchExecutionConfig,
-    TrainingConfig,
-    resolve_n_groups,
-)
+from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig, TrainingConfig, resolve_n_groups
 from ptycho.errors import ConfigError, DataError
 from ptycho.objectives.manifest import resolve
 from ptycho.run.batches import Batch, Index, compact_blocks, epoch_batches, label_scale, split_scans
-from ptycho.scan import normalization
 from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.grouping import possible_groups
 from ptycho.scan.raw_data import RawData
-from ptycho.scan.scan_set import ScanSet, most_alike
+from ptycho.scan.scan_set import Scan as Scan
+from ptycho.scan.scan_set import ScanSet, acquisition_of, most_alike
 
-Scan = RawData | PtychoDataContainer
 #: what training takes: one scan, or several of them
 Scans = Scan | ScanSet | Sequence[Scan]
 #: what it makes of them
@@ -49,10 +44,11 @@ def ensure_container(
             f"ModelConfig.N = {config.model.N}, but the patterns are {data.N} x {data.N} px: set --N {data.N}"
         )
     seed = config.seed if config.subsample_seed is None else config.subsample_seed
+    raw = data.subsample(config.n_subsample, seed)
     return PtychoDataContainer.from_raw(
-        data.subsample(config.n_subsample, seed),
+        raw,
         config.model.gridsize,
-        n_groups=resolve_n_groups(config),
+        n_groups=_n_groups(config, raw, config.model.gridsize, config.neighbor_count),
         n_neighbors=config.neighbor_count,
         seed=seed,
         enable_oversampling=config.enable_oversampling,
@@ -80,7 +76,7 @@ def train_and_test(
         return train, None
     number = 0
     if not alone:
-        number = most_alike(*measured(test_data), [measured(one) for one in scans.containers])
+        number = most_alike(*acquisition_of(test_data), [acquisition_of(one) for one in scans.containers])
     like = scans.containers[number]
     once = dataclasses.replace(config, n_groups=None, n_images=None, n_subsample=None)
     test = ensure_container(test_data, once, x_scale=like.x_scale, nphotons=like.nphotons)
@@ -92,13 +88,6 @@ def first_scan(data: Scans) -> Scan:
     if isinstance(data, Scan):
         return data
     return data.containers[0] if isinstance(data, ScanSet) else data[0]
-
-
-def measured(scan: Scan) -> tuple[NDArray[np.complex64], float]:
-    """What tells how a scan was measured: its probe guess (P, N, N) and its own x_scale. Time O(M N^2)."""
-    if isinstance(scan, PtychoDataContainer):
-        return scan.probe, scan.x_scale
-    return scan.probe_modes, normalization.x_scale(scan.amplitude_by_rows(), scan.bad_pixels)
 
 
 def inference_container(
@@ -114,16 +103,33 @@ def inference_container(
             "train one for this size"
         )
     seed = config.subsample_seed or 0
+    raw = raw.subsample(config.n_subsample, seed)
+    gridsize = trained.model.gridsize
+    neighbors = max(config.neighbor_count, gridsize**2 - 1)
     return PtychoDataContainer.from_raw(
-        raw.subsample(config.n_subsample, seed),
-        trained.model.gridsize,
-        n_groups=resolve_n_groups(config),
-        n_neighbors=max(config.neighbor_count, trained.model.gridsize**2 - 1),
+        raw,
+        gridsize,
+        n_groups=_n_groups(config, raw, gridsize, neighbors),
+        n_neighbors=neighbors,
         seed=seed,
         enable_oversampling=config.enable_oversampling,
         neighbor_pool_size=config.neighbor_pool_size,
         x_scale=x_scale,
         nphotons=nphotons,
+    )
+
+
+def _n_groups(
+    config: TrainingConfig | InferenceConfig, raw: RawData, gridsize: int, n_neighbors: int
+) -> int | None:
+    """The number of groups asked for, or all that there are, with a warning."""
+    return possible_groups(
+        resolve_n_groups(config),
+        raw.n_positions,
+        gridsize,
+        n_neighbors,
+        config.enable_oversampling,
+        config.neighbor_pool_size,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
 from ptycho.errors import DataError
 from ptycho.run.preparation import Grouped
 from ptycho.scan.container import PtychoDataContainer
@@ -25,7 +25,7 @@ Refinement = Callable[
     [PtychoDataContainer, NDArray[Any], int, TrainingConfig, Callable[[int, int], None] | None], NDArray[Any]
 ]
 
-#: fewer positions than this do not tell a probe from an object
+#: with fewer positions, probe and object cannot be told apart
 MIN_POSITIONS = 9
 
 

@@ -1,9 +1,8 @@
-"""Grouped and normalised data as plain NumPy: each pattern held once, groups laid out when asked for."""
+"""Grouped and normalised data in NumPy: each pattern is stored once, groups are built when asked for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.clients.placement import placed
 from ptycho.errors import DataError
 from ptycho.scan import normalization
-from ptycho.scan.grouping import group_offsets, group_positions, wanted_groups
+from ptycho.scan.grouping import group_offsets, group_positions
 from ptycho.scan.labels import cut_patches
 from ptycho.scan.pattern_store import store_patterns
-from ptycho.scan.probe import as_modes
+from ptycho.scan.placement import with_canvas_shape
 from ptycho.scan.raw_data import RawData
-
-_TEST_FRACTION = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class PtychoDataContainer:
     """Groups over one scan (M patterns, B groups of C = gridsize**2).
 
-    Stored: patterns, positions and indices, M N^2 4 bytes + B C 8 bytes. `X`, `Y`, `Y_I` and `Y_phi` are laid
-    out anew at each access, B C N^2 4 bytes (twice that for Y): loops should index `patterns` with
-    `nn_indices`.
+    Stored: patterns, positions and indices, M N^2 4 bytes + B C 8 bytes. `X`, `Y`, `Y_I` and `Y_phi` are
+    built at each access, B C N^2 4 bytes (twice that for Y). In loops, index `patterns` with `nn_indices`.
 
     Attributes:
         patterns: (M,N,N) float32, x = amplitude * x_scale; a read-only np.memmap where they do not fit.
@@ -40,9 +35,10 @@ class PtychoDataContainer:
         source_rows: (M,) int64, the scan row that each pattern was.
         true_positions_px: (M,2) as positions_px, what `coords_true` is made of: nominal start positions if
             given.
-        objectGuess: (H,W) complex or None; pattern_Y: (M,N,N) complex labels or None, which win over it.
+        objectGuess: (H,W) complex or None; pattern_Y: (M,N,N) complex labels or None. Where both are there,
+            pattern_Y is used.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None.
-        scratch_folder: where what is made of patterns on disk goes; None: the system's.
+        scratch_folder: folder for temporary files of patterns on disk; None: the system's.
     """
 
     patterns: NDArray[np.float32]
@@ -81,7 +77,7 @@ class PtychoDataContainer:
             raw.xcoords,
             raw.ycoords,
             gridsize,
-            n_groups=wanted_groups(n_groups, raw.n_positions, gridsize, enable_oversampling),
+            n_groups=n_groups,
             n_neighbors=n_neighbors,
             seed=seed,
             enable_oversampling=enable_oversampling,
@@ -124,7 +120,7 @@ class PtychoDataContainer:
 
     @property
     def X(self) -> NDArray[np.float32]:
-        """(B,N,N,C) float32 network input, laid out now."""
+        """(B,N,N,C) float32 network input, built at each access."""
         return np.ascontiguousarray(np.moveaxis(self.patterns[self.nn_indices], 1, -1))
 
     @property
@@ -165,9 +161,11 @@ class PtychoDataContainer:
 
     @property
     def global_offsets(self) -> NDArray[np.float64]:
-        """(B,1,2,1) float64 px [x, y], centre of each group; knows the canvas of the scan's object."""
+        """(B,1,2,1) float64 px [x, y], centre of each group. Its `canvas_shape` is that of the scan's
+        object.
+        """
         canvas = None if self.objectGuess is None else self.objectGuess.shape
-        return placed(group_offsets(*_columns(self.positions_px), self.nn_indices)[0], canvas)
+        return with_canvas_shape(group_offsets(*_columns(self.positions_px), self.nn_indices)[0], canvas)
 
     @property
     def local_offsets(self) -> NDArray[np.float64]:
@@ -176,7 +174,7 @@ class PtychoDataContainer:
 
     @property
     def coords_nominal(self) -> NDArray[np.float64]:
-        """The same as `local_offsets`, by the name that consumers know."""
+        """The same as `local_offsets`, under the name that clients use."""
         return self.local_offsets
 
     @property
@@ -189,9 +187,9 @@ class PtychoDataContainer:
         return replace(self, nn_indices=self.nn_indices[groups])
 
     def split(self, val_fraction: float, seed: int | None = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Group numbers (train, validation), each ascending, drawn by `seed`.
+        """Group numbers (train, validation), each ascending, drawn with `seed`.
 
-        Both sides get at least one group whenever there are two; a single group goes to training.
+        Both get at least one group if there are two or more; a single group is used for training.
         """
         if not 0 <= val_fraction <= 1:
             raise DataError(f"val_fraction is {val_fraction}; it must be between 0 and 1")
@@ -199,65 +197,6 @@ class PtychoDataContainer:
         held = min(max(1, round(val_fraction * count)), count - 1)
         order = np.random.default_rng(0 if seed is None else seed).permutation(count).astype(np.int64)
         return np.sort(order[held:]), np.sort(order[:held])
-
-
-def load(
-    cb: Callable[[], Mapping[str, Any]],
-    probeGuess: NDArray[Any],
-    which: str | None = None,
-    create_split: bool = False,
-) -> PtychoDataContainer:
-    """A container from the dictionary of `RawData.generate_grouped_data`, which `cb` returns.
-
-    Only the patterns that some group uses are kept, so `nn_indices` is renumbered and `source_rows` tells the
-    scan row of each. With `create_split`, `which` 'train' or 'test' selects nine tenths of the groups or the
-    rest.
-    The dictionary does not carry counts as such: the photon number is read off its amplitudes.
-    """
-    data = dict(cb())
-    missing = [key for key in ("X_full", "diffraction", "nn_indices", "coords_nn") if data.get(key) is None]
-    if missing:
-        raise DataError(
-            f"the grouped data lack {missing[0]!r}: pass the result of generate_grouped_data unchanged"
-        )
-    groups = np.asarray(data["nn_indices"], dtype=np.int64)
-    rows, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    group, member = np.divmod(first, groups.shape[1])
-
-    def once(key: str) -> NDArray[Any]:
-        return np.asarray(data[key])[group, ..., member]
-
-    amplitude, patterns = once("diffraction"), once("X_full")
-    positions = once("coords_nn")[:, 0].astype(np.float64)
-    has_start = data.get("coords_start_nn") is not None
-    container = PtychoDataContainer(
-        patterns=np.ascontiguousarray(patterns, dtype=np.float32),
-        positions_px=positions,
-        nn_indices=inverse.reshape(groups.shape).astype(np.int64),
-        probe=as_modes(probeGuess),
-        x_scale=_ratio(patterns, amplitude),
-        nphotons=normalization.photons_from_amplitude(amplitude, "amplitude"),
-        source_rows=rows,
-        true_positions_px=once("coords_start_nn")[:, 0].astype(np.float64) if has_start else positions,
-        objectGuess=data.get("objectGuess"),
-        pattern_Y=once("Y") if data.get("Y") is not None else None,
-    )
-    return _half(container, which) if create_split else container
-
-
-def _ratio(patterns: NDArray[Any], amplitude: NDArray[Any]) -> float:
-    """The x_scale that took amplitude to patterns; rounding of single pixels averages out."""
-    total = float(np.sum(amplitude, dtype=np.float64))
-    if not total > 0:
-        raise DataError("every diffraction pattern in the chosen groups is zero: ask for more groups")
-    return float(np.sum(patterns, dtype=np.float64)) / total
-
-
-def _half(container: PtychoDataContainer, which: str | None) -> PtychoDataContainer:
-    if which not in ("train", "test"):
-        raise DataError(f"which is {which!r}; with create_split it must be 'train' or 'test'")
-    train, test = container.split(_TEST_FRACTION)
-    return container.select(train if which == "train" else test)
 
 
 def _columns(positions_px: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -38,15 +38,19 @@ class Scan(Protocol):
     source: Path | None
 
     @property
-    def N(self) -> int: ...
+    def N(self) -> int:
+        """Side of a pattern, px."""
 
     @property
-    def positions_px(self) -> NDArray[np.float64]: ...
+    def positions_px(self) -> NDArray[np.float64]:
+        """(M,2) [x, y] px."""
 
     @property
-    def probe_modes(self) -> NDArray[np.complex64]: ...
+    def probe_modes(self) -> NDArray[np.complex64]:
+        """(P,N,N)."""
 
-    def amplitude_by_rows(self) -> Any: ...
+    def amplitude_by_rows(self) -> Any:
+        """(M,N,N) float32, 0 in bad pixels, read by rows."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +15,6 @@ from ptycho.errors import DataError
 from ptycho.io.lazy import LazyPatterns, NotByRows, as_lazy, rows_of
 from ptycho.scan import checks
 from ptycho.scan.findings import Finding
-from ptycho.scan.grouping import gather_coords, group_offsets, group_positions, wanted_groups
-from ptycho.scan.labels import cut_patches
-from ptycho.scan.normalization import x_scale
 from ptycho.scan.positions import measure_path
 from ptycho.scan.probe import as_modes
 from ptycho.scan.probe_guess import FEWEST_PATTERNS, candidates
@@ -47,11 +44,16 @@ class RawData:
         scan_index: (M,) int64.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None; these pixels may hold anything in diff3d.
         source: the file the scan was read from, or None.
-        patterns_place, scratch_folder: where a container made of this scan keeps its patterns, see `kept`.
+        patterns_place, scratch_folder: where a container of this scan stores patterns, see `with_storage`.
 
     Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
     copied unless its axes are reordered (FORMAT-001; `pattern_order` 'MNN' or 'NNM' settles an ambiguous
     shape).
+
+    >>> x = np.arange(4.0) * 8
+    >>> raw = RawData.from_coords_without_pc(x, x, np.ones((4, 32, 32), np.uint16), np.ones((32, 32)))
+    >>> raw.N, raw.n_positions, raw.diffraction_unit
+    (32, 4, 'counts')
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class RawData:
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)
         self.scan_index = checks.check_scan_index(scan_index, n_positions)
-        self.Y = None if Y is None else np.asarray(Y)
+        self.Y = checks.without_last_axis(Y)
         if self.Y is not None and self.Y.shape != self.diff3d.shape:
             raise DataError(
                 f"Y has shape {self.Y.shape}; expected {self.diff3d.shape}: one label per pattern"
@@ -117,7 +119,7 @@ class RawData:
         xcoords_start: ArrayLike | None = None,
         ycoords_start: ArrayLike | None = None,
         pattern_order: str | None = None,
-    ) -> RawData:
+    ) -> Self:
         """A scan from arrays in memory; shapes and units as for the class."""
         return cls(
             xcoords,
@@ -141,7 +143,7 @@ class RawData:
         patterns: str = "auto",
         scratch_folder: Path | None = None,
         bad_pixels: NDArray[np.bool_] | None = None,
-    ) -> RawData:
+    ) -> Self:
         """A scan from a file of any registered format (`ptycho.io.registry`); errors name the file.
 
         `patterns`: 'memory', 'disk', where diff3d is read by rows, or 'auto', on disk where it would need
@@ -155,7 +157,7 @@ class RawData:
             arrays = read_scan(path, patterns=patterns, scratch_folder=scratch_folder)
             made = cls._with_mask({"xcoords_start": None, "ycoords_start": None, **arrays}, bad_pixels)
             made.source = Path(path)
-            return made.kept(patterns, scratch_folder)
+            return made.with_storage(patterns, scratch_folder)
         except NotByRows as error:
             if patterns != "disk":
                 logger.warning("%s: %s: read into memory", path, error.args[0])
@@ -169,7 +171,7 @@ class RawData:
             raise DataError(f"{Path(path)}: {error}") from error
 
     @classmethod
-    def _with_mask(cls, arrays: dict[str, Any], bad_pixels: NDArray[np.bool_] | None) -> RawData:
+    def _with_mask(cls, arrays: dict[str, Any], bad_pixels: NDArray[np.bool_] | None) -> Self:
         """The scan of these arrays, some more pixels ignored, in the unit that it has without them."""
         if bad_pixels is None:
             return cls(**arrays)
@@ -190,7 +192,7 @@ class RawData:
         probeGuess: ArrayLike,
         objectGuess: ArrayLike,
         scan_index: ArrayLike | None = None,
-    ) -> RawData:
+    ) -> Self:
         """The noise-free scan that this object and probe give: amplitude (M,N,N) float32 of bilinear patches.
 
         Object pixels outside `objectGuess` are zero. Time O(M P N^2 log N), memory the result and one chunk.
@@ -261,7 +263,7 @@ class RawData:
         return to_amplitude(self.diff3d, self.diffraction_unit, self.bad_pixels)
 
     def amplitude_by_rows(self) -> LazyPatterns:
-        """The same, of which only those rows are made that are asked for."""
+        """The same amplitude, computed only for the rows that are read."""
         unit, mask = self.diffraction_unit, self.bad_pixels
         return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit, mask), np.float32)
 
@@ -275,15 +277,18 @@ class RawData:
 
         return inspect_scan(self).findings
 
-    def kept(self, patterns: str, scratch_folder: Path | None = None) -> RawData:
-        """The same scan, whose containers keep their patterns in 'memory', on 'disk', or, 'auto', where they
-        belong; on disk in `scratch_folder`, None: the one given before, or the system's."""
+    def with_storage(self, patterns: str, scratch_folder: Path | None = None) -> Self:
+        """The same scan with another place for the patterns of its containers.
+
+        `patterns`: 'memory', 'disk', or 'auto', on disk where they are large. `scratch_folder`: for patterns
+        on disk; None: the folder given before, or the system's.
+        """
         made = copy.copy(self)
         made.patterns_place = patterns
         made.scratch_folder = scratch_folder or self.scratch_folder
         return made
 
-    def moved_to(self, positions_px: NDArray[np.float64]) -> RawData:
+    def moved_to(self, positions_px: NDArray[np.float64]) -> Self:
         """The same patterns at other positions (M,2) [x, y] px; objectGuess, which lay under the old ones, is
         left out."""
         made = copy.copy(self)
@@ -292,13 +297,13 @@ class RawData:
         made.objectGuess = None
         return made
 
-    def with_probe(self, probe: NDArray[Any]) -> RawData:
+    def with_probe(self, probe: NDArray[Any]) -> Self:
         """The same scan with another probe, (N,N), (N,N,1) or (P,N,N); nothing else is copied."""
         made = copy.copy(self)
         made.probeGuess = checks.check_probe(probe, self.N)
         return made
 
-    def subsample(self, n: int | None, seed: int | None = 0) -> RawData:
+    def subsample(self, n: int | None, seed: int | None = 0) -> Self:
         """`n` positions drawn without replacement, in scan order; itself when n is None or not below M."""
         if n is None or n >= self.n_positions:
             return self
@@ -310,8 +315,8 @@ class RawData:
         for key in ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "Y"):
             if arrays[key] is not None:
                 arrays[key] = rows_of(arrays[key], rows)
-        made = RawData(**{**arrays, "pattern_order": "MNN"})
-        return made.kept(self.patterns_place, self.scratch_folder)
+        made = type(self)(**{**arrays, "pattern_order": "MNN"})
+        return made.with_storage(self.patterns_place, self.scratch_folder)
 
     def as_arrays(self) -> dict[str, Any]:
         """The keyword arguments that make this scan again; pattern_order is set only where shapes are
@@ -337,77 +342,3 @@ class RawData:
         from ptycho.io.registry import write_scan
 
         write_scan(path, self.as_arrays())
-
-    def generate_grouped_data(
-        self,
-        N: int,
-        K: int = 4,
-        nsamples: int = 1,
-        dataset_path: str | None = None,
-        seed: int | None = None,
-        sequential_sampling: bool = False,
-        gridsize: int | None = None,
-        enable_oversampling: bool = False,
-        neighbor_pool_size: int | None = None,
-        normalization: float | None = None,
-    ) -> dict[str, Any]:
-        """`nsamples` groups of gridsize**2 patterns as arrays, for clients that want them laid out.
-
-        Keys: diffraction (B,N,N,C) float32 amplitude; X_full the same times `normalization` (x_scale; None
-        takes it from this scan); Y (B,N,N,C) complex64 labels or None; coords_nn (B,1,2,C), coords_offsets
-        (B,1,2,1), coords_relative (B,1,2,C) float64 px [x, y], the three again as coords_start_*; nn_indices
-        (B,C); objectGuess. gridsize None is read from params.cfg; `dataset_path` is accepted and not used:
-        nothing is cached on disk; seed None is 0. What is drawn: `ptycho.scan.grouping.group_positions`.
-
-        Time and memory O(B C N^2); `PtychoDataContainer.from_raw` of `ptycho.scan.container` holds each
-        pattern once instead.
-        """
-        if N != self.N:
-            raise DataError(f"N is {N} but the patterns are {self.N} x {self.N}: set N to {self.N}")
-        if gridsize is None:
-            from ptycho.clients import params
-
-            gridsize = int(params.cfg.get("gridsize", 1))
-        if nsamples == 1 < self.n_positions:
-            logger.warning(
-                "nsamples is 1: only 1 of %d positions is taken; ask for %d (ptychodus: NumSamples)",
-                self.n_positions,
-                self.n_positions,
-            )
-        groups = group_positions(
-            self.xcoords,
-            self.ycoords,
-            gridsize,
-            n_groups=wanted_groups(nsamples, self.n_positions, gridsize, enable_oversampling),
-            n_neighbors=K,
-            seed=seed,
-            enable_oversampling=enable_oversampling,
-            sequential=sequential_sampling,
-            neighbor_pool_size=neighbor_pool_size,
-        )
-        amplitude = self.amplitude()
-        scale = x_scale(amplitude, self.bad_pixels) if normalization is None else normalization
-        diffraction = np.moveaxis(amplitude[groups], 1, -1)
-        offsets, relative = group_offsets(self.xcoords, self.ycoords, groups)
-        start_offsets, start_relative = group_offsets(self.xcoords_start, self.ycoords_start, groups)
-        return {
-            "diffraction": diffraction,
-            "Y": self._labels(groups),
-            "coords_offsets": offsets,
-            "coords_relative": relative,
-            "coords_start_offsets": start_offsets,
-            "coords_start_relative": start_relative,
-            "coords_nn": gather_coords(self.xcoords, self.ycoords, groups),
-            "coords_start_nn": gather_coords(self.xcoords_start, self.ycoords_start, groups),
-            "nn_indices": groups,
-            "objectGuess": self.objectGuess,
-            "X_full": diffraction * np.float32(scale),
-        }
-
-    def _labels(self, groups: NDArray[np.int64]) -> NDArray[np.complex64] | None:
-        """Object patches (B,N,N,C) at every member's own position, or None without an object."""
-        if self.Y is not None:
-            return np.moveaxis(self.Y[groups].astype(np.complex64), 1, -1)
-        if self.objectGuess is None:
-            return None
-        return np.moveaxis(cut_patches(self.objectGuess, self.positions_px[groups], self.N), 1, -1)

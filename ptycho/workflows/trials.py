@@ -9,6 +9,7 @@ them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ Floats = NDArray[np.float64]
 _PATTERNS, _HELD = 80, 0.2
 _LARGEST = 128
 _BATCH = 4
+#: the iterative engine; loaded when a trial runs
+_ENGINE = "ptycho_torch.refine"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +106,7 @@ def attempt(
     positions (K,2) and probe (N,N) or (P,N,N) instead of the part's own. Time: sweeps of the fitted patterns.
     A run that diverges has R 1.
     """
-    from ptycho_torch.refine import make_scan, reconstruct
+    engine: Any = import_module(_ENGINE)
 
     places = part.positions if positions is None else positions
     start = part.probe if probe is None else probe
@@ -114,8 +117,8 @@ def attempt(
     own = float((seen * usual).sum()) / max(len(seen) * float((usual**2).sum()), 1e-300)
     flat_misfit = ((own * usual - seen) ** 2).sum(axis=(1, 2)) / max(float((seen**2).sum()), 1e-300)
     try:
-        scan = make_scan(part.counts[fit], places[fit], start, unit="counts", bad_pixels=part.bad)
-        made = reconstruct(
+        scan = engine.make_scan(part.counts[fit], places[fit], start, unit="counts", bad_pixels=part.bad)
+        made = engine.reconstruct(
             scan, epochs=sweeps, seed=seed, modes=modes, batch_size=_BATCH, intensity=intensity
         )
         x, y = places[held].T

@@ -80,9 +80,7 @@ def test_a_further_mask_does_not_change_the_unit(tmp_path: Path) -> None:
     assert "without a declared unit" in raw.unit_reason
 
 
-@pytest.mark.parametrize(
-    ("suffix", "word"), [(".npy", None), (".npz", None), (".png", "ends in .npy or .npz")]
-)
+@pytest.mark.parametrize("suffix, word", [(".npy", None), (".npz", None), (".png", "ends in .npy or .npz")])
 def test_masks_are_files(tmp_path: Path, suffix: str, word: str | None) -> None:
     mask = np.random.default_rng(0).random((32, 32)) < 0.1
     path = tmp_path / f"mask{suffix}"
@@ -158,7 +156,7 @@ def links(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("key", "words"),
+    "key, words",
     [
         ("virtual", "put together from part_1.h5, which is not there: copy it beside the file"),
         ("outside", "links to gone.h5, which is not there: copy it beside the file"),
@@ -177,12 +175,3 @@ def test_a_missing_filter_is_named(tmp_path: Path) -> None:
         pytest.raises(MissingDependencyError, match=r"filter 32099.*pip install hdf5plugin"),
     ):
         read_dataset(file, "squeezed")
-
-
-def test_more_groups_than_positions_are_every_position_once(caplog: pytest.LogCaptureFixture) -> None:
-    arrays = good(0)
-    arrays.pop("truth")
-    with caplog.at_level("INFO"):
-        groups = RawData(**arrays).generate_grouped_data(32, nsamples=512, gridsize=1)
-    assert sorted(groups["nn_indices"][:, 0]) == list(range(100))
-    assert sum("every position is taken once" in line for line in caplog.messages) == 1

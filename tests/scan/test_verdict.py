@@ -80,7 +80,7 @@ def test_r_under_the_noise_never_worked() -> None:
     assert judge_run(r=0.08, noise=0.09, flat=0.25).level == "doubt"
 
 
-@pytest.mark.parametrize(("pearson", "level"), [(0.849, "doubt"), (0.8500001, "good"), (0.399, "bad")])
+@pytest.mark.parametrize("pearson, level", [(0.849, "doubt"), (0.8500001, "good"), (0.399, "bad")])
 def test_words_and_numbers_agree(pearson: float, level: str) -> None:
     verdict = judge_run(r=0.1, noise=0.09, flat=0.25, pearsons=(pearson, 0.99))
     shown = float(verdict.reason.split(" at ")[1].split()[0])

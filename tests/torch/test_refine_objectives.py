@@ -11,8 +11,8 @@ from test_refine_engine import guess_of, make_problem
 
 from ptycho.cli.main import main
 from ptycho.errors import ConfigError
+from ptycho.forward import losses, penalties
 from ptycho.simulation.scenario import Scenario, simulate
-from ptycho_torch import losses, penalties
 from ptycho_torch.refine import make_rule, make_scan, reconstruct, start_state
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.objectives import Seen, named_objective
@@ -108,7 +108,7 @@ def test_a_name_alone_and_a_function_are_objectives():
 
 
 @pytest.mark.parametrize(
-    ("objective", "message"),
+    "objective, message",
     [
         ("poisson_nl", "nearest known: 'poisson_nll'"),
         ("probe_power", "'probe_power' is not minimised here"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from ptycho import backends
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import BundleError, ConfigError, DataError
 from ptycho.run.starting_probe import starting_probe
@@ -87,7 +88,7 @@ class TestTrainLightningParityDeterminism:
         raw = make_scan()
         one = self.weights(components.train_cdi_model_torch(raw, None, small_config(raw), silent))
         torch.manual_seed(99)
-        np.random.seed(99)
+        np.random.seed(99)  # noqa: NPY002
         other = self.weights(components.train_cdi_model_torch(raw, None, small_config(raw), silent))
         changed = self.weights(components.train_cdi_model_torch(raw, None, small_config(raw, seed=1), silent))
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -100,7 +101,7 @@ class TestTrainLightningParityDeterminism:
             torch.are_deterministic_algorithms_enabled(),
             torch.get_num_threads(),
         )
-        state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+        state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
         components.train_cdi_model_torch(raw, None, small_config(raw), silent)
         after = (
             torch.get_default_dtype(),
@@ -109,7 +110,7 @@ class TestTrainLightningParityDeterminism:
         )
         assert before == after
         assert torch.equal(state, torch.random.get_rng_state())
-        assert np.array_equal(numpy_state, np.random.get_state()[1])
+        assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
 
     def test_an_interrupted_run_resumes_to_the_same_bytes(self, make_scan, small_config, tmp_path):
         raw = make_scan()
@@ -183,7 +184,7 @@ class TestWhatTrains:
         raw = make_scan()
         config = small_config(raw, intensity_scale_trainable=scale, probe_trainable=probe)
         start = starting_probe(
-            components._ensure_container(raw, config), config, components.refined_modes
+            components._ensure_container(raw, config), config, backends.refined_modes
         ).modes
         module = self.fitted(raw, config, silent)
         moved = np.abs(module.complex_probe.detach().numpy() - start).max()
@@ -245,8 +246,8 @@ class TestWhatTrains:
         two = make_scan(probeGuess=modes)
         module = self.fitted(two, small_config(two), silent)
         assert module.complex_probe.shape == (2, 32, 32)
+        config = small_config(raw, probe_modes=3, probe_from="guess")
         with pytest.raises(DataError, match="probe_modes = 3, but the file has 1: use --probe_from refine"):
-            config = small_config(raw, probe_modes=3, probe_from="guess")
             components.train_cdi_model_torch(raw, None, config, silent)
 
     def test_the_probe_is_refined_when_asked(self, make_scan, small_config, silent):
@@ -256,7 +257,7 @@ class TestWhatTrains:
         scan = make_scan(n_positions=49, probeGuess=wrong)
         config = small_config(scan, probe_from="refine")
         found = starting_probe(
-            components._ensure_container(scan, config), config, components.refined_modes
+            components._ensure_container(scan, config), config, backends.refined_modes
         ).modes[0]
         true = raw.probeGuess
 
