@@ -63,7 +63,9 @@ def read_scan(
     from ptycho.scan.raw_data import RawData
 
     mask = None if bad_pixels is None else read_mask(bad_pixels)
-    raw = RawData.from_file(path, patterns=patterns, scratch_folder=folder_for(output_dir), bad_pixels=mask)
+    raw = RawData.from_file(
+        path, patterns=patterns, scratch_folder=folder_for(output_dir), bad_pixels=mask, make_probe=True
+    )
     if N is not None and raw.N != N:
         sides = f"patterns are {raw.N} x {raw.N} but N is {N}{why}"
         raise ConfigError(f"{path}: {sides}; crop them, or set N to {raw.N}")

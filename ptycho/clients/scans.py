@@ -71,7 +71,7 @@ def scans_from_folder(folder: Path, prepare: Callable[[RawData], RawData] = lamb
     paths = [path for path in sorted(folder.glob("*.npz")) if _is_scan(path)]
     if not paths:
         raise InputError(
-            f"{folder} holds no training data: no *.npz with {', '.join((*REQUIRED_KEYS, 'probeGuess'))} "
+            f"{folder} holds no training data: no *.npz with {', '.join(REQUIRED_KEYS)} "
             "- export the training data into it first"
         )
     held_out = [path for path in paths if path.name == HELD_OUT_NAME] if len(paths) > 1 else []
@@ -148,7 +148,7 @@ def _is_scan(path: Path) -> bool:
     with open_npz(path) as archive:
         keys = set(archive.files)
     patterns = {"diff3d", LEGACY_PATTERNS_KEY} & keys
-    if patterns and all(key in keys for key in (*REQUIRED_KEYS, "probeGuess") if key != "diff3d"):
+    if patterns and all(key in keys for key in REQUIRED_KEYS if key != "diff3d"):
         return True
     log.info("%s is no scan and is passed over", path.name)
     return False

@@ -22,16 +22,8 @@ from ptycho.io.pattern_order import order_of_cube
 
 logger = logging.getLogger(__name__)
 
-REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d")
-OPTIONAL_KEYS = (
-    "probeGuess",
-    "objectGuess",
-    "scan_index",
-    "xcoords_start",
-    "ycoords_start",
-    "bad_pixels",
-    "Y",
-)
+REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d", "probeGuess")
+OPTIONAL_KEYS = ("objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
 TEXT_KEYS = ("diffraction_unit", "pattern_order")
 #: keys that `ptycho simulate` and other programs write beside a scan, which are read elsewhere or by nobody
 #: here
@@ -43,11 +35,16 @@ COMPANION_KEYS = (
 LEGACY_PATTERNS_KEY = "diffraction"
 
 
-def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | None = None) -> dict[str, Any]:
+def read_npz(
+    path: str | os.PathLike[str],
+    patterns_of: Callable[[str], Any] | None = None,
+    *,
+    probe_required: bool = True,
+) -> dict[str, Any]:
     """Arrays of a scan by the names of RawData's keyword arguments; absent optional keys are left out.
 
     Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. An optional key that holds None is
-    absent, with a warning. `patterns_of` reads the patterns instead, by their key in the file; where their
+    absent, with a warning; so is a probe that is not `probe_required`. `patterns_of` reads the patterns instead, by their key in the file; where their
     axes are equal, `pattern_order` says which counts the positions (`ptycho.io.pattern_order`). Raises
     DataError for a file that is no NPZ, truncated or damaged, lacks a key, or holds Python objects. Time and
     memory: the arrays, once.
@@ -60,6 +57,8 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
         keys = found - absent
         arrays: dict[str, Any] = {}
         for key in REQUIRED_KEYS:
+            if key == "probeGuess" and not probe_required and _has_no_probe(path, keys):
+                continue
             name = patterns_key(keys) if key == "diff3d" else key
             if key == "diff3d" and patterns_of is not None and name in keys:
                 arrays[key] = patterns_of(name)
@@ -73,6 +72,10 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
         order = order_of_cube(arrays["diff3d"], arrays["xcoords"].size, patterns_key(keys), keys, str(path))
         arrays.update({} if order is None else {"pattern_order": order})
     return arrays
+
+
+def _has_no_probe(path: str | os.PathLike[str], keys: set[str]) -> bool:
+    return "probeGuess" not in keys or stands_for_none(path, "probeGuess")
 
 
 KNOWN_KEYS = (*REQUIRED_KEYS, *OPTIONAL_KEYS, *TEXT_KEYS)

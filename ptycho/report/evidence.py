@@ -254,7 +254,7 @@ def _read_scan(found: Evidence) -> None:
 
     try:
         mask = _mask_of(found.run)
-        raw = RawData.from_file(path, bad_pixels=mask)
+        raw = RawData.from_file(path, bad_pixels=mask, make_probe=True)
         report = describe_scan(raw, path)
         amplitude = raw.amplitude_by_rows()
         found.truth = find_truth(path)

@@ -143,25 +143,32 @@ class RawData:
         patterns: str = "auto",
         scratch_folder: Path | None = None,
         bad_pixels: NDArray[np.bool_] | None = None,
+        make_probe: bool = False,
     ) -> Self:
         """A scan from a file of any registered format (`ptycho.io.registry`); errors name the file.
 
         `patterns`: 'memory', 'disk', where diff3d is read by rows, or 'auto', on disk where it would need
         more than half of the available memory, see `ptycho.io.registry.read_scan`; containers follow.
-        `bad_pixels` (N,N) is added to the map in the file; it says nothing about the unit.
+        `bad_pixels` (N,N) is added to the map in the file; it says nothing about the unit. `make_probe`: an
+        NPZ file without a probe gets one, see the class; else it is refused.
         """
         from ptycho.io.registry import read_scan
 
         arrays: dict[str, Any] | None = None
         try:
-            arrays = read_scan(path, patterns=patterns, scratch_folder=scratch_folder)
+            arrays = read_scan(
+                path,
+                patterns=patterns,
+                scratch_folder=scratch_folder,
+                probe_required=not make_probe,
+            )
             made = cls._with_mask({"xcoords_start": None, "ycoords_start": None, **arrays}, bad_pixels)
             made.source = Path(path)
             return made.with_storage(patterns, scratch_folder)
         except NotByRows as error:
             if patterns != "disk":
                 logger.warning("%s: %s: read into memory", path, error.args[0])
-                return cls.from_file(path, patterns="memory", bad_pixels=bad_pixels)
+                return cls.from_file(path, patterns="memory", bad_pixels=bad_pixels, make_probe=make_probe)
             if arrays is None:
                 raise
             raise NotByRows(f"{Path(path)}: {error.args[0]}") from error

@@ -122,7 +122,7 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
     DataError where values are wrong in other ways, and for wrong shapes and types.
     """
     try:
-        raw = RawData.from_file(path, bad_pixels=bad_pixels)
+        raw = RawData.from_file(path, bad_pixels=bad_pixels, make_probe=True)
         return raw, inspect_scan(raw)
     except NotByRows:
         raise
@@ -136,7 +136,7 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
 def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[RawData, Inspection] | None:
     """The scan with the pixels that refused it ignored, or None where something else is wrong too."""
     try:
-        arrays = read_scan(path, patterns="auto")
+        arrays = read_scan(path, patterns="auto", probe_required=False)
         patterns = order_patterns(arrays["diff3d"], len(arrays["xcoords"]), arrays.get("pattern_order"))
         known = [np.asarray(m, np.bool_) for m in (arrays.get("bad_pixels"), bad_pixels) if m is not None]
         mask = np.logical_or.reduce(known) if known else None
@@ -145,7 +145,7 @@ def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[R
         wrong = faulty_values(stats)
         if not wrong.any():
             return None
-        raw = RawData.from_file(path, bad_pixels=wrong if mask is None else wrong | mask)
+        raw = RawData.from_file(path, bad_pixels=wrong if mask is None else wrong | mask, make_probe=True)
     except (PtychoError, ValueError):
         return None
     seen = inspect_scan(raw)
