@@ -44,7 +44,8 @@ def read_npz(
     """Arrays of a scan by the names of RawData's keyword arguments; absent optional keys are left out.
 
     Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. An optional key that holds None is
-    absent, with a warning; so is a probe that is not `probe_required`. `patterns_of` reads the patterns instead, by their key in the file; where their
+    absent, with a warning; so is a probe that is not `probe_required`. `patterns_of` reads the patterns
+    instead, by their key in the file; where their
     axes are equal, `pattern_order` says which counts the positions (`ptycho.io.pattern_order`). Raises
     DataError for a file that is no NPZ, truncated or damaged, lacks a key, or holds Python objects. Time and
     memory: the arrays, once.

@@ -92,7 +92,8 @@ def read_scan(
 
     `patterns` says where diff3d is then: in 'memory', on 'disk' (`ptycho.io.lazy.LazyPatterns`), or, 'auto',
     on disk where it would need too much memory, see `ptycho.io.scratch`. Compressed NPZ files are unpacked
-    into a scratch file in `scratch_folder`. An NPZ file may lack a probe that is not `probe_required`. Raises NotByRows where patterns can only be read whole and may
+    into a scratch file in `scratch_folder`. An NPZ file may lack a probe that is not `probe_required`.
+    Raises NotByRows where patterns can only be read whole and may
     not, MissingFileError, InputError for a folder or an unknown suffix, DataError for damaged contents.
     """
     source = Path(path)
