@@ -1,4 +1,4 @@
-"""What the sections of `refine.py` share: the scans of `../shared/bench`, a solution, its judgement, a row."""
+"""What the sections of `refine.py` share: the scans of `../shared/bench`, a solution, its judgement."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ from ptycho.cli.runs import (
     add_overwrite,
     file_target,
     quiet_tensorflow,
-    read_scan,
     settings_of,
 )
+from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 
@@ -47,6 +47,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
     )
+    add_mask_flag(parser)
+    add_orientation_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_overwrite(parser)
     add_retired_flags(parser, *_CLASSES)
@@ -86,21 +88,26 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bundle = load_bundle(config.model_path)
         state, backend = bundle.state, config.backend or bundle.backend
     validate_inference_config(config)
-    read = (config.test_data_file, _bundle_file(config.model_path), vars(arguments).get("config"))
+    mask = mask_of(arguments)
+    read = (config.test_data_file, _bundle_file(config.model_path), vars(arguments).get("config"), mask)
     product: Path | None = vars(arguments).get("product")
     if product is not None:
         _check_product(product, config.output_dir, arguments, read)
-    raw = read_scan(
+    raw, findings = read_checked_scan(
         config.test_data_file,
         _side_of(state),
+        console,
         why=" in the model",
         patterns=execution.patterns,
         output_dir=config.output_dir,
+        bad_pixels=mask,
+        orientation=vars(arguments).get("orientation"),
     )
     output = open_output(console, arguments, config.output_dir, "infer", inputs=read)
-    inputs = {"scan": config.test_data_file, "model": config.model_path}
+    inputs = {"scan": config.test_data_file, "model": config.model_path, "bad_pixels": mask}
     seeds = {"subsample_seed": config.subsample_seed}
-    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
+    device = execution.accelerator
+    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings)
 
     from ptycho.report.outputs import metrics_of, save_reconstruction
     from ptycho.workflows.infer import infer

@@ -15,11 +15,15 @@ from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.recording import begin_record, open_output, recorded
-from ptycho.cli.runs import add_overwrite, read_scan
+from ptycho.cli.runs import add_overwrite
+from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
 from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ptycho.scan.findings import Finding
     from ptycho_torch.refine import IterationState, RefineResult
 
 USAGE = "%(prog)s SCAN -o OUT [--model RUN] [flags]"
@@ -74,6 +78,8 @@ def add_arguments(parser: Parser) -> None:
     )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
+    add_mask_flag(parser)
+    add_orientation_flag(parser)
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
@@ -119,8 +125,23 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from ptycho.models.bundle import load_bundle
 
         side = load_bundle(model).state.get("N")
-    raw = read_scan(arguments.scan, side, why=" in the model", output_dir=arguments.output_dir)
-    result = refine(arguments, raw, model, console)
+    raw, findings = read_checked_scan(
+        arguments.scan,
+        side,
+        console,
+        why=" in the model",
+        output_dir=arguments.output_dir,
+        bad_pixels=mask_of(arguments),
+        orientation=vars(arguments).get("orientation"),
+    )
+    if raw.probe_made and model is None and not arguments.resume:
+        from ptycho.workflows.probe_choice import choose_probe
+
+        with console.progress("probes") as progress:
+            choice = choose_probe(raw, seed=arguments.seed, progress=progress)
+        console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
+        raw = raw.with_probe(choice.probe)
+    result = refine(arguments, raw, model, console, findings)
 
     from ptycho_torch.refine.product import save_result
 
@@ -129,6 +150,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
     metrics |= {"start": result.began, "prior_weight": result.variation or 0.0}
     console.say(in_words(result))
+    if arguments.refine != "none" and result.stopped != "interrupted":
+        from ptycho.workflows.second_look import second_look
+
+        seen = second_look(raw, result.probe, intensity=result.intensity is not None, seed=arguments.seed)
+        metrics |= seen.metrics
+        for hint in seen.hints:
+            console.warn(hint)
     report_product(output / PRODUCT, arguments.scan, metrics, console)
     if result.stopped == "interrupted":
         console.warn(
@@ -172,7 +200,13 @@ class Previews:
         self.console.say(f"{self.path.name}: after {done} sweep{'s' * (done != 1)}")
 
 
-def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console: Console) -> RefineResult:
+def refine(
+    arguments: argparse.Namespace,
+    raw: Any,
+    model: Path | None,
+    console: Console,
+    findings: Sequence[Finding] = (),
+) -> RefineResult:
     """The refinement that the flags ask for; the output folder is made once scan and model are known good."""
     from ptycho_torch.refine import reconstruct
     from ptycho_torch.refine.network import start_from
@@ -186,16 +220,17 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
             "initial_origin_xy": made.origin_xy,
             "initial_probe": made.probe,
         }
-    read = (arguments.scan, model)
+    read = (arguments.scan, model, mask_of(arguments))
     output = open_output(
         console, arguments, arguments.output_dir, "reconstruct", inputs=read, resumes=arguments.resume
     )
     begin_record(
         console,
         arguments,
-        inputs={"scan": arguments.scan, "model": model},
+        inputs={"scan": arguments.scan, "model": model, "bad_pixels": mask_of(arguments)},
         seeds={"seed": arguments.seed},
         device=arguments.device,
+        findings=findings,
     )
     none = arguments.refine == "none"
     with console.progress("refining") as progress:

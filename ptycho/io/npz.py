@@ -25,6 +25,12 @@ logger = logging.getLogger(__name__)
 REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d", "probeGuess")
 OPTIONAL_KEYS = ("objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
 TEXT_KEYS = ("diffraction_unit", "pattern_order")
+#: keys that `ptycho simulate` and other programs write beside a scan, which are read elsewhere or by nobody
+#: here
+COMPANION_KEYS = (
+    "object_true", "probe_true", "roi", "scenario",
+    "detector_distance_m", "photon_energy_eV", "detector_pixel_size_m",
+)  # fmt: skip
 # The older name of diff3d in the field's files; its (N,N,M) order is settled by FORMAT-001 like any other.
 LEGACY_PATTERNS_KEY = "diffraction"
 
@@ -32,11 +38,17 @@ _ENCRYPTED = 0x1
 _MOST_ARRAYS = 10_000
 
 
-def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | None = None) -> dict[str, Any]:
+def read_npz(
+    path: str | os.PathLike[str],
+    patterns_of: Callable[[str], Any] | None = None,
+    *,
+    probe_required: bool = True,
+) -> dict[str, Any]:
     """Arrays of a scan by the names of RawData's keyword arguments; absent optional keys are left out.
 
     Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. An optional key that holds None is
-    absent, with a warning. `patterns_of` reads the patterns instead, by their key in the file; where their
+    absent, with a warning; so is a probe that is not `probe_required`. `patterns_of` reads the patterns
+    instead, by their key in the file; where their
     axes are equal, `pattern_order` says which counts the positions (`ptycho.io.pattern_order`). Raises
     DataError for a file that is no NPZ, truncated or damaged, lacks a key, or holds Python objects. Time and
     memory: the arrays, once.
@@ -49,6 +61,8 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
         keys = found - absent
         arrays: dict[str, Any] = {}
         for key in REQUIRED_KEYS:
+            if key == "probeGuess" and not probe_required and _has_no_probe(path, keys):
+                continue
             name = patterns_key(keys) if key == "diff3d" else key
             if key == "diff3d" and patterns_of is not None and name in keys:
                 arrays[key] = patterns_of(name)
@@ -62,6 +76,20 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
         order = order_of_cube(arrays["diff3d"], arrays["xcoords"].size, patterns_key(keys), keys, str(path))
         arrays.update({} if order is None else {"pattern_order": order})
     return arrays
+
+
+def _has_no_probe(path: str | os.PathLike[str], keys: set[str]) -> bool:
+    return "probeGuess" not in keys or stands_for_none(path, "probeGuess")
+
+
+KNOWN_KEYS = (*REQUIRED_KEYS, *OPTIONAL_KEYS, *TEXT_KEYS)
+
+
+def unread_keys(path: str | os.PathLike[str]) -> list[str]:
+    """Keys of a scan file that nothing in the package reads, sorted."""
+    with open_npz(path) as archive:
+        keys = set(archive.files)
+    return sorted(keys - {*KNOWN_KEYS, *COMPANION_KEYS, LEGACY_PATTERNS_KEY})
 
 
 def patterns_key(keys: Iterable[str]) -> str:

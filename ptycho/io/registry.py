@@ -48,6 +48,16 @@ def _npz_header(path: Path) -> Header | None:
         return npz_header(path, key) if key in archive.files else None
 
 
+_WITHOUT_PROBE = Format(
+    lambda path: read_npz(path, probe_required=False),
+    None,
+    ByRows(
+        _npz_header,
+        lambda path, folder: read_npz(
+            path, lambda key: npz_patterns(path, key, folder), probe_required=False
+        ),
+    ),
+)
 _NPZ = ByRows(_npz_header, lambda path, folder: read_npz(path, lambda key: npz_patterns(path, key, folder)))
 _HDF5 = ByRows(
     lambda path: hdf5_header(patterns_file(path), "patterns"),
@@ -73,13 +83,18 @@ def known_suffixes() -> tuple[str, ...]:
 
 
 def read_scan(
-    path: str | os.PathLike[str], *, patterns: str = "memory", scratch_folder: Path | None = None
+    path: str | os.PathLike[str],
+    *,
+    patterns: str = "memory",
+    scratch_folder: Path | None = None,
+    probe_required: bool = True,
 ) -> dict[str, Any]:
     """The arrays of a scan file, by the names of RawData's keyword arguments.
 
     `patterns` says where diff3d is then: in 'memory', on 'disk' (`ptycho.io.lazy.LazyPatterns`), or, 'auto',
     on disk where it would need too much memory, see `ptycho.io.scratch`. Compressed NPZ files are unpacked
-    into a scratch file in `scratch_folder`. Raises NotByRows where patterns can only be read whole and may
+    into a scratch file in `scratch_folder`. An NPZ file may lack a probe that is not `probe_required`.
+    Raises NotByRows where patterns can only be read whole and may
     not, MissingFileError, InputError for a folder or an unknown suffix, DataError for damaged contents.
     """
     source = check_input(path)
@@ -88,6 +103,8 @@ def read_scan(
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path of the scan file")
     form = _format_of(source)
+    if not probe_required and form.reader is read_npz:
+        form = _WITHOUT_PROBE
     if form.by_rows is None:
         if patterns == "disk":
             raise NotByRows(f"{source}: a scan of format {source.suffix!r}")
