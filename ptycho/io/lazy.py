@@ -139,3 +139,19 @@ def as_lazy(array: Patterns) -> LazyPatterns:
 def rows_of(array: Any, rows: NDArray[Any]) -> Any:
     """These rows of an array: copied if it is held, and not even read if it is lazy."""
     return array.select(rows) if isinstance(array, LazyPatterns) else array[rows]
+
+
+def joined(parts: list[LazyPatterns]) -> LazyPatterns:
+    """Several arrays of frames as one, read by rows."""
+    ends = np.cumsum([len(part) for part in parts])
+
+    def read(begin: int, end: int) -> NDArray[Any]:
+        pieces = []
+        for part, last in zip(parts, ends, strict=True):
+            first = int(last) - len(part)
+            low, high = max(begin, first), min(end, int(last))
+            if low < high:
+                pieces.append(part[low - first : high - first])
+        return np.concatenate(pieces)
+
+    return LazyPatterns(read, (int(ends[-1]), *parts[0].shape[1:]), parts[0].dtype)
