@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ptycho.config import config
+from ptycho.config import settings as config
 from ptycho.config.fields import field_table
 from ptycho.networks.graphs import (
     Graph,

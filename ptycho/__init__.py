@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-# ptychodus 1.2 takes these for granted once it has imported others
-_ON_DEMAND = ("probe", "tf_helper")
-
 
 def __getattr__(name: str) -> Any:
-    if name in _ON_DEMAND:
-        from importlib import import_module
+    # ptychodus 1.2 uses these two as attributes without importing them.
+    if name == "probe":
+        import ptycho.probe as probe
 
-        return import_module(f"ptycho.{name}")
+        return probe
+    if name == "tf_helper":
+        import ptycho.tf_helper as tf_helper
+
+        return tf_helper
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

@@ -1,3 +1,3 @@
 """The name under which ptychodus (1.2 to 1.7) and older scripts import a scan."""
 
-from ptycho.scan.raw_data import RawData as RawData
+from ptycho.clients.grouped_data import RawData as RawData

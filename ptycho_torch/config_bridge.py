@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ptycho.config import config as canonical
+from ptycho.config import settings as canonical
 from ptycho.config.fields import describe_fields, shown
 from ptycho.errors import ConfigError
 from ptycho_torch.config_params import (

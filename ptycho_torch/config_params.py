@@ -1,6 +1,6 @@
 """The configurations that the Lightning module takes, with every keyword that ptychodus passes.
 
-They stand beside the canonical dataclasses of `ptycho.config.config`; `config_bridge` translates.  Where a
+They stand beside the canonical dataclasses of `ptycho.config.settings`; `config_bridge` translates.  Where a
 field has a canonical counterpart its default is the canonical one.  A field whose help begins with "accepted"
 has no effect: the bridge lists the reason.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptycho.config.config import BACKENDS, CLIP_ALGORITHMS, DEFAULT_ARCHITECTURE
 from ptycho.config.fields import option
+from ptycho.config.settings import BACKENDS, CLIP_ALGORITHMS, DEFAULT_ARCHITECTURE
 
 ACTIVATIONS = ("silu", "sigmoid", "swish", "softplus", "relu")
 PENALTIES = ("Total_Variation", "Mean_Deviation")

@@ -17,10 +17,11 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.networks.parts import PARTS, part_of
-from ptycho.objectives.stages import Stage, part_rate, span_at, spans, total_epochs
+from ptycho.objectives.stages import Stage, span_at, spans, total_epochs
+from ptycho.run.schedules import part_rate
 from ptycho_torch.layers import GraphNetwork, neutral_name
 
 if TYPE_CHECKING:

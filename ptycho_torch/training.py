@@ -16,7 +16,7 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingFileError, RunError
 from ptycho.run.history import append_row
 from ptycho.run.schedules import learning_rate_factor

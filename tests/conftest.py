@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptycho.scan.raw_data import RawData
+from ptycho.raw_data import RawData
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from ptycho.cli.judging import judged_lines
 from ptycho.cli.parser import Parser
 from ptycho.cli.recording import begin_record, recorded
 from ptycho.cli.runs import prepare_folder, quiet_tensorflow
-from ptycho.config.config import BACKENDS
+from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError
 
 HELP = "simulate, train, reconstruct and judge, in minutes"

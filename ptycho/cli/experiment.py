@@ -112,7 +112,7 @@ def folder_name(index: int, count: int, swept: dict[str, str]) -> str:
 
 def _check(settings: Sequence[Setting]) -> None:
     """Check every run, its scan among it, before the first one starts; N is set from the scan."""
-    from ptycho.config.validation import validate_training_config
+    from ptycho.run.validation import validate_training_config
 
     sides: dict[Path, int] = {}
     for setting in settings:

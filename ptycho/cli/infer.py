@@ -27,7 +27,7 @@ from ptycho.cli.runs import (
     read_scan,
     settings_of,
 )
-from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def configure(
 @recorded
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Check model and scan against each other, reconstruct, and write the products."""
-    from ptycho.config.validation import validate_inference_config
     from ptycho.models.bundle import load_bundle
+    from ptycho.run.validation import validate_inference_config
 
     config, execution = configure(arguments, console)
     if config.backend == "tensorflow":

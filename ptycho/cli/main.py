@@ -2,8 +2,7 @@
 
 0 done; 1 the run failed; 2 the command line or the input cannot be used; 130 interrupted.  A command is a
 module with `HELP`, `add_arguments(parser)`, `run(arguments, console)` and, where argparse would print a page
-of it, `USAGE`; it is imported to build its flags, and imports what computes only inside `run`, so that
-`--help` stays fast.
+of it, `USAGE`; it imports what computes only inside `run`, so that `--help` stays fast.
 """
 
 from __future__ import annotations
@@ -13,18 +12,32 @@ import sys
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from types import ModuleType
 
+from ptycho.cli import (
+    compare,
+    demo,
+    evaluate,
+    export,
+    infer,
+    info,
+    parity,
+    reconstruct,
+    report,
+    simulate,
+    train,
+    validate,
+)
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, UsageError, add_switch
 from ptycho.errors import InputError, MissingDependencyError, PtychoError
 
-# In the order of a user's day; each name is a module of this package.
-COMMANDS = (
-    "demo", "simulate", "validate", "train", "infer", "reconstruct", "evaluate", "compare", "report",
-    "parity", "export", "info",
-)  # fmt: skip
+#: the commands, in the order of a user's day
+COMMANDS: dict[str, ModuleType] = {
+    "demo": demo, "simulate": simulate, "validate": validate, "train": train, "infer": infer,
+    "reconstruct": reconstruct, "evaluate": evaluate, "compare": compare, "report": report,
+    "parity": parity, "export": export, "info": info,
+}  # fmt: skip
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -105,7 +118,7 @@ def _fail(console: Console, message: str, code: int) -> int:
 
 def load_command(name: str) -> ModuleType:
     """The module of a command."""
-    return import_module(f"ptycho.cli.{name}")
+    return COMMANDS[name]
 
 
 def build_parser(command: ModuleType, prog: str) -> Parser:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, add_fields, fields_given
 from ptycho.cli.runs import ALIASES, add_config_flag, prepare_folder, quiet_tensorflow, read_scan, settings_of
-from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 
 USAGE = "%(prog)s [FILE] [-o OUT] [flags]"
 HELP = "compare the two backends"
@@ -35,9 +35,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Compare, print the worst of every section, write the files."""
-    from ptycho.config.validation import validate_training_config
     from ptycho.config.yaml_io import training_config_from
     from ptycho.errors import InputError
+    from ptycho.run.validation import validate_training_config
 
     if arguments.steps < 1:
         raise InputError(f"--steps {arguments.steps}: must be at least 1")

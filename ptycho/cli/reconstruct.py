@@ -16,7 +16,7 @@ from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.recording import begin_record, recorded
 from ptycho.cli.runs import prepare_folder, read_scan
-from ptycho.config.config import BACKENDS
+from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from ptycho.cli.runs import (
     read_scan,
     settings_of,
 )
-from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -105,10 +105,10 @@ def _continued(
 @recorded
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Check everything, train, and write the products."""
-    from ptycho.config.validation import validate_training_config
     from ptycho.config.yaml_io import dump_yaml
     from ptycho.models.bundle import BUNDLE_NAME
     from ptycho.run.state import begin_anew, training_inputs
+    from ptycho.run.validation import validate_training_config
 
     config, execution, n_is_fixed, resume = configure(arguments, console)
     if config.train_data_file is None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from ptycho.config.config import InferenceConfig, TrainingConfig, dataclass_to_legacy_dict
+from ptycho.clients.legacy import dataclass_to_legacy_dict
+from ptycho.config.settings import InferenceConfig, TrainingConfig
 
 cfg: dict[str, Any] = {
     **dataclass_to_legacy_dict(InferenceConfig()),

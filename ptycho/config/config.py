@@ -1,21 +1,23 @@
-"""The configuration dataclasses, mutable and plain, so that clients build, change and pickle them freely.
+"""The name under which clients import the configuration (ptychodus 1.2 to 1.7, scripts, notebooks).
 
-They are validated when a run starts (`validate_*_config`), not when built: a client writes `ModelConfig(N=0)`
-and fills N in later.  `None` and `Path()` mean "unused".  Everything this module re-exports is imported when
-called, because clients import it in processes that must stay light.
+Nothing is defined here. The package imports each name from the place where it is defined.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptycho.config.fields import option
-from ptycho.config.legacy import KEY_MAPPINGS, dataclass_to_legacy_dict, update_legacy_dict
-from ptycho.config.validation import (
-    check_execution_config,
+from ptycho.clients.legacy import KEY_MAPPINGS, dataclass_to_legacy_dict, update_legacy_dict
+from ptycho.config.settings import (
+    DEFAULT_ARCHITECTURE,
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    TrainingConfig,
     resolve_n_groups,
+)
+from ptycho.run.validation import (
     validate_inference_config,
     validate_model_config,
     validate_training_config,
@@ -37,197 +39,9 @@ __all__ = [
     "validate_training_config",
 ]
 
-DEFAULT_ARCHITECTURE = "swift"
-SCHEDULERS = ("Default", "Exponential", "WarmupCosine", "ReduceLROnPlateau", "OneCycle")
-CLIP_ALGORITHMS = ("norm", "value")
-BACKENDS = ("pytorch", "tensorflow")
-
-
-@dataclass
-class ModelConfig:
-    """What the network and its forward model are; stored in every bundle."""
-
-    N: int = option(64, ge=32, multiple_of=2, help="side of a diffraction pattern and of a patch, px")
-    gridsize: int = option(1, ge=1, le=8, help="a group holds gridsize^2 patterns")
-    n_filters_scale: int = option(2, ge=1, help="multiplies the number of filters of every layer")
-    model_type: str = option(
-        "pinn", choices=("pinn", "supervised"), help="learn from diffraction alone, or from object patches"
-    )
-    architecture: str = option(
-        DEFAULT_ARCHITECTURE,
-        help="registered network: the default is the efficient one, 'cnn' is the literature's",
-    )
-    amp_activation: str = option(
-        "sigmoid", choices=("sigmoid", "swish", "softplus", "relu"), help="last activation of the amplitude"
-    )
-    object_big: bool = option(True, help="one patch for each pattern of a group, merged where they overlap")
-    probe_big: bool = option(True, help="the patch also fills the border outside its well-posed centre")
-    probe_mask: bool = option(False, help="multiply the probe by a disk")
-    probe_mask_sigma: float = option(1.0, ge=0, help="softness of the disk's edge, px")
-    probe_mask_diameter: float | None = option(None, gt=0, help="diameter of the disk, px; None: from N")
-    pad_object: bool = option(True, help="solve the central N/2 x N/2 of a patch, zeros or border outside")
-    merge_window: str = option(
-        "central",
-        choices=("central", "probe", "uniform"),
-        help="weight of a patch where the patches of a group overlap",
-    )
-    probe_scale: float = option(
-        4.0, gt=0, help="probe gauge: an object of rms amplitude 2/probe_scale explains the mean pattern"
-    )
-    gaussian_smoothing_sigma: float = option(0.0, ge=0, help="Gaussian smoothing of the probe, px; 0: none")
-
-
-@dataclass
-class TrainingConfig:
-    """One training run: data, grouping, objective, optimisation; the same for both backends."""
-
-    model: ModelConfig = option(ModelConfig, help="the network")
-    train_data_file: Path | None = option(None, help="scan to train on")
-    more_train_data_files: list[Any] | None = option(
-        None, help="further scans to train on together, each with a probe and scale of its own"
-    )
-    test_data_file: Path | None = option(None, help="scan to test on")
-    batch_size: int = option(16, ge=1, help="groups per step")
-    nepochs: int = option(50, ge=1, help="passes over the training groups")
-    mae_weight: float = option(0.0, ge=0, help="weight of the mean absolute error of diffraction amplitude")
-    nll_weight: float = option(1.0, ge=0, help="weight of the Poisson negative log-likelihood")
-    realspace_mae_weight: float = option(0.0, ge=0, help="weight of the mean absolute error in real space")
-    realspace_weight: float = option(0.0, ge=0, help="weight of the total variation of the object")
-    nphotons: float | None = option(None, gt=0, help="mean photons per pattern; None: from the data")
-    n_groups: int | None = option(None, ge=1, help="groups to draw; None: one for every position")
-    n_images: int | None = option(None, ge=1, help="deprecated alias of n_groups")
-    n_subsample: int | None = option(None, ge=1, help="patterns kept of the scan before grouping; None: all")
-    subsample_seed: int | None = option(None, ge=0, help="seed of subsampling and grouping; None: seed")
-    neighbor_count: int = option(4, ge=0, help="nearest neighbours K from which a group is drawn")
-    enable_oversampling: bool = option(False, help="allow more groups than positions")
-    neighbor_pool_size: int | None = option(None, ge=1, help="pool to draw from when oversampling; None: K")
-    positions_provided: bool = option(True, help="scan positions are known; False is not supported")
-    probe_trainable: bool = option(False, help="train the probe")
-    intensity_scale_trainable: bool = option(True, help="train the intensity scale")
-    output_dir: Path = option(Path("training_outputs"), help="folder for everything the run writes")
-    sequential_sampling: bool = option(False, help="take the first n_groups positions, not random ones")
-    backend: str = option("pytorch", choices=BACKENDS, help="library that runs the network")
-    torch_loss_mode: str = option("poisson", choices=("poisson", "mae"), help="data term on PyTorch")
-    optimizer: str = option("adam", choices=("adam", "adamw", "sgd"), help="optimizer")
-    momentum: float = option(0.9, ge=0, lt=1, help="momentum of sgd")
-    weight_decay: float = option(0.0, ge=0, help="weight decay")
-    gradient_clip_val: float | None = option(None, gt=0, help="largest gradient norm or value; None: any")
-    gradient_clip_algorithm: str = option("norm", choices=CLIP_ALGORITHMS, help="clip by norm or by value")
-    scheduler: str = option("Default", choices=SCHEDULERS, help="course of the learning rate; Default: flat")
-    lr_gamma: float = option(0.95, gt=0, le=1, help="Exponential: factor per epoch")
-    lr_warmup_epochs: int = option(2, ge=0, help="WarmupCosine: epochs of linear warm-up")
-    lr_min_ratio: float = option(0.05, ge=0, le=1, help="WarmupCosine: last learning rate over the first")
-    plateau_factor: float = option(0.5, gt=0, lt=1, help="ReduceLROnPlateau: factor of one reduction")
-    plateau_patience: int = option(5, ge=0, help="ReduceLROnPlateau: epochs without progress before it")
-    plateau_min_lr: float = option(1e-6, ge=0, help="ReduceLROnPlateau: smallest learning rate")
-    ema_decay: float | None = option(
-        None, gt=0, lt=1, help="validate and keep a moving average of the weights, e.g. 0.999; None: no"
-    )
-    debug: bool = option(False, help="more checks and more output")
-    seed: int = option(0, ge=0, help="seed of weights, split and batch order")
-    val_fraction: float = option(0.1, gt=0, lt=0.5, help="share of the groups kept for validation")
-    probe_from: str = option(
-        "refine", choices=("guess", "refine"), help="refine the file's probe in sweeps, or take it as it is"
-    )
-    probe_refine_sweeps: int = option(
-        20, ge=1, help="sweeps of the iterative engine when probe_from is refine"
-    )
-    probe_modes: int | None = option(None, ge=1, help="incoherent probe modes; None: as many as the file has")
-    region_ratio: float = option(
-        1.0,
-        ge=0,
-        le=1,
-        help="share of steps on a block of neighbouring groups, judged by their common canvas",
-    )
-    max_time_s: float | None = option(None, gt=0, help="stop training after so many seconds; None: no limit")
-    objectives: list[Any] | None = option(
-        None, help="what is minimised, a list of modules; None: what the weights above say"
-    )
-    diagnostics: list[Any] | None = option(None, help="what is watched, a list of modules; None: the usual")
-    stages: list[Any] | None = option(None, help="stages run one after another; None: nepochs of one kind")
-
-    @property
-    def train_data_files(self) -> tuple[Path, ...]:
-        """Every scan to train on, in the order of their numbers."""
-        first = () if self.train_data_file is None else (self.train_data_file,)
-        return (*first, *map(Path, self.more_train_data_files or ()))
-
-
-@dataclass
-class InferenceConfig:
-    """One reconstruction with a trained model."""
-
-    model: ModelConfig = option(ModelConfig, help="the network; the bundle's own wins")
-    model_path: Path | None = option(None, help="bundle wts.h5.zip, or the folder that holds it")
-    test_data_file: Path | None = option(None, help="scan to reconstruct")
-    trained_scan: int | None = option(
-        None, ge=0, help="which training scan's probe and scale it is seen with; None: the most similar"
-    )
-    n_groups: int | None = option(None, ge=1, help="groups to draw; None: one for every position")
-    n_images: int | None = option(None, ge=1, help="deprecated alias of n_groups")
-    n_subsample: int | None = option(None, ge=1, help="patterns kept of the scan before grouping; None: all")
-    subsample_seed: int | None = option(None, ge=0, help="seed of subsampling and grouping; None: 0")
-    neighbor_count: int = option(4, ge=0, help="nearest neighbours K from which a group is drawn")
-    enable_oversampling: bool = option(False, help="allow more groups than positions")
-    neighbor_pool_size: int | None = option(None, ge=1, help="pool to draw from when oversampling; None: K")
-    debug: bool = option(False, help="more checks and more output")
-    output_dir: Path = option(Path("inference_outputs"), help="folder for everything the run writes")
-    backend: str = option("pytorch", choices=BACKENDS, help="library that runs the network")
-
-
-@dataclass
-class PyTorchExecutionConfig:
-    """How the machine runs a PyTorch job; never part of a model; checked when built."""
-
-    accelerator: str = option("auto", choices=("auto", "cpu", "gpu", "cuda", "mps"), help="where to compute")
-    devices: int = option(1, ge=1, help="number of devices")
-    strategy: str = option(
-        "auto",
-        choices=("auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook", "ddp_find_unused_parameters_true"),
-        help="how several devices share the work",
-    )
-    deterministic: bool = option(True, help="the same seed gives the same weights")
-    precision: str = option("32-true", choices=("32-true", "16-mixed", "bf16-mixed"), help="number format")
-    gradient_clip_val: float | None = option(None, gt=0, help="overrides the training configuration's")
-    accum_steps: int = option(1, ge=1, help="batches whose gradients are added before a step")
-    patterns: str = option(
-        "auto",
-        choices=("auto", "memory", "disk"),
-        help="where patterns are kept; auto: on disk where they need over half of the free memory",
-    )
-    num_workers: int = option(0, ge=0, help="processes that load data; 0: this one")
-    pin_memory: bool = option(False, help="page-locked memory, for faster copies to a GPU")
-    persistent_workers: bool = option(False, help="keep the loading processes between epochs")
-    prefetch_factor: int | None = option(None, ge=1, help="batches loaded ahead by each process")
-    learning_rate: float = option(1e-3, gt=0, help="learning rate at its highest")
-    scheduler: str | None = option(None, choices=SCHEDULERS, help="overrides the training configuration's")
-    enable_progress_bar: bool = option(False, help="show Lightning's progress bar")
-    enable_checkpointing: bool = option(True, help="keep checkpoints while training")
-    checkpoint_save_top_k: int = option(1, ge=-1, help="best checkpoints kept; -1: all, 0: none")
-    checkpoint_monitor_metric: str = option("val_loss", help="metric that decides which checkpoint is best")
-    checkpoint_mode: str = option("min", choices=("min", "max"), help="whether small or large is best")
-    early_stop_patience: int = option(100, ge=1, help="epochs without progress before training stops")
-    logger_backend: str = option(
-        "csv", choices=("csv", "tensorboard", "mlflow", "none"), several=True, help="where metrics are logged"
-    )
-    mlflow_uri: str | None = option(
-        None, help="MLflow's store; None: MLFLOW_TRACKING_URI, else mlflow.db in output_dir"
-    )
-    run_name: str | None = option(None, help="how MLflow shows the run; None: the name of output_dir")
-    log_throughput: bool = option(False, help="log patterns per second and peak memory as well")
-    inference_batch_size: int | None = option(None, ge=1, help="groups per inference batch; None: by memory")
-    recon_log_every_n_epochs: int | None = option(
-        None, ge=1, help="epochs between logged patches; None: never"
-    )
-    recon_log_num_patches: int = option(4, ge=1, help="how many example patches are logged")
-    recon_log_stitch: bool = option(False, help="log the stitched image as well")
-
-    def __post_init__(self) -> None:
-        check_execution_config(self)
-
 
 def load_yaml_config(path: Path | str) -> dict[str, Any]:
     """The mapping in a YAML file, as written; see `ptycho.config.yaml_io.load_yaml_config`."""
-    from ptycho.config.yaml_io import load_yaml_config as load
+    from ptycho.config.yaml_io import load_yaml_config as load  # YAML is loaded only where it is read
 
     return load(path)

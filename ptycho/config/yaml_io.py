@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.fields import FieldInfo, Unfit, coerce, describe_fields, shown
+from ptycho.config.settings import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingFileError
 
 Run = TrainingConfig | InferenceConfig

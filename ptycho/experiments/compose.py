@@ -18,8 +18,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.fields import allowed, describe_fields
+from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.yaml_io import training_config_from
 from ptycho.errors import ConfigError, InputError, MissingDependencyError, MissingFileError
 from ptycho.experiments.presets import CONF, options

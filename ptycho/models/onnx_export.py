@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ptycho import __version__
 from ptycho.errors import BundleError, ConfigError, InputError, MissingDependencyError
 from ptycho.io.atomic import atomic_write
+from ptycho.models.bundle import package_versions
 from ptycho.models.trained_state import TrainedState, load_trained_state
 from ptycho.networks import graphs as architectures
 from ptycho.networks.graphs import Graph, NetworkSpec, Node, Shape
@@ -39,6 +39,7 @@ _MEANINGS = {
 #: share of the brightest probe pixel below which back-projection is damped, as in the backends' layers
 BACKPROJECT_DAMPING = 0.05
 _GROUP_NORM_EPSILON = 1e-5
+_VERSION = package_versions().get("ptychopinn", "0.0.0+local")
 
 
 def export_onnx(bundle: Path, target: Path) -> Path:
@@ -107,7 +108,7 @@ def build_model(state: TrainedState, *, source: str = "model") -> Any:
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="ptychopinn",
-        producer_version=__version__,
+        producer_version=_VERSION,
         doc_string="object patch = amplitude * exp(i phase), one for every diffraction pattern of a group",
     )
     helper.set_model_props(model, _metadata(state))
@@ -134,7 +135,7 @@ def _metadata(state: TrainedState) -> dict[str, str]:
     noted: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "ptychopinn_version": __version__,
+        "ptychopinn_version": _VERSION,
         "opset": OPSET,
         "architecture": model.architecture,
         "N": model.N,

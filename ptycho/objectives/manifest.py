@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from ptycho.config.config import TrainingConfig
 from ptycho.config.fields import Unfit, all_fields, coerce, shown
+from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.objectives.stages import Stage, moving, names_in, positive, resolve_stages
 from ptycho.objectives.terms import DEFAULT_DIAGNOSTICS, DIAGNOSTICS, OBJECTIVES, TermInfo

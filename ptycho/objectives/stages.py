@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from ptycho.config.config import TrainingConfig
 from ptycho.config.fields import shown
+from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.networks.parts import PARTS
-from ptycho.run.schedules import learning_rate_factor
 
 #: what `trainable` may name, and the parts of a network that it means (see `ptycho.networks.parts`)
 TRAINABLE: dict[str, tuple[str, ...]] = {
@@ -114,15 +113,6 @@ def span_at(all_spans: tuple[Span, ...], step: int) -> Span:
         if step < span.first + span.length:
             return span
     return all_spans[-1]
-
-
-def part_rate(span: Span, part: str, step: int, base: float, config: TrainingConfig, per_epoch: int) -> float:
-    """The learning rate of a part at an optimiser step: the scheduler's course begins anew in every stage
-    and runs over its length; zero where the part stands still."""
-    if not span.stage.trains(part):
-        return 0.0
-    factor = learning_rate_factor(config, config.scheduler, step - span.first, per_epoch, span.length)
-    return span.stage.rate(part, base) * factor
 
 
 def moving(stage: Stage | None, config: TrainingConfig) -> frozenset[str]:

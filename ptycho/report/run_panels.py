@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import PyTorchExecutionConfig
+from ptycho.config.settings import PyTorchExecutionConfig
 from ptycho.image.canvas import Stitched
 from ptycho.run.batches import Index
 from ptycho.run.image_quality import image_quality, mean_quality

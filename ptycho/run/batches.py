@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError
 from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.grouping import Index as Index
 
-Index = NDArray[np.int64]
 #: group numbers, and whether they are judged together on one canvas (a region)
 Batch = tuple[Index, bool]
 
@@ -159,8 +159,3 @@ def label_scale(container: PtychoDataContainer, probe_scale: float) -> float:
     if not power > 0:
         raise DataError("the labels (objectGuess) are zero wherever the probe shines: nothing to learn from")
     return float(2 / probe_scale / np.sqrt(power))
-
-
-def group_centres(container: PtychoDataContainer) -> NDArray[np.float64]:
-    """(B, 2) mean position of every group, [x, y] px."""
-    return np.asarray(container.positions_px[container.nn_indices].mean(1))

@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.objectives.manifest import Manifest
 
 log = logging.getLogger(__name__)

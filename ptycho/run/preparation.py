@@ -13,21 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import (
-    InferenceConfig,
-    PyTorchExecutionConfig,
-    TrainingConfig,
-    resolve_n_groups,
-)
+from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig, TrainingConfig, resolve_n_groups
 from ptycho.errors import ConfigError, DataError
 from ptycho.objectives.manifest import resolve
 from ptycho.run.batches import Batch, Index, compact_blocks, epoch_batches, label_scale, split_scans
-from ptycho.scan import normalization
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.raw_data import RawData
-from ptycho.scan.scan_set import ScanSet, most_alike
+from ptycho.scan.scan_set import Scan as Scan
+from ptycho.scan.scan_set import ScanSet, acquisition_of, most_alike
 
-Scan = RawData | PtychoDataContainer
 #: what training takes: one scan, or several of them
 Scans = Scan | ScanSet | Sequence[Scan]
 #: what it makes of them
@@ -80,7 +74,7 @@ def train_and_test(
         return train, None
     number = 0
     if not alone:
-        number = most_alike(*measured(test_data), [measured(one) for one in scans.containers])
+        number = most_alike(*acquisition_of(test_data), [acquisition_of(one) for one in scans.containers])
     like = scans.containers[number]
     once = dataclasses.replace(config, n_groups=None, n_images=None, n_subsample=None)
     test = ensure_container(test_data, once, x_scale=like.x_scale, nphotons=like.nphotons)
@@ -92,13 +86,6 @@ def first_scan(data: Scans) -> Scan:
     if isinstance(data, Scan):
         return data
     return data.containers[0] if isinstance(data, ScanSet) else data[0]
-
-
-def measured(scan: Scan) -> tuple[NDArray[np.complex64], float]:
-    """What tells how a scan was measured: its probe guess (P, N, N) and its own x_scale. Time O(M N^2)."""
-    if isinstance(scan, PtychoDataContainer):
-        return scan.probe, scan.x_scale
-    return scan.probe_modes, normalization.x_scale(scan.amplitude_by_rows(), scan.bad_pixels)
 
 
 def inference_container(

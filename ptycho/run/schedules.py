@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
+from ptycho.objectives.stages import Span
 
 
 def learning_rate_factor(config: TrainingConfig, name: str, step: int, per_epoch: int, total: int) -> float:
@@ -23,3 +24,12 @@ def learning_rate_factor(config: TrainingConfig, name: str, step: int, per_epoch
             return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * course / 0.3))
         return 1e-4 + (1 - 1e-4) * 0.5 * (1 + math.cos(math.pi * (course - 0.3) / 0.7))
     return 1.0
+
+
+def part_rate(span: Span, part: str, step: int, base: float, config: TrainingConfig, per_epoch: int) -> float:
+    """The learning rate of a part at an optimiser step: the scheduler's course begins anew in every stage
+    and runs over its length; zero where the part stands still."""
+    if not span.stage.trains(part):
+        return 0.0
+    factor = learning_rate_factor(config, config.scheduler, step - span.first, per_epoch, span.length)
+    return span.stage.rate(part, base) * factor

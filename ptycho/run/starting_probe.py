@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
 from ptycho.errors import DataError
 from ptycho.run.preparation import Grouped
 from ptycho.scan.container import PtychoDataContainer

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.fields import describe_fields, shown
+from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.run.starting_probe import StartingProbe, Starts

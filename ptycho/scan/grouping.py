@@ -17,7 +17,7 @@ from ptycho.errors import DataError
 _MAX_RANKS = 2**40
 _MAX_BINOMIAL = 2**62
 
-Indices = NDArray[np.int64]
+Index = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
@@ -31,7 +31,7 @@ def group_positions(
     enable_oversampling: bool = False,
     sequential: bool = False,
     neighbor_pool_size: int | None = None,
-) -> Indices:
+) -> Index:
     """Groups of scan positions, (B, C) int64 with C = gridsize**2; column 0 is the anchor.
 
     `xcoords`, `ycoords` are (M,) in px. `n_groups` None means M. With n_groups >= M every position is an
@@ -82,7 +82,7 @@ def gather_coords(
     return np.stack([x, y], axis=1)[:, None]
 
 
-def nearest_neighbors(positions: Floats, n_neighbors: int) -> Indices:
+def nearest_neighbors(positions: Floats, n_neighbors: int) -> Index:
     """The K nearest other positions of each of (M, 2) positions, nearest first, (M, K) int64; never itself.
 
     Positions that coincide are each other's neighbours. Time O(M log M), memory about 32 M (K+1) bytes.
@@ -153,7 +153,7 @@ def _check_request(
         )
 
 
-def _choose_anchors(n_positions: int, n_groups: int, sequential: bool, rng: np.random.Generator) -> Indices:
+def _choose_anchors(n_positions: int, n_groups: int, sequential: bool, rng: np.random.Generator) -> Index:
     """All positions as often as they fit, then a subset for the rest, (B,) int64."""
     rounds, rest = divmod(n_groups, n_positions)
     if sequential:
@@ -163,7 +163,7 @@ def _choose_anchors(n_positions: int, n_groups: int, sequential: bool, rng: np.r
     return np.concatenate([np.tile(np.arange(n_positions, dtype=np.int64), rounds), subset])
 
 
-def _draw_ranks(anchors: Indices, n_positions: int, n_ranks: int, rng: np.random.Generator) -> Indices:
+def _draw_ranks(anchors: Index, n_positions: int, n_ranks: int, rng: np.random.Generator) -> Index:
     """A rank below `n_ranks` for each group, (B,) int64, distinct among the groups of one anchor.
 
     The j-th group of an anchor gets (start + j * stride) mod n_ranks with a stride coprime to n_ranks: all
@@ -177,11 +177,11 @@ def _draw_ranks(anchors: Indices, n_positions: int, n_ranks: int, rng: np.random
     candidates = rng.integers(1, max(2, n_ranks), size=256)
     coprime = np.append(candidates[np.gcd(candidates, n_ranks) == 1], 1)
     stride = rng.choice(coprime, size=n_positions)
-    ranks: Indices = (start[anchors] + visit * stride[anchors]) % n_ranks
+    ranks: Index = (start[anchors] + visit * stride[anchors]) % n_ranks
     return ranks
 
 
-def _unrank_combinations(ranks: Indices, n_items: int, n_taken: int) -> Indices:
+def _unrank_combinations(ranks: Index, n_items: int, n_taken: int) -> Index:
     """The combinations of `n_taken` out of `n_items` with these lexicographic ranks, (B, n_taken) int64."""
     members = np.empty((len(ranks), n_taken), dtype=np.int64)
     rank = ranks.copy()

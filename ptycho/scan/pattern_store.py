@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import PyTorchExecutionConfig
+from ptycho.config.settings import PyTorchExecutionConfig
 from ptycho.io.lazy import LazyPatterns, Patterns, as_lazy
 from ptycho.io.scratch import ScratchArray, folder_for, goes_to_disk
 from ptycho.scan import normalization

@@ -33,28 +33,6 @@ def as_modes(probe: NDArray[Any]) -> Modes:
     return np.ascontiguousarray(array, dtype=np.complex64)
 
 
-def set_probe_guess(X: object, probe: NDArray[Any]) -> Modes:
-    """Keep a probe for callers of the old surface and return it as (P,N,N) complex64; `X` is not used.
-
-    Kept for ptychodus, which calls it before `ptycho.loader.load`; the package passes probes as arguments.
-    """
-    from ptycho.clients import params
-
-    modes = as_modes(probe)
-    params.cfg["probe"] = modes
-    return modes
-
-
-def get_probe() -> Modes:
-    """The probe last given to `set_probe_guess`, (P,N,N) complex64. Raises DataError if there was none."""
-    from ptycho.clients import params
-
-    modes = params.cfg.get("probe")
-    if modes is None:
-        raise DataError("no probe was set: call ptycho.scan.probe.set_probe_guess(None, probe) first")
-    return as_modes(np.asarray(modes))
-
-
 def probe_mask(N: int, sigma: float = 1.0, diameter: float | None = None) -> NDArray[np.float32]:
     """Soft disk (N,N) float32 around (N//2, N//2), in [0, 1]: 1/2 on the circle of `diameter` px (default
     N/2).

@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,9 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.errors import DataError
 from ptycho.io.lazy import LazyPatterns, NotByRows, as_lazy, rows_of
 from ptycho.scan import checks
-from ptycho.scan.grouping import gather_coords, group_offsets, group_positions
-from ptycho.scan.labels import cut_patches
-from ptycho.scan.normalization import x_scale
 from ptycho.scan.probe import as_modes
 from ptycho.scan.units import Unit, decide_unit, explain_unit, to_amplitude
 
@@ -105,7 +102,7 @@ class RawData:
         xcoords_start: ArrayLike | None = None,
         ycoords_start: ArrayLike | None = None,
         pattern_order: str | None = None,
-    ) -> RawData:
+    ) -> Self:
         """A scan from arrays in memory; shapes and units as for the class."""
         return cls(
             xcoords,
@@ -124,7 +121,7 @@ class RawData:
     @classmethod
     def from_file(
         cls, path: str | os.PathLike[str], *, patterns: str = "auto", scratch_folder: Path | None = None
-    ) -> RawData:
+    ) -> Self:
         """A scan from a file of any registered format (`ptycho.io.registry`); errors name the file.
 
         `patterns`: 'memory', 'disk', where diff3d is read by rows, or 'auto', on disk where it would need
@@ -157,7 +154,7 @@ class RawData:
         probeGuess: ArrayLike,
         objectGuess: ArrayLike,
         scan_index: ArrayLike | None = None,
-    ) -> RawData:
+    ) -> Self:
         """The noise-free scan that this object and probe give: amplitude (M,N,N) float32 of bilinear patches.
 
         Object pixels outside `objectGuess` are zero. Time O(M P N^2 log N), memory the result and one chunk.
@@ -216,7 +213,7 @@ class RawData:
         unit = self.diffraction_unit
         return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit), np.float32)
 
-    def kept(self, patterns: str, scratch_folder: Path | None = None) -> RawData:
+    def kept(self, patterns: str, scratch_folder: Path | None = None) -> Self:
         """The same scan, whose containers keep their patterns in 'memory', on 'disk', or, 'auto', where they
         belong; on disk in `scratch_folder`, None: the one given before, or the system's."""
         made = copy.copy(self)
@@ -224,7 +221,7 @@ class RawData:
         made.scratch_folder = scratch_folder or self.scratch_folder
         return made
 
-    def subsample(self, n: int | None, seed: int | None = 0) -> RawData:
+    def subsample(self, n: int | None, seed: int | None = 0) -> Self:
         """`n` positions drawn without replacement, in scan order; itself when n is None or not below M."""
         if n is None or n >= self.n_positions:
             return self
@@ -236,7 +233,7 @@ class RawData:
         for key in ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "Y"):
             if arrays[key] is not None:
                 arrays[key] = rows_of(arrays[key], rows)
-        made = RawData(**{**arrays, "pattern_order": "MNN"})
+        made = type(self)(**{**arrays, "pattern_order": "MNN"})
         return made.kept(self.patterns_place, self.scratch_folder)
 
     def as_arrays(self) -> dict[str, Any]:
@@ -263,77 +260,3 @@ class RawData:
         from ptycho.io.registry import write_scan
 
         write_scan(path, self.as_arrays())
-
-    def generate_grouped_data(
-        self,
-        N: int,
-        K: int = 4,
-        nsamples: int = 1,
-        dataset_path: str | None = None,
-        seed: int | None = None,
-        sequential_sampling: bool = False,
-        gridsize: int | None = None,
-        enable_oversampling: bool = False,
-        neighbor_pool_size: int | None = None,
-        normalization: float | None = None,
-    ) -> dict[str, Any]:
-        """`nsamples` groups of gridsize**2 patterns as arrays, for clients that want them laid out.
-
-        Keys: diffraction (B,N,N,C) float32 amplitude; X_full the same times `normalization` (x_scale; None
-        takes it from this scan); Y (B,N,N,C) complex64 labels or None; coords_nn (B,1,2,C), coords_offsets
-        (B,1,2,1), coords_relative (B,1,2,C) float64 px [x, y], the three again as coords_start_*; nn_indices
-        (B,C); objectGuess. gridsize None is read from params.cfg; `dataset_path` is accepted and not used:
-        nothing is cached on disk; seed None is 0. What is drawn: `ptycho.scan.grouping.group_positions`.
-
-        Time and memory O(B C N^2); `PtychoDataContainer.from_raw` of `ptycho.scan.container` holds each
-        pattern once instead.
-        """
-        if N != self.N:
-            raise DataError(f"N is {N} but the patterns are {self.N} x {self.N}: set N to {self.N}")
-        if gridsize is None:
-            from ptycho.clients import params
-
-            gridsize = int(params.cfg.get("gridsize", 1))
-        if nsamples == 1 < self.n_positions:
-            logger.warning(
-                "nsamples is 1: only 1 of %d positions is taken; ask for %d (ptychodus: NumSamples)",
-                self.n_positions,
-                self.n_positions,
-            )
-        groups = group_positions(
-            self.xcoords,
-            self.ycoords,
-            gridsize,
-            n_groups=nsamples,
-            n_neighbors=K,
-            seed=seed,
-            enable_oversampling=enable_oversampling,
-            sequential=sequential_sampling,
-            neighbor_pool_size=neighbor_pool_size,
-        )
-        amplitude = self.amplitude()
-        scale = x_scale(amplitude, self.bad_pixels) if normalization is None else normalization
-        diffraction = np.moveaxis(amplitude[groups], 1, -1)
-        offsets, relative = group_offsets(self.xcoords, self.ycoords, groups)
-        start_offsets, start_relative = group_offsets(self.xcoords_start, self.ycoords_start, groups)
-        return {
-            "diffraction": diffraction,
-            "Y": self._labels(groups),
-            "coords_offsets": offsets,
-            "coords_relative": relative,
-            "coords_start_offsets": start_offsets,
-            "coords_start_relative": start_relative,
-            "coords_nn": gather_coords(self.xcoords, self.ycoords, groups),
-            "coords_start_nn": gather_coords(self.xcoords_start, self.ycoords_start, groups),
-            "nn_indices": groups,
-            "objectGuess": self.objectGuess,
-            "X_full": diffraction * np.float32(scale),
-        }
-
-    def _labels(self, groups: NDArray[np.int64]) -> NDArray[np.complex64] | None:
-        """Object patches (B,N,N,C) at every member's own position, or None without an object."""
-        if self.Y is not None:
-            return np.moveaxis(self.Y[groups].astype(np.complex64), 1, -1)
-        if self.objectGuess is None:
-            return None
-        return np.moveaxis(cut_patches(self.objectGuess, self.positions_px[groups], self.N), 1, -1)

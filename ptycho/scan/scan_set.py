@@ -13,8 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
-from ptycho.run.batches import Index, group_centres
+from ptycho.scan import normalization
 from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.grouping import Index
+from ptycho.scan.raw_data import RawData
+
+Scan = RawData | PtychoDataContainer
 
 #: probes closer than this in overlap are one and the same guess, written by two programs
 _SAME_OVERLAP = 1e-6
@@ -71,7 +75,7 @@ class ScanSet:
     @property
     def centres_xy(self) -> NDArray[np.float64]:
         """(groups, 2) mean position of every group in its own scan's frame, [x, y] px."""
-        return np.concatenate([group_centres(one) for one in self.containers])
+        return np.concatenate([_group_centres(one) for one in self.containers])
 
     def __repr__(self) -> str:
         sizes = ", ".join(str(len(one.patterns)) for one in self.containers)
@@ -140,3 +144,15 @@ def most_alike(
     distances = np.array([abs(np.log(x_scale / scale)) for _, scale in known])
     nearest = np.flatnonzero(overlaps >= overlaps.max() - _SAME_OVERLAP)
     return int(nearest[np.argmin(distances[nearest])])
+
+
+def acquisition_of(scan: Scan) -> tuple[NDArray[np.complex64], float]:
+    """What tells how a scan was acquired: its probe guess (P, N, N) and its own x_scale. Time O(M N^2)."""
+    if isinstance(scan, PtychoDataContainer):
+        return scan.probe, scan.x_scale
+    return scan.probe_modes, normalization.x_scale(scan.amplitude_by_rows(), scan.bad_pixels)
+
+
+def _group_centres(container: PtychoDataContainer) -> NDArray[np.float64]:
+    """(B, 2) mean position of every group, [x, y] px."""
+    return np.asarray(container.positions_px[container.nn_indices].mean(1))

@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.objectives.diagnostics import CollapseAlarm
 from ptycho.run.history import append_row

@@ -16,10 +16,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.networks.parts import PARTS, part_of
-from ptycho.objectives.stages import Span, Stage, part_rate, span_at
+from ptycho.objectives.stages import Span, Stage, span_at
+from ptycho.run.schedules import part_rate
 from ptycho.tf.layers import GraphNetwork
 from ptycho.tf.optimizers import Optimizer, clip_by_norm, clip_by_value
 

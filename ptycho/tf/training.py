@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, RunError
 from ptycho.objectives.stages import resolve_stages, spans, total_epochs
 from ptycho.report.run_panels import RunPanels

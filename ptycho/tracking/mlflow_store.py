@@ -89,7 +89,7 @@ class MlflowTracker(Tracker):
         self._client.log_artifact(self.run_id, str(path))
 
     def log_model(self, bundle: Path) -> None:
-        from ptycho.tracking.mlflow_model import save_model
+        from ptycho.models.mlflow_folder import save_model
 
         with _quiet(), tempfile.TemporaryDirectory() as folder:
             save_model(Path(folder) / "model", bundle)

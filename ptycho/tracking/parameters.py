@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.fields import describe_fields
+from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.objectives.manifest import resolve
 
 #: an address may hold a password

@@ -13,13 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho.config.config import (
-    InferenceConfig,
-    PyTorchExecutionConfig,
-    TrainingConfig,
-    update_legacy_dict,
-    validate_training_config,
-)
+from ptycho.clients.legacy import update_legacy_dict
+from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingDependencyError
 from ptycho.models.bundle import load_bundle
 from ptycho.report.outputs import save_outputs
@@ -27,6 +22,7 @@ from ptycho.run.preparation import Grouped, Scan, Scans, ensure_container, first
 from ptycho.run.reconstruction import as_outputs
 from ptycho.run.starting_probe import Starts, starting_probes
 from ptycho.run.state import kept_starts
+from ptycho.run.validation import validate_training_config
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.pattern_store import keep_patterns
 from ptycho.scan.raw_data import RawData

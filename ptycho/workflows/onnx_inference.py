@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import ConfigError
 from ptycho.image.stitcher import Stitcher
 from ptycho.models.onnx_model import OnnxModel, open_onnx

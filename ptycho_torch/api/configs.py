@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho.config.config import InferenceConfig as OurInferenceConfig
-from ptycho.config.config import PyTorchExecutionConfig
-from ptycho.config.config import TrainingConfig as OurTrainingConfig
 from ptycho.config.fields import shown
+from ptycho.config.settings import InferenceConfig as OurInferenceConfig
+from ptycho.config.settings import PyTorchExecutionConfig
+from ptycho.config.settings import TrainingConfig as OurTrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.run.reconstruction import PATTERNS_A_BATCH
 from ptycho_torch import config_bridge as bridge

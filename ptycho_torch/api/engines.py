@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import update_legacy_dict, validate_training_config
+from ptycho.clients.legacy import update_legacy_dict
 from ptycho.run.preparation import train_and_test
+from ptycho.run.validation import validate_training_config
 from ptycho_torch.api.canvas import client_canvas, spacing_px
 from ptycho_torch.api.configs import ConfigManager
 from ptycho_torch.api.dataloader import PtychoDataLoader

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
 from ptycho.io.lazy import Patterns, as_lazy
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.pattern_store import is_on_disk

@@ -14,12 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho.config.config import (
-    PyTorchExecutionConfig,
-    TrainingConfig,
-    update_legacy_dict,
-    validate_training_config,
-)
+from ptycho.clients.legacy import update_legacy_dict
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.objectives.stages import resolve_stages
 from ptycho.report.outputs import save_outputs
@@ -38,6 +34,7 @@ from ptycho.run.preparation import (
 from ptycho.run.reconstruction import as_outputs
 from ptycho.run.starting_probe import Starts, starting_probes
 from ptycho.run.state import kept_starts
+from ptycho.run.validation import validate_training_config
 from ptycho.scan.pattern_store import keep_patterns, start_method
 from ptycho.scan.scan_set import ScanSet
 from ptycho.tracking import make_recorder

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptycho.config.config import InferenceConfig, PyTorchExecutionConfig, dataclass_to_legacy_dict
+from ptycho.clients.legacy import dataclass_to_legacy_dict
+from ptycho.clients.prediction import predict_scaled
+from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import BundleError, ConfigError
-from ptycho.models.trained_state import TrainedState, load_trained_state, predict_scaled
+from ptycho.models.trained_state import TrainedState, load_trained_state
 from ptycho.run.preparation import Scan, inference_container
 from ptycho.run.reconstruction import as_outputs, judged_by_data
 from ptycho.scan.pattern_store import keep_patterns
@@ -44,7 +46,7 @@ class TrainedModel:
         """Complex patches complex64 from [X * intensity_scale (B, N, N, C), local_offsets].
 
         Without offsets (B, N, N, C_out); with them the patches of each group merged: (B, N, N, 1). See
-        `ptycho.models.trained_state.predict_scaled`.
+        `ptycho.clients.prediction.predict_scaled`.
         """
         return predict_scaled(
             inputs,

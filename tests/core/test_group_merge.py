@@ -7,9 +7,9 @@ import pytest
 
 from ptycho import physics
 from ptycho.clients.group_merge import merge_groups
+from ptycho.clients.prediction import predict_scaled
 from ptycho.config.config import ModelConfig
 from ptycho.errors import DataError
-from ptycho.models.trained_state import predict_scaled
 
 
 @pytest.fixture

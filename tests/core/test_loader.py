@@ -7,8 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
+from ptycho.clients.loading import load
 from ptycho.errors import DataError
-from ptycho.scan.container import PtychoDataContainer, load
+from ptycho.scan.container import PtychoDataContainer
 
 
 def from_raw(make_scan, **options):

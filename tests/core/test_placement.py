@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ptycho.clients.placement import placed
+from ptycho.clients.loading import load
 from ptycho.image.stitching import reassemble_position
-from ptycho.scan.container import PtychoDataContainer, load
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.placement import placed
 
 
 def test_patches_of_the_object_give_the_object_back(make_scan):

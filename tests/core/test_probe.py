@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ptycho.clients.probe import get_probe, set_probe_guess
 from ptycho.errors import DataError
 from ptycho.scan.probe import (
     as_modes,
-    get_probe,
     illuminated_diameter_px,
     orthogonalise_modes,
     probe_mask,
-    set_probe_guess,
 )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import ptycho.scan.raw_data
 from ptycho.errors import DataError, InputError
-from ptycho.scan.raw_data import RawData
+from ptycho.raw_data import RawData
 
 GROUPED_KEYS = {
     "diffraction",
@@ -245,3 +246,18 @@ def test_global_numpy_state_is_untouched(make_scan):
     before = np.random.get_state()[1].copy()
     make_scan().generate_grouped_data(32, K=6, nsamples=5, seed=0, gridsize=2)
     np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_a_clients_scan_stays_one_and_is_a_scan_of_the_package(tmp_path, scan_arrays):
+    """Whatever makes a scan from a client's class makes one that can lay out its groups."""
+    raw = RawData.from_coords_without_pc(**scan_arrays)
+    raw.to_file(tmp_path / "scan.npz")
+    simulated = RawData.from_simulation(
+        raw.xcoords, raw.ycoords, raw.probeGuess, np.ones((200, 200), complex)
+    )
+    made = [raw, raw.subsample(5), raw.kept("memory"), RawData.from_file(tmp_path / "scan.npz"), simulated]
+    for scan in made:
+        assert isinstance(scan, RawData)
+        assert isinstance(scan, ptycho.scan.raw_data.RawData)
+        grouped = scan.generate_grouped_data(32, nsamples=3, gridsize=1)
+        assert grouped["X_full"].shape == (3, 32, 32, 1)

@@ -129,7 +129,7 @@ def test_labels_missing_in_one_scan_are_named(pair, make_scan):
 
 
 def test_further_files_are_looked_for(tmp_path, pair):
-    from ptycho.config.validation import validate_training_config
+    from ptycho.run.validation import validate_training_config
 
     pair[0].to_file(tmp_path / "a.npz")
     given = config(train_data_file=tmp_path / "a.npz", output_dir=tmp_path / "out")

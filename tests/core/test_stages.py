@@ -10,13 +10,13 @@ from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import (
     TRAINABLE,
     moving,
-    part_rate,
     resolve_stages,
     span_at,
     spans,
     total_epochs,
 )
 from ptycho.run.history import append_row
+from ptycho.run.schedules import part_rate
 
 
 def configured(*stages, **changes) -> TrainingConfig:

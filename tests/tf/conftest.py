@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho.scan.raw_data import RawData
+from ptycho.raw_data import RawData
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho.scan.raw_data import RawData
+from ptycho.raw_data import RawData
 
 
 @pytest.fixture

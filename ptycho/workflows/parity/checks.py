@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho import physics as oracle
-from ptycho.config.config import TrainingConfig
+from ptycho.config.settings import TrainingConfig
 from ptycho.scan.raw_data import RawData
 from ptycho.workflows.parity.pair import Pair, tf_batch, torch_batch
 from ptycho.workflows.parity.rows import Row, row

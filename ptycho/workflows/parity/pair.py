@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.run.preparation import TrainingPlan, plan_training
 from ptycho.run.starting_probe import StartingProbe
 from ptycho.scan.container import PtychoDataContainer
