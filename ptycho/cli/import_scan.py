@@ -40,15 +40,25 @@ _SETTINGS: dict[str, tuple[Any, str]] = {
 def add_arguments(parser: Parser) -> None:
     """Source, positions, settings, output."""
     parser.add_argument("source", type=Path, metavar="SOURCE", help="file or folder to import")
-    parser.add_argument("--positions", type=Path, metavar="FILE", help="file that holds the positions")
+    parser.add_argument(
+        "--positions", type=Path, default=None, metavar="FILE", help="file that holds the positions"
+    )
     parser.add_argument(
         "--set", dest="settings", action="append", nargs="+", default=[], metavar="KEY=VALUE",
         help="what the file does not say, such as energy_eV=8800 or path.frames=/entry/data",
     )  # fmt: skip
-    parser.add_argument("--format", metavar="NAME", help="read SOURCE as this format, whatever it looks like")
-    parser.add_argument("-o", "--output", type=Path, metavar="SCAN.h5", help="file to write, .h5 or .cxi")
     parser.add_argument(
-        "--dry-run", dest="dry_run", action="store_true", help="show what was found, write nothing"
+        "--format", default=None, metavar="NAME", help="read SOURCE as this format, whatever it looks like"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=None, metavar="SCAN.h5", help="file to write, .h5 or .cxi"
+    )
+    parser.add_argument(
+        "--dry-run",
+        dest="dry_run",
+        action="store_true",
+        default=False,
+        help="show what was found, write nothing",
     )
 
 
@@ -105,8 +115,8 @@ def parse_settings(words: list[str]) -> tuple[dict[str, str], ImportOptions]:
     from difflib import get_close_matches
 
     from ptycho.io.formats.plain_hdf5 import PLACES
+    from ptycho.io.geometry import SETTINGS, Geometry
     from ptycho.io.importing import ImportOptions
-    from ptycho.scan.geometry import SETTINGS, Geometry
 
     known = [*SETTINGS, *_SETTINGS, *(f"path.{name}" for name in PLACES)]
     paths: dict[str, str] = {}

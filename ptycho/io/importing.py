@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError
 from ptycho.io.formats.found import Found
 from ptycho.io.frame_preparation import FramePreparation, beam_centre_px, resampled_probe
+from ptycho.io.geometry import Geometry
 from ptycho.io.lazy import LazyPatterns, as_lazy
-from ptycho.scan.geometry import Geometry
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,18 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
+from ptycho.io.geometry import Geometry
 
 REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d", "probeGuess")
 OPTIONAL_KEYS = ("objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
 TEXT_KEYS = ("diffraction_unit", "pattern_order")
+#: numbers of a scan's geometry by their key in the file, and the setting each of them is
+GEOMETRY_KEYS = {
+    "energy_eV": "energy_eV", "photon_energy_eV": "energy_eV", "wavelength_m": "wavelength_m",
+    "voltage_V": "voltage_V", "distance_m": "distance_m", "detector_distance_m": "distance_m",
+    "detector_pixel_size_m": "detector_pixel_size_m", "object_pixel_size_m": "object_pixel_size_m",
+    "angular_pixel_size_rad": "angular_pixel_size_rad",
+}  # fmt: skip
 # The older name of diff3d in the field's files; its (N,N,M) order is settled by FORMAT-001 like any other.
 LEGACY_PATTERNS_KEY = "diffraction"
 
@@ -44,7 +52,24 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
             arrays[key] = read_array(archive, key, path)
         for key in (key for key in TEXT_KEYS if key in keys):
             arrays[key] = _as_text(read_array(archive, key, path), key, path)
+        geometry = _geometry(archive, keys, path)
+        if geometry != Geometry():
+            arrays["geometry"] = geometry
     return arrays
+
+
+def _geometry(archive: NpzFile, keys: set[str], path: str | os.PathLike[str]) -> Geometry:
+    """What the file says of its metres; DataError names the file and the key that is wrong."""
+    values: dict[str, Any] = {}
+    for key in (key for key in GEOMETRY_KEYS if key in keys):
+        number = read_array(archive, key, path)
+        if number.size != 1:
+            raise DataError(f"{path}: {key!r} has shape {number.shape}; it must be one number")
+        values.setdefault(GEOMETRY_KEYS[key], number.reshape(-1)[0])
+    try:
+        return Geometry.of_settings(values)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def patterns_key(keys: Iterable[str]) -> str:
@@ -54,7 +79,10 @@ def patterns_key(keys: Iterable[str]) -> str:
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
     """Write arrays whole or not at all; None entries are left out. Raises DataError for object arrays."""
-    kept = {key: np.asarray(value) for key, value in arrays.items() if value is not None}
+    flat = {key: value for key, value in arrays.items() if key != "geometry"}
+    if isinstance(arrays.get("geometry"), Geometry):
+        flat.update(arrays["geometry"].as_settings())
+    kept = {key: np.asarray(value) for key, value in flat.items() if value is not None}
     for key, value in kept.items():
         if value.dtype.hasobject:
             raise DataError(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import DataError, MissingFileError
+from ptycho.io.geometry import HC_EV_M, Geometry
 from ptycho.io.lazy import Patterns, rows_of
 from ptycho.io.lazy_files import hdf5_patterns
 from ptycho.io.ptychodus_diffraction import Diffraction, read_diffraction
@@ -52,6 +53,18 @@ def read_ptychodus_scan(path: str | os.PathLike[str], *, by_rows: bool = False) 
     files = scan_files(source)
     diffraction = read_diffraction(files.diffraction, by_rows=by_rows)
     return scan_arrays(diffraction, read_product(files.product), files)
+
+
+def is_ptychodus(path: Path) -> bool:
+    """Whether an HDF5 file is one of ptychodus': patterns, a product, or exported training data.
+
+    A file that cannot be opened counts as one, so that its damage is named by the reader.
+    """
+    try:
+        with open_hdf5(path) as archive:
+            return _TRAINING_KEY in archive or "patterns" in archive or is_product(archive)
+    except DataError:
+        return True
 
 
 def patterns_file(path: Path) -> Path:
@@ -106,8 +119,25 @@ def scan_arrays(diffraction: Diffraction, product: Product, where: ScanFiles | N
         "bad_pixels": diffraction.bad_pixels,
         "diffraction_unit": "counts",
         "pattern_order": "MNN",
+        "geometry": _geometry(product, diffraction),
     }
     return arrays | ({"objectGuess": product.object[0]} if product.object.size else {})
+
+
+def _geometry(product: Product, diffraction: Diffraction) -> Geometry:
+    """Wavelength, distance and pixels of a product; ptychodus writes 0 where nobody said."""
+    metadata = product.metadata
+
+    def said(value: float) -> float | None:
+        return value if np.isfinite(value) and value > 0 else None
+
+    energy = said(metadata.photon_energy_ev)
+    return Geometry(
+        wavelength_m=HC_EV_M / energy if energy else None,
+        distance_m=said(metadata.detector_distance_m),
+        detector_pixel_size_m=said(diffraction.detector_pixel_xy_m[0]),
+        measured_object_pixel_size_m=said(product.frame.pixel_xy_m[0]),
+    )
 
 
 def paired(indexes: NDArray[Any], product: Product) -> tuple[NDArray[np.int64], Any, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.geometry import Geometry
 from ptycho.io.lazy import LazyPatterns, NotByRows, as_lazy, rows_of
 from ptycho.scan import checks
 from ptycho.scan.probe import as_modes
@@ -36,6 +37,7 @@ class RawData:
         Y: (M,N,N) complex labels, one per pattern, or None.
         scan_index: (M,) int64.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None.
+        geometry: wavelength, distance and pixel sizes; empty where the file says nothing.
         patterns_place, scratch_folder: where a container made of this scan keeps its patterns, see `kept`.
 
     Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
@@ -58,6 +60,7 @@ class RawData:
         bad_pixels: ArrayLike | None = None,
         diffraction_unit: str | None = None,
         pattern_order: str | None = None,
+        geometry: Geometry | None = None,
     ) -> None:
         self.xcoords = checks.check_coords(xcoords, "xcoords")
         self.ycoords = checks.check_coords(ycoords, "ycoords")
@@ -78,6 +81,7 @@ class RawData:
         checks.check_side(self.N)
         checks.check_patterns(self.diff3d, self.diffraction_unit)
         self.bad_pixels = checks.check_bad_pixels(bad_pixels, self.N)
+        self.geometry = geometry if geometry is not None else Geometry()
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)
         self.scan_index = checks.check_scan_index(scan_index, n_positions)
@@ -190,6 +194,11 @@ class RawData:
         return int(self.diff3d.shape[1])
 
     @property
+    def object_pixel_size_m(self) -> float | None:
+        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        return self.geometry.object_pixel_size_m(self.N)
+
+    @property
     def n_positions(self) -> int:
         """Number of scan positions M."""
         return len(self.xcoords)
@@ -252,6 +261,7 @@ class RawData:
             "bad_pixels": self.bad_pixels,
             "diffraction_unit": self.diffraction_unit,
             "pattern_order": "MNN" if self.n_positions == self.N else None,
+            "geometry": self.geometry,
         }
 
     def to_file(self, path: str | os.PathLike[str]) -> None:

@@ -11,9 +11,9 @@ from ptycho.errors import DataError, MissingDependencyError
 from ptycho.io.formats.arrays import frames_from_array
 from ptycho.io.formats.found import Found
 from ptycho.io.formats.registry import ForeignFormat, Paths
+from ptycho.io.geometry import Geometry, electron_wavelength_m
 from ptycho.io.hdf5_read import LENGTHS_M, holds, is_hdf5, peeked
 from ptycho.io.ptychodus_hdf5 import one_line
-from ptycho.scan.geometry import Geometry, electron_wavelength_m
 
 _SUFFIXES = (".mib", ".dm3", ".dm4", ".blo", ".emd", ".hspy", ".zspy", ".seq", ".mrc", ".xml")
 _HYPERSPY = "Experiments"

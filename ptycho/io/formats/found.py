@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.geometry import Geometry
 from ptycho.io.lazy import Patterns
-from ptycho.scan.geometry import Geometry
 
 
 @dataclass

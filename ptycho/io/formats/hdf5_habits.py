@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError
 from ptycho.io.formats.found import Found
 from ptycho.io.formats.registry import ForeignFormat, Paths
+from ptycho.io.geometry import HC_EV_M, Geometry
 from ptycho.io.hdf5_read import (
     ENERGIES_EV,
     LENGTHS_M,
@@ -25,7 +26,6 @@ from ptycho.io.hdf5_read import (
 )
 from ptycho.io.lazy import LazyPatterns, joined
 from ptycho.io.ptychodus_hdf5 import one_line, open_hdf5
-from ptycho.scan.geometry import HC_EV_M, Geometry
 
 _MATLAB_V5 = b"MATLAB 5.0"
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError
 from ptycho.io.formats.found import Found
 from ptycho.io.formats.registry import ForeignFormat, Paths
+from ptycho.io.geometry import HC_EV_M, Geometry
 from ptycho.io.hdf5_read import (
     ENERGIES_EV,
     LENGTHS_M,
@@ -29,7 +30,6 @@ from ptycho.io.hdf5_read import (
 )
 from ptycho.io.lazy import joined
 from ptycho.io.ptychodus_hdf5 import open_hdf5
-from ptycho.scan.geometry import HC_EV_M, Geometry
 
 #: this value of a CXI mask marks a pixel with signal, not a bad one (CXI 1.6, table of mask bits)
 _CXI_HAS_SIGNAL = 0x1000

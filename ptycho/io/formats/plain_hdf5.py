@@ -10,6 +10,7 @@ from ptycho.errors import DataError
 from ptycho.io.formats.found import Found
 from ptycho.io.formats.hdf5_habits import complex_of
 from ptycho.io.formats.registry import ForeignFormat, Paths
+from ptycho.io.geometry import HC_EV_M, Geometry
 from ptycho.io.hdf5_read import (
     ENERGIES_EV,
     LENGTHS_M,
@@ -23,7 +24,6 @@ from ptycho.io.hdf5_read import (
     values_of,
 )
 from ptycho.io.ptychodus_hdf5 import open_hdf5
-from ptycho.scan.geometry import HC_EV_M, Geometry
 
 #: what can be named inside a file, and its meaning
 PLACES = {

@@ -145,6 +145,20 @@ class Geometry:
         }
         return replace(self, **changes)
 
+    def as_settings(self) -> dict[str, float]:
+        """The known numbers by the names of `SETTINGS`: `Geometry.of_settings` gives the same again."""
+        names = {"distance_m", "detector_pixel_size_m", "angular_pixel_size_rad"}
+        made = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.measured_object_pixel_size_m is not None:
+            made["object_pixel_size_m"] = self.measured_object_pixel_size_m
+        if self.wavelength_m is not None and self.beam == "electron":
+            made["voltage_V"] = electron_voltage_V(self.wavelength_m)
+        elif self.wavelength_m is not None:
+            made["wavelength_m"] = self.wavelength_m
+        if self.rotation_rad:
+            made["rotation_deg"] = math.degrees(self.rotation_rad)
+        return made
+
     def as_dict(self) -> dict[str, float | str]:
         """The known numbers by name, for a file; `Geometry(**values)` gives the same again."""
         return {
@@ -161,6 +175,12 @@ def electron_wavelength_m(voltage_V: float) -> float:
     1.969
     """
     return HC_EV_M / math.sqrt(voltage_V * (voltage_V + 2 * ELECTRON_REST_ENERGY_EV))
+
+
+def electron_voltage_V(wavelength_m: float) -> float:
+    """The inverse of `electron_wavelength_m`, V."""
+    momentum_eV = HC_EV_M / wavelength_m
+    return math.hypot(momentum_eV, ELECTRON_REST_ENERGY_EV) - ELECTRON_REST_ENERGY_EV
 
 
 #: name of a setting: its meaning and unit, for help and for errors
