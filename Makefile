@@ -16,7 +16,7 @@ help:
 	@echo "make demo   train on a simulated scan and show the image beside the truth (about 4 minutes)"
 	@echo "make test   every test"
 	@echo "make test-clients  ptychodus 1.7.0 drives this package (under 10 minutes)"
-	@echo "make lint   ruff, mypy, import contracts"
+	@echo "make lint   ruff, mypy, import contracts, length of files"
 	@echo "make bench  the figures of docs/benchmarks.md"
 	@echo "make docs   the generated tables of specs/configuration.md"
 	@echo "make clean  remove what these targets made"
@@ -55,6 +55,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory types
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -q tests/core/test_structure.py </dev/null
 
 types: $(STAMP)
 	$(BIN)/mypy

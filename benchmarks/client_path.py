@@ -110,6 +110,7 @@ def one(path: str, data: Path, arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Run every case in a process of its own and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("N", 64), ("positions", 256), ("epochs", 10), ("repeats", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)

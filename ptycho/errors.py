@@ -32,6 +32,10 @@ class MissingFileError(InputError, FileNotFoundError):
         return str(self.args[0]) if self.args else ""
 
 
+class MissingBundleError(BundleError, MissingFileError):
+    """No model bundle where one was looked for."""
+
+
 class MissingDependencyError(PtychoError, RuntimeError, ImportError):
     """An optional package that the request needs; the message is the command that installs it."""
 

@@ -49,6 +49,11 @@ def shift_bilinear(image: ArrayLike, shift_xy: ArrayLike) -> Complex:
 
     Shapes: image (..., H, W) real or complex, shift_xy (2,) [x, y] in pixels; returns (..., H, W) complex128.
     Bilinear interpolation, zeros from outside. Its adjoint is the shift by -t.
+
+    >>> image = np.zeros((3, 4))
+    >>> image[1, 1] = 1
+    >>> shift_bilinear(image, (0.25, 0)).real.tolist()[1]  # a quarter of a pixel to the right
+    [0.0, 0.75, 0.25, 0.0]
     """
     x, y = np.asarray(shift_xy, np.float64)
     rows = _shift_rows(np.asarray(image, np.complex128), float(y))
@@ -59,6 +64,12 @@ def shift_fourier(image: ArrayLike, shift_xy: ArrayLike) -> Complex:
     """Move the content of one image by +shift exactly, for periodic band-limited content.
 
     Shapes as in `shift_bilinear`. Unitary up to the Nyquist row of an even side; adjoint: the shift by -t.
+
+    >>> image = np.zeros((4, 4))
+    >>> image[1, 1] = 1
+    >>> moved = shift_fourier(image, (1, 2))  # one column to the right, two rows down
+    >>> int(np.argmax(moved.real)) == 3 * 4 + 2
+    True
     """
     data = np.asarray(image, np.complex128)
     x, y = np.asarray(shift_xy, np.float64)
@@ -68,13 +79,21 @@ def shift_fourier(image: ArrayLike, shift_xy: ArrayLike) -> Complex:
 
 
 def crop_centre(image: Complex, N: int) -> Complex:
-    """Central N x N window, pixel (N//2, N//2) on pixel (H//2, W//2); shapes (..., H, W) -> (..., N, N)."""
+    """Central N x N window, pixel (N//2, N//2) on pixel (H//2, W//2); shapes (..., H, W) -> (..., N, N).
+
+    >>> crop_centre(np.arange(16).reshape(4, 4), 2).tolist()
+    [[5, 6], [9, 10]]
+    """
     top, left = image.shape[-2] // 2 - N // 2, image.shape[-1] // 2 - N // 2
     return image[..., top : top + N, left : left + N]
 
 
 def pad_centre(image: NDArray[Any], size: int) -> Complex:
-    """Zero-pad N x N to size x size, centre pixel on centre pixel: the adjoint of `crop_centre`."""
+    """Zero-pad N x N to size x size, centre pixel on centre pixel: the adjoint of `crop_centre`.
+
+    >>> pad_centre(np.ones((1, 1)), 3).tolist()
+    [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
     N = image.shape[-1]
     before = size // 2 - N // 2
     widths = [(0, 0)] * (image.ndim - 2) + [(before, size - N - before)] * 2
@@ -86,6 +105,13 @@ def extract(obj: ArrayLike, xcoords: ArrayLike, ycoords: ArrayLike, N: int) -> C
 
     Shapes: obj (H, W) complex, xcoords and ycoords (M,) float64 object pixels; returns (M, N, N) complex128.
     Pixels outside the object read as zero. Time and memory O(M N^2).
+
+    >>> obj = np.arange(64).reshape(8, 8)
+    >>> patch = extract(obj, [4.0], [3.0], 4)[0]
+    >>> float(patch[2, 2].real), int(obj[3, 4])  # patch pixel (N//2, N//2) lies on object pixel [y, x]
+    (28.0, 28)
+    >>> float(extract(obj, [4.5], [3.0], 4)[0, 2, 2].real)  # halfway to the next column
+    28.5
     """
     source = np.asarray(obj, np.complex128)
     xs, ys = np.asarray(xcoords, np.float64), np.asarray(ycoords, np.float64)
@@ -103,14 +129,22 @@ def extract(obj: ArrayLike, xcoords: ArrayLike, ycoords: ArrayLike, N: int) -> C
 
 
 def central_window(N: int) -> Real:
-    """(N, N) float64 window that is one on the well-posed central N/2 x N/2 and zero elsewhere."""
+    """(N, N) float64 window that is one on the well-posed central N/2 x N/2 and zero elsewhere.
+
+    >>> central_window(4).tolist()[1]
+    [0.0, 1.0, 1.0, 0.0]
+    """
     window = np.zeros((N, N))
     window[N // 4 : N // 4 + N // 2, N // 4 : N // 4 + N // 2] = 1.0
     return window
 
 
 def canvas_side(N: int, relative_xy: ArrayLike) -> int:
-    """Side in pixels of the square canvas that holds every shifted patch: nothing is clipped."""
+    """Side in pixels of the square canvas that holds every shifted patch: nothing is clipped.
+
+    >>> canvas_side(64, [[-1.5, 0.0], [1.5, 0.0]])
+    68
+    """
     reach = float(np.max(np.abs(np.asarray(relative_xy, np.float64)), initial=0.0))
     return N + 2 * int(np.ceil(reach))
 
@@ -123,6 +157,11 @@ def merge(patches: ArrayLike, relative_xy: ArrayLike, window: ArrayLike) -> Comp
 
     Shapes: patches (C, N, N) complex, relative_xy (C, 2) [x, y] = position minus group mean, window (N, N);
     returns (S, S) complex128 with S = `canvas_side`. Pixels that no patch reaches are zero.
+
+    >>> patches, places = np.full((2, 4, 4), 3 + 1j), [[-1, 0], [1, 0]]
+    >>> canvas = merge(patches, places, central_window(4))
+    >>> canvas.shape, complex(np.round(canvas[3, 3], 9))  # equal patches merge to the same value
+    ((6, 6), (3+1j))
     """
     stack = np.asarray(patches, np.complex128)
     offsets = np.asarray(relative_xy, np.float64)
@@ -140,6 +179,11 @@ def extract_group(canvas: ArrayLike, relative_xy: ArrayLike, N: int) -> Complex:
     """Cut every pattern's own view O'_k = crop_N[T_{-r_k} canvas] out of a group's canvas.
 
     Shapes: canvas (S, S), relative_xy (C, 2); returns (C, N, N) complex128.
+
+    >>> patches, places = np.full((2, 4, 4), 3 + 1j), [[-1, 0], [1, 0]]
+    >>> views = extract_group(merge(patches, places, np.ones((4, 4))), places, 4)
+    >>> bool(np.allclose(views, patches))
+    True
     """
     source = np.asarray(canvas, np.complex128)
     offsets = np.asarray(relative_xy, np.float64)
@@ -147,12 +191,23 @@ def extract_group(canvas: ArrayLike, relative_xy: ArrayLike, N: int) -> Complex:
 
 
 def exit_waves(patches: ArrayLike, probe: ArrayLike) -> Complex:
-    """P_p O_k for every mode: patches (..., N, N) and probe (P, N, N) give (..., P, N, N)."""
+    """P_p O_k for every mode: patches (..., N, N) and probe (P, N, N) give (..., P, N, N).
+
+    >>> exit_waves(np.ones((5, 8, 8)), np.ones((2, 8, 8))).shape
+    (5, 2, 8, 8)
+    """
     return np.asarray(np.asarray(patches, np.complex128)[..., None, :, :] * np.asarray(probe, np.complex128))
 
 
 def propagate(waves: ArrayLike) -> Complex:
-    """Unitary far-field propagation, zero frequency at (N//2, N//2); keeps sum |psi|^2 (Parseval)."""
+    """Unitary far-field propagation, zero frequency at (N//2, N//2); keeps sum |psi|^2 (Parseval).
+
+    >>> wave = np.random.default_rng(0).standard_normal((8, 8))
+    >>> bool(np.isclose(np.sum(np.abs(propagate(wave)) ** 2), np.sum(wave**2)))  # Parseval
+    True
+    >>> round(float(propagate(np.ones((8, 8)))[4, 4].real), 9)  # a flat wave goes to the centre
+    8.0
+    """
     return np.fft.fftshift(np.fft.fft2(np.asarray(waves, np.complex128), norm="ortho"), axes=(-2, -1))
 
 
@@ -160,6 +215,11 @@ def diffract(patches: ArrayLike, probe: ArrayLike) -> Real:
     """Far-field intensity A_k^2 = sum_p |FFT2_ortho(P_p O_k)|^2, modes added incoherently.
 
     Shapes: patches (..., N, N) complex, probe (N, N) or (P, N, N) complex; returns (..., N, N) float64.
+
+    >>> patch, probe = np.ones((4, 4)), np.stack([np.ones((4, 4)), 2 * np.ones((4, 4))])
+    >>> pattern = diffract(patch, probe)
+    >>> round(float(pattern.sum()), 9)  # the power of both modes: 16 + 64
+    80.0
     """
     modes = np.asarray(probe, np.complex128)
     waves = propagate(exit_waves(patches, modes.reshape(-1, *modes.shape[-2:])))
@@ -167,7 +227,11 @@ def diffract(patches: ArrayLike, probe: ArrayLike) -> Real:
 
 
 def rate(intensity: ArrayLike, intensity_scale: float) -> Real:
-    """Expected counts a pixel: s^2 A^2 + 1e-6."""
+    """Expected counts a pixel: s^2 A^2 + 1e-6.
+
+    >>> float(rate(4.0, 10.0))
+    400.000001
+    """
     return intensity_scale**2 * np.asarray(intensity, np.float64) + RATE_EPSILON
 
 
@@ -175,6 +239,11 @@ def poisson_nll(expected: ArrayLike, counts: ArrayLike, bad_pixels: ArrayLike | 
     """Mean of rate - N log(rate) over the counted pixels (log N! left out, it does not depend on the object).
 
     Shapes: expected and counts (..., N, N); bad_pixels (N, N) bool, True = left out.
+
+    >>> round(poisson_nll([[2.0]], [[3.0]]), 6)  # 2 - 3 log 2
+    -0.079442
+    >>> poisson_nll([[3.0]], [[3.0]]) < poisson_nll([[2.0]], [[3.0]])  # smallest where the rate is the count
+    True
     """
     lam, n = np.asarray(expected, np.float64), np.asarray(counts, np.float64)
     terms = lam - n * np.log(lam)
@@ -184,13 +253,23 @@ def poisson_nll(expected: ArrayLike, counts: ArrayLike, bad_pixels: ArrayLike | 
 
 
 def poisson_nll_floor(counts: ArrayLike, bad_pixels: ArrayLike | None = None) -> float:
-    """Smallest value that `poisson_nll` can take for these counts: rate = N everywhere."""
+    """Smallest value that `poisson_nll` can take for these counts: rate = N everywhere.
+
+    >>> poisson_nll_floor([[3.0]]) == poisson_nll([[3.0]], [[3.0]])
+    True
+    """
     n = np.asarray(counts, np.float64)
     return poisson_nll(np.maximum(n, RATE_EPSILON), n, bad_pixels)
 
 
 def amplitude_mae(intensity: ArrayLike, x: ArrayLike, bad_pixels: ArrayLike | None = None) -> float:
-    """Mean absolute difference between predicted and measured amplitude, both in the gauge of x."""
+    """Mean absolute difference between predicted and measured amplitude, both in the gauge of x.
+
+    >>> amplitude_mae([[4.0, 9.0]], [[1.0, 3.0]])
+    0.5
+    >>> amplitude_mae([[4.0, 9.0]], [[1.0, 3.0]], bad_pixels=[[True, False]])
+    0.0
+    """
     terms = np.abs(np.sqrt(np.asarray(intensity, np.float64)) - np.asarray(x, np.float64))
     if bad_pixels is None:
         return float(terms.mean())

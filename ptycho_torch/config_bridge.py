@@ -126,13 +126,20 @@ MODEL_LINKS: tuple[Link, ...] = (
 
 _SHARED_DATA = "enable_oversampling neighbor_pool_size subsample_seed"
 
+LOSS_MODE = _renamed(
+    "TrainingConfig.torch_loss_mode", "ModelConfig.loss_function", {"Poisson": "poisson", "MAE": "mae"}
+)
+
 TRAINING_LINKS: tuple[Link, ...] = (
     _same("TrainingConfig.neighbor_count", "DataConfig.K"),
     *_alike("TrainingConfig", "DataConfig", _SHARED_DATA),
     *_alike("TrainingConfig", "DataConfig", "nphotons sequential_sampling positions_provided probe_modes"),
     *_alike("TrainingConfig", "ModelConfig", "probe_trainable intensity_scale_trainable"),
-    _renamed(
-        "TrainingConfig.torch_loss_mode", "ModelConfig.loss_function", {"Poisson": "poisson", "MAE": "mae"}
+    Link(
+        "TrainingConfig.torch_loss_mode",
+        ("ModelConfig.loss_function", "TrainingConfig.torch_loss_mode"),
+        lambda loss, mode: mode or LOSS_MODE.to_ours(loss),
+        lambda mode: (*LOSS_MODE.to_theirs(mode), None),
     ),
     _same("TrainingConfig.nepochs", "TrainingConfig.epochs"),
     Link(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ptycho.clients.synonyms import synonyms
 from ptycho.config.fields import option
 from ptycho.config.settings import BACKENDS, CLIP_ALGORITHMS, DEFAULT_ARCHITECTURE
 
@@ -112,6 +113,7 @@ class ModelConfig:
     )
 
 
+@synonyms(lr_warmup_epochs="warmup_epochs", lr_min_ratio="min_lr_ratio")
 @dataclass
 class TrainingConfig:
     """One training run, and the machine it runs on."""
@@ -162,8 +164,26 @@ class TrainingConfig:
     strategy: str = option("auto", help="how several devices share the work; one device runs in this process")
     num_workers: int = option(0, ge=0, help="processes that load data")
     accum_steps: int = option(1, ge=1, help="batches whose gradients are added before a step")
+    torch_loss_mode: str | None = option(
+        None, choices=("poisson", "mae"), help="data term; None: as ModelConfig.loss_function says"
+    )
     framework: str = option("Lightning", help="accepted; always Lightning")
     orchestrator: str = option("Lightning", help="accepted; always Lightning")
+    training_directories: list[Any] | None = option(None, help="accepted; folders go to PtychoDataLoader")
+    experiment_name: str = option("", help="accepted; Trainer.train takes it")
+    stage_1_epochs: int = option(
+        0, ge=0, help="accepted; stages are set by `stages` or enable_staged_finetuning"
+    )
+    stage_2_epochs: int = option(
+        0, ge=0, help="accepted; stages are set by `stages` or enable_staged_finetuning"
+    )
+    stage_3_epochs: int = option(
+        0, ge=0, help="accepted; stages are set by `stages` or enable_staged_finetuning"
+    )
+    stage_3_lr_factor: float = option(
+        0.1, ge=0, help="accepted; stages are set by `stages` or enable_staged_finetuning"
+    )
+    physics_weight_schedule: str = option("cosine", help="accepted; weights follow `stages`")
     notes: str = option("", help="free text")
     model_name: str = option("", help="free text")
     epochs_fine_tune: int = option(0, ge=0, help="epochs of everything after the main ones")

@@ -43,10 +43,12 @@ class Console:
             RichConsole(highlight=False, soft_wrap=False).print(renderable)
 
     def warn(self, text: str) -> None:
+        """One line on stderr, unless quiet."""
         if not self.quiet:
             print(f"{self.prog}: warning: {_one_line(text)}", file=sys.stderr)
 
     def error(self, text: str) -> None:
+        """One line on stderr, always."""
         print(f"{self.prog}: error: {_one_line(text)}", file=sys.stderr)
 
     def interrupted(self) -> None:

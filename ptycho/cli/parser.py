@@ -20,6 +20,10 @@ class UsageError(InputError):
     """A command line that cannot be understood."""
 
 
+#: what older scripts write after a boolean flag
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
 def _canonical(flag: str) -> str:
     """One spelling for `--n-groups` and `--n_groups`."""
     return "--" + flag[2:].replace("-", "_") if flag.startswith("--") else flag
@@ -33,24 +37,62 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **keywords)
 
     def error(self, message: str) -> NoReturn:
+        """Raise UsageError instead of leaving the process, as argparse would."""
         raise UsageError(message)
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
         """The namespace of a command line; UsageError names the first thing that is not understood."""
         known = {_canonical(flag): flag for flag in self._option_string_actions}
-        arguments, extras = self.parse_known_args([_respell(word, known) for word in argv])
+        words = self._switched([_respell(word, known) for word in argv])
+        arguments, extras = self.parse_known_args(words)
         if extras:
             self._refuse(extras)
         return arguments
+
+    def _switched(self, words: list[str]) -> list[str]:
+        """The words with `--x True` as `--x` and `--x False` as `--no-x`, the way older scripts write it."""
+        switched: list[str] = []
+        left = iter(enumerate(words))
+        for at, word in left:
+            flag, equals, value = word.partition("=")
+            action = self._option_string_actions.get(flag)
+            following = value if equals else "".join(words[at + 1 : at + 2])
+            if action is None or action.nargs != 0 or not (equals or following.lower() in _TRUTH):
+                switched.append(word)
+                continue
+            on = _TRUTH.get(following.lower())
+            if on is None or not (isinstance(action, SwitchAction) and flag in action.on or _is_old(action)):
+                self.error(f"{flag} takes no value: {_ways(flag, action)}")
+            if not _is_old(action):
+                switched.append(flag if on else f"--no-{flag[2:]}")
+            elif on:
+                switched.append(flag)
+            if not equals:
+                next(left)
+        return switched
 
     def _refuse(self, extras: list[str]) -> NoReturn:
         flag = next((word for word in extras if word.startswith("-") and len(word) > 1), None)
         if flag is None:
             raise UsageError(f"unexpected argument {extras[0]!r}; see {self.prog} --help")
         flag = flag.partition("=")[0]
-        shown = [name for name in self._option_string_actions if name.startswith("--")]
+        actions = self._option_string_actions
+        shown = [name for name in actions if name.startswith("--") and not _is_old(actions[name])]
         near = get_close_matches(_canonical(flag), shown, n=1, cutoff=0.0)
         raise UsageError(f"unknown flag {flag}; nearest known: {near[0]}")
+
+
+def _is_old(action: argparse.Action) -> bool:
+    """Whether a flag is taken for the sake of older scripts only, see `ptycho.cli.retired`."""
+    return action.help == argparse.SUPPRESS
+
+
+def _ways(flag: str, action: argparse.Action | None) -> str:
+    """How a flag without a value is written."""
+    if not isinstance(action, SwitchAction):
+        return f"write {flag}"
+    name = flag if flag in action.on else f"--{flag.removeprefix('--no-')}"
+    return f"write {name} or --no-{name[2:]}"
 
 
 def _respell(word: str, known: dict[str, str]) -> str:
@@ -74,18 +116,23 @@ class FieldAction(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        try:
-            value = coerce(self.info, _from_text(self.info, values), from_text=True)
-        except Unfit as unfit:
-            parser.error(f"{option_string} {values}: {unfit}")
-        setattr(namespace, self.dest, value)
+        setattr(namespace, self.dest, field_value(parser, self.info, values, option_string))
+
+
+def field_value(parser: argparse.ArgumentParser, info: FieldInfo, text: Any, flag: str | None) -> Any:
+    """The value of a field from the text after its flag; the parser's error names both."""
+    try:
+        return coerce(info, _from_text(info, text), from_text=True)
+    except Unfit as unfit:
+        parser.error(f"{flag} {text}: {unfit}")
 
 
 class SwitchAction(argparse.Action):
-    """Stores True for `--x` and False for `--no-x`; takes no value."""
+    """Stores True for `--x`, one of its flags `on`, and False for `--no-x`."""
 
     def __init__(self, *, flags: Sequence[str], dest: str, help: str | None = None, **keywords: Any) -> None:
-        options = [*flags, *(f"--no-{flag[2:]}" for flag in flags if flag.startswith("--"))]
+        self.on = tuple(flag for flag in flags if flag.startswith("--"))
+        options = [*flags, *(f"--no-{flag[2:]}" for flag in self.on)]
         super().__init__(options, dest, nargs=0, help=help, default=argparse.SUPPRESS)
 
     def __call__(

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
-from ptycho.cli.parser import FieldAction, Parser
-from ptycho.config.fields import FieldInfo
+from ptycho.cli.parser import Parser
+from ptycho.cli.retired import retired_flags
 from ptycho.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from ptycho.scan.raw_data import RawData
 
 ALIASES: dict[str, tuple[str, ...]] = {"logger_backend": ("--logger",), "output_dir": ("-o",)}
-_RETIRED = {"device": "--accelerator", "disable_mlflow": "--logger none"}
 
 
 def add_config_flag(parser: Parser) -> None:
@@ -26,25 +25,15 @@ def add_config_flag(parser: Parser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML settings; a typed flag wins")
 
 
-def add_retired_flags(parser: Parser) -> None:
-    """Flags of older scripts, accepted with a warning."""
-    info = FieldInfo("accelerator", str, False, "auto", "", choices=("auto", "cpu", "gpu", "cuda", "mps"))
-    parser.add_argument("--device", action=FieldAction, info=info, help=argparse.SUPPRESS)
-    parser.add_argument("--disable_mlflow", action="store_true", help=argparse.SUPPRESS)
-
-
 def settings_of(
     arguments: argparse.Namespace, overrides: dict[str, Any], console: Console
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
     """The YAML values, the typed values with retired flags translated, and the YAML's name for errors."""
     given = vars(arguments)
-    for flag, instead in _RETIRED.items():
-        if flag in given:
-            console.warn(f"--{flag} is an old flag: use {instead}")
-    if "device" in given:
-        overrides.setdefault("accelerator", given["device"])
-    if given.get("disable_mlflow"):
-        overrides.setdefault("logger_backend", "none")
+    for old in retired_flags(arguments):
+        console.warn(old.said)
+        if old.field is not None:
+            overrides.setdefault(old.field, old.value)
     if "n_images" in overrides:
         console.warn("--n_images is the old name of --n_groups")
     path = given.get("config")

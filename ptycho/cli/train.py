@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, add_fields, fields_given
 from ptycho.cli.recording import begin_record, recorded
+from ptycho.cli.retired import add_retired_flags
 from ptycho.cli.runs import (
     ALIASES,
     add_config_flag,
-    add_retired_flags,
     prepare_folder,
     quiet_tensorflow,
     read_scan,
@@ -49,7 +49,7 @@ def add_arguments(parser: Parser) -> None:
         "--resume", type=Path, metavar="RUN", help="output folder (or checkpoint) of the run to continue"
     )
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
-    add_retired_flags(parser)
+    add_retired_flags(parser, *_CLASSES)
 
 
 def configure(

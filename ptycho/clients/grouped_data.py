@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ptycho.clients import params
 from ptycho.errors import DataError
 from ptycho.scan import raw_data
-from ptycho.scan.grouping import gather_coords, group_offsets, group_positions
+from ptycho.scan.grouping import group_coordinates, group_offsets, group_positions, possible_groups
 from ptycho.scan.labels import cut_patches
 from ptycho.scan.normalization import x_scale
 
@@ -43,8 +43,9 @@ class RawData(raw_data.RawData):
         Keys: diffraction (B,N,N,C) float32 amplitude; X_full the same times `normalization` (x_scale; None
         takes it from this scan); Y (B,N,N,C) complex64 labels or None; coords_nn (B,1,2,C), coords_offsets
         (B,1,2,1), coords_relative (B,1,2,C) float64 px [x, y], the three again as coords_start_*; nn_indices
-        (B,C); objectGuess. gridsize None is read from params.cfg; `dataset_path` is accepted and not used:
-        nothing is cached on disk; seed None is 0. What is drawn: `ptycho.scan.grouping.group_positions`.
+        (B,C) int32; objectGuess. gridsize None is read from params.cfg; `dataset_path` is accepted and not
+        used: nothing is cached on disk; seed None is 0. More groups than there are give every position once,
+        with a warning; what is drawn: `ptycho.scan.grouping.group_positions`.
 
         Time and memory O(B C N^2); `PtychoDataContainer.from_raw` of `ptycho.scan.container` holds each
         pattern once instead.
@@ -63,7 +64,9 @@ class RawData(raw_data.RawData):
             self.xcoords,
             self.ycoords,
             gridsize,
-            n_groups=nsamples,
+            n_groups=possible_groups(
+                nsamples, self.n_positions, gridsize, K, enable_oversampling, neighbor_pool_size
+            ),
             n_neighbors=K,
             seed=seed,
             enable_oversampling=enable_oversampling,
@@ -82,9 +85,9 @@ class RawData(raw_data.RawData):
             "coords_relative": relative,
             "coords_start_offsets": start_offsets,
             "coords_start_relative": start_relative,
-            "coords_nn": gather_coords(self.xcoords, self.ycoords, groups),
-            "coords_start_nn": gather_coords(self.xcoords_start, self.ycoords_start, groups),
-            "nn_indices": groups,
+            "coords_nn": group_coordinates(self.xcoords, self.ycoords, groups),
+            "coords_start_nn": group_coordinates(self.xcoords_start, self.ycoords_start, groups),
+            "nn_indices": groups.astype(np.int32),
             "objectGuess": self.objectGuess,
             "X_full": diffraction * np.float32(scale),
         }

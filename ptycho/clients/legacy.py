@@ -50,5 +50,11 @@ def update_legacy_dict(cfg: MutableMapping[str, Any], config: Any) -> None:
     """Write every field of `config` into `cfg` under its legacy key; other keys of `cfg` stay.
 
     None is written too: a mirror that kept an older value would show what is no longer configured.
+
+    >>> from ptycho.config.settings import ModelConfig
+    >>> mirror = {}
+    >>> update_legacy_dict(mirror, ModelConfig(N=128))
+    >>> mirror["N"], mirror["object.big"]
+    (128, True)
     """
     cfg.update(dataclass_to_legacy_dict(config))

@@ -18,9 +18,14 @@ cfg: dict[str, Any] = {
 }
 
 
-def get(key: str) -> Any:
-    """The value under a legacy key; KeyError names the nearest known key."""
+_MISSING = object()
+
+
+def get(key: str, default: Any = _MISSING) -> Any:
+    """The value under a legacy key; without it the default, or a KeyError naming the nearest key."""
     if key not in cfg:
+        if default is not _MISSING:
+            return default
         near = get_close_matches(key, cfg, n=1, cutoff=0.0)
         hint = f"; nearest known: {near[0]!r}" if near else ""
         raise KeyError(f"no parameter {key!r}{hint}")

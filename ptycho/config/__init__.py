@@ -1,1 +1,1 @@
-"""Configuration: dataclasses, validation, YAML, and the one-way mirror to `ptycho.clients.params.cfg`."""
+"""Configuration: dataclasses, checks of single fields, YAML."""

@@ -13,7 +13,8 @@ Problem = ConfigError | MissingFileError
 def field_problems(config: Any) -> list[Problem]:
     """What is wrong with single fields, in their order.
 
-    A value of a related type (text for a path, a NumPy scalar for a number) is converted in place.
+    A value of a related type (text for a path, a NumPy scalar for a number) or a synonym is converted in
+    place.
     """
     problems: list[Problem] = []
     for info in all_fields(type(config)):
@@ -23,7 +24,7 @@ def field_problems(config: Any) -> list[Problem]:
         except Unfit as unfit:
             problems.append(problem(config, info.name, str(unfit)))
             continue
-        if type(fit) is not type(value) or info.several:
+        if type(fit) is not type(value) or info.several or info.synonyms:
             setattr(config, info.name, fit)
     return problems
 

@@ -12,6 +12,7 @@ import numbers
 import reprlib
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ def option(
     lt: float | None = None,
     multiple_of: int | None = None,
     several: bool = False,
+    synonyms: Mapping[str | None, Any] | None = None,
 ) -> Any:
     """A dataclass field with its meaning and limits as metadata.
 
     `default` may be a dataclass type, which is then built anew for each instance.  The limits are inclusive
     (`ge`, `le`) or exclusive (`gt`, `lt`); None where the annotation allows it is always within them.
     `several`: a text field takes one or more of its choices, a list or joined by commas, and stores the text.
+    `synonyms`: what older programs write, and the value that it means.
     """
     metadata = {
         "help": help,
@@ -43,6 +46,7 @@ def option(
         "lt": lt,
         "multiple_of": multiple_of,
         "several": several,
+        "synonyms": synonyms,
     }
     if isinstance(default, type):
         return dataclasses.field(default_factory=default, metadata=metadata)
@@ -68,6 +72,7 @@ class FieldInfo:
     lt: float | None = None
     multiple_of: int | None = None
     several: bool = False
+    synonyms: Mapping[str | None, Any] | None = None
 
     @property
     def nested(self) -> bool:
@@ -139,8 +144,16 @@ def coerce(info: FieldInfo, value: Any, *, from_text: bool = False) -> Any:
 
     NumPy scalars become Python ones, strings become paths, integers become floats where a float is wanted;
     nothing else is converted.  `from_text` also takes strings such as '1e-3' for numbers (YAML 1.1 reads
-    `1e-3` as a string).
+    `1e-3` as a string).  A synonym becomes what it means.
+
+    >>> from ptycho.config.settings import ModelConfig
+    >>> N = describe_fields(ModelConfig)[0]
+    >>> import numpy as np
+    >>> N.name, allowed(N), type(coerce(N, np.int64(128))).__name__
+    ('N', 'an even integer >= 32', 'int')
     """
+    if info.synonyms and isinstance(value, str | None) and value in info.synonyms:
+        return info.synonyms[value]
     if value is None and info.optional:
         return None
     converted = _convert(info, value, from_text)
@@ -179,7 +192,11 @@ def _joined(value: Any) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """A value on one short line for a message, however large or deeply nested it is."""
+    """A value on one short line for a message, however large or deeply nested it is.
+
+    >>> shown({"a": 1}), shown(list(range(1000)))
+    ("{'a': 1}", '[0, 1, 2, 3, 4, 5, ...]')
+    """
     text = _SHORT.repr(str(value) if isinstance(value, Path) else value)
     return " ".join(text.split())
 

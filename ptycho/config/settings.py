@@ -36,7 +36,10 @@ class ModelConfig:
         help="registered network: the default is the efficient one, 'cnn' is the literature's",
     )
     amp_activation: str = option(
-        "sigmoid", choices=("sigmoid", "swish", "softplus", "relu"), help="last activation of the amplitude"
+        "sigmoid",
+        choices=("sigmoid", "swish", "softplus", "relu"),
+        synonyms={"silu": "swish"},
+        help="last activation of the amplitude",
     )
     object_big: bool = option(True, help="one patch for each pattern of a group, merged where they overlap")
     probe_big: bool = option(True, help="the patch also fills the border outside its well-posed centre")
@@ -186,7 +189,11 @@ class PyTorchExecutionConfig:
     checkpoint_mode: str = option("min", choices=("min", "max"), help="whether small or large is best")
     early_stop_patience: int = option(100, ge=1, help="epochs without progress before training stops")
     logger_backend: str = option(
-        "csv", choices=("csv", "tensorboard", "mlflow", "none"), several=True, help="where metrics are logged"
+        "csv",
+        choices=("csv", "tensorboard", "mlflow", "none"),
+        several=True,
+        synonyms={None: "none"},
+        help="where metrics are logged",
     )
     mlflow_uri: str | None = option(
         None, help="MLflow's store; None: MLFLOW_TRACKING_URI, else mlflow.db in output_dir"

@@ -1,7 +1,8 @@
-"""Configurations from and to YAML: flag > file > default, and nothing unknown passes.
+"""Configurations from and to YAML. A flag overrides the file, the file overrides the default; unknown keys
+fail.
 
-Keys stand flat, or in the sections `model:` and `execution:`.  `scheduler` and `gradient_clip_val` exist for
-training and for execution; flat, they are the training configuration's.
+Keys stand at the top level, or in the sections `model:` and `execution:`. `scheduler` and `gradient_clip_val`
+exist for training and for execution; at the top level they belong to training.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ def _lines(config: Any, indent: str) -> list[str]:
 
 
 def _double_quoted(name: str, value: Any, indent: str) -> str:
-    """A text with line breaks on one line, its breaks escaped."""
+    """A text with line breaks on one line, with its line breaks escaped."""
     text = yaml.safe_dump(value, default_style='"', allow_unicode=False, width=2**31).rstrip("\n")
     return f"{indent}{name}: {text}"
 

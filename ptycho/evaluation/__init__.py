@@ -1,4 +1,4 @@
-"""Judging: what physics leaves free is removed first, then come the numbers."""
+"""Judging a reconstruction: first what the patterns do not determine is removed, then errors are computed."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.image.registration import hann_window, weighted_mean
 
 Real = NDArray[np.float64]
-#: rings 0-2 hold a handful of pixels that the fitted scale and ramp govern
+#: rings 0-2 hold few pixels, and these follow the fitted scale and ramp
 FIRST_RING = 3
 
 
@@ -28,6 +28,11 @@ def fourier_ring_correlation(a: ArrayLike, b: ArrayLike) -> RingCorrelation:
     Shapes: two images (H, W) of one shape, real or complex; rings are one frequency step of the shorter
     side wide. The images are windowed (Hann) and made free of their mean. Source: van Heel, Ultramicroscopy
     21, 95 (1987).
+
+    >>> image = np.random.default_rng(0).standard_normal((32, 32))
+    >>> curve = fourier_ring_correlation(image, image)
+    >>> curve.frequency[-1].item(), bool(np.allclose(curve.correlation, 1))
+    (1.0, True)
     """
     first, second = np.asarray(a, np.complex128), np.asarray(b, np.complex128)
     window, side = hann_window(first.shape), min(first.shape)
@@ -48,6 +53,9 @@ def half_bit_threshold(pixels: ArrayLike) -> Real:
     """The half-bit criterion of every ring from its number of pixels (R,).
 
     Source: van Heel, Schatz, J. Struct. Biol. 151, 250 (2005), eq. 17.
+
+    >>> half_bit_threshold([1, 10**12]).round(4).tolist()
+    [1.0, 0.1716]
     """
     root = np.sqrt(np.maximum(np.asarray(pixels, np.float64), 1.0))
     return np.asarray((0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root))
@@ -56,7 +64,13 @@ def half_bit_threshold(pixels: ArrayLike) -> Real:
 def crossing(curve: RingCorrelation, threshold: float | Real, smooth: int = 3) -> float:
     """First frequency (fraction of Nyquist) where the smoothed curve falls below the threshold; 1.0 if never.
 
-    The curve is smoothed by a mean over `smooth` rings (odd); the first three rings are not looked at.
+    The curve is smoothed by a mean over `smooth` rings (odd). The first three rings are left out.
+
+    >>> falling = RingCorrelation(np.linspace(0, 1, 11), np.linspace(1, 0, 11), np.ones(11))
+    >>> crossing(falling, 0.45, smooth=1)
+    0.6000000000000001
+    >>> crossing(falling, -1.0)  # never
+    1.0
     """
     padded = np.pad(curve.correlation, smooth // 2, mode="edge")
     smoothed = np.convolve(padded, np.full(smooth, 1.0 / smooth), "valid")

@@ -1,8 +1,8 @@
-"""Removing what far-field ptychography leaves free, so that what remains is error.
+"""Removing what far-field ptychography does not determine, so that what remains is error.
 
-Free are: a complex scale (shared with the probe), a linear phase ramp (a shift of the probe's spectrum), a
-common translation, and the conjugate-inverted twin conj(O(-r)). The numbers are taken from the data by
-maximum correlation, shift and ramp in turns until both are settled.
+Not determined are: a complex scale (shared with the probe), a linear phase ramp (a shift of the probe's
+spectrum), a common translation, and the conjugate-inverted twin conj(O(-r)). Shift and ramp are fitted in
+turns by maximum correlation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAD_PX = 16
 _ROUNDS = 3
 #: a fit this good needs no search for large shifts or the twin
 _GOOD_FIT = 0.3
-#: another start must be better by this factor to be preferred to the plain one
+#: another start is taken only if its error is smaller than this factor times the best so far
 _PREFER = 0.98
 
 
@@ -74,7 +74,11 @@ def remove_gauge(
 
 
 def least_squares_scale(recon: Complex, truth: Complex) -> complex:
-    """The complex number c that minimises ||c r - t||; 1 for a reconstruction of zeros."""
+    """The complex number c that minimises ||c r - t||; 1 for a reconstruction of zeros.
+
+    >>> least_squares_scale(np.array([1.0, 1j]), np.array([2j, -2.0]))
+    2j
+    """
     power = np.vdot(recon, recon).real
     return complex(np.vdot(recon, truth) / power) if power > 0 else 1 + 0j
 
@@ -99,7 +103,7 @@ def _large_shifts(
     y0, y1, x0, x1 = common_box(recon.shape, truth.shape, origin_xy)
     a, b = _window(recon, (y0, y1, x0, x1), origin_xy), truth[y0:y1, x0:x1]
     flat = a * phase_ramp(a.shape, fit_phase_ramp(a, b)).conj()
-    # The complex field knows most; the amplitude alone is blind to a ramp that the first guess got wrong.
+    # The complex field holds most information; the amplitude alone does not depend on a wrong first ramp.
     for first, second in ((flat * least_squares_scale(flat, b), b), (np.abs(a), np.abs(b))):
         dy, dx = register_translation(first, second, upsample=1, rounds=1)
         yield round(dy), round(dx)
@@ -126,7 +130,7 @@ def _settle(
         step = fit_phase_ramp(r, t)
         r = r * phase_ramp(r.shape, step).conj()
         ramp += np.asarray(step) * r.shape
-        # Both free of their mean under the one scale that makes them alike.
+        # The phase of the scale is removed before the means are subtracted.
         scale = weighted_mean(r.conj() * t, window)
         dy, dx = register_translation(r * np.exp(1j * np.angle(scale)), t, upsample=1000, rounds=1)
         if np.hypot(dy, dx) <= PAD_PX / 2:

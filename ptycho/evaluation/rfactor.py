@@ -1,4 +1,6 @@
-"""How well a stitched object, diffracted again, explains the measured patterns: no truth is needed."""
+"""How well a stitched object explains the measured patterns when it is diffracted again; no truth is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +48,15 @@ def r_factor(
     and repeating adds no edge that would diffract. Centres more than N/2 outside the canvas are refused.
     Time O(M P N^2 log N), memory canvas + chunk * P * N^2. Patterns without a photon get 0. Raises
     InputError.
+
+    >>> rng = np.random.default_rng(0)
+    >>> obj, probe = np.exp(1j * rng.random((16, 16))), np.ones((8, 8))
+    >>> x, y = [6.0, 8.0], [7.0, 9.5]
+    >>> measured = predicted_amplitudes(obj, probe, x, y)
+    >>> bool(r_factor(obj, probe, x, y, measured).whole < 1e-3)
+    True
+    >>> bool(r_factor(np.ones((16, 16)), probe, x, y, measured).whole > 0.1)
+    True
     """
     canvas, modes, positions, measured, good = _checked(
         obj, probe, xcoords, ycoords, amplitude, origin_xy, bad_pixels, chunk, unit

@@ -1,9 +1,9 @@
-"""Hydra composes, the package's own dataclasses decide: groups and overrides in, checked configurations out.
+"""Composed runs: Hydra joins groups and overrides, the package's own dataclasses check the result.
 
-The schema that Hydra merges into is made from TrainingConfig, PyTorchExecutionConfig and Scenario, so a field
-that is added there can be set here.  What is composed then goes through `training_config_from`, as a YAML
-file of the user's does.  Only Hydra's compose API is used: it writes no folder, changes no working directory
-and no logging; the state it keeps for itself is put back.
+The schema for Hydra is made from TrainingConfig, PyTorchExecutionConfig and Scenario, so that a new field
+there can be set here. The result goes through `training_config_from`, as a YAML file does. Only Hydra's
+compose API is used: it writes no folder and changes neither the working directory nor logging. Its own global
+state is restored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ADDED: tuple[tuple[str, Any], ...] = (
 
 
 class Point(NamedTuple):
-    """One run of a sweep: its Hydra overrides, and the values of what is swept, by key."""
+    """One run of a sweep: its Hydra overrides, and the swept values by key."""
 
     overrides: tuple[str, ...]
     swept: dict[str, str]
@@ -165,7 +165,9 @@ def _quoted(text: str) -> str:
 
 @functools.cache
 def _node(cls: type, added: tuple[tuple[str, Any], ...] = ()) -> type:
-    """A mutable copy of a configuration dataclass for OmegaConf; a type it has no word for is Any."""
+    """A mutable copy of a configuration dataclass for OmegaConf; types that it does not support become
+    Any.
+    """
     hints = typing.get_type_hints(cls)
     entries: list[tuple[str, Any, Any]] = []
     for field in dataclasses.fields(cls):

@@ -38,9 +38,9 @@ def preset_values(name: str) -> dict[str, Any]:
 
 
 def beneath(preset: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a YAML file with a preset under them: a key the file has is the file's.
+    """The values of a YAML file, completed by a preset: a key in the file overrides the preset's.
 
-    A key may stand flat in the one and in a section of the other, so keys are compared by name.
+    A key may stand at the top level in one and in a section of the other, so keys are compared by name.
     """
     merged = dict(values)
     for key, value in preset.items():

@@ -1,6 +1,6 @@
-"""The canvas that patches are stitched on: where it lies, the window and its weights, the order of patches.
+"""The canvas on which patches are stitched: its frame, the window and its weights, the order of patches.
 
-Geometry only, in NumPy; adding patches is each backend's own room (`reassembly`).
+Only geometry, in NumPy. Adding patches is done by `ptycho.image.stitcher` and by each backend.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ptycho.errors import ConfigError, DataError
 
-#: weights below this share of the largest are called uncovered: one patch's far tail is not an image
+#: below this share of the largest weight a pixel counts as uncovered: only the tail of a patch is there
 COVERAGE_FLOOR = 1e-3
 
 
@@ -28,8 +28,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Stitched:
-    """An image: `object` (H, W) complex64, zero where nothing was seen; `coverage` (H, W) float32 sum of
-    weights, as a share of its median where covered; `frame`."""
+    """A stitched image.
+
+    object: (H, W) complex64, zero where no patch reached. coverage: (H, W) float32, sum of weights divided by
+    its median over the covered pixels. frame: where the image lies.
+    """
 
     object: NDArray[np.complex64]
     coverage: NDArray[np.float32]
@@ -42,7 +45,14 @@ class Stitched:
 
 
 def auto_window_side(probe: NDArray[np.complex64], power: float = 0.99) -> int:
-    """Side M of the central window: N/2, or what the probe lights (holds `power` of it) if that is more."""
+    """Side M of the central window: N/2, or the side that holds `power` of the probe's light if that is
+    larger.
+
+    >>> beam = np.zeros((1, 16, 16), np.complex64)
+    >>> beam[0, 6:10, 6:10] = 1
+    >>> auto_window_side(beam), auto_window_side(np.ones_like(beam))
+    (8, 16)
+    """
     N = probe.shape[-1]
     lit = np.sum(np.abs(probe.astype(np.complex128)) ** 2, 0)
     for side in range(N // 2, N, 2):
@@ -53,7 +63,11 @@ def auto_window_side(probe: NDArray[np.complex64], power: float = 0.99) -> int:
 
 
 def window_weights(probe: NDArray[np.complex64], M: int, weighting: str = "probe") -> NDArray[np.float32]:
-    """(M, M) weights of the central window: |P|^2 with a floor of 1e-3 of its maximum, or uniform."""
+    """(M, M) weights of the central window: |P|^2 with a floor of 1e-3 of its maximum, or uniform.
+
+    >>> window_weights(np.ones((1, 8, 8), np.complex64), 4, "uniform").shape
+    (4, 4)
+    """
     N = probe.shape[-1]
     if not 2 <= M <= N:
         raise DataError(f"M = {M}: the stitched window must be between 2 and N = {N} pixels")
@@ -67,10 +81,15 @@ def window_weights(probe: NDArray[np.complex64], M: int, weighting: str = "probe
 def make_frame(
     positions_xy: NDArray[np.float64], M: int, canvas_shape: tuple[int, int] | None = None
 ) -> Frame:
-    """The canvas of a scan: just large enough, or the given one.
+    """The frame of a scan's canvas: just large enough, or with a given shape.
 
-    A given canvas is the client's object: positions that lie inside it are its own pixels, so its origin is
-    (0, 0); positions in some other frame are laid on it centre on centre.
+    A given shape is that of the client's object. If all positions lie inside it, they are pixels of that
+    object and the origin is (0, 0). Otherwise the centre of the positions is put on the centre of the canvas.
+
+    >>> make_frame(np.array([[10.0, 20.0], [14.0, 21.5]]), M=4)
+    Frame(origin_xy=(8.0, 18.0), shape=(7, 9))
+    >>> make_frame(np.array([[10.0, 20.0]]), M=4, canvas_shape=(64, 64))  # pixels of that object
+    Frame(origin_xy=(0.0, 0.0), shape=(64, 64))
     """
     low, high = positions_xy.min(0), positions_xy.max(0)
     if canvas_shape is None:
@@ -86,13 +105,17 @@ def make_frame(
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size`."""
+    """Consecutive slices of at most `size`.
+
+    >>> list(chunks(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
 
 def scan_order(positions_xy: NDArray[np.float64], chunk: int) -> NDArray[np.int64]:
-    """An order in which consecutive chunks are compact: strips, back and forth. O(K log K)."""
+    """An order of positions in which consecutive chunks are compact: strips, back and forth. O(K log K)."""
     count = len(positions_xy)
     strips = max(1, round(math.sqrt(count / chunk)))
     rank = np.empty(count, np.int64)
@@ -102,10 +125,15 @@ def scan_order(positions_xy: NDArray[np.float64], chunk: int) -> NDArray[np.int6
     return np.lexsort((x, strip))
 
 
-def turned(
+def transform_positions(
     positions_xy: NDArray[np.float64], *, flip_x: bool, flip_y: bool, transpose: bool, coord_scale: float
 ) -> NDArray[np.float64]:
-    """Positions (..., 2) with mirrored axes, exchanged axes and scale, in this order."""
+    """Positions (..., 2) with mirrored axes, exchanged axes and scale, in this order.
+
+    >>> one = np.array([[1.0, 2.0]])
+    >>> transform_positions(one, flip_x=True, flip_y=False, transpose=True, coord_scale=2.0).tolist()
+    [[4.0, -2.0]]
+    """
     if not (np.isfinite(coord_scale) and coord_scale > 0):
         raise ConfigError(f"coord_scale = {coord_scale}: must be a positive number")
     signs = np.array([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0])

@@ -1,4 +1,4 @@
-"""Patches to one image in NumPy: the twin of the backends' `Stitcher`, for runs that load neither of them."""
+"""Patches to one image in NumPy: the same as the backends' `Stitcher`, for runs that load no backend."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stitcher:
         self.frame = frame
         self.M = len(weights)
         self._weights = weights
-        # patches that hang over a given canvas are added to a margin that `result` cuts off
+        # a patch may reach beyond a given canvas: that part goes to a margin, which `result` cuts off
         self._margin = self.M + 1
         height, width = (side + 2 * self._margin for side in frame.shape)
         self._sum = np.zeros((height, width), np.complex64)

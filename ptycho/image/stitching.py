@@ -1,6 +1,6 @@
-"""Patches to one image without a backend: the unit-weight mean of central windows, each at its own position.
+"""Patches to one image without a backend: the mean of central windows, each at its own position, weight one.
 
-The call that clients of the field's older interface know, and the oracle of the backends' weighted stitching.
+The call of the field's older interface, and the reference for the weighted stitching of the backends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.errors import DataError
 from ptycho.image.canvas import make_frame
 
-#: pixels under less weight than this, one patch counting 1, are uncovered: a bilinear tail is no measurement
+#: pixels with less weight are uncovered (one patch has weight 1): only the edge of an interpolation is there
 COVERAGE_FLOOR = 1e-3
 
 
@@ -28,6 +28,11 @@ def reassemble_position(obj: ArrayLike, global_offsets: ArrayLike, M: int = 20) 
     zero. Time O(n C M^2), memory the canvas. Raises DataError: shapes that do not fit, offsets that are not
     finite real numbers, M outside 2..N, and groups of C patches with one place for all, because they lie at
     different places.
+
+    >>> places = np.array([[8.0, 8.0], [12.0, 8.0]]).reshape(2, 1, 2, 1)  # [x, y]
+    >>> image = reassemble_position(np.ones((2, 8, 8, 1)), places, M=4)
+    >>> image.shape, float(image.real.max())
+    ((4, 8), 1.0)
     """
     patches, places = _flat(np.asarray(obj), np.asarray(global_offsets))
     N = patches.shape[-1]
@@ -73,6 +78,9 @@ def centroid_canvas(global_offsets: ArrayLike, M: int) -> tuple[tuple[int, int],
 
     Its pixel (H//2, W//2) is the object pixel nearest to the centroid; `origin` is the one of pixel [0, 0].
     Shapes: global_offsets (n,2), (n,1,2,1) or (n,1,2,C).
+
+    >>> centroid_canvas(np.array([[8.0, 8.0], [12.0, 8.0]]), M=4)
+    ((6, 6), (4, 8))
     """
     places = _places(np.asarray(global_offsets))
     centre = np.floor(places.mean(0) + 0.5)

@@ -14,12 +14,12 @@ from ptycho.errors import InputError, RunError
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on a clean exit it is synced to disk and takes the place of
-    `path`.
+    """Yield a temporary path beside `path`; after a clean exit it replaces `path`.
 
-    The temporary name keeps the suffix of `path`, because many writers choose their format by it. The parent
-    folder is made. Raises InputError when `path` is a folder, RunError when the disk is full or not writable;
-    whatever goes wrong, the temporary file is removed and an older `path` stays untouched.
+    The temporary file is synced to disk first. Its name keeps the suffix of `path`, because many writers
+    choose their format by it. The parent folder is made. Whatever goes wrong, the temporary file is removed
+    and an older `path` stays as it was. Raises InputError when `path` is a folder, RunError when the disk is
+    full or not writable.
     """
     target = Path(path)
     if target.is_dir():

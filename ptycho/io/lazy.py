@@ -1,7 +1,6 @@
-"""Patterns that stay on disk: an array that is read by rows, whatever file it stands in.
+"""Patterns that stay on disk: an array whose rows are read when they are asked for, from any kind of file.
 
-Nothing is read before rows are asked for, and no more than those rows then, so that a scan larger than the
-memory passes through checks, gauges and normalisation in chunks.
+Only the rows asked for are read. A scan larger than the memory can so be checked and normalised in chunks.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ptycho.errors import DataError
 
 #: bytes of patterns that are held at a time
 CHUNK_BYTES = 32 * 2**20
-#: rows that lie this much looser than side by side are still read in one piece
+#: rows are read in one piece if the piece is at most this many times larger than the rows
 _LOOSE = 4
 
 #: rows [begin, end) of a file, (end - begin, ...)
@@ -25,7 +24,7 @@ Source = Callable[[int, int], NDArray[Any]]
 
 
 class NotByRows(DataError):
-    """Patterns that lie in a file so that their rows cannot be read one by one; the message says how."""
+    """Patterns whose rows cannot be read one by one from the file; the message says why."""
 
     def __str__(self) -> str:
         return (
@@ -125,19 +124,19 @@ class LazyPatterns:
         return found
 
 
-#: patterns (M, N, N), held or read by rows; what takes them reads slices
+#: patterns (M, N, N), in memory or read by rows; whoever takes them reads slices
 Patterns = NDArray[Any] | LazyPatterns
 
 
 def as_lazy(array: Patterns) -> LazyPatterns:
-    """Any array as one read by rows; a lazy one passes through, nothing is copied."""
+    """Any array as one that is read by rows; one that already is passes through. Nothing is copied."""
     if isinstance(array, LazyPatterns):
         return array
     return LazyPatterns(lambda begin, end: np.asarray(array[begin:end]), array.shape, array.dtype)
 
 
 def rows_of(array: Any, rows: NDArray[Any]) -> Any:
-    """These rows of an array: copied if it is held, and not even read if it is lazy."""
+    """These rows of an array: a copy of an array in memory; for a lazy array nothing is read yet."""
     return array.select(rows) if isinstance(array, LazyPatterns) else array[rows]
 
 

@@ -39,6 +39,19 @@ class Header(NamedTuple):
         return self.n_values * (self.dtype.itemsize + 4)
 
 
+def stands_for_none(path: str | os.PathLike[str], key: str) -> bool:
+    """Whether a key of an NPZ file is a single Python object, which is how None is written: by its header.
+
+    Nothing is unpickled. Raises DataError where the file is damaged.
+    """
+    with _member(path, key) as (_, stream):
+        try:
+            header = _any_header(stream, path, key)
+        except NotByRows:
+            return False
+    return header.shape == () and header.dtype.hasobject
+
+
 def npz_header(path: str | os.PathLike[str], key: str) -> Header:
     """Shape and dtype of one array of an NPZ file. Raises DataError where it is damaged or holds objects."""
     with _member(path, key) as (_, stream):
@@ -46,11 +59,12 @@ def npz_header(path: str | os.PathLike[str], key: str) -> Header:
 
 
 def npz_patterns(path: str | os.PathLike[str], key: str, folder: Path | None = None) -> LazyPatterns:
-    """One array of an NPZ file, read by rows: a stored one where it stands, a compressed one unpacked first.
+    """One array of an NPZ file, read by rows. A stored array is read in place, a compressed one is unpacked
+    first.
 
-    A compressed array goes to a scratch file in `folder`, see `ptycho.io.scratch`. Both are checked against
-    the checksum of the file. Time: one pass; memory: one chunk. Raises NotByRows for Fortran order,
-    DataError for damage.
+    A compressed array goes to a scratch file in `folder`, see `ptycho.io.scratch`. Both are compared with the
+    checksum in the file. Time: one pass; memory: one chunk. Raises NotByRows for Fortran order, DataError for
+    damage.
     """
     with _member(path, key) as (info, stream):
         header = _read_header(stream, path, key)
@@ -118,16 +132,21 @@ def _member(path: str | os.PathLike[str], key: str) -> Iterator[tuple[zipfile.Zi
 
 
 def _read_header(stream: IO[bytes], path: str | os.PathLike[str], key: str) -> Header:
+    header = _any_header(stream, path, key)
+    if header.dtype.hasobject:
+        raise DataError(
+            f"{path}: {key!r} holds Python objects, which would need pickle and are refused; "
+            "save it as an array of numbers"
+        )
+    return header
+
+
+def _any_header(stream: IO[bytes], path: str | os.PathLike[str], key: str) -> Header:
     version = np.lib.format.read_magic(stream)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise NotByRows(f"{path}: {key!r} has a header of version {version}")
     shape, fortran_order, dtype = readers[version](stream)
-    if dtype.hasobject:
-        raise DataError(
-            f"{path}: {key!r} holds Python objects, which would need pickle and are refused; "
-            "save it as an array of numbers"
-        )
     return Header(shape, dtype, fortran_order)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zipfile
 import zlib
@@ -17,6 +18,10 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.geometry import Geometry
+from ptycho.io.lazy_files import stands_for_none
+from ptycho.io.pattern_order import order_of_cube
+
+logger = logging.getLogger(__name__)
 
 REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d", "probeGuess")
 OPTIONAL_KEYS = ("objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
@@ -35,12 +40,18 @@ LEGACY_PATTERNS_KEY = "diffraction"
 def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | None = None) -> dict[str, Any]:
     """Arrays of a scan by the names of RawData's keyword arguments; absent optional keys are left out.
 
-    Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. `patterns_of` reads the patterns
-    instead, by their key in the file. Raises DataError for a file that is no NPZ, truncated or damaged, lacks
-    a key, or holds Python objects. Time and memory: the arrays, once.
+    Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. An optional key that holds None is
+    absent, with a warning. `patterns_of` reads the patterns instead, by their key in the file; where their
+    axes are equal, `pattern_order` says which counts the positions (`ptycho.io.pattern_order`). Raises
+    DataError for a file that is no NPZ, truncated or damaged, lacks a key, or holds Python objects. Time and
+    memory: the arrays, once.
     """
     with open_npz(path) as archive:
-        keys = set(archive.files)
+        found = set(archive.files)
+        absent = {key for key in (*OPTIONAL_KEYS, *TEXT_KEYS) if key in found and stands_for_none(path, key)}
+        for key in sorted(absent):
+            logger.warning("%s: %r is a Python object, as None is written: taken as absent", path, key)
+        keys = found - absent
         arrays: dict[str, Any] = {}
         for key in REQUIRED_KEYS:
             name = patterns_key(keys) if key == "diff3d" else key
@@ -55,6 +66,9 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
         geometry = _geometry(archive, keys, path)
         if geometry != Geometry():
             arrays["geometry"] = geometry
+    if "pattern_order" not in arrays:
+        order = order_of_cube(arrays["diff3d"], arrays["xcoords"].size, patterns_key(keys), keys, str(path))
+        arrays.update({} if order is None else {"pattern_order": order})
     return arrays
 
 

@@ -1,9 +1,9 @@
-"""Metres of ptychodus to object pixels of this package and back, with the half pixel between the two.
+"""Positions of ptychodus in metres to object pixels of this package and back; the two differ by half a pixel.
 
-ptychodus 1.6 and later puts the world's centre at pixel (W - 1) / 2 of the object and a probe position under
-the middle (N - 1) / 2 of the patch (`ObjectGeometry.map_coordinates_probe_to_object`,
-`ProbeGeometry.resolve_patch_bounds`). Here a position is the object pixel under patch pixel N // 2. For an
-even N the same place is therefore called half a pixel more here.
+ptychodus 1.6 and later puts the origin of its coordinates at pixel (W - 1) / 2 of the object, and a probe
+position under the middle (N - 1) / 2 of the patch (`ObjectGeometry.map_coordinates_probe_to_object`,
+`ProbeGeometry.resolve_patch_bounds`). Here a position is the object pixel under patch pixel N // 2. For even
+N the same place therefore has a number that is half a pixel larger here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ptycho.io.geometry import HC_EV_M
 
 
 def centre_offset_px(N: int) -> float:
-    """What is added to a position of ptychodus in pixels to name it here: N // 2 - (N - 1) / 2, px."""
+    """What is added to a position of ptychodus, in pixels, to get ours: N // 2 - (N - 1) / 2."""
     return N // 2 - (N - 1) / 2
 
 

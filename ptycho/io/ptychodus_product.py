@@ -1,7 +1,7 @@
-"""The product of ptychodus (`product.h5`, or its NPZ twin): probe, object, positions, losses and geometry.
+"""The product of ptychodus (`product.h5`, or the same as NPZ): probe, object, positions, losses and geometry.
 
-The NPZ form is a flat set of names; the HDF5 form keeps some of them as attributes. Both are read into, and
-written from, that one flat set.
+The NPZ form is a flat set of names. The HDF5 form stores some of them as attributes. Both are read into that
+flat set and written from it.
 """
 
 from __future__ import annotations

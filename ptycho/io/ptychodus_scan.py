@@ -1,4 +1,6 @@
-"""A scan out of ptychodus' files, and an image back into one: patterns paired to positions by scan index."""
+"""A scan from the files of ptychodus, and an image back into them. Patterns and positions are paired by
+scan index.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ def patterns_file(path: Path) -> Path:
 
 
 def scan_files(path: Path) -> ScanFiles:
-    """Which two files a given one stands for; its partner lies beside it under ptychodus' own name."""
+    """The two files that belong to a given one; the other lies beside it under the name that ptychodus
+    gives it.
+    """
     with open_hdf5(path) as archive:
         given_product = is_product(archive)
         given_patterns = "patterns" in archive
@@ -141,10 +145,11 @@ def _geometry(product: Product, diffraction: Diffraction) -> Geometry:
 
 
 def paired(indexes: NDArray[Any], product: Product) -> tuple[NDArray[np.int64], Any, Any]:
-    """Rows of the patterns that have a place (K,), and the places x and y (K,) float64 m.
+    """Rows of the patterns that have a position (K,), and those positions x and y (K,) float64 m.
 
-    The rule of ptychodus 1.7 (`prepare_reconstruct_input`): positions with the same scan index are
-    averaged, a pattern between two positions gets the place between them, one outside the range is dropped.
+    The rule of ptychodus 1.7 (`prepare_reconstruct_input`): positions with the same scan index are averaged.
+    A pattern whose index lies between two others gets a position between theirs. A pattern outside the range
+    is dropped.
     """
     if len(indexes) == 0 or len(product.indexes) == 0:
         raise DataError("the scan is empty: there are no patterns or no positions")
@@ -172,12 +177,13 @@ def product_of_image(
     positions_px: ArrayLike,
     losses: ArrayLike = (),
 ) -> Product:
-    """An image as a product on the scan's own object frame, so that ptychodus lays it where it belongs.
+    """An image as a product of ptychodus, so that ptychodus shows it at the right place of the scan's object.
 
-    `scan` is the file it was made of: ptychodus' own, whose metadata and positions are kept, or NPZ, whose
-    geometry is read where the file says it (detector_distance_m, photon_energy_eV, detector_pixel_size_m)
-    and else is what ptychodus itself assumes for such a file; the comments say so. Shapes: image (H,W) and
-    probe (P,N,N) complex, origin_xy the scan's object pixel of image[0, 0], positions_px (M,2) [x, y] px.
+    `scan` is the file that the image was made from. For files of ptychodus, metadata and positions are kept.
+    For NPZ, the geometry is read where the file has it (detector_distance_m, photon_energy_eV,
+    detector_pixel_size_m); otherwise it is what ptychodus itself assumes for such a file, and the comments of
+    the product say so. Shapes: image (H,W) and probe (P,N,N) complex, origin_xy the scan's object pixel of
+    image[0, 0], positions_px (M,2) [x, y] px.
     """
     obj, modes = np.asarray(image), np.asarray(probe)
     template = _template(Path(scan), modes, np.asarray(positions_px, np.float64))

@@ -1,4 +1,4 @@
-"""What a process needed of the machine, and what the machine has left for it."""
+"""How much memory a process has used, and how much it can still take."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def peak_memory_gib() -> float:
 
 
 def available_memory_bytes() -> int | None:
-    """Memory that this process can still take without swapping, bytes; None on systems that do not say.
+    """Memory that this process can still take without swapping, bytes; None where the system does not say.
 
-    The least of what the machine has free (caches count as free) and what limits of its control groups
-    leave: a job's share of a machine is smaller than the machine.
+    The smaller of two numbers: the free memory of the machine (file caches count as free), and what the
+    limits of the process's control groups leave. A job in a cluster often has only a share of its machine.
     """
     found = [free for free in (_machine(), *_limits()) if free is not None]
     return max(0, min(found)) if found else None

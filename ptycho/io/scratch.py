@@ -1,7 +1,8 @@
-"""Arrays that do not fit in memory: a file without a name, written by rows and then mapped.
+"""Arrays that do not fit in memory: a temporary file that is written by rows and then memory-mapped.
 
-The file is unlinked as soon as it is open, so that whatever ends the process, nothing is left behind. It is
-written by ordinary writes, not through the map: a full disk is then an error of the write and no bus error.
+The file is unlinked as soon as it is open, so nothing is left behind however the process ends. It is written
+by ordinary writes and not through the map. A full disk then gives an error from the write; through the map it
+would kill the process (SIGBUS).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ptycho.io import resources
 
 log = logging.getLogger(__name__)
 
-#: where patterns are kept: by themselves where they belong, in memory, in a scratch file
+#: where patterns are stored: chosen by their size, in memory, in a scratch file
 PLACES = ("auto", "memory", "disk")
 #: 'auto' keeps patterns in memory up to this share of what is available; the work needs the rest
 _SHARE = 0.5
@@ -32,10 +33,11 @@ _REMEDY = "free some space, or choose another disk by the output folder or by TM
 
 
 def goes_to_disk(n_bytes: int, place: str) -> bool:
-    """Whether patterns of this size belong in a scratch file; `place` is one of PLACES.
+    """Whether patterns of this size are stored in a scratch file; `place` is one of PLACES.
 
-    'auto': where they need more than half of the memory that is available, see `ptycho.io.resources`. A
-    system that does not say is taken to have enough. Raises ConfigError for an unknown place.
+    'auto': yes if they need more than half of the available memory, see `ptycho.io.resources`. Where the
+    system does not say how much that is, there is taken to be enough. Raises ConfigError for an unknown
+    place.
     """
     if place not in PLACES:
         raise ConfigError(f"patterns = {place!r}: must be one of 'auto', 'memory', 'disk'")
@@ -46,7 +48,7 @@ def goes_to_disk(n_bytes: int, place: str) -> bool:
 
 
 def folder_for(output_dir: Path | str | None) -> Path:
-    """Where scratch files go: the output folder or the nearest above it that exists; else the system's."""
+    """The folder for scratch files: the output folder, or its nearest parent that exists, or the system's."""
     if output_dir is not None and Path(output_dir) != Path():
         wanted = Path(output_dir).absolute()
         for folder in (wanted, *wanted.parents):
@@ -58,7 +60,8 @@ def folder_for(output_dir: Path | str | None) -> Path:
 
 
 class ScratchArray:
-    """An array on disk, written by rows and mapped when it is ready; gone when nobody holds it.
+    """An array on disk, written by rows and mapped when it is complete. The file vanishes with the last
+    reference.
 
     Raises InputError before anything is written where the disk has too little room, RunError where a write
     fails. Disk: the array; memory: nothing.

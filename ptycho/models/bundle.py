@@ -1,7 +1,7 @@
-"""One trained model in one file that anybody may open: JSON and safetensors in a plain zip, never code.
+"""One trained model in one file that is safe to open: JSON and safetensors in a plain zip, no code.
 
-Both backends write and read this layout, so either opens the other's bundle.  Everything in the archive is
-named in `manifest.json` with its SHA-256; a member that is not, or that does not match, is refused.
+Both backends write and read this layout, so each opens the other's bundle. Every member of the archive is
+listed in `manifest.json` with its SHA-256; a member that is not listed or does not match is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.errors import BundleError, RunError
+from ptycho.errors import BundleError, MissingBundleError, RunError
 from ptycho.io.atomic import atomic_write
 
 BUNDLE_NAME = "wts.h5.zip"
@@ -38,7 +38,7 @@ REQUIRED = (CONFIG, STATE, WEIGHTS)
 _PACKAGES = ("ptychopinn", "numpy", "safetensors", "torch", "lightning", "tensorflow", "keras")
 _JSON_LIMIT = 16 << 20
 _ARRAY_LIMIT = 4 << 30
-# Weights hardly compress; a member that shrinks a hundredfold was made to fill the reader's memory.
+# Weights hardly compress. A member that is compressed a hundredfold is an attack on the reader's memory.
 _RATIO_LIMIT = 100
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
 _PICKLED = (".dill", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".h5", ".keras")
@@ -200,11 +200,11 @@ def _locate(path: Path) -> Path:
         if (path / BUNDLE_NAME).exists():
             return _locate(path / BUNDLE_NAME)
         if not (path / MANIFEST).is_file():
-            raise BundleError(
+            raise MissingBundleError(
                 f"{path} holds neither {BUNDLE_NAME} nor {MANIFEST}; give the output folder of a training"
             )
     elif not path.exists():
-        raise BundleError(f"{path} does not exist; give a {BUNDLE_NAME} or the folder it lies in")
+        raise MissingBundleError(f"{path} does not exist; give a {BUNDLE_NAME} or the folder it lies in")
     return path
 
 
@@ -221,7 +221,7 @@ def _check_is_zip(path: Path) -> Path:
 
 
 class _ZipReader:
-    """Members of an archive, each checked for name and size before it is read."""
+    """Members of an archive; name and size are checked before a member is read."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path = path
@@ -249,7 +249,7 @@ class _ZipReader:
 
 
 class _FolderReader:
-    """Members lying in a folder, where other files may lie beside them."""
+    """Members in a folder, which may also hold other files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

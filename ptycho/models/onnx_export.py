@@ -1,8 +1,9 @@
-"""From a bundle to one ONNX file that takes counts: built from the neutral graph, so no backend is needed.
+"""From a bundle to one ONNX file whose input is counts; built from the neutral graph, so no backend is
+needed.
 
-Everything that surrounds the network at inference lies inside the file: the square root, the normalisation,
-the mask of bad pixels, and the probe, whose Fourier transform becomes a constant of the graph. Only
-operations of long standing are used, so that any runtime of the last years reads it.
+Everything around the network is inside the file: the square root, the normalisation, the mask of bad pixels,
+and the probe, whose Fourier transform is a constant of the graph. Only long-standing operations are used, so
+that any recent runtime can read it.
 """
 
 from __future__ import annotations

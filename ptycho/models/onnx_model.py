@@ -27,9 +27,11 @@ _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A model of `ptycho export`. `config` carries the network (its `model`), the rest is at its default;
-    `probe` (P, N, N) complex64 in the network's gauge; the numbers are those of
-    `ptycho.scan.normalization`."""
+    """A model of `ptycho export`.
+
+    config: the network is its `model`, all other fields are defaults. probe: (P, N, N) complex64 in the
+    network's gauge. The numbers are those of `ptycho.scan.normalization`.
+    """
 
     path: Path
     session: Any
@@ -105,7 +107,7 @@ def open_onnx(path: Path, execution: PyTorchExecutionConfig | None = None) -> On
 
 
 def _session(path: Path, data: bytes, accelerator: str) -> Any:
-    """onnxruntime's session; it is told nothing of the path, so that it cannot follow others from there."""
+    """The session of onnxruntime. It does not get the path, so that it cannot open other files beside it."""
     try:
         import onnxruntime
     except ImportError:

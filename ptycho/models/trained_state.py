@@ -1,4 +1,6 @@
-"""What training leaves behind, without a backend: everything that either backend needs to infer or go on."""
+"""The result of training without a backend: all that either backend needs for inference or for more
+training.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,7 @@ _NUMBERS = ("x_scale", "nphotons", "probe_factor", "log_scale")
 
 @dataclass(frozen=True)
 class TrainedState:
-    """A trained network as arrays: `weights` by neutral name, and what it knows of every scan it was trained
-    on."""
+    """A trained network as arrays: `weights` by neutral name, and what it stores of every training scan."""
 
     config: TrainingConfig
     weights: dict[str, NDArray[Any]]
@@ -39,7 +40,9 @@ class TrainedState:
         return intensity_scale(self.scans[0].nphotons, self.config.model.N)
 
     def for_scan(self, number: int) -> TrainedState:
-        """The network with what it knows of one scan. Raises ConfigError for a number it does not know."""
+        """The network with the data of one training scan. Raises ConfigError for a number that does not
+        exist.
+        """
         if not 0 <= number < len(self.scans):
             raise ConfigError(
                 f"trained_scan = {number}: the model was trained on {len(self.scans)} "
@@ -48,7 +51,8 @@ class TrainedState:
         return dataclasses.replace(self, scans=(self.scans[number],))
 
     def for_data(self, data: Scan, wanted: int | None = None) -> TrainedState:
-        """The network as it sees a scan: like the training scan `wanted`, or else like the most similar one.
+        """The network with the probe and scale that fit a scan: of training scan `wanted`, or of the most
+        similar one.
 
         See `ptycho.scan.scan_set.most_alike`. Time O(M N^2) where there is a choice.
         """

@@ -74,7 +74,7 @@ class Graph:
 
 
 class GraphBuilder:
-    """Appends nodes and hands back their names, so that a network reads like its table."""
+    """Appends nodes and returns their names, so that the code of a network reads like its table."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -221,9 +221,9 @@ _REGISTRY: dict[str, Callable[[NetworkSpec], Any]] = {"swift": swift, "cnn": cnn
 def register(name: str) -> Callable[[Callable[[NetworkSpec], Any]], Callable[[NetworkSpec], Any]]:
     """Add a network under a name: decorate a function of a `NetworkSpec`.
 
-    It returns a `Graph` (then both backends run it) or a module of one backend, called with (diffraction,
-    probe) and returning (amplitude, phase), each (B, C_out, N, N); the other backend refuses that one by
-    name.
+    The function returns a `Graph`, which both backends run, or a module of one backend. A module is called
+    with (diffraction, probe) and returns (amplitude, phase), each (B, C_out, N, N); the other backend refuses
+    it by name.
     """
 
     def decorator(factory: Callable[[NetworkSpec], Any]) -> Callable[[NetworkSpec], Any]:
@@ -258,7 +258,13 @@ def describe(name: str, spec: NetworkSpec) -> Any:
 
 
 def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
-    """(channels, rows, columns) of every node, inputs included; ConfigError where a graph does not fit."""
+    """(channels, rows, columns) of every node, inputs included; ConfigError where a graph does not fit.
+
+    >>> spec = NetworkSpec(N=64)
+    >>> graph = describe("cnn", spec)
+    >>> shapes(graph, spec)["diffraction"], shapes(graph, spec)[graph.amplitude]
+    ((1, 64, 64), (1, 64, 64))
+    """
     known: dict[str, Shape] = {"diffraction": (spec.channels, spec.N, spec.N), "probe": (1, spec.N, spec.N)}
     for node in graph.nodes:
         channels, rows, columns = known[node.inputs[0]]
@@ -305,7 +311,12 @@ def parameter_shapes(graph: Graph, spec: NetworkSpec) -> dict[str, tuple[int, ..
 
 
 def count_parameters(graph: Graph, spec: NetworkSpec) -> int:
-    """Number of trained weights of the network itself (scale and probe not counted)."""
+    """Number of trained weights of the network itself (scale and probe not counted).
+
+    >>> spec = NetworkSpec(N=64)
+    >>> count_parameters(describe("swift", spec), spec) > 100_000
+    True
+    """
     return sum(math.prod(shape) for shape in parameter_shapes(graph, spec).values())
 
 

@@ -1,8 +1,8 @@
 """Which part of a network a weight belongs to, so that stages can train one part and leave the others.
 
-Parts, from the diffraction to the answer: `encoder_bottom` (near the measurement), `encoder_top` (the deepest
-layers), `decoder`, `amplitude_head` and `phase_head` (what only one of the two answers uses last). Beside the
-network stand `probe` and `scale`.
+Parts, from input to output: `encoder_bottom` (next to the patterns), `encoder_top` (the deepest layers),
+`decoder`, `amplitude_head` and `phase_head` (the last layers of each output). Two parts are outside the
+network: `probe` and `scale`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _RULES: dict[str, tuple[tuple[str, str], ...]] = {
 def part_of(parameter: str, graph: Graph) -> str:
     """The part that a weight (`<node>.weight` or `<node>.bias`, neutral name) of this graph belongs to.
 
-    In the literature's network the top of the encoder is its deepest entry. Raises ConfigError for a network
-    whose parts nobody declared (`declare_parts`), and for a weight that its rules do not know.
+    In the network 'cnn' the top of the encoder is its last level. Raises ConfigError for a network without
+    declared parts (`declare_parts`), and for a weight that no rule matches.
     """
     rules = _RULES.get(graph.name)
     if rules is None:

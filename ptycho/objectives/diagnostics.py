@@ -1,7 +1,7 @@
-"""Diagnostics as sums over a pass: backends add up, this module divides, names and sounds the alarm.
+"""Diagnostics from sums over an epoch: backends add up; this module divides, names, and gives the alarm.
 
-Sums are what several processes can add, so a ratio is always formed here, after they were added. A diagnostic
-that fails puts NaN into its sums and is switched off with one warning; it never stops a run.
+Only sums can be added over several processes, so ratios are formed here, after the addition. A diagnostic
+that fails gives NaN and is switched off with one warning; it never stops a run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ptycho.objectives.terms import DIAGNOSTICS
 
 log = logging.getLogger(__name__)
 
-#: R above which nothing is explained: a prediction of no light has 1
+#: above this R nothing is explained; the R of a prediction of zeros is 1
 _NOTHING_EXPLAINED = 0.95
-#: counts a pixel from which a right prediction has R below 0.7, however the light is spread
+#: from these counts per pixel on, a right prediction has R below 0.7 for every distribution of light
 _COUNTS_PER_PX = 1.0
 
 #: the sums that a backend collects for each diagnostic, in this order
@@ -67,11 +67,12 @@ def finish(modules: tuple[Module, ...], sums: Mapping[tuple[str, str], float]) -
 
 
 class CollapseAlarm:
-    """Warns, once, when for some epochs in a row patches have had no structure, or explained no diffraction.
+    """Warns once when, for several epochs in a row, patches have no structure or explain no diffraction.
 
-    The complex patch is judged: an object of pure phase is not dead. A network of which a few pixels are left
-    has structure, but R near 1, as without any prediction. That tells only where `counts_per_px`, the mean
-    over the dimmest scan's detector (None: unknown), are enough for R of a right prediction to lie far below.
+    The complex patch is judged, so an object of pure phase is not taken for a collapse. A network of which
+    only a few pixels are left has structure, but R near 1, as without any prediction. R is used only if
+    `counts_per_px`, the mean over the detector of the dimmest scan (None: unknown), is high enough for a
+    right prediction to have a much smaller R.
     """
 
     def __init__(self, modules: tuple[Module, ...], counts_per_px: float | None = None) -> None:
@@ -82,7 +83,7 @@ class CollapseAlarm:
         self.sounded = False
 
     def listen(self, values: Mapping[str, float]) -> bool:
-        """Take the values of one epoch; True when the alarm sounds now."""
+        """Take the values of one epoch; True when the alarm is given now."""
         spread = values.get("object_spread_mean", math.nan)
         r = values.get("r_frac", math.nan) if self._r_tells else math.nan
         if self._settings is None or self.sounded or math.isnan(spread):

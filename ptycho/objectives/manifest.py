@@ -1,7 +1,7 @@
-"""What one run minimises and watches: declared in configuration, resolved and checked before it starts.
+"""What one run minimises and watches: declared in the configuration, resolved and checked before the start.
 
-`resolve` turns the lists of `TrainingConfig.objectives` and `.diagnostics`, or where there are none the flat
-settings, into one `Manifest`. Its checksum is what two runs must share to have minimised the same.
+`resolve` makes one `Manifest` from the lists `TrainingConfig.objectives` and `.diagnostics`, or, where there
+are none, from the flat settings. Two runs with the same checksum minimise the same.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Manifest:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over the objectives: equal for equal minimisation, whatever is watched beside it."""
+        """SHA-256 over the objectives: equal for equal minimisation; diagnostics do not count."""
         text = json.dumps(self.as_dict()["objectives"], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -94,6 +94,9 @@ def resolve(config: TrainingConfig) -> Manifest:
 
     Raises ConfigError: unknown or duplicate name, unknown key, bad weight, nothing to minimise, a flat weight
     beside declared objectives, a stage that does not exist.
+
+    >>> [module.name for module in resolve(TrainingConfig(mae_weight=0.5)).objectives]
+    ['poisson_nll', 'amplitude_mae']
     """
     declared = resolve_stages(config)
     stages = tuple(stage.name for stage in declared) if declared else None
@@ -136,12 +139,12 @@ def resolve(config: TrainingConfig) -> Manifest:
 
 
 def _check_felt(where: str, modules: tuple[Module, ...], moving: frozenset[str]) -> None:
-    """Refuse objectives of which none depends on anything that moves."""
+    """Refuse objectives if none of them depends on anything that trains."""
 
     def felt(module: Module) -> bool:
         if module.name.startswith("probe_"):
             return "probe" in moving
-        # probe and scale are felt through the prediction alone; patches and their merge know neither
+        # only the prediction depends on probe and scale; patches and their merge do not
         predicted = OBJECTIVES[module.name].needs_prediction and module.name != "overlap_consistency"
         return predicted or not moving <= {"probe", "scale"}
 

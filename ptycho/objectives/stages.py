@@ -34,9 +34,12 @@ _KEYS = ("name", "epochs", "steps", "trainable", "objectives", "learning_rate")
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its length (epochs or optimiser steps), the parts that train (None: what the run trains),
-    the terms that count (None: those that do not name other stages), and the learning rate of every part
-    that has one of its own; `learning_rate` is that of all others (None: the run's)."""
+    """One stage of a run.
+
+    epochs or steps: its length. trainable: the parts that train; None: those that the run trains. objectives:
+    the terms that count; None: all that do not name other stages. learning_rate: None: the run's. part_rates:
+    for parts with a rate of their own.
+    """
 
     name: str
     epochs: int | None
@@ -127,7 +130,7 @@ def moving(stage: Stage | None, config: TrainingConfig) -> frozenset[str]:
 
 
 def _check_movable(stage: Stage, config: TrainingConfig) -> None:
-    """Something must move, and what a stage names must be among what the run trains."""
+    """Refuse a stage that trains nothing, or a part that the run does not train."""
     if stage.trainable is None:
         return
     supervised = config.model.model_type == "supervised"

@@ -1,4 +1,4 @@
-"""Two complex images against each other: what is free is removed, then come numbers and a figure."""
+"""Two complex images compared: the gauge is removed, then come numbers and a figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ptycho.report import figures
 from ptycho.report.panels import spread
 from ptycho.report.products import Product
 
-#: pixel sizes further apart than this are two grids, and registration would not find one scale
+#: if pixel sizes differ by more than this share, the images cannot be compared pixel by pixel
 _SAME_PIXEL = 2e-3
 
 
@@ -59,7 +59,7 @@ def comparison_figure(path: str | os.PathLike[str], comparison: Comparison) -> P
     tall = float(np.clip(made.shape[0] / made.shape[1], 0.4, 2.0))
     names = (comparison.first.name, comparison.second.name)
     figure = figures.new_figure(
-        11.4, 2 * (3.0 * tall + 0.4) + 0.6, None, figures._metrics_line(comparison.evaluation)
+        11.4, 2 * (3.0 * tall + 0.4) + 0.6, None, figures.metrics_line(comparison.evaluation)
     )
     axes = figure.subplots(2, 3, squeeze=False)
     rows = (
@@ -80,12 +80,12 @@ def comparison_figure(path: str | os.PathLike[str], comparison: Comparison) -> P
             shown = axis.imshow(values, cmap=tint, vmin=a, vmax=b)
             first = axis is axes[row, 0]
             figures.dress(axis, head if row == 0 else "", "x / px" if row else "", what if first else "")
-            figures._bar(figure, axis, shown)
+            figures.colour_bar(figure, axis, shown)
     return figures.save(figure, path)
 
 
 def _plain_text(name: str) -> str:
-    """A file's name as it is: a dollar sign in it is no formula."""
+    """A file's name as plain text: a dollar sign in it does not start a formula."""
     short = name if len(name) <= 40 else f"{name[:19]}…{name[-19:]}"
     return short.replace("$", r"\$")
 

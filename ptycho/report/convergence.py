@@ -1,4 +1,4 @@
-"""Curves of a history: losses together, each term of them, the learning rate, and whatever else was kept."""
+"""Curves of a training: the losses together, each term of them, the learning rate, and any other series."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Everything a report shows of one run, as numbers and arrays: measured, reconstructed, and how they agree.
+"""All numbers and arrays that a report shows of one run: measured, reconstructed, and how well they agree.
 
-Parts that cannot be had (a scan that moved, a damaged product) are None, and a note says why.
+What is missing (a scan that moved, a damaged product) is None, and a note gives the reason.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Limits(NamedTuple):
 
 @dataclass
 class Measured:
-    """A scan in short: the report of `ptycho validate`, mean pattern (N, N) counts, positions (M, 2) px."""
+    """A scan in short: the report of `ptycho validate`, the mean pattern (N, N) in counts, positions (M,
+    2) px.
+    """
 
     report: ScanReport
     mean_counts: NDArray[np.float64]
@@ -67,10 +69,10 @@ class Evidence:
     notes: list[str] = field(default_factory=list)
 
 
-def gather(run: Run, pixel_size_m: float | None = None) -> Evidence:
-    """Read product and scan of a run, and hold them against each other and against the truth.
+def collect_evidence(run: Run, pixel_size_m: float | None = None) -> Evidence:
+    """Read product and scan of a run and compare them with each other and with the truth.
 
-    Time: one read of the scan, 64 patterns predicted (the whole scan where the product lacks R), and one
+    Time: one read of the scan, 64 patterns predicted (the whole scan where the product has no R), and one
     judgement if there is a truth. Memory: the scan's amplitudes.
     """
     found = Evidence(run, notes=list(run.notes))
@@ -125,7 +127,7 @@ def poisson_misfit(mean: NDArray[np.float64]) -> NDArray[np.float64]:
     weights = np.exp(n * np.log(np.maximum(grid, 1e-300))[:, None] - grid[:, None] - log_factorial)
     root = weights @ np.sqrt(n)
     table = np.maximum(2 * grid - 2 * np.sqrt(grid) * root, 0.0)
-    # Beyond the table its series: 1/4 + 7/(64 mean) is right to a part in ten thousand.
+    # Above the table: the series 1/4 + 7/(64 mean), right to 1e-4.
     many = 0.25 + 7 / (64 * np.maximum(mean, 1.0))
     return np.asarray(np.where(mean < grid[-1], np.interp(mean, grid, table), many))
 
@@ -230,7 +232,7 @@ def _hold_against(
 def _matched(
     places: NDArray[np.float64] | None, scan: NDArray[np.float64]
 ) -> tuple[Any, NDArray[np.float64]]:
-    """Which patterns of the scan a product was made from, and where they lay in the end."""
+    """Which patterns of the scan a product was made from, and their final positions."""
     if places is None:
         return slice(None), scan
     if len(places) == len(scan):

@@ -1,7 +1,7 @@
-"""Figures of one look: dark on white, images large, colour bars as high as their image, nothing idle.
+"""Figures in one style: dark on white, large images, colour bars as high as their image.
 
-Built on `matplotlib.figure.Figure` objects alone, so that no window, backend or global style is touched.
-Every function writes one PNG, whole or not at all, and returns its path.
+Built on `matplotlib.figure.Figure` alone, so that no window, backend or global style is changed. Every
+function writes one PNG, whole or not at all, and returns its path.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def reconstruction_figure(
     `metrics`, an Evaluation or its dictionary, is written under the title. Axes are in um when pixel_size_m
     is given.
     """
-    image = _complex_image(obj)
+    image = complex_image(obj)
     if truth is None:
-        field, lit = levelled(image, coverage)
+        field, lit = without_ramp(image, coverage)
         shown = [("", field)]
     else:
         if isinstance(metrics, Evaluation):
@@ -73,7 +73,7 @@ def reconstruction_figure(
 
     rows = len(shown)
     tall = min(max(reference.shape[0] / reference.shape[1], 0.4), 2.0)
-    line = _metrics_line(metrics)
+    line = metrics_line(metrics)
     height = rows * (3.3 * tall + 0.35) + 0.25 + 0.25 * bool(title) + 0.25 * bool(line)
     figure = new_figure(8.6, height, title, line)
     axes = figure.subplots(rows, 2, squeeze=False)
@@ -90,7 +90,7 @@ def reconstruction_figure(
             picture = axis.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], extent=extent)
             below, beside = row == rows - 1, column == 0
             dress(axis, prefix + what, f"x / {unit}" if below else "", f"y / {unit}" if beside else "")
-            _bar(figure, axis, picture)
+            colour_bar(figure, axis, picture)
     return save(figure, path)
 
 
@@ -122,11 +122,11 @@ def probe_figure(
         top, bottom = axes[:, column]
         picture = top.imshow(amplitude, cmap=COUNT_MAP, vmin=0)
         dress(top, label, "", "amplitude" if column == 0 else "")
-        _bar(figure, top, picture)
+        colour_bar(figure, top, picture)
         light = np.clip(amplitude / max(float(amplitude.max()), 1e-30) * 4, 0, 1)
         picture = bottom.imshow(np.angle(mode), cmap=CYCLIC_MAP, vmin=-np.pi, vmax=np.pi, alpha=light)
         dress(bottom, "", "", "phase / rad" if column == 0 else "")
-        bar = _bar(figure, bottom, picture)
+        bar = colour_bar(figure, bottom, picture)
         bar.set_ticks([-np.pi, 0, np.pi], labels=["−π", "0", "π"])
         bar.solids.set_alpha(1)
         for axis in (top, bottom):
@@ -157,7 +157,7 @@ def history_figure(path: PathLike, history: Mapping[str, Sequence[float]], title
         for colour, (name, values) in zip(COLOURS * 3, lines.items(), strict=False):
             epochs = np.arange(1, len(values) + 1)
             alone = len(values) == 1
-            axis.plot(epochs, values, color=colour, lw=1.6, marker="o" if alone else None, label=_words(name))
+            axis.plot(epochs, values, color=colour, lw=1.6, marker="o" if alone else None, label=words(name))
         if all(np.all(v[np.isfinite(v)] > 0) for v in lines.values()):
             axis.set_yscale("log")
             _plain_log_labels(axis, lines.values())
@@ -177,7 +177,9 @@ def frc_figure(
     axis.plot(curve.frequency, curve.correlation, color=COLOURS[0], lw=1.8)
     for threshold, name, style in ((0.5, "0.5", ":"), (half_bit, "half-bit", "--")):
         where = crossing(curve, threshold)
-        size = "" if pixel_size_m is None or where <= 0 else f", {_length(pixel_size_m / where)} half period"
+        size = (
+            "" if pixel_size_m is None or where <= 0 else f", {length_text(pixel_size_m / where)} half period"
+        )
         end = "never crossed" if where >= 1.0 else f"{where:.2f} Nyquist{size}"
         level = np.broadcast_to(threshold, curve.frequency.shape)
         axis.plot(curve.frequency, level, color=FAINT, lw=1.2, ls=style, label=f"{name}: {end}")
@@ -213,7 +215,7 @@ def r_map_figure(
     axis.set_aspect("equal")
     axis.invert_yaxis()
     dress(axis, "", "x / px", "y / px")
-    _bar(figure, axis, dots, "R of the pattern")
+    colour_bar(figure, axis, dots, "R of the pattern")
     return save(figure, path)
 
 
@@ -251,7 +253,7 @@ def patterns_figure(
             dress(axis, head, "", side if axis is axes[row, 0] else "")
             axis.set_xticks([])
             axis.set_yticks([])
-            _bar(figure, axis, picture)
+            colour_bar(figure, axis, picture)
     return save(figure, path)
 
 
@@ -307,7 +309,8 @@ def _plain_log_labels(axis: Axes, lines: Iterable[NDArray[np.float64]]) -> None:
     axis.yaxis.set_minor_formatter(FuncFormatter(short) if narrow else NullFormatter())
 
 
-def _bar(figure: Figure, axis: Axes, picture: Any, label: str = "") -> Any:
+def colour_bar(figure: Figure, axis: Axes, picture: Any, label: str = "") -> Any:
+    """A narrow colour bar on the right of an axis."""
     bar = figure.colorbar(picture, cax=axis.inset_axes((1.03, 0.0, 0.045, 1.0)))
     bar.ax.tick_params(labelsize=_TICK, colors=INK, length=2, width=0.6)
     bar.outline.set_linewidth(0.0)
@@ -316,7 +319,8 @@ def _bar(figure: Figure, axis: Axes, picture: Any, label: str = "") -> Any:
     return bar
 
 
-def _complex_image(obj: ArrayLike) -> NDArray[np.complex128]:
+def complex_image(obj: ArrayLike) -> NDArray[np.complex128]:
+    """One image (H, W) complex128; InputError for any other shape."""
     image = np.asarray(obj)
     if image.ndim != 2 or image.size == 0 or image.dtype.kind not in "buifc":
         raise InputError(
@@ -325,7 +329,7 @@ def _complex_image(obj: ArrayLike) -> NDArray[np.complex128]:
     return image.astype(np.complex128)
 
 
-def levelled(
+def without_ramp(
     image: NDArray[np.complex128], coverage: ArrayLike | None
 ) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
     """The covered box less its global phase and ramp, uncovered pixels NaN; and which of its pixels are well
@@ -360,7 +364,8 @@ def _extent(
     return (0.0, shape[1] * scale, shape[0] * scale, 0.0), unit
 
 
-def _metrics_line(metrics: Evaluation | Mapping[str, Any] | None) -> str:
+def metrics_line(metrics: Evaluation | Mapping[str, Any] | None) -> str:
+    """The measures in one line of text; empty where there are none."""
     if metrics is None:
         return ""
     known = metrics.as_dict() if isinstance(metrics, Evaluation) else metrics
@@ -374,9 +379,11 @@ def _metrics_line(metrics: Evaluation | Mapping[str, Any] | None) -> str:
     return "   ".join(f"{label} {known[key]:.3f}" for key, label in names if known.get(key) is not None)
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """A metric's name as words: `val_loss` is "validation loss"."""
     return name.replace("_", " ").replace("val ", "validation ").replace("train ", "training ")
 
 
-def _length(metres: float) -> str:
+def length_text(metres: float) -> str:
+    """A length in nm or µm."""
     return f"{metres * 1e9:.0f} nm" if metres < 1e-6 else f"{metres * 1e6:.2f} µm"

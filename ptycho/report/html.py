@@ -1,7 +1,7 @@
-"""One page about one run or several: complete, self-contained, and legible at three in the morning.
+"""One HTML page about one run or several: complete and self-contained.
 
-Nothing on the page comes from elsewhere: pictures are data URIs, charts inline SVG, no script.  Every text
-passes through the template's escaping; no part of the page is put together outside it.
+Pictures are data URIs, charts are inline SVG, and there is no script. Every text passes through the
+template's escaping; no part of the page is put together outside it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 from ptycho.errors import InputError
 from ptycho.io.atomic import atomic_write
-from ptycho.report.evidence import gather
-from ptycho.report.pages import RunView, side_by_side, view_of
+from ptycho.report.evidence import collect_evidence
+from ptycho.report.pages import side_by_side, view_of
 from ptycho.report.runs import find_runs
+from ptycho.report.view import RunView
 
 PathLike = str | os.PathLike[str]
 
@@ -45,14 +46,15 @@ def build_views(
 
     folders: output folders of `ptycho train`, `infer`, `reconstruct` or `demo`. data: the scan of all of
     them, where a run does not say. pixel_size_m of the object, for lengths. Raises InputError for a folder
-    that holds nothing of a run. Time and memory: as `evidence.gather`, one run after the other.
+    that holds nothing of a run. Time and memory: as
+    `ptycho.report.evidence.collect_evidence`, one run after the other.
     """
     if not folders:
         raise InputError("no run to report on; give at least one output folder")
     views = []
     for number, run in enumerate(find_runs([Path(folder) for folder in folders], data), start=1):
         # A view holds pictures only, so the arrays of one run are gone when the next is read.
-        views.append(view_of(gather(run, pixel_size_m), f"run-{number}", pixel_size_m))
+        views.append(view_of(collect_evidence(run, pixel_size_m), f"run-{number}", pixel_size_m))
     return views
 
 

@@ -1,101 +1,30 @@
-"""What the page shows of a run, ready to be drawn: words, numbers, panels, charts; no HTML here."""
+"""What the report page shows of a run, ready to be drawn: words, numbers, verdict; no HTML here."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ptycho.evaluation.frc import FIRST_RING, crossing, half_bit_threshold
 from ptycho.report import figures
-from ptycho.report.charts import Chart, Dots, line_chart, position_map
+from ptycho.report.charts import position_map
 from ptycho.report.convergence import history_charts
 from ptycho.report.evidence import Evidence
-from ptycho.report.panels import MAX_SIDE, Panel, panel, spread
+from ptycho.report.pictures import (
+    error_pictures,
+    frc_chart,
+    measured_pictures,
+    object_panels,
+    reconstructed_pictures,
+)
 from ptycho.report.record import provenance_rows, seconds_of
 from ptycho.report.verdict import Verdict, explained_share, judge_run, judge_training, judge_unfinished
+from ptycho.report.view import Number, Row, Ruler, RunView, Table
+from ptycho.scan.report import ScanReport
 
-_MAX_MODES = 6
 _THUMBNAIL = 260
-
-
-class Number(NamedTuple):
-    """A figure by its key: label, value, how it is written, whether small or large is better ('' neither)."""
-
-    key: str
-    label: str
-    value: float
-    form: str
-    better: str
-    hint: str = ""
-
-    @property
-    def text(self) -> str:
-        return self.form.format(self.value) if math.isfinite(self.value) else "not a number"
-
-
-class Ruler(NamedTuple):
-    """R between its two anchors, in per cent of the ruler's length."""
-
-    noise: float | None
-    here: float
-    flat: float
-    noise_text: str
-    here_text: str
-    flat_text: str
-
-
-class Row(NamedTuple):
-    """A label and what belongs to it; `mono` for paths, hashes and commands."""
-
-    label: str
-    text: str
-    mono: bool = False
-
-
-class Pictures(NamedTuple):
-    """A titled row of panels."""
-
-    title: str
-    panels: list[Panel]
-    caption: str = ""
-
-
-@dataclass
-class RunView:
-    """One run, as the template draws it."""
-
-    id: str
-    name: str
-    folder: str
-    trained_in: str | None
-    verdict: Verdict
-    ruler: Ruler | None
-    tiles: list[Number]
-    numbers: list[Number]
-    hero: list[Panel]
-    thumbnails: list[Panel]
-    scan: list[Row] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    measured: list[Pictures] = field(default_factory=list)
-    reconstructed: list[Pictures] = field(default_factory=list)
-    errors: list[Pictures] = field(default_factory=list)
-    r_map: Dots | None = None
-    frc: Chart | None = None
-    charts: list[Chart] = field(default_factory=list)
-    config: str | None = None
-    provenance: list[Row] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-class Table(NamedTuple):
-    """Numbers of several runs: one row a number, one cell (text, best?) a run."""
-
-    rows: list[tuple[str, list[tuple[str, bool]]]]
 
 
 def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> RunView:
@@ -113,15 +42,26 @@ def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> R
         ruler=_ruler(evidence),
         tiles=tiles,
         numbers=numbers,
-        hero=_hero(evidence, pixel_size_m),
-        thumbnails=_hero(evidence, None, max_side=_THUMBNAIL),
+        hero=object_panels(evidence, pixel_size_m),
+        thumbnails=object_panels(evidence, None, max_side=_THUMBNAIL),
+        measured=measured_pictures(evidence),
+        reconstructed=reconstructed_pictures(evidence),
         charts=history_charts(run.history),
         config=run.config_text,
         provenance=[Row(*row) for row in provenance_rows(run.provenance)],
         notes=evidence.notes,
     )
-    _add_measured(view, evidence)
-    _add_reconstructed(view, evidence, pixel_size_m)
+    if evidence.measured is not None:
+        view.scan, view.problems = _scan_rows(evidence.measured.report), evidence.measured.report.problems
+    if evidence.product is None:
+        return view
+    if evidence.positions_xy is not None and evidence.r_per_pattern is not None:
+        view.r_map = position_map(
+            evidence.positions_xy, evidence.r_per_pattern, "R of every pattern", figures.PHASE_MAP
+        )
+    if evidence.evaluation is not None and evidence.truth is not None:
+        view.errors = error_pictures(evidence, pixel_size_m)
+        view.frc = frc_chart(evidence, pixel_size_m)
     return view
 
 
@@ -133,7 +73,7 @@ def side_by_side(views: Sequence[RunView]) -> Table:
         values = [next((n for n in view.numbers if n.key == key), None) for view in views]
         finite = [n for n in values if n is not None and math.isfinite(n.value)]
         best = {"low": min, "high": max}.get(sample.better)
-        # As written: a lead that the digits do not show is none.
+        # A difference that the written digits do not show is no difference.
         differ = len({n.text for n in finite}) > 1
         winner = best(finite, key=lambda n: n.value).text if best is not None and differ else None
         cells = [("–", False) if n is None else (n.text, n.text == winner) for n in values]
@@ -173,7 +113,7 @@ def _numbers(evidence: Evidence) -> list[Number]:
     for name in ("train_loss", "val_loss"):
         values = run.history.get(name)
         if values:
-            add(name, figures._words(name), values[-1], "{:.4g}", "", "at the end")
+            add(name, figures.words(name), values[-1], "{:.4g}", "", "at the end")
     longest = max((len(values) for values in run.history.values()), default=0)
     if longest:
         step = "sweeps" if "r_loss" in run.history else "epochs"
@@ -222,7 +162,7 @@ def _verdict(evidence: Evidence) -> Verdict:
 def _pearsons(evidence: Evidence) -> list[float]:
     """Correlations with the truth, of amplitude and phase where the truth has structure in it."""
     judged = evidence.evaluation
-    # objectGuess may be no more than a guess: it is compared with, but decides nothing.
+    # objectGuess may be only a guess: the comparison is shown but does not decide.
     if judged is None or evidence.truth is None or evidence.truth.key != "object_true":
         return []
     reference = judged.aligned.reference
@@ -250,34 +190,7 @@ def _ruler(evidence: Evidence) -> Ruler | None:
     )
 
 
-def _hero(evidence: Evidence, pixel_size_m: float | None, max_side: int = MAX_SIDE) -> list[Panel]:
-    if evidence.product is None:
-        return []
-    product = evidence.product
-    shown, lit = figures.levelled(figures._complex_image(product.object), product.coverage)
-    size = _size(shown.shape, pixel_size_m)
-    return [
-        panel(
-            values,
-            title,
-            colours,
-            unit=unit,
-            limits=figures.colour_limits(values, lit),
-            caption=size,
-            max_side=max_side,
-        )
-        for values, title, colours, unit in (
-            (np.abs(shown), "amplitude", figures.AMPLITUDE_MAP, ""),
-            (np.angle(shown), "phase", figures.PHASE_MAP, "rad"),
-        )
-    ]
-
-
-def _add_measured(view: RunView, evidence: Evidence) -> None:
-    measured = evidence.measured
-    if measured is None:
-        return
-    report = measured.report
+def _scan_rows(report: ScanReport) -> list[Row]:
     overlap = (
         "one position only"
         if report.overlap is None
@@ -286,7 +199,7 @@ def _add_measured(view: RunView, evidence: Evidence) -> None:
     lowest, highest = f"{report.counts_min:.4g}", f"{report.counts_max:.4g}"
     counts_text = f"{report.counts_mean:.4g} on average, {lowest} to {highest}"
     extent = f"{report.extent_px[0]:.0f} × {report.extent_px[1]:.0f} px"
-    view.scan = [
+    return [
         Row("file", str(report.path), mono=True),
         Row("patterns", f"{report.n_positions} of {report.N} × {report.N} px"),
         Row("unit", f"{report.unit} ({report.unit_reason})"),
@@ -297,121 +210,3 @@ def _add_measured(view: RunView, evidence: Evidence) -> None:
         Row("bad pixels", str(report.n_bad_pixels)),
         Row("probe modes", str(report.n_modes)),
     ]  # fmt: skip
-    view.problems = report.problems
-    counts = measured.mean_counts
-    top = max(float(np.nanmax(counts)), 1e-6) if np.isfinite(counts).any() else 1.0
-    known = counts[np.isfinite(counts) & (counts > 0)]
-    low = max(float(known.min()), 1e-6 * top) if known.size else 1e-6
-    mean = panel(
-        np.maximum(counts, low), "mean pattern", figures.COUNT_MAP, limits=(low, top), unit="counts", log=True
-    )
-    view.measured = [Pictures("Mean pattern", [mean], "logarithmic")]
-    if evidence.measured_shown is None or evidence.predicted_shown is None or evidence.shown is None:
-        return
-    seen, model = evidence.measured_shown, evidence.predicted_shown
-    brightest = max(float((seen**2).max()), 2.0)
-    reach = max(float(np.percentile(np.abs(model - seen), 99.8)), 1e-6)
-    for number, a, b in zip(evidence.shown, seen, model, strict=True):
-        r = "" if evidence.r_per_pattern is None else f", R {evidence.r_per_pattern[number]:.3f}"
-        count = {"limits": (0.5, brightest), "log": True}
-        panels = [
-            panel(np.maximum(a**2, 0.5), "measured", figures.COUNT_MAP, **count),  # type: ignore[arg-type]
-            panel(np.maximum(b**2, 0.5), "predicted", figures.COUNT_MAP, **count),  # type: ignore[arg-type]
-            panel(b - a, "difference", figures.SIGNED_MAP, limits=(-reach, reach)),
-        ]
-        view.measured.append(Pictures(f"Pattern {number}{r}", panels))
-
-
-def _add_reconstructed(view: RunView, evidence: Evidence, pixel_size_m: float | None) -> None:
-    if evidence.product is None:
-        return
-    if evidence.probe is not None:
-        view.reconstructed.append(_probe(evidence.probe))
-    coverage = evidence.product.coverage
-    if coverage is not None:
-        shown = np.where(coverage > 0, coverage, np.nan)
-        share = f"{np.mean(coverage > 0):.0%} of the canvas was reached"
-        view.reconstructed.append(
-            Pictures("Coverage", [panel(shown, "coverage", "cividis", unit="weight")], share)
-        )
-    if evidence.positions_xy is not None and evidence.r_per_pattern is not None:
-        view.r_map = position_map(
-            evidence.positions_xy, evidence.r_per_pattern, "R of every pattern", figures.PHASE_MAP
-        )
-    if evidence.evaluation is not None and evidence.truth is not None:
-        view.errors = _errors(evidence, pixel_size_m)
-        view.frc = _frc(evidence, pixel_size_m)
-
-
-def _probe(modes: NDArray[Any]) -> Pictures:
-    power = np.asarray(np.sum(np.abs(modes) ** 2, axis=(1, 2)), np.float64)
-    share = power / max(float(power.sum()), 1e-300)
-    panels = []
-    for number, mode in enumerate(modes[:_MAX_MODES]):
-        amplitude = np.abs(mode)
-        lit = amplitude > 0.02 * max(float(amplitude.max()), 1e-30)
-        name = "probe" if len(modes) == 1 else f"mode {number + 1}, {share[number]:.0%}"
-        phase = np.where(lit, np.angle(mode), np.nan)
-        top = max(float(amplitude.max()), 1e-30)
-        panels.append(panel(amplitude, f"{name}: amplitude", figures.COUNT_MAP, limits=(0.0, top)))
-        panels.append(panel(phase, f"{name}: phase", figures.CYCLIC_MAP, limits=(-np.pi, np.pi), unit="rad"))
-    more = f"the first {_MAX_MODES} of {len(modes)} modes" if len(modes) > _MAX_MODES else ""
-    return Pictures("Probe", panels, more)
-
-
-def _errors(evidence: Evidence, pixel_size_m: float | None) -> list[Pictures]:
-    """Reconstruction, truth and difference, in the truth's gauge and on the judged box."""
-    assert evidence.evaluation is not None and evidence.truth is not None
-    aligned = evidence.evaluation.aligned
-    made, truth = aligned.recon, aligned.reference
-    centre = np.exp(-1j * np.angle(truth.mean()))
-    rows = []
-    for what, unit, colours, ours, theirs, error in (
-        ("amplitude", "", figures.AMPLITUDE_MAP, np.abs(made), np.abs(truth), np.abs(made) - np.abs(truth)),
-        ("phase", "rad", figures.PHASE_MAP, np.angle(made * centre), np.angle(truth * centre),
-         np.angle(made * truth.conj())),
-    ):  # fmt: skip
-        limits = spread(theirs)
-        reach = max(float(np.percentile(np.abs(error), 99.5)), 1e-6)
-        panels = [
-            panel(ours, "reconstruction", colours, limits=limits, unit=unit),
-            panel(theirs, evidence.truth.key, colours, limits=limits, unit=unit),
-            panel(error, "difference", figures.SIGNED_MAP, limits=(-reach, reach), unit=unit),
-        ]
-        note = f"gauge removed; {_size(made.shape, pixel_size_m)}"
-        rows.append(Pictures(f"Error of the {what}", panels, note))
-    return rows
-
-
-def _frc(evidence: Evidence, pixel_size_m: float | None) -> Chart | None:
-    assert evidence.evaluation is not None
-    curve = evidence.evaluation.frc_curve
-    bit = half_bit_threshold(curve.pixels)
-    # The first rings follow the fitted scale and ramp: no threshold looks at them, and they are not drawn.
-    x, correlation, level = (
-        np.asarray(v)[FIRST_RING:].tolist() for v in (curve.frequency, curve.correlation, bit)
-    )
-
-    def name(word: str, threshold: Any) -> str:
-        where = crossing(curve, threshold)
-        size = "" if pixel_size_m is None or where <= 0 else f", {figures._length(pixel_size_m / where)}"
-        return f"{word}: " + ("never crossed" if where >= 1 else f"crossed at {where:.2f} Nyquist{size}")
-
-    half, half_bit = name("0.5", 0.5), name("half-bit", bit)
-    series = {
-        "correlation with the truth": (x, correlation),
-        half: (x, [0.5] * len(x)),
-        half_bit: (x, level),
-    }
-    low = min(-0.05, *correlation)
-    return line_chart(
-        series, "spatial frequency / Nyquist", "correlation", title="Fourier ring correlation",
-        x_limits=(0.0, 1.0), y_limits=(low, 1.05), styles={half: "faint dotted", half_bit: "faint dashed"},
-    )  # fmt: skip
-
-
-def _size(shape: tuple[int, ...], pixel_size_m: float | None) -> str:
-    pixels = f"{shape[1]} × {shape[0]} px"
-    if pixel_size_m is None:
-        return pixels
-    return f"{shape[1] * pixel_size_m * 1e6:.3g} × {shape[0] * pixel_size_m * 1e6:.3g} µm ({pixels})"

@@ -1,4 +1,4 @@
-"""Arrays as small pictures for a page: bare pixels and a colour strip, so that they sit on any background."""
+"""Arrays as small pictures for a page: the pixels and a colour strip, without any background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the complex image that somebody calls a reconstruction or a truth, whatever file it lies in."""
+"""Reading a complex image, a reconstruction or a truth, from any kind of file."""
 
 from __future__ import annotations
 

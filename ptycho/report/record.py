@@ -1,4 +1,4 @@
-"""A provenance record in words; whatever stands in the file is shown as text and not trusted in shape."""
+"""A provenance record in words. The file is not trusted: whatever it holds is shown as text."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Pictures of a run as it goes, of every scan: measured against predicted patterns, and the image.
+"""Pictures of every scan during a run: measured beside predicted patterns, and the image.
 
-Neutral: the backend that trains is asked for its predictions, and everything else is decided here.
+The same for both backends: a backend only gives its predictions.
 """
 
 from __future__ import annotations

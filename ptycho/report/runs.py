@@ -1,4 +1,6 @@
-"""What a run left on disk: found, read with care, and what is missing or damaged is a note, never a crash."""
+"""What a run left on disk. Files are read with care: what is missing or damaged becomes a note, not an
+error.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One word and one sentence: did it work?  The rules are few, and stand on the page that users read.
+"""Did the reconstruction work? One word and one sentence. The rules are few and stand in the documentation.
 
-R is put on a scale between two anchors that the scan itself gives: what the noise of the counts leaves even
-to the true object, and what an object without any structure leaves.
+R is compared with two limits that come from the scan itself: R of the true object, which is due to counting
+noise, and R of an object without structure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 WORKED, FAILED = 0.75, 0.25
 #: the same for the correlation of amplitude and of phase with a known truth
 WORKED_PEARSON, FAILED_PEARSON = 0.85, 0.4
-#: R over that of noise alone, below which noise must have been fitted
+#: below this ratio of R to the R of noise alone, the image has fitted noise
 _BELOW_NOISE = 0.97
 _LEVELS = ("good", "doubt", "bad")
 _WORDS = {"good": "It worked", "doubt": "Look closer", "bad": "It did not work", "none": "No verdict"}
@@ -29,7 +29,10 @@ class Verdict(NamedTuple):
 
 
 def explained_share(r: float, noise: float | None, flat: float) -> float:
-    """(flat^2 - r^2) / (flat^2 - noise^2): 0 for an image that says nothing, 1 at the noise and below it."""
+    """(flat^2 - r^2) / (flat^2 - noise^2): the share of the structure that the image explains.
+
+    0 for an image that explains nothing, 1 at the noise and below it.
+    """
     floor = 0.0 if noise is None else min(noise, 0.98 * flat)
     return min(1.0, (flat**2 - r**2) / (flat**2 - floor**2))
 
@@ -42,9 +45,10 @@ def judge_run(
     pearsons: Sequence[float] = (),
     truth_name: str = "the truth",
 ) -> Verdict:
-    """The verdict from R, its two anchors, and the correlations with a truth (of what has structure in it).
+    """The verdict from R, its two limits, and the correlations with a truth (where the truth has structure).
 
-    The worse of the two decides. Without a flat R the scan is not there, and R alone is no verdict.
+    The worse of the two decides. Without the R of a flat object there is no scan to compare with, and R alone
+    gives no verdict.
     """
     levels, reasons = [], []
     if r is not None and flat is not None and flat > 0:

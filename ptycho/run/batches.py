@@ -1,7 +1,7 @@
-"""Which groups stand together in a batch, and which are held out: decided once, for both backends.
+"""Which groups form a batch, and which are used for validation: decided once, for both backends.
 
-Everything is a pure function of (seed, epoch), so that an interrupted run repeats exactly and two backends
-see the same batches in the same order.
+Everything is a pure function of (seed, epoch). An interrupted run therefore repeats exactly, and both
+backends see the same batches in the same order.
 """
 
 from __future__ import annotations
@@ -22,9 +22,16 @@ Batch = tuple[Index, bool]
 
 
 def compact_blocks(positions_xy: NDArray[np.float64], size: int, rng: np.random.Generator) -> list[Index]:
-    """Cut the plane into compact blocks of `size` points, every point in one; only one may be smaller.
+    """Cut the plane into compact blocks of `size` points. Each point is in one block; only one block may be
+    smaller.
 
-    Boustrophedon strips under a random rotation. Shapes: positions_xy (G, 2); time O(G log G), memory O(G).
+    Strips under a random rotation, followed back and forth. Shapes: positions_xy (G, 2); time O(G log G),
+    memory O(G).
+
+    >>> points = np.random.default_rng(0).random((10, 2))
+    >>> blocks = compact_blocks(points, 4, np.random.default_rng(1))
+    >>> [len(block) for block in blocks], sorted(np.concatenate(blocks).tolist()) == list(range(10))
+    ([4, 4, 2], True)
     """
     count = len(positions_xy)
     angle = rng.uniform(0, 2 * np.pi)
@@ -39,7 +46,12 @@ def compact_blocks(positions_xy: NDArray[np.float64], size: int, rng: np.random.
 
 
 def is_region_step(step: int, ratio: float) -> bool:
-    """Whether the global step is a region step: Bresenham's line of slope `ratio`, so a resume goes on."""
+    """Whether a global step is a region step: a share `ratio` of all steps, evenly spread, also after a
+    resume.
+
+    >>> [is_region_step(step, 0.5) for step in range(4)]
+    [False, True, False, True]
+    """
     return math.floor((step + 1) * ratio) > math.floor(step * ratio)
 
 
@@ -54,9 +66,9 @@ def epoch_batches(
 ) -> list[Batch]:
     """The batches of one epoch: compact blocks for region steps, random batches for the others.
 
-    `scans` holds the groups (G_k,) of every scan. Each appears exactly once, beside groups of its own scan
-    only; the scans take turns at random, and which steps are region steps follows from the global step.
-    Shapes: centres_xy (all groups, 2). Time O(G log G), memory O(G).
+    `scans` holds the groups (G_k,) of every scan. Each group appears exactly once, in a batch with groups of
+    its own scan. The scans take turns at random. Which steps are region steps depends on the global step
+    only. Shapes: centres_xy (all groups, 2). Time O(G log G), memory O(G).
     """
     rng = np.random.default_rng([seed, epoch])
     blocks = [
@@ -77,7 +89,7 @@ def epoch_batches(
 
 
 def _pool(scan: int, blocks: list[tuple[int, Index]], region: list[bool], rng: np.random.Generator) -> Index:
-    """The groups of one scan that stand in no region of this epoch, in random order."""
+    """The groups of one scan that are in no region of this epoch, in random order."""
     own = zip(blocks, region, strict=True)
     loose = [block for (number, block), together in own if number == scan and not together]
     return rng.permutation(np.concatenate(loose)) if loose else np.empty(0, np.int64)
@@ -85,7 +97,7 @@ def _pool(scan: int, blocks: list[tuple[int, Index]], region: list[bool], rng: n
 
 @dataclass(frozen=True)
 class Split:
-    """Which groups train, and which batches validate on which held-out groups."""
+    """Which groups train, and the validation batches with their held-out groups."""
 
     train: Index
     validation: list[Batch]
@@ -105,11 +117,10 @@ def split_scans(
     region_ratio: float,
     seed: int,
 ) -> list[Split]:
-    """Hold out a share of every scan's groups (G_k, 2); group numbers run through all scans, and every split
-    knows of its own groups who is held out.
+    """Hold out a share of the groups (G_k, 2) of every scan; group numbers run through all scans.
 
-    With regions, every second group of some compact blocks is held out and the block is predicted whole, so
-    that a held-out pattern is judged by the image that its neighbours, which do train, make together with it.
+    With regions, every second group of some compact blocks is held out and each block is predicted whole. A
+    held-out pattern is then judged by the image that its training neighbours make together with it.
     """
     rng = np.random.default_rng([seed, 1])
     begin, splits = 0, []
@@ -151,7 +162,9 @@ def _split(
 
 
 def label_scale(container: PtychoDataContainer, probe_scale: float) -> float:
-    """The number that takes labels to the network's gauge: rms amplitude in the beam 2 / probe_scale."""
+    """The factor from labels to the network's gauge, where the rms amplitude in the beam is 2 /
+    probe_scale.
+    """
     light = np.sum(np.abs(container.probe) ** 2, 0)
     light = light / light.sum()
     some = np.arange(0, len(container.patterns), max(1, len(container.patterns) // 256))

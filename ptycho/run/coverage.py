@@ -1,4 +1,6 @@
-"""How often each position was trained on: what a sampler left out shows here, not in the loss."""
+"""How often each position was used for training: what a sampler leaves out is visible here, not in the
+loss.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The history of a run: one list a metric, whose entry n is epoch n's; NaN where it has no such number."""
+"""The history of a run: one list for each metric. Entry n belongs to epoch n; NaN where there is no value."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 def append_row(epochs: dict[str, list[float]], row: Mapping[str, float]) -> None:
     """Add an epoch to the lists, in place.
 
-    A metric that was away for some epochs (a term of another stage) gets NaN for them, so that its entries
-    stay at their epochs; the list of one that does not come back ends early.
+    A metric that is missing for some epochs (a term of another stage) gets NaN for them, so that later
+    entries stay at their epochs. A metric that does not come back has a shorter list.
     """
     before = max(map(len, epochs.values()), default=0)
     for name, value in row.items():

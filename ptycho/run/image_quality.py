@@ -1,4 +1,4 @@
-"""How near an image is to its true object while a run goes on, in two numbers that fit beside a bar."""
+"""How close an image is to its true object during a run, in two numbers for the progress bar."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ SHOWN = {"train_loss": "train_loss", "val_loss": "val_loss", PSNR: "psnr", SSIM:
 
 
 def shown(row: Mapping[str, float]) -> dict[str, float]:
-    """What of an epoch's row stands beside the bar."""
+    """The part of an epoch's metrics that is shown beside the progress bar."""
     return {word: row[name] for name, word in SHOWN.items() if name in row}
 
 
 def mean_quality(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of what `image_quality` says of several images, over those that it says something of."""
+    """The mean of `image_quality` over several images, without those that have no value."""
     names = {name for one in found for name in one}
     return {name: float(np.mean([one[name] for one in found if name in one])) for name in sorted(names)}
 
 
 def image_quality(image: Stitched, truth: NDArray[Any] | None) -> dict[str, float]:
-    """PSNR (dB) and SSIM of the phase by metric name, gauge removed; nothing where the truth is not known.
+    """PSNR (dB) and SSIM of the phase by metric name, gauge removed; empty where the truth is not known.
 
-    Nothing as well for an image that cannot be judged, which must not stop a run. Time as `evaluate`.
+    Also empty for an image that cannot be judged, because that must not stop a run. Time as `evaluate`.
     """
     if truth is None:
         return {}

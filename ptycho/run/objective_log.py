@@ -1,4 +1,4 @@
-"""What a run is about to minimise, said in the log before its first step, the same for both backends."""
+"""What a run will minimise, written to the log before its first step; the same for both backends."""
 
 from __future__ import annotations
 

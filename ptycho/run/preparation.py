@@ -18,6 +18,7 @@ from ptycho.errors import ConfigError, DataError
 from ptycho.objectives.manifest import resolve
 from ptycho.run.batches import Batch, Index, compact_blocks, epoch_batches, label_scale, split_scans
 from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.grouping import possible_groups
 from ptycho.scan.raw_data import RawData
 from ptycho.scan.scan_set import Scan as Scan
 from ptycho.scan.scan_set import ScanSet, acquisition_of, most_alike
@@ -43,10 +44,11 @@ def ensure_container(
             f"ModelConfig.N = {config.model.N}, but the patterns are {data.N} x {data.N} px: set --N {data.N}"
         )
     seed = config.seed if config.subsample_seed is None else config.subsample_seed
+    raw = data.subsample(config.n_subsample, seed)
     return PtychoDataContainer.from_raw(
-        data.subsample(config.n_subsample, seed),
+        raw,
         config.model.gridsize,
-        n_groups=resolve_n_groups(config),
+        n_groups=_n_groups(config, raw, config.model.gridsize, config.neighbor_count),
         n_neighbors=config.neighbor_count,
         seed=seed,
         enable_oversampling=config.enable_oversampling,
@@ -101,16 +103,33 @@ def inference_container(
             "train one for this size"
         )
     seed = config.subsample_seed or 0
+    raw = raw.subsample(config.n_subsample, seed)
+    gridsize = trained.model.gridsize
+    neighbors = max(config.neighbor_count, gridsize**2 - 1)
     return PtychoDataContainer.from_raw(
-        raw.subsample(config.n_subsample, seed),
-        trained.model.gridsize,
-        n_groups=resolve_n_groups(config),
-        n_neighbors=max(config.neighbor_count, trained.model.gridsize**2 - 1),
+        raw,
+        gridsize,
+        n_groups=_n_groups(config, raw, gridsize, neighbors),
+        n_neighbors=neighbors,
         seed=seed,
         enable_oversampling=config.enable_oversampling,
         neighbor_pool_size=config.neighbor_pool_size,
         x_scale=x_scale,
         nphotons=nphotons,
+    )
+
+
+def _n_groups(
+    config: TrainingConfig | InferenceConfig, raw: RawData, gridsize: int, n_neighbors: int
+) -> int | None:
+    """The number of groups asked for, or all that there are, with a warning."""
+    return possible_groups(
+        resolve_n_groups(config),
+        raw.n_positions,
+        gridsize,
+        n_neighbors,
+        config.enable_oversampling,
+        config.neighbor_pool_size,
     )
 
 

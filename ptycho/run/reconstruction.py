@@ -18,11 +18,11 @@ from ptycho.image.canvas import (
     chunks,
     make_frame,
     scan_order,
-    turned,
+    transform_positions,
     window_weights,
 )
 from ptycho.scan.container import PtychoDataContainer
-from ptycho.scan.pattern_store import kept_patches
+from ptycho.scan.pattern_store import room_for_patches
 
 #: patterns in a batch when nothing else is asked: large enough for the cores, small enough for the cache
 PATTERNS_A_BATCH = 64
@@ -77,14 +77,14 @@ def reconstruct(
     """
     N, C = container.N, container.gridsize**2
     weights = window_weights(probe, auto_window_side(probe) if M is None else M, weighting)
-    positions = turned(
+    positions = transform_positions(
         container.positions_px, flip_x=flip_x, flip_y=flip_y, transpose=transpose, coord_scale=coord_scale
     )
     canvas = stitcher(make_frame(positions, weights.shape[0], canvas_shape), weights)
     size = batch_size or max(1, PATTERNS_A_BATCH // C)
     order = scan_order(positions[container.nn_indices[:, 0]], size)
     shape = (len(order), 1 if one_patch_a_group else C, N, N)
-    kept = kept_patches(shape, container) if keep_patches else None
+    kept = room_for_patches(shape, container) if keep_patches else None
     begun = time.perf_counter()
     for part in chunks(len(order), size):
         groups = order[part]

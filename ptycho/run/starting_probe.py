@@ -25,7 +25,7 @@ Refinement = Callable[
     [PtychoDataContainer, NDArray[Any], int, TrainingConfig, Callable[[int, int], None] | None], NDArray[Any]
 ]
 
-#: fewer positions than this do not tell a probe from an object
+#: with fewer positions, probe and object cannot be told apart
 MIN_POSITIONS = 9
 
 

@@ -30,7 +30,7 @@ LAST = {"pytorch": "last.ckpt", "tensorflow": "last.safetensors"}
 #: checkpoints of an earlier run in the same folder; one generation is kept
 EARLIER = "checkpoints.earlier"
 
-#: what may be other than in config.yaml when a run goes on: where and how it runs and what is shown of it
+#: what may differ from config.yaml when a run is resumed: where and how it runs, and what is shown
 FREE = frozenset(
     ("nepochs", "max_time_s", "debug", "output_dir", "train_data_file", "more_train_data_files",
      "test_data_file", "accelerator", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor",
@@ -43,8 +43,9 @@ _OF_ALL_EPOCHS = ("WarmupCosine", "OneCycle")
 
 @dataclass(frozen=True)
 class Continued:
-    """A run that goes on: its settings, its last checkpoint (None: it has none, so it starts over), and words
-    for the user."""
+    """A resumed run: its settings, its last checkpoint (None: there is none, so it starts over), words for
+    the user.
+    """
 
     config: TrainingConfig
     execution: PyTorchExecutionConfig
@@ -120,7 +121,7 @@ def _find_files(
 def begin_anew(folder: Path) -> None:
     """Move the checkpoints of an earlier run in the folder aside; those moved aside before are deleted.
 
-    No resume can then mistake them for those of the run that begins now.
+    A resume can then not mistake them for checkpoints of the new run.
     """
     found = folder / CHECKPOINTS
     if found.is_dir() and any(found.iterdir()):
@@ -129,15 +130,17 @@ def begin_anew(folder: Path) -> None:
 
 
 def sweep(checkpoints: Path) -> None:
-    """Delete what writes that were killed left of themselves."""
+    """Delete the temporary files of writes that were killed."""
     for last in LAST.values():
         for path in checkpoints.glob(f".*{Path(last).suffix}"):
             path.unlink(missing_ok=True)
 
 
 def prepare(folder: Path, starts: Starts, *, resumes: bool) -> None:
-    """Make the folder of checkpoints ready before the first step: an earlier run's set aside, or swept where
-    this one goes on; the starting probes kept."""
+    """Make the folder of checkpoints ready before the first step, and store the starting probes.
+
+    A new run moves the checkpoints of an earlier one aside. A resumed run removes temporary files.
+    """
     checkpoints = folder / CHECKPOINTS
     if resumes:
         sweep(checkpoints)
@@ -182,8 +185,10 @@ def kept_starts(checkpoint: Path) -> Starts | None:
 
 
 def settings_checksum(config: TrainingConfig, execution: PyTorchExecutionConfig) -> str:
-    """Sixteen hexadecimal digits that are equal for runs whose settings give the same weights (but for their
-    length, their data and the machine)."""
+    """Sixteen hexadecimal digits, equal for runs whose settings give the same weights.
+
+    Length, data and machine do not count.
+    """
     import hashlib
     import json
 

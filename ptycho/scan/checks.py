@@ -50,8 +50,9 @@ def order_patterns(diff3d: Patterns, n_positions: int, order: str | None = None)
     """FORMAT-001: patterns as (M,N,N), found by matching the number of positions.
 
     Accepts (M,N,N), legacy (N,N,M), and either with a trailing axis of length one. An array that fits both
-    readings is refused unless `order` ('MNN' or 'NNM') says which it is. Patterns that are read by rows
-    cannot be reordered: NotByRows.
+    readings is (M,N,N), as programs hand it over, unless `order` ('MNN' or 'NNM') says otherwise; files are
+    looked at more closely, see `ptycho.io.pattern_order`. Patterns that are read by rows cannot be reordered:
+    NotByRows.
     """
     first = _positions_come_first(diff3d.shape, n_positions, order)
     if isinstance(diff3d, LazyPatterns):
@@ -77,12 +78,6 @@ def _positions_come_first(given: tuple[int, ...], n_positions: int, order: str |
             f"correct one"
         )
     reads_first, reads_last = first and square_first, last and square_last
-    if reads_first and reads_last and order is None:
-        raise DataError(
-            f"diff3d has shape {given} for {n_positions} positions, which reads as (M,N,N) and as "
-            f"legacy "
-            "(N,N,M): say pattern_order='MNN' or 'NNM' (an argument, or a key of the file)"
-        )
     if reads_first and order != "NNM":
         return True
     if reads_last:
@@ -95,6 +90,14 @@ def _positions_come_first(given: tuple[int, ...], n_positions: int, order: str |
         f"xcoords: "
         "pass one pattern per position"
     )
+
+
+def without_last_axis(labels: ArrayLike | None) -> NDArray[Any] | None:
+    """Labels (M,N,N) as given, or from (M,N,N,1), as older files hold them; None stays None."""
+    if labels is None:
+        return None
+    array = np.asarray(labels)
+    return array[..., 0] if array.ndim == 4 and array.shape[-1] == 1 else array
 
 
 def check_side(N: int) -> None:

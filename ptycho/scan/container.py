@@ -1,4 +1,4 @@
-"""Grouped and normalised data as plain NumPy: each pattern held once, groups laid out when asked for."""
+"""Grouped and normalised data in NumPy: each pattern is stored once, groups are built when asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ptycho.scan import normalization
 from ptycho.scan.grouping import group_offsets, group_positions
 from ptycho.scan.labels import cut_patches
 from ptycho.scan.pattern_store import store_patterns
-from ptycho.scan.placement import placed
+from ptycho.scan.placement import with_canvas_shape
 from ptycho.scan.raw_data import RawData
 
 
@@ -23,9 +23,8 @@ from ptycho.scan.raw_data import RawData
 class PtychoDataContainer:
     """Groups over one scan (M patterns, B groups of C = gridsize**2).
 
-    Stored: patterns, positions and indices, M N^2 4 bytes + B C 8 bytes. `X`, `Y`, `Y_I` and `Y_phi` are laid
-    out anew at each access, B C N^2 4 bytes (twice that for Y): loops should index `patterns` with
-    `nn_indices`.
+    Stored: patterns, positions and indices, M N^2 4 bytes + B C 8 bytes. `X`, `Y`, `Y_I` and `Y_phi` are
+    built at each access, B C N^2 4 bytes (twice that for Y). In loops, index `patterns` with `nn_indices`.
 
     Attributes:
         patterns: (M,N,N) float32, x = amplitude * x_scale; a read-only np.memmap where they do not fit.
@@ -36,9 +35,10 @@ class PtychoDataContainer:
         source_rows: (M,) int64, the scan row that each pattern was.
         true_positions_px: (M,2) as positions_px, what `coords_true` is made of: nominal start positions if
             given.
-        objectGuess: (H,W) complex or None; pattern_Y: (M,N,N) complex labels or None, which win over it.
+        objectGuess: (H,W) complex or None; pattern_Y: (M,N,N) complex labels or None. Where both are there,
+            pattern_Y is used.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None.
-        scratch_folder: where what is made of patterns on disk goes; None: the system's.
+        scratch_folder: folder for temporary files of patterns on disk; None: the system's.
     """
 
     patterns: NDArray[np.float32]
@@ -120,7 +120,7 @@ class PtychoDataContainer:
 
     @property
     def X(self) -> NDArray[np.float32]:
-        """(B,N,N,C) float32 network input, laid out now."""
+        """(B,N,N,C) float32 network input, built at each access."""
         return np.ascontiguousarray(np.moveaxis(self.patterns[self.nn_indices], 1, -1))
 
     @property
@@ -161,9 +161,11 @@ class PtychoDataContainer:
 
     @property
     def global_offsets(self) -> NDArray[np.float64]:
-        """(B,1,2,1) float64 px [x, y], centre of each group; knows the canvas of the scan's object."""
+        """(B,1,2,1) float64 px [x, y], centre of each group. Its `canvas_shape` is that of the scan's
+        object.
+        """
         canvas = None if self.objectGuess is None else self.objectGuess.shape
-        return placed(group_offsets(*_columns(self.positions_px), self.nn_indices)[0], canvas)
+        return with_canvas_shape(group_offsets(*_columns(self.positions_px), self.nn_indices)[0], canvas)
 
     @property
     def local_offsets(self) -> NDArray[np.float64]:
@@ -172,7 +174,7 @@ class PtychoDataContainer:
 
     @property
     def coords_nominal(self) -> NDArray[np.float64]:
-        """The same as `local_offsets`, by the name that consumers know."""
+        """The same as `local_offsets`, under the name that clients use."""
         return self.local_offsets
 
     @property
@@ -185,9 +187,9 @@ class PtychoDataContainer:
         return replace(self, nn_indices=self.nn_indices[groups])
 
     def split(self, val_fraction: float, seed: int | None = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Group numbers (train, validation), each ascending, drawn by `seed`.
+        """Group numbers (train, validation), each ascending, drawn with `seed`.
 
-        Both sides get at least one group whenever there are two; a single group goes to training.
+        Both get at least one group if there are two or more; a single group is used for training.
         """
         if not 0 <= val_fraction <= 1:
             raise DataError(f"val_fraction is {val_fraction}; it must be between 0 and 1")

@@ -5,6 +5,7 @@ The anchor is always in its own group, so a run that makes at least one group pe
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 # Ranks of combinations are drawn below this bound, so that rank arithmetic stays within int64.
 _MAX_RANKS = 2**40
@@ -35,13 +38,20 @@ def group_positions(
     """Groups of scan positions, (B, C) int64 with C = gridsize**2; column 0 is the anchor.
 
     `xcoords`, `ycoords` are (M,) in px. `n_groups` None means M. With n_groups >= M every position is an
-    anchor at least once; fewer take a seeded random subset of anchors, ascending (`sequential`: the first
-    ones); more need `enable_oversampling` and draw further combinations, never the same anchor and set twice.
-    K is `n_neighbors`, or `neighbor_pool_size` if that is larger, and at most M-1. `seed` None is seed 0: a
-    run repeats itself.
+    anchor at least once. With fewer, the anchors are a random subset, ascending (`sequential`: the first
+    positions, and no seed counts). More than M need `enable_oversampling`; no anchor then gets the same set
+    of neighbours twice. K is the larger of `n_neighbors` and `neighbor_pool_size`, and at most M-1. `seed`
+    None is seed 0, so a run repeats itself.
 
-    Raises DataError: too few positions or neighbours for the gridsize, a request beyond M * binom(K, C-1),
+    Raises DataError: too few positions or neighbours for the gridsize, more than M * binom(K, C-1) groups,
     more than M groups without oversampling. Time O(M log M + B K), memory about 40 (M + B) K bytes.
+
+    >>> x, y = np.array([0.0, 1.0, 2.0, 10.0]), np.zeros(4)
+    >>> group_positions(x, y, gridsize=1).tolist()
+    [[0], [1], [2], [3]]
+    >>> groups = group_positions(x, y, gridsize=2, n_neighbors=3)
+    >>> groups.shape, groups[:, 0].tolist()  # every position is an anchor once
+    ((4, 4), [0, 1, 2, 3])
     """
     channels = _check_gridsize(gridsize)
     positions = _stack_positions(xcoords, ycoords)
@@ -49,16 +59,50 @@ def group_positions(
     n_neighbors = _effective_neighbors(n_positions, channels, n_neighbors, neighbor_pool_size)
     n_groups = n_positions if n_groups is None else int(n_groups)
     _check_request(n_groups, n_positions, n_neighbors, channels, enable_oversampling)
-    rng = np.random.default_rng(0 if seed is None else seed)
+    rng = np.random.default_rng(0 if seed is None or sequential else seed)
 
     anchors = _choose_anchors(n_positions, n_groups, sequential, rng)
     if channels == 1:
         return anchors[:, None]
-    # Shuffled, so that equal ranks at two anchors do not mean the same near and far neighbours.
+    # Shuffled, so that equal ranks at two anchors select neighbours at different distances.
     neighbors = rng.permuted(nearest_neighbors(positions, n_neighbors), axis=1)
     ranks = _draw_ranks(anchors, n_positions, math.comb(n_neighbors, channels - 1), rng)
     members = _unrank_combinations(ranks, n_neighbors, channels - 1)
     return np.concatenate([anchors[:, None], neighbors[anchors[:, None], members]], axis=1)
+
+
+def possible_groups(
+    n_groups: int | None,
+    n_positions: int,
+    gridsize: int,
+    n_neighbors: int = 4,
+    enable_oversampling: bool = False,
+    neighbor_pool_size: int | None = None,
+) -> int | None:
+    """`n_groups`, or as many groups as `group_positions` can make where more are asked for, with one warning.
+
+    Without oversampling that is one for every position. Raises DataError where the gridsize does not fit.
+
+    >>> possible_groups(512, 144, gridsize=1)
+    144
+    """
+    channels = _check_gridsize(gridsize)
+    if n_groups is None or n_groups <= n_positions:
+        return n_groups
+    most = n_positions
+    if enable_oversampling:
+        K = _effective_neighbors(n_positions, channels, n_neighbors, neighbor_pool_size)
+        most *= math.comb(K, channels - 1)
+    if n_groups <= most:
+        return n_groups
+    if enable_oversampling:
+        said = "%d groups asked for of %d positions: all %d distinct groups are taken"
+        logger.warning(said, n_groups, n_positions, most)
+    else:
+        logger.warning(
+            "%d groups asked for of %d positions: every position is taken once", n_groups, n_positions
+        )
+    return most
 
 
 def group_offsets(
@@ -67,16 +111,24 @@ def group_offsets(
     """Centre of each group (B,1,2,1) and members relative to it (B,1,2,C), float64 px, [x, y].
 
     relative = -(coords - centre): the sign that consumers of the channel tensors know.
+
+    >>> centre, relative = group_offsets(np.array([1.0, 3.0]), np.array([5.0, 5.0]), np.array([[0, 1]]))
+    >>> centre.ravel().tolist(), relative[0, 0].tolist()
+    ([2.0, 5.0], [[1.0, -1.0], [0.0, 0.0]])
     """
-    coords = gather_coords(xcoords, ycoords, nn_indices)
+    coords = group_coordinates(xcoords, ycoords, nn_indices)
     offsets = coords.mean(axis=-1, keepdims=True)
     return offsets, offsets - coords
 
 
-def gather_coords(
+def group_coordinates(
     xcoords: NDArray[Any], ycoords: NDArray[Any], nn_indices: NDArray[np.integer[Any]]
 ) -> Floats:
-    """Positions of the members of each group, (B,1,2,C) float64 px, [x, y]."""
+    """Positions of the members of each group, (B,1,2,C) float64 px, [x, y].
+
+    >>> group_coordinates(np.array([1.0, 3.0]), np.array([5.0, 6.0]), np.array([[1, 0]]))[0, 0].tolist()
+    [[3.0, 1.0], [6.0, 5.0]]
+    """
     x = np.asarray(xcoords, dtype=np.float64)[nn_indices]
     y = np.asarray(ycoords, dtype=np.float64)[nn_indices]
     return np.stack([x, y], axis=1)[:, None]
@@ -86,13 +138,16 @@ def nearest_neighbors(positions: Floats, n_neighbors: int) -> Index:
     """The K nearest other positions of each of (M, 2) positions, nearest first, (M, K) int64; never itself.
 
     Positions that coincide are each other's neighbours. Time O(M log M), memory about 32 M (K+1) bytes.
+
+    >>> nearest_neighbors(np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0]]), 1).ravel().tolist()
+    [1, 0, 1]
     """
     from scipy.spatial import cKDTree
 
     _, found = cKDTree(positions).query(positions, k=n_neighbors + 1)
     found = np.asarray(found, dtype=np.int64)
-    # Among coinciding positions the query may put itself anywhere or leave itself out: drop it where it
-    # stands, the farthest one where it is missing.
+    # Where positions coincide, the query may return a position itself in any column, or not at all. It is
+    # dropped if present; otherwise the farthest neighbour is dropped.
     is_self = found == np.arange(len(positions))[:, None]
     dropped = np.where(is_self.any(axis=1), is_self.argmax(axis=1), n_neighbors)
     columns = np.arange(n_neighbors)
@@ -117,7 +172,9 @@ def _stack_positions(xcoords: NDArray[Any], ycoords: NDArray[Any]) -> Floats:
 
 
 def _effective_neighbors(n_positions: int, channels: int, n_neighbors: int, pool: int | None) -> int:
-    """K after the pool and the size of the scan have had their say."""
+    """The number of neighbours K after `neighbor_pool_size` and the number of positions are taken into
+    account.
+    """
     if channels == 1:
         return 0
     if n_positions < channels:
@@ -166,8 +223,8 @@ def _choose_anchors(n_positions: int, n_groups: int, sequential: bool, rng: np.r
 def _draw_ranks(anchors: Index, n_positions: int, n_ranks: int, rng: np.random.Generator) -> Index:
     """A rank below `n_ranks` for each group, (B,) int64, distinct among the groups of one anchor.
 
-    The j-th group of an anchor gets (start + j * stride) mod n_ranks with a stride coprime to n_ranks: all
-    ranks come up once before any comes again, without remembering what was drawn.
+    The j-th group of an anchor gets (start + j * stride) mod n_ranks. The stride has no common divisor with
+    n_ranks, so every rank comes up once before any repeats, and no list of used ranks is needed.
     """
     n_ranks = min(n_ranks, _MAX_RANKS)
     start = rng.integers(n_ranks, size=n_positions)

@@ -1,4 +1,4 @@
-"""Supervised labels: the object under every pattern, at that pattern's own position and nobody else's."""
+"""Supervised labels: the piece of the object under each pattern, at that pattern's own position."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ def cut_patches(obj: NDArray[Any], positions_px: NDArray[np.float64], N: int) ->
     """Patches (..., N, N) complex64 of `obj` (H,W) at positions (..., 2) px [x, y]; bilinear, zero outside.
 
     In the gauge of `obj`. Time O(n N^2), memory the result and one chunk of 256 patches in complex128.
+
+    >>> cut_patches(np.arange(64.0).reshape(8, 8), np.array([[4.0, 3.0]]), 2).real.tolist()
+    [[[19.0, 20.0], [27.0, 28.0]]]
     """
     from ptycho.physics import extract
 

@@ -1,7 +1,7 @@
 """The gauges of the package: one number for the patterns, one for the photons, one for the probe.
 
-Everything that is divided out before the network and multiplied back after it stands here, each with its
-factor kept, so that counts and the absolute probe can always be restored.
+Every factor that is divided out before the network is stored, so that counts and the absolute probe can be
+restored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_NPHOTONS = 1e6
 _CHUNK_BYTES = 32 * 2**20
-# Above this, float32 square roots no longer tell whole numbers from others to a hundredth.
+# Above this, a float32 square root is too coarse to show whether its square is whole to 0.01.
 _MAX_CHECKED_COUNT = 1e4
 _INTEGER_TOLERANCE = 1e-2
 _MIN_CHECKED_PIXELS = 16
@@ -33,7 +33,9 @@ class Scan(Protocol):
     diffraction_unit: Unit
     bad_pixels: NDArray[np.bool_] | None
 
-    def amplitude_by_rows(self) -> Patterns: ...
+    def amplitude_by_rows(self) -> Patterns:
+        """Amplitude (M,N,N), read in blocks of patterns."""
+        ...
 
 
 def mean_power(amplitude: Patterns, bad_pixels: NDArray[np.bool_] | None = None) -> float:
@@ -41,6 +43,9 @@ def mean_power(amplitude: Patterns, bad_pixels: NDArray[np.bool_] | None = None)
 
     Summed in float64 in row-major order whatever the dtype or memory layout, so equal values give equal bits.
     Time O(M N^2), memory one chunk of 32 MiB.
+
+    >>> mean_power(np.array([[[1.0, 2.0], [0.0, 0.0]], [[3.0, 0.0], [0.0, 0.0]]]))
+    7.0
     """
     if amplitude.ndim != 3 or amplitude.size == 0:
         raise DataError(f"amplitude has shape {amplitude.shape}; expected (M,N,N) with M >= 1")
@@ -61,6 +66,11 @@ def x_scale(amplitude: Patterns, bad_pixels: NDArray[np.bool_] | None = None) ->
 
     Taken over the training set once, stored, and reused unchanged at inference. Raises DataError when every
     pattern is zero. Time and memory as `mean_power`.
+
+    >>> amplitude = np.full((3, 8, 8), 5.0)
+    >>> scaled = amplitude * x_scale(amplitude)
+    >>> round(mean_power(scaled), 9)  # (N/2)^2
+    16.0
     """
     power = mean_power(amplitude, bad_pixels)
     if not math.isfinite(power) or power <= 0:
@@ -69,7 +79,14 @@ def x_scale(amplitude: Patterns, bad_pixels: NDArray[np.bool_] | None = None) ->
 
 
 def intensity_scale(nphotons: float, N: int) -> float:
-    """s = 2 sqrt(nphotons) / N, so that (s x)^2 has `nphotons` counts in the mean pattern."""
+    """s = 2 sqrt(nphotons) / N, so that (s x)^2 has `nphotons` counts in the mean pattern.
+
+    >>> intensity_scale(1e6, 64)
+    31.25
+    >>> x = np.full((1, 64, 64), 0.5)  # <sum x^2> = (N/2)^2
+    >>> mean_power(intensity_scale(1e6, 64) * x)
+    1000000.0
+    """
     if not (math.isfinite(nphotons) and nphotons > 0):
         raise DataError(f"nphotons is {nphotons}; it must be a positive number of counts per pattern")
     return 2 * math.sqrt(nphotons) / N
@@ -103,10 +120,14 @@ def photons_from_amplitude(
 
 
 def has_integer_squares(amplitude: Patterns, n_patterns: int = 64) -> bool:
-    """True if X^2 are counts: whole within 0.01 wherever X^2 < 1e4, on evenly spaced patterns.
+    """Whether X^2 are counts: whole numbers to 0.01 wherever X^2 < 1e4, on evenly spaced patterns.
 
-    Brighter pixels are not asked, because a float32 root does not resolve them, and at least 16 pixels must
-    hold a count, so that a faint noise-free simulation does not pass as zeros.
+    Brighter pixels are not checked, because a float32 square root is not exact enough there. At least 16
+    pixels must hold a count; otherwise a faint simulation without noise would pass as zeros.
+
+    >>> counts = np.random.default_rng(0).poisson(5.0, (4, 8, 8))
+    >>> has_integer_squares(np.sqrt(counts)), has_integer_squares(1.1 * np.sqrt(counts))
+    (True, False)
     """
     step = max(1, len(amplitude) // n_patterns)
     squares = np.square(np.asarray(amplitude[::step], dtype=np.float64))
@@ -121,6 +142,10 @@ def normalize_probe(probe: NDArray[Any], probe_scale: float) -> tuple[NDArray[np
 
     sum_p sum |probe|^2 = (N/2)^2 (probe_scale/2)^2: at the default probe_scale 4 an object of amplitude 1/2
     in the beam explains the mean pattern. The absolute probe is the returned one divided by the factor.
+
+    >>> probe, factor = normalize_probe(np.ones((1, 8, 8)), probe_scale=4.0)
+    >>> round(float(np.sum(np.abs(probe) ** 2)), 4), factor  # (8/2)^2 (4/2)^2
+    (64.0, 1.0)
     """
     if not (math.isfinite(probe_scale) and probe_scale > 0):
         raise DataError(f"probe_scale is {probe_scale}; it must be a positive number")

@@ -1,4 +1,4 @@
-"""Network input x = amplitude * x_scale of a whole scan: in memory, or in a scratch file that is mapped."""
+"""Network input x = amplitude * x_scale of a whole scan: in memory, or in a memory-mapped scratch file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from ptycho.scan.raw_data import RawData
 
 
 class HasPatterns(Protocol):
-    """What is asked of a container here; `ptycho.scan.container.PtychoDataContainer` has it."""
+    """The part of a container that is used here; `ptycho.scan.container.PtychoDataContainer` has it."""
 
     @property
-    def patterns(self) -> NDArray[np.float32]: ...
+    def patterns(self) -> NDArray[np.float32]:
+        """Network input (M,N,N)."""
+        ...
 
     @property
-    def scratch_folder(self) -> Path | None: ...
+    def scratch_folder(self) -> Path | None:
+        """Folder for temporary files; None: the system's."""
+        ...
 
 
 class Stored(NamedTuple):
-    """patterns (M,N,N) float32, an array or a read-only `np.memmap`; the gauges they are in."""
+    """Patterns (M,N,N) float32, an array or a read-only `np.memmap`, and the gauges they are in."""
 
     patterns: NDArray[np.float32]
     x_scale: float
@@ -35,12 +39,13 @@ class Stored(NamedTuple):
 
 
 def store_patterns(raw: RawData, x_scale: float | None = None, nphotons: float | None = None) -> Stored:
-    """Normalise a scan; gauges that are None are taken from it. The same bits wherever the patterns are.
+    """Normalise a scan. Gauges that are None are taken from it. The result does not depend on where it is
+    stored.
 
-    They go where the scan says (`RawData.kept`): into memory, into a scratch file (`ptycho.io.scratch`), or,
-    'auto', on disk where the scan itself is read from there, or where they would need more than half of the
-    available memory. Time: one pass, and one for each gauge that is taken. Memory: amplitude and result; on
-    disk, one chunk. Raises InputError where the disk has too little room, DataError as
+    The patterns are stored where the scan says (`RawData.with_storage`): in memory, or in a scratch file
+    (`ptycho.io.scratch`). 'auto' is on disk if the scan itself is read from disk, or if they need more than
+    half of the available memory. Time: one pass, and one for each gauge that is taken. Memory: amplitude and
+    result; on disk, one chunk. Raises InputError where the disk has too little room, DataError as
     `ptycho.scan.normalization` does.
     """
     place = raw.patterns_place
@@ -61,15 +66,16 @@ def store_patterns(raw: RawData, x_scale: float | None = None, nphotons: float |
 
 
 def is_on_disk(patterns: NDArray[np.float32]) -> bool:
-    """Whether patterns are mapped from a file, so that no copy of all of them may be made."""
+    """Whether patterns are mapped from a file. Then nobody may copy all of them."""
     return isinstance(patterns, np.memmap)
 
 
 def keep_patterns(data: Any, execution: PyTorchExecutionConfig | None, output_dir: Path | None) -> Any:
-    """A scan, several, or None, whose containers keep their patterns where the execution says.
+    """A scan, several, or None, whose containers store their patterns where the execution settings say.
 
-    What a scan was told before (`RawData.kept`) stays where the execution says 'auto'. Scratch files go
-    to the output folder, see `ptycho.io.scratch.folder_for`. Containers pass through: they are made already.
+    With 'auto', the choice made before (`RawData.with_storage`) stays. Scratch files go to the output folder,
+    see `ptycho.io.scratch.folder_for`. Containers are returned as they are, because their patterns are stored
+    already.
     """
     if isinstance(data, (list, tuple)):
         return type(data)(keep_patterns(one, execution, output_dir) for one in data)
@@ -77,15 +83,16 @@ def keep_patterns(data: Any, execution: PyTorchExecutionConfig | None, output_di
         return data
     settings = execution or PyTorchExecutionConfig()
     place = data.patterns_place if settings.patterns == "auto" else settings.patterns
-    if settings.strategy == "ddp_spawn":  # processes that are handed their data would each copy it
+    if settings.strategy == "ddp_spawn":  # processes started by 'spawn' would each copy the data
         place = "memory"
-    return data.kept(place, data.scratch_folder or folder_for(output_dir))
+    return data.with_storage(place, data.scratch_folder or folder_for(output_dir))
 
 
 def start_method(*scans: Any) -> str | None:
-    """How processes that load data must start: by fork where patterns are on disk, to inherit the map.
+    """How data-loading processes must start: by 'fork' where patterns are on disk, so that they share the
+    map.
 
-    Pickled, the map would be a copy of all patterns. None: as the system does.
+    By pickling, the map would become a copy of all patterns. None: the system's default.
     """
     containers = [one for scan in scans for one in getattr(scan, "containers", (scan,)) if one is not None]
     on_disk = any(is_on_disk(container.patterns) for container in containers)
@@ -93,14 +100,16 @@ def start_method(*scans: Any) -> str | None:
 
 
 class Patches:
-    """Patches (G, C, N, N) complex64 that inference keeps: in memory, or on disk as their patterns are."""
+    """Patches (G, C, N, N) complex64 that inference stores: on disk if the patterns are on disk, else in
+    memory.
+    """
 
     def __init__(self, shape: tuple[int, ...], scratch: ScratchArray | None) -> None:
         self._scratch = scratch
         self._held = np.empty(shape, np.complex64) if scratch is None else None
 
     def put(self, groups: NDArray[np.int64], patches: NDArray[np.complex64]) -> None:
-        """Keep the patches (b, C, N, N) of these groups."""
+        """Store the patches (b, C, N, N) of these groups."""
         if self._held is not None:
             self._held[groups] = patches
         elif self._scratch is not None:
@@ -108,11 +117,11 @@ class Patches:
                 self._scratch.write(int(group), block[None])
 
     def array(self) -> NDArray[np.complex64]:
-        """All of them, when they are there."""
+        """All patches, once every group is stored."""
         return self._held if self._held is not None else self._scratch.map()  # type: ignore[union-attr]
 
 
-def kept_patches(shape: tuple[int, ...], container: HasPatterns) -> Patches:
+def room_for_patches(shape: tuple[int, ...], container: HasPatterns) -> Patches:
     """Room for the patches of a container's groups, where its patterns are."""
     on_disk = is_on_disk(container.patterns)
     return Patches(shape, ScratchArray(shape, np.complex64, container.scratch_folder) if on_disk else None)

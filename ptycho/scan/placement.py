@@ -1,7 +1,7 @@
-"""Group centres that know the canvas of the client's object, for clients that pass on one array.
+"""Group centres together with the shape of the client's object.
 
-ptychodus hands `container.global_offsets` to `reassemble_position` and nothing else, yet lays the image on
-its own object, centre on centre, whatever its shape.
+ptychodus passes `container.global_offsets` to `reassemble_position` and nothing else, but expects the image
+in the frame of its own object.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class PlacedOffsets(np.ndarray[Any, np.dtype[np.float64]]):
         self.canvas_shape = None
 
 
-def placed(centres: NDArray[np.float64], canvas_shape: tuple[int, ...] | None) -> PlacedOffsets:
+def with_canvas_shape(centres: NDArray[np.float64], canvas_shape: tuple[int, ...] | None) -> PlacedOffsets:
     """Centres (B,1,2,1) in pixels of an object of shape (H, W), or of none."""
     made = np.array(centres, np.float64).view(PlacedOffsets)
     made.canvas_shape = None if canvas_shape is None else (int(canvas_shape[0]), int(canvas_shape[1]))

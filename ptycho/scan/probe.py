@@ -20,6 +20,9 @@ def as_modes(probe: NDArray[Any]) -> Modes:
     """Incoherent modes (P,N,N) complex64 from (N,N), (N,N,1) or (P,N,N), real or complex.
 
     Raises DataError for other shapes and for what is not a number.
+
+    >>> [as_modes(np.ones(shape)).shape for shape in ((8, 8), (8, 8, 1), (3, 8, 8))]
+    [(1, 8, 8), (1, 8, 8), (3, 8, 8)]
     """
     array = np.asarray(probe)
     if array.dtype.kind not in "uifc":
@@ -39,6 +42,10 @@ def probe_mask(N: int, sigma: float = 1.0, diameter: float | None = None) -> NDA
 
     The edge falls like the integral of a Gaussian of standard deviation `sigma` px; sigma 0 gives a hard
     edge.
+
+    >>> mask = probe_mask(16, sigma=0, diameter=8)
+    >>> mask[8, 8:14].tolist()  # from the centre outwards
+    [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
     """
     width = N / 2 if diameter is None else float(diameter)
     if not (math.isfinite(width) and width > 0):
@@ -54,7 +61,11 @@ def probe_mask(N: int, sigma: float = 1.0, diameter: float | None = None) -> NDA
 
 
 def radius_px(N: int) -> NDArray[np.float64]:
-    """Distance of every pixel from (N//2, N//2), (N,N) float64 px."""
+    """Distance of every pixel from (N//2, N//2), (N,N) float64 px.
+
+    >>> radius_px(4)[2].tolist()
+    [2.0, 1.0, 0.0, 1.0]
+    """
     axis = np.arange(N, dtype=np.float64) - N // 2
     return np.hypot(axis[:, None], axis[None, :])
 
@@ -62,8 +73,14 @@ def radius_px(N: int) -> NDArray[np.float64]:
 def orthogonalise_modes(modes: NDArray[Any]) -> Modes:
     """Mutually orthogonal modes of the same mixed state, strongest first, (P,N,N) complex64.
 
-    sum_p |P_p|^2 at every pixel, and with it every diffraction pattern, stays what it was: the modes are
-    rotated by a unitary that diagonalises their Gram matrix (Thibault & Menzel, Nature 494, 68 (2013)).
+    sum_p |P_p|^2 does not change at any pixel, and neither does any diffraction pattern. The modes are
+    rotated by the unitary matrix that makes their Gram matrix diagonal (Thibault & Menzel, Nature 494, 68
+    (2013)).
+
+    >>> modes = np.random.default_rng(0).standard_normal((2, 4, 4))
+    >>> a, b = orthogonalise_modes(modes)
+    >>> bool(abs(np.vdot(a, b)) < 1e-5), bool(np.vdot(a, a).real >= np.vdot(b, b).real)
+    (True, True)
     """
     stack = as_modes(modes)
     flat = stack.reshape(len(stack), -1).astype(np.complex128)
@@ -73,7 +90,11 @@ def orthogonalise_modes(modes: NDArray[Any]) -> Modes:
 
 
 def illuminated_diameter_px(probe: NDArray[Any], fraction: float = 0.9) -> float:
-    """Diameter in px of the disk around the probe's centre of mass that holds `fraction` of its power."""
+    """Diameter in px of the disk around the probe's centre of mass that holds `fraction` of its power.
+
+    >>> round(illuminated_diameter_px(probe_mask(64, sigma=0, diameter=20), fraction=1.0), 1)
+    20.0
+    """
     intensity = np.sum(np.abs(as_modes(probe)).astype(np.float64) ** 2, axis=0)
     total = intensity.sum()
     if not total > 0:
@@ -83,6 +104,6 @@ def illuminated_diameter_px(probe: NDArray[Any], fraction: float = 0.9) -> float
     radius = np.hypot(rows - row, columns - column).ravel()
     order = np.argsort(radius, kind="stable")
     held = np.cumsum(intensity.ravel()[order])
-    # A disk of k pixels has the area k: without this a probe of one pixel would have no width at all.
+    # A single pixel has area 1, so the radius is at least sqrt(1 / pi).
     outer = min(int(np.searchsorted(held, fraction * total)), len(order) - 1)
     return 2 * max(float(radius[order[outer]]), math.sqrt(1 / math.pi))

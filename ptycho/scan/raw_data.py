@@ -38,11 +38,16 @@ class RawData:
         scan_index: (M,) int64.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None.
         geometry: wavelength, distance and pixel sizes; empty where the file says nothing.
-        patterns_place, scratch_folder: where a container made of this scan keeps its patterns, see `kept`.
+        patterns_place, scratch_folder: where a container of this scan stores patterns, see `with_storage`.
 
     Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
     copied unless its axes are reordered (FORMAT-001; `pattern_order` 'MNN' or 'NNM' settles an ambiguous
     shape).
+
+    >>> x = np.arange(4.0) * 8
+    >>> raw = RawData.from_coords_without_pc(x, x, np.ones((4, 32, 32), np.uint16), np.ones((32, 32)))
+    >>> raw.N, raw.n_positions, raw.diffraction_unit
+    (32, 4, 'counts')
     """
 
     def __init__(
@@ -85,7 +90,7 @@ class RawData:
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)
         self.scan_index = checks.check_scan_index(scan_index, n_positions)
-        self.Y = None if Y is None else np.asarray(Y)
+        self.Y = checks.without_last_axis(Y)
         if self.Y is not None and self.Y.shape != self.diff3d.shape:
             raise DataError(
                 f"Y has shape {self.Y.shape}; expected {self.diff3d.shape}: one label per pattern"
@@ -137,7 +142,7 @@ class RawData:
         try:
             arrays = read_scan(path, patterns=patterns, scratch_folder=scratch_folder)
             made = cls(**{"xcoords_start": None, "ycoords_start": None, **arrays})
-            return made.kept(patterns, scratch_folder)
+            return made.with_storage(patterns, scratch_folder)
         except NotByRows as error:
             if patterns != "disk":
                 logger.warning("%s: %s: read into memory", path, error.args[0])
@@ -218,13 +223,16 @@ class RawData:
         return to_amplitude(self.diff3d, self.diffraction_unit)
 
     def amplitude_by_rows(self) -> LazyPatterns:
-        """The same, of which only those rows are made that are asked for."""
+        """The same amplitude, computed only for the rows that are read."""
         unit = self.diffraction_unit
         return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit), np.float32)
 
-    def kept(self, patterns: str, scratch_folder: Path | None = None) -> Self:
-        """The same scan, whose containers keep their patterns in 'memory', on 'disk', or, 'auto', where they
-        belong; on disk in `scratch_folder`, None: the one given before, or the system's."""
+    def with_storage(self, patterns: str, scratch_folder: Path | None = None) -> Self:
+        """The same scan with another place for the patterns of its containers.
+
+        `patterns`: 'memory', 'disk', or 'auto', on disk where they are large. `scratch_folder`: for patterns
+        on disk; None: the folder given before, or the system's.
+        """
         made = copy.copy(self)
         made.patterns_place = patterns
         made.scratch_folder = scratch_folder or self.scratch_folder
@@ -243,7 +251,7 @@ class RawData:
             if arrays[key] is not None:
                 arrays[key] = rows_of(arrays[key], rows)
         made = type(self)(**{**arrays, "pattern_order": "MNN"})
-        return made.kept(self.patterns_place, self.scratch_folder)
+        return made.with_storage(self.patterns_place, self.scratch_folder)
 
     def as_arrays(self) -> dict[str, Any]:
         """The keyword arguments that make this scan again; pattern_order is set only where shapes are

@@ -1,6 +1,7 @@
-"""Several scans that train one network: each with its own probe and scale, their groups numbered in one row.
+"""Several scans that train one network. Each has its own probe and scale; their groups are numbered in one
+list.
 
-A batch holds groups of one scan only, because a batch is seen with one probe.
+A batch holds groups of one scan only, because a batch has one probe.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ptycho.scan.raw_data import RawData
 
 Scan = RawData | PtychoDataContainer
 
-#: probes closer than this in overlap are one and the same guess, written by two programs
+#: two probes whose overlaps differ by less are the same guess, stored with different rounding
 _SAME_OVERLAP = 1e-6
 
 
@@ -84,9 +85,12 @@ class ScanSet:
 
 @dataclass(frozen=True)
 class KnownScan:
-    """What a model knows of one scan: the probe (P, N, N) in the network's gauge, the numbers of
-    `ptycho.scan.normalization`, the log of the trained correction to the scale, bad pixels (N, N), and the
-    probe guess (P, N, N) that came with the scan, by which others are told to be like it."""
+    """What a model stores of one training scan.
+
+    probe (P, N, N) in the network's gauge; x_scale, nphotons, probe_factor of `ptycho.scan.normalization`;
+    log_scale, the logarithm of the trained correction of the scale; bad_pixels (N, N); guess (P, N, N), the
+    probe guess of the scan, by which similar scans are found.
+    """
 
     probe: NDArray[np.complex64]
     x_scale: float
@@ -113,9 +117,12 @@ class KnownScan:
 
 
 def stacked(modes: Sequence[NDArray[Any]]) -> NDArray[np.complex64]:
-    """Probes (P_k, N, N) as one (S, P, N, N) complex64, dark modes added where a scan has fewer.
+    """Probes (P_k, N, N) as one array (S, P, N, N) complex64; a scan with fewer modes gets modes of zeros.
 
-    A dark mode has no gradient, so it stays dark.
+    A mode of zeros has no gradient, so it stays zero.
+
+    >>> stacked([np.ones((1, 4, 4)), np.ones((2, 4, 4))]).shape
+    (2, 2, 4, 4)
     """
     most = max(len(probe) for probe in modes)
     padded = [np.pad(probe, ((0, most - len(probe)), (0, 0), (0, 0))) for probe in modes]
@@ -123,7 +130,12 @@ def stacked(modes: Sequence[NDArray[Any]]) -> NDArray[np.complex64]:
 
 
 def probe_overlap(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """|<a, b>| / (|a| |b|) of the strongest modes of two probes (P, N, N): 1 where equal but for a factor."""
+    """|<a, b>| / (|a| |b|) of the strongest modes of two probes (P, N, N): 1 where equal but for a factor.
+
+    >>> probe = np.random.default_rng(0).standard_normal((1, 4, 4))
+    >>> round(probe_overlap(probe, 3j * probe), 9), probe_overlap(probe, 0 * probe)
+    (1.0, 0.0)
+    """
     a, b = (max(modes, key=lambda mode: float(np.sum(np.abs(mode) ** 2))).ravel() for modes in (one, other))
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(abs(np.vdot(a, b))) / norm if norm > 0 else 0.0
@@ -134,11 +146,12 @@ def most_alike(
     x_scale: float,
     known: Sequence[tuple[NDArray[Any], float]],
 ) -> int:
-    """Which of the scans that a model was trained on was measured most like another one.
+    """Number of the training scan that was measured most like another scan.
 
-    `guess` (P, N, N) and `x_scale` are the probe guess and the own normalisation of the scan in question,
-    `known` those of the model's scans. The nearest probe wins; among equal ones the nearest mean amplitude,
-    then the first. A scan that was trained on is so found again.
+    `guess` (P, N, N) and `x_scale` are the probe guess and the normalisation of the other scan; `known` holds
+    those of the training scans. The scan with the most similar probe is chosen. Among equal probes it is the
+    one with the closest mean amplitude, then the first. A scan that was used in training is therefore found
+    again.
     """
     overlaps = np.array([probe_overlap(guess, probe) for probe, _ in known])
     distances = np.array([abs(np.log(x_scale / scale)) for _, scale in known])
@@ -147,7 +160,7 @@ def most_alike(
 
 
 def acquisition_of(scan: Scan) -> tuple[NDArray[np.complex64], float]:
-    """What tells how a scan was acquired: its probe guess (P, N, N) and its own x_scale. Time O(M N^2)."""
+    """What tells how a scan was measured: its probe guess (P, N, N) and its own x_scale. Time O(M N^2)."""
     if isinstance(scan, PtychoDataContainer):
         return scan.probe, scan.x_scale
     return scan.probe_modes, normalization.x_scale(scan.amplitude_by_rows(), scan.bad_pixels)

@@ -30,6 +30,9 @@ def decide_unit(diff3d: Patterns, declared: str | None = None, has_bad_pixels: b
     and the log says so, as a warning when the values look like counts.
 
     Raises DataError for an unknown unit, a contradiction, or data that are not real numbers.
+
+    >>> decide_unit(np.ones((1, 2, 2), np.uint16)), decide_unit(np.ones((1, 2, 2)), "counts")
+    ('counts', 'counts')
     """
     unit, _ = explain_unit(diff3d, declared, has_bad_pixels)
     if declared is None and not has_bad_pixels and diff3d.dtype.kind == "f":
@@ -75,7 +78,11 @@ def explain_unit(
 
 def looks_like_counts(diff3d: Patterns) -> bool:
     """True if a sample of the patterns holds only whole numbers, more than 1 among them (amplitudes do
-    not)."""
+    not).
+
+    >>> looks_like_counts(np.array([[[0.0, 7.0]]])), looks_like_counts(np.array([[[0.5, 7.0]]]))
+    (True, False)
+    """
     sample = diff3d[:_PROBED_PATTERNS]
     if sample.size == 0 or not np.all(np.isfinite(sample)):
         return False
@@ -87,6 +94,9 @@ def to_amplitude(diff3d: Patterns, unit: Unit) -> NDArray[np.float32]:
     float32).
 
     Time and memory: one pass, one float32 array of the input's shape; the root is taken pattern by pattern.
+
+    >>> to_amplitude(np.array([[[4, 9]]]), "counts").tolist()
+    [[[2.0, 3.0]]]
     """
     if unit == "amplitude":
         return np.asarray(diff3d, dtype=np.float32)

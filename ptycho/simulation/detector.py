@@ -1,4 +1,4 @@
-"""What a photon-counting detector makes of an intensity: whole photons, and pixels that count none."""
+"""A photon-counting detector: whole photons, and dead pixels that count none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects with a known answer: their amplitude and phase differ, so that crosstalk between the two shows."""
+"""Objects for simulation. Amplitude and phase differ, so that leakage from one into the other is visible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class ObjectMaker(Protocol):
         seed: int = 0,
         amp_range: Range = (0.7, 1.0),
         phase_range_rad: Range = (0.0, 1.0),
-    ) -> Object: ...
+    ) -> Object:
+        """(H, W) complex64."""
+        ...
 
 
 def flat(
@@ -37,7 +39,8 @@ def flat(
 def lines(
     shape: tuple[int, int], seed: int = 0, amp_range: Range = (0.7, 1.0), phase_range_rad: Range = (0.0, 1.0)
 ) -> Object:
-    """Straight lines of random place, angle, width (1-5 px) and strength, others in amplitude than in phase.
+    """Straight lines of random place, angle, width (1-5 px) and strength; the phase has other lines than the
+    amplitude.
 
     Returns (H, W) complex64. Time O(lines * H * W), about one line for every 10 px of side.
     """
@@ -59,9 +62,9 @@ def gaussian_random_field(
 def siemens_star(
     shape: tuple[int, int], seed: int = 0, amp_range: Range = (0.7, 1.0), phase_range_rad: Range = (0.0, 1.0)
 ) -> Object:
-    """A Siemens star of 36 spokes cut by rings; spokes absorb and shift the phase, as etched metal does.
+    """A Siemens star of 36 spokes cut by rings; the spokes absorb and shift the phase, as etched metal does.
 
-    Returns (H, W) complex64; the seed turns the star. Edges are one pixel soft, so that nothing aliases.
+    Returns (H, W) complex64; the seed turns the star. Edges are smoothed over one pixel against aliasing.
     """
     spokes, rng = 36, np.random.default_rng(seed)
     turn = rng.uniform(0, 2 * np.pi)

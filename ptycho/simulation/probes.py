@@ -1,7 +1,7 @@
-"""Illuminations with a known answer, centred on pixel (N//2, N//2), with as many photons as asked for.
+"""Probes for simulation, centred on pixel (N//2, N//2), with a given number of photons.
 
-Every recipe takes factors for its aperture and its defocus, so that a guess that is wrong in a realistic way
-is the same recipe with factors away from one.
+Every recipe takes factors for its aperture and its defocus. A realistic wrong guess is the same recipe with
+factors different from one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ class ProbeMaker(Protocol):
 
     def __call__(
         self, N: int, photons: float = 1.0, aperture_factor: float = 1.0, defocus_factor: float = 1.0
-    ) -> Probe: ...
+    ) -> Probe:
+        """(N, N) complex64."""
+        ...
 
 
 def disk(N: int, photons: float = 1.0, aperture_factor: float = 1.0, defocus_factor: float = 1.0) -> Probe:
     """A disk of radius N/6 with a rim of one pixel and a spherical phase of 2 rad at the rim: a pinhole.
 
     Returns (N, N) complex64 with sum |P|^2 = photons.
+
+    >>> round(float(np.sum(np.abs(disk(64, photons=1e6)) ** 2)))
+    1000000
     """
     radius = _radius(N)
     rim = N / 6 * aperture_factor

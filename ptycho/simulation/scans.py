@@ -1,6 +1,6 @@
-"""Where the beam goes: (M, 2) positions [x, y] in object pixels, one position for every step_px^2 of area.
+"""Scan positions (M, 2) [x, y] in object pixels; each position has an area of step_px^2 on average.
 
-Positions are relative: whoever places the scan on an object adds the offset.
+Positions are relative: whoever puts the scan on an object adds the offset.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ class ScanMaker(Protocol):
 
     def __call__(
         self, n_positions: int, step_px: float, aspect: float = 1.0, jitter_px: float = 0.0, seed: int = 0
-    ) -> Positions: ...
+    ) -> Positions:
+        """(M, 2) float64, [x, y] px."""
+        ...
 
 
 def raster(
     n_positions: int, step_px: float, aspect: float = 1.0, jitter_px: float = 0.0, seed: int = 0
 ) -> Positions:
-    """A regular raster, x fastest: (M, 2) float64 [x, y]; the last row may be short. No jitter, no seed."""
+    """A regular raster, x fastest: (M, 2) float64 [x, y]; the last row may be short. No jitter, no seed.
+
+    >>> raster(4, step_px=2.0).tolist()
+    [[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]]
+    """
     rows = max(1, round(float(np.sqrt(n_positions / aspect))))
     columns = -(-n_positions // rows)
     index = np.arange(n_positions)

@@ -151,6 +151,10 @@ def simulate(scenario: Scenario, progress: Progress | None = None) -> Simulated:
     The probe moves by a Fourier shift, exact for band-limited probes. Time O(M P N^2 log N); memory the int32
     patterns, the object and one chunk of 64 patterns. The same scenario gives the same bytes.
     Raises ConfigError before anything long starts.
+
+    >>> made = simulate(Scenario(N=32, n_positions=9))
+    >>> made.raw.diff3d.shape, made.raw.diff3d.dtype.name
+    ((9, 32, 32), 'int32')
     """
     scenario.validate()
     # Separate streams, so that changing one choice does not redraw the others.

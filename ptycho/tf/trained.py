@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.clients.legacy import dataclass_to_legacy_dict
+from ptycho.clients.model_names import NamedModel, OpenedBundle
 from ptycho.clients.prediction import predict_scaled
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import BundleError, ConfigError
@@ -24,7 +25,7 @@ from ptycho.tf.layers import load_neutral_weights, neutral_weights
 from ptycho.tf.model import PtychoPINN_Keras
 
 
-class TrainedModel:
+class TrainedModel(NamedModel):
     """A network behind the call that clients know: `predict([X * intensity_scale, local_offsets])`."""
 
     backend = "tensorflow"
@@ -111,7 +112,7 @@ def load_inference_bundle_tf(directory: Path) -> tuple[TrainedModel, dict[str, A
     legacy = dataclass_to_legacy_dict(model.module.config)
     legacy["intensity_scale"] = model.intensity_scale
     params.cfg.update(legacy)
-    return model, legacy
+    return OpenedBundle((model, legacy))
 
 
 def infer_scan(

@@ -1,4 +1,4 @@
-"""A tensor in so few numbers that a log can hold one an epoch."""
+"""Histograms of tensors, small enough to be logged during training."""
 
 from __future__ import annotations
 

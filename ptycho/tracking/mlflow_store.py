@@ -36,16 +36,17 @@ def store_of(output_dir: Path, uri: str | None) -> str:
 
 
 class MlflowTracker(Tracker):
-    """One run of the store; `logs/mlflow.json` remembers which, so that a resumed run goes on in it.
+    """One run of the store; `logs/mlflow.json` holds its id, so that a resumed run continues it.
 
-    A store cannot take a value back. Where a run was killed after logging what it now does again, or goes on
-    with other settings, a new run takes over what stands, and names the one before it as `resumed_from`.
+    MLflow cannot delete a logged value. If a run was killed and repeats some epochs, or continues with other
+    settings, a new run is started: it copies the values that are still valid and names the earlier run in
+    `resumed_from`.
     """
 
     name = "mlflow"
 
     def __init__(self, output_dir: Path, run_name: str, uri: str | None) -> None:
-        # Nothing is told to MLflow's makers unless the user wants it.
+        # MLflow's usage statistics stay off unless the user turns them on.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         try:
             with _quiet():
@@ -144,12 +145,14 @@ class MlflowTracker(Tracker):
         return str(run.info.run_id)
 
     def _new_experiment(self) -> str:
-        """In a local database the artifacts lie beside it: MLflow would take the working directory."""
+        """A new experiment. For a local database its artifacts lie beside it, not in the working
+        directory.
+        """
         prefix, place = "sqlite:///", None
         if self._uri.startswith(prefix) and self._uri != prefix:
             database = Path(self._uri.removeprefix(prefix))
             place = (database.resolve().parent / "mlartifacts").as_uri()
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # curves first, not chats
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # MLflow shows the metric curves first
         return str(self._client.create_experiment(EXPERIMENT, artifact_location=place, tags=kind))
 
     def _log_params(self, params: Mapping[str, str]) -> None:
@@ -169,7 +172,7 @@ class MlflowTracker(Tracker):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow tells how it builds its tables and what else it could log; levels and filters are put back."""
+    """Silence MLflow's messages about its tables and other features; levels and filters are restored."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

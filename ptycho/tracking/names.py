@@ -1,9 +1,9 @@
-"""What metrics are called, and which of them a tracker may see: one contract for both backends.
+"""Names of metrics, and which of them a tracker may see: the same for both backends.
 
-`loss/TERM` and `val/loss/TERM` are means over the patterns of an epoch, `diagnostics/NAME` and
-`val/diagnostics/NAME` what is watched beside them, `learning_rate/PART` the rate of a part that has its own.
-`train_loss`, `val_loss` and `learning_rate`, the highest rate, have no prefix. A name of which any part
-begins with `_` is a helper of the code that logs it and stays inside.
+`loss/TERM` and `val/loss/TERM` are means over the patterns of an epoch. `diagnostics/NAME` and
+`val/diagnostics/NAME` are watched and not minimised. `learning_rate/PART` is the rate of a part that has its
+own. `train_loss`, `val_loss` and `learning_rate` (the highest rate) have no prefix. A name with a part that
+begins with `_` is internal and is not logged.
 """
 
 from __future__ import annotations

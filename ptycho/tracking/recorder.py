@@ -1,7 +1,7 @@
-"""One run told to all its trackers: the callbacks of both backends are a few lines around this.
+"""One run, reported to all its trackers. The callbacks of both backends only call this.
 
-A log that fails while a run goes on is warned of once and left: hours of training are worth more than their
-log. One that cannot begin ends the run before its first step.
+If a log fails during a run, there is one warning and that log is dropped; the training goes on. If a log
+cannot be opened, the run ends before its first step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 #: files of a run's folder that say what it was
 _SETTINGS = ("config.yaml",)
-#: files that are there once the command is through
+#: files that are there when the command has ended
 _PRODUCTS = ("history.json", "metrics.json", "provenance.json")
 
 
@@ -53,7 +53,7 @@ class Recorder:
         self._files(_SETTINGS)
 
     def epoch(self, values: Mapping[str, Any], step: int, epoch: int) -> None:
-        """The metrics of an epoch that is over, and the pictures it drew; helpers are left out."""
+        """The metrics at the end of an epoch, and the pictures drawn in it; internal names are left out."""
         row, self._step = public(values), step
         self._each(lambda tracker: tracker.log_metrics(row, step, epoch))
         self._new_figures()
@@ -74,7 +74,7 @@ class Recorder:
         self._each(lambda tracker: tracker.log_model(bundle))
 
     def add_outputs(self) -> None:
-        """The pictures and numbers that stand in the run's folder when its command is through."""
+        """The pictures and numbers in the run's folder when the command has ended."""
         for path in sorted(self._folder.glob("*.png")):
             self._each(lambda tracker, path=path: tracker.log_figure(path, self._step))  # type: ignore[misc]
         self._files(_PRODUCTS)

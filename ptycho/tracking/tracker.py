@@ -1,4 +1,4 @@
-"""What a kind of log is asked; each kind keeps what it can hold."""
+"""The interface of a log. Each kind of log stores what it can."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ STATES = ("done", "failed", "interrupted")
 
 
 class Tracker:
-    """One log of one run. What a kind has no place for it ignores, so every method here does nothing.
+    """One log of one run. A kind that cannot store something ignores it, so every method here does nothing.
 
-    The calls come in this order: `begin`, then any number of `log_*`, `close`; `log_artifact` and `log_model`
-    also come after `close`, when a run's products are written.
+    The calls come in this order: `begin`, then any number of `log_*`, `close`. `log_artifact` and `log_model`
+    also come after `close`, when the results are written.
     """
 
     #: as in `--logger`
     name = ""
 
     def begin(self, first_epoch: int, first_step: int, params: Mapping[str, Any]) -> None:
-        """Open the log of a run that starts at this epoch and optimiser step, with its settings by name.
+        """Open the log of a run that starts at this epoch and optimiser step; `params` are its settings by
+        name.
 
-        Zero starts a new log: an earlier one in the same place is moved aside. Otherwise the log goes on:
-        what it holds of this epoch and later, written before the run was killed, is dropped or left behind.
+        Zero starts a new log; an earlier one in the same place is moved aside. Otherwise the log is
+        continued, and entries of this epoch and later, from before the run was killed, are removed.
         """
 
     def log_metrics(self, values: Mapping[str, float], step: int, epoch: int) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ptycho.config.settings import TrainingConfig
+from ptycho.clients.model_names import OpenedBundle
+from ptycho.config.settings import InferenceConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingDependencyError
 from ptycho.models.bundle import load_bundle
 
@@ -47,11 +48,14 @@ def _function(backend: str, name: str) -> Any:
 
 
 def run_cdi_example_with_backend(
-    train_data: Any, test_data: Any, config: TrainingConfig, **options: Any
+    train_data: Any, test_data: Any, config: TrainingConfig, *placement: Any, **options: Any
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """`run_cdi_example` of the backend that `config.backend` names; `results['backend']` says which ran."""
+    """`run_cdi_example` of the backend that `config.backend` names; `results['backend']` says which ran.
+
+    `placement` are flip_x, flip_y, transpose, M and do_stitching, where they are not given by name.
+    """
     run = _function(config.backend, "run_cdi_example")
-    amplitude, phase, results = run(train_data, test_data, config, **options)
+    amplitude, phase, results = run(train_data, test_data, config, *placement, **_by_todays_name(options))
     return amplitude, phase, {**results, "backend": config.backend}
 
 
@@ -59,19 +63,31 @@ def train_cdi_model_with_backend(
     train_data: Any, test_data: Any, config: TrainingConfig, **options: Any
 ) -> dict[str, Any]:
     """`train_cdi_model` of the backend that `config.backend` names."""
-    results = _function(config.backend, "train_cdi_model")(train_data, test_data, config, **options)
+    results = _function(config.backend, "train_cdi_model")(
+        train_data, test_data, config, **_by_todays_name(options)
+    )
     return {**results, "backend": config.backend}
 
 
+def _by_todays_name(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with `torch_execution_config` of older programs as `execution_config`."""
+    older = "torch_execution_config"
+    return {"execution_config" if name == older else name: value for name, value in options.items()}
+
+
 def load_inference_bundle_with_backend(
-    directory: Path | str, backend: str | None = None
+    directory: Path | str, backend: str | TrainingConfig | InferenceConfig | None = None
 ) -> tuple[Any, dict[str, Any]]:
-    """(model, configuration) of a bundle, in the backend asked for or else in the one that wrote it."""
-    chosen = backend or load_bundle(Path(directory)).backend
+    """(model, configuration) of a bundle, in the backend asked for or else in the one that wrote it.
+
+    `backend` may be a configuration that names it, as older programs pass it.
+    """
+    asked = backend if backend is None or isinstance(backend, str) else backend.backend
+    chosen = asked or load_bundle(Path(directory)).backend
     load = _function(chosen, "load_inference_bundle")
     options = {"backend": chosen} if chosen == "tensorflow" else {}
     model, config = load(Path(directory), **options)
-    return model, {**config, "backend": chosen}
+    return OpenedBundle((model, {**config, "backend": chosen}))
 
 
 def infer_scan_with_backend(

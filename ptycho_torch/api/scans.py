@@ -97,11 +97,8 @@ def scan_from_file(path: Path) -> RawData:
     """One exported NPZ. Files of ptychodus 1.7 (they carry `bad_pixels` and no unit) name positions by the
     middle of the patch; all others by pixel N // 2. Raises DataError naming the file."""
     arrays: dict[str, Any] = {"xcoords_start": None, "ycoords_start": None, **read_npz(path)}
-    shape = np.shape(arrays["diff3d"])
-    if len(set(shape)) == 1:
-        arrays.setdefault("pattern_order", "MNN")  # the client never writes another order
     if "bad_pixels" in arrays and "diffraction_unit" not in arrays:
-        shift = centre_offset_px(shape[-1])
+        shift = centre_offset_px(np.shape(arrays["diff3d"])[-1])
         for key in ("xcoords", "ycoords", "xcoords_start", "ycoords_start"):
             if arrays[key] is not None:
                 arrays[key] = np.asarray(arrays[key], np.float64) + shift

@@ -44,7 +44,7 @@ _STRAIN_FROM = 10
 _GRID = 2.0**20
 
 
-def iterate(
+def iterate(  # noqa: C901
     scan: RefineScan,
     state: RefineState,
     *,

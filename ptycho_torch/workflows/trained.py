@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ptycho.clients.legacy import dataclass_to_legacy_dict
+from ptycho.clients.model_names import NamedModel, OpenedBundle
 from ptycho.clients.prediction import predict_scaled
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import BundleError, ConfigError
@@ -26,7 +27,7 @@ from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.workflows.inference import predict_groups, reconstruct_container
 
 
-class TrainedModel:
+class TrainedModel(NamedModel):
     """A network behind the call that clients know: `predict([X * intensity_scale, local_offsets])`."""
 
     def __init__(self, module: PtychoPINN_Lightning) -> None:
@@ -131,7 +132,7 @@ def load_inference_bundle_torch(directory: Path) -> tuple[TrainedModel, dict[str
     legacy = dataclass_to_legacy_dict(model.module.config)
     legacy["intensity_scale"] = model.intensity_scale
     params.cfg.update(legacy)
-    return model, legacy
+    return OpenedBundle((model, legacy))
 
 
 def infer_scan(

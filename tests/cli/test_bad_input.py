@@ -70,7 +70,17 @@ FLAGS: dict[str, tuple[str, str]] = {
     "unknown flag with value": ("train scan.npz --epochs=5", "flag --epochs; nearest known: --nepochs"),
     "abbreviated flag": ("train scan.npz --batch 5", "unknown flag --batch; nearest known: --batch_size"),
     "second scan missing": ("train scan.npz other.npz", "more_train_data_files: 'other.npz': no such file"),
-    "value for a boolean": ("train scan.npz --probe_trainable False", "unexpected argument 'False'"),
+    "value for a boolean": (
+        "train scan.npz --probe_trainable=maybe",
+        "--probe_trainable takes no value: write --probe_trainable or --no-probe_trainable",
+    ),
+    "value for a negation": (
+        "train scan.npz --no-object-big True",
+        "--no-object_big takes no value: write --object_big or --no-object_big",
+    ),  # fmt: skip
+    "value for a switch": ("train scan.npz --quiet 1", "--quiet takes no value: write --quiet"),
+    "value of an old flag": ("train scan.npz --max_epochs 0", "--max_epochs 0: must be an integer >= 1"),
+    "old flag of training": ("infer --max_epochs 5", "unknown flag --max_epochs"),
     "missing value": ("train scan.npz --nepochs", "--nepochs: expected one argument"),
     "no scan": ("train", "no scan to train on; give FILE"),
     "scan twice": ("train scan.npz --train_data_file scan.npz", "given twice"),
@@ -240,7 +250,7 @@ def test_yaml(work: Path, capsys: Capture, case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "argv", "message"),
+    "call, argv, message",
     [
         (train_main, ["--train_data_file", "gone.npz"], "ptycho_train: error: .*gone.npz"),
         (inference_main, ["--model_path", "gone", "--test_data_file", "scan.npz"], "_inference: error: gone"),
@@ -258,7 +268,7 @@ def test_debug_shows_where(work: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    "words, message",
     [
         (["train", "gone.npz"], "ptycho train: error: "),
         (["validate", "scan.npz", "--josn"], "ptycho validate: error: unknown flag --josn"),

@@ -147,7 +147,7 @@ def test_the_figure_is_drawn(tmp_path: Path, truth: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    "words, message",
     [
         (("a.npz", "nowhere.npz"), "nowhere.npz does not exist"),
         (("a.npz", "empty"), "empty holds no reconstruction.npz"),

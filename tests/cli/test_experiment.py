@@ -153,7 +153,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("words", "line"), REFUSED, ids=[words for words, _ in REFUSED])
+@pytest.mark.parametrize("words, line", REFUSED, ids=[words for words, _ in REFUSED])
 def test_refused_with_one_line_before_anything_is_written(
     words: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

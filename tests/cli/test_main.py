@@ -18,6 +18,7 @@ import pytest
 from ptycho.cli import infer, train
 from ptycho.cli.console import Console
 from ptycho.cli.main import COMMANDS, build_parser, load_command, main, run_command
+from ptycho.cli.parser import UsageError
 from ptycho.cli.simulate import MEANINGS
 from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.fields import describe_fields
@@ -92,6 +93,61 @@ class TestSpellings:
         assert "--device is an old flag: use --accelerator" in shown
         assert "--disable_mlflow is an old flag: use --logger none" in shown
 
+    @pytest.mark.parametrize(
+        "words, field, value, today",
+        [
+            (("--test_data", "b.npz"), "test_data_file", Path("b.npz"), "--test_data_file"),
+            (("--max_epochs=7",), "nepochs", 7, "--nepochs"),
+            (("--torch-accelerator", "cpu"), "accelerator", "cpu", "--accelerator"),
+            (("--torch-num-workers", "2"), "num_workers", 2, "--num_workers"),
+            (("--torch-logger", "tensorboard"), "logger_backend", "tensorboard", "--logger"),
+            (("--torch-learning-rate", "1e-4"), "learning_rate", 1e-4, "--learning_rate"),
+        ],
+    )
+    def test_flags_of_older_scripts_work_and_name_todays(
+        self, words: tuple[str, ...], field: str, value: Any, today: str, capsys: Capture
+    ) -> None:
+        config, execution, _ = configure("a.npz", *words)
+        assert getattr(config if hasattr(config, field) else execution, field) == value
+        old = words[0].partition("=")[0].replace("-", "_").replace("__", "--", 1)
+        assert f"{old} is an old flag: use {today}\n" in capsys.readouterr().err
+
+    def test_todays_flag_wins_over_an_old_one(self) -> None:
+        assert configure("a.npz", "--nepochs", "3", "--max_epochs", "7")[0].nepochs == 3
+
+    @pytest.mark.parametrize(
+        "words",
+        [("--do_stitching",), ("--do_stitching", "True"), ("--comparison_plot",), ("--phase_vmin", "-3.14"),
+         ("--phase_vmax", "3.14")],
+    )  # fmt: skip
+    def test_flags_without_effect_are_accepted_and_say_why(
+        self, words: tuple[str, ...], capsys: Capture
+    ) -> None:
+        assert configure("a.npz", *words)[:2] == configure("a.npz")[:2]
+        arguments = build_parser(infer, "ptycho infer").read(["--model", "m", "--data", "b.npz", *words])
+        infer.configure(arguments, Console("ptycho infer"))
+        assert capsys.readouterr().err.count(f"{words[0]} is an old flag without effect: ") == 2
+
+    def test_old_test_data_of_inference(self) -> None:
+        arguments = build_parser(infer, "ptycho infer").read(["--model_path", "m", "--test_data", "b.npz"])
+        assert infer.configure(arguments, Console("ptycho infer"))[0].test_data_file == Path("b.npz")
+
+    def test_booleans_with_a_value_are_understood(self) -> None:
+        for words, want in {
+            ("--object_big", "True"): True, ("--object_big", "False"): False, ("--object-big", "0"): False,
+            ("--object_big", "1"): True, ("--object_big=false",): False,
+        }.items():  # fmt: skip
+            config = configure("--train_data_file", "a.npz", *words, "--nepochs", "3")[0]
+            assert (config.model.object_big, config.nepochs) == (want, 3)
+
+    def test_old_flags_are_not_advertised(self, capsys: Capture) -> None:
+        main(["train", "--help"])
+        assert not {"--max_epochs", "--torch_logger", "--device"} & set(
+            re.split(r"[\s,]+", capsys.readouterr().out)
+        )
+        with pytest.raises(UsageError, match="nearest known: --nepochs"):
+            configure("a.npz", "--epochs", "5")
+
     def test_aliases(self) -> None:
         config, execution, _ = configure(
             "--train_data_file", "a.npz", "--test", "b.npz", "-o", "out", "--logger", "csv"
@@ -120,7 +176,7 @@ class TestHelp:
         assert f"ptycho {name}" in shown and "--quiet" in shown and "--debug" in shown
 
     @pytest.mark.parametrize(
-        ("name", "classes"),
+        "name, classes",
         [
             ("train", (TrainingConfig, ModelConfig, PyTorchExecutionConfig)),
             ("infer", (InferenceConfig, PyTorchExecutionConfig)),
@@ -167,7 +223,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run a function as if it were a command of `ptycho`."""
 
     def call(act: Callable[[Any, Console], Any], *words: str) -> int:
-        monkeypatch.setitem(sys.modules, "ptycho.cli.probe", command_that(act))
+        monkeypatch.setitem(COMMANDS, "probe", command_that(act))
         return run_command("probe", list(words), prog="ptycho probe")
 
     return call
@@ -182,7 +238,7 @@ def raising(error: BaseException) -> Callable[[Any, Console], None]:
 
 class TestExitCodes:
     @pytest.mark.parametrize(
-        ("error", "code", "message"),
+        "error, code, message",
         [
             (DataError("a.npz: bad\nnews"), 2, "ptycho probe: error: a.npz: bad news\n"),
             (MissingDependencyError("install it"), 2, "ptycho probe: error: install it\n"),

@@ -48,7 +48,7 @@ def test_page_beside_the_run_unless_told(made: Path, scan: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    "words, message",
     [
         (("nowhere",), "nowhere does not exist"),
         (("empty",), "empty holds nothing of a run"),
@@ -92,7 +92,7 @@ class TestRecording:
         return run
 
     @pytest.mark.parametrize(
-        ("error", "state", "told"),
+        "error, state, told",
         [
             (RunError("diverged"), "failed", "diverged"),
             (ValueError("odd"), "failed", "ValueError: odd"),

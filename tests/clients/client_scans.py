@@ -19,19 +19,16 @@ ENERGY_EV, DISTANCE_M, PIXEL_M, CENTRE_M = 8000.0, 1.0, 1e-8, (3e-6, -1e-6)
 
 @dataclass(frozen=True)
 class Case:
-    """One scan: side of a pattern, incoherent modes, and whether the object is square."""
+    """One scan: side of a pattern, incoherent modes, whether the object is square, and the number of scan
+    positions: what a network learns an image from in seconds."""
 
     N: int
     modes: int
     square: bool
+    positions: int = 144
 
     def __str__(self) -> str:
-        return f"{self.N}px-{self.modes}mode-{'square' if self.square else 'wide'}"
-
-    @property
-    def positions(self) -> int:
-        """Number of scan positions: what a network learns an image from in seconds."""
-        return 144
+        return f"{self.N}px-{self.modes}mode-{'square' if self.square else 'wide'}-{self.positions}"
 
     def simulate(self) -> Simulated:
         """uint16 counts, one pixel in two hundred dead, the probe known."""

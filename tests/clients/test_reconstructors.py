@@ -76,7 +76,7 @@ def test_exported_training_data_are_a_scan_here(
         np.testing.assert_array_equal(archive["objectGuess"], scan.object_true)
 
 
-@pytest.mark.parametrize(("algorithm", "case"), IN_PROCESS.items(), ids=case_id)
+@pytest.mark.parametrize("algorithm, case", IN_PROCESS.items(), ids=case_id)
 def test_in_process(
     scan_folder: Write, simulated: Simulate, tmp_path: Path, algorithm: str, case: Case
 ) -> None:
@@ -101,7 +101,7 @@ def test_in_process(
     check(image, simulated(case))
 
 
-@pytest.mark.parametrize(("algorithm", "case"), BATCH.items(), ids=case_id)
+@pytest.mark.parametrize("algorithm, case", BATCH.items(), ids=case_id)
 def test_batch_mode(
     scan_folder: Write, simulated: Simulate, tmp_path: Path, algorithm: str, case: Case
 ) -> None:

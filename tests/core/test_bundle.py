@@ -127,7 +127,7 @@ class TestSaving:
         assert os.listdir(bundle.parent) == [BUNDLE_NAME]
 
     @pytest.mark.parametrize(
-        ("changes", "message"),
+        "changes, message",
         [
             ({"state": {"x_scale": float("nan")}}, r"state.x_scale is nan"),
             ({"config": {"model": {"N": object()}}}, r"config.model.N .*object"),

@@ -37,7 +37,7 @@ BAD_MODEL = [
         "ModelConfig.architecture = 'vit': must be a registered network: one of 'swift', 'cnn'",
     ),
     ({"architecture": 3}, "ModelConfig.architecture = 3: must be text"),
-    ({"amp_activation": "silu"}, "ModelConfig.amp_activation = 'silu': must be one of 'sigmoid', 'swish'"),
+    ({"amp_activation": "selu"}, "ModelConfig.amp_activation = 'selu': must be one of 'sigmoid', 'swish'"),
     ({"object_big": 1}, "ModelConfig.object_big = 1: must be True or False"),
     ({"probe_mask": None}, "ModelConfig.probe_mask = None: must be True or False"),
     ({"probe_mask_diameter": 0}, "ModelConfig.probe_mask_diameter = 0: must be a number > 0 or None"),
@@ -71,7 +71,7 @@ BAD_TRAINING = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "message"), BAD_MODEL)
+@pytest.mark.parametrize("fields, message", BAD_MODEL)
 def test_a_bad_model_is_refused_by_name(fields, message):
     with pytest.raises(ConfigError) as error:
         validate_model_config(ModelConfig(**fields), architectures=KNOWN)
@@ -79,7 +79,7 @@ def test_a_bad_model_is_refused_by_name(fields, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("fields", "message"), BAD_TRAINING)
+@pytest.mark.parametrize("fields, message", BAD_TRAINING)
 def test_a_bad_training_is_refused_by_name(fields, message):
     with pytest.raises(ConfigError) as error:
         validate_training_config(TrainingConfig(**fields), require_files=False, architectures=KNOWN)
@@ -158,7 +158,7 @@ def test_files_must_be_there_and_be_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    "fields, message",
     [
         ({"precision": "64"}, "PyTorchExecutionConfig.precision = '64': must be one of '32-true'"),
         ({"devices": 0}, "PyTorchExecutionConfig.devices = 0: must be an integer >= 1"),
@@ -166,7 +166,7 @@ def test_files_must_be_there_and_be_files(tmp_path):
         ({"accelerator": "tpu"}, "PyTorchExecutionConfig.accelerator = 'tpu': must be one of 'auto'"),
         ({"persistent_workers": True}, "persistent_workers = True: needs num_workers >= 1"),
         ({"prefetch_factor": 2}, "prefetch_factor = 2: needs num_workers >= 1"),
-        ({"logger_backend": None}, "PyTorchExecutionConfig.logger_backend = None: must be one of 'csv'"),
+        ({"logger_backend": "wandb"}, "PyTorchExecutionConfig.logger_backend = 'wandb': must be one of"),
         ({"checkpoint_mode": "median"}, "checkpoint_mode = 'median': must be one of 'min', 'max'"),
         ({"accum_steps": 1.5}, "PyTorchExecutionConfig.accum_steps = 1.5: must be an integer >= 1"),
     ],
@@ -187,7 +187,7 @@ def test_the_old_name_of_n_groups_warns_and_counts():
     assert resolve_n_groups(InferenceConfig(n_groups=5)) == 5
     with pytest.warns(DeprecationWarning, match="n_groups"):
         assert resolve_n_groups(TrainingConfig(n_images=7)) == 7
-    with pytest.warns(DeprecationWarning), pytest.raises(ConfigError, match="drop n_images"):
+    with pytest.warns(DeprecationWarning, match="old"), pytest.raises(ConfigError, match="drop n_images"):
         resolve_n_groups(TrainingConfig(n_images=7, n_groups=8))
 
 

@@ -43,7 +43,7 @@ def test_a_flag_wins_over_a_section_of_the_file():
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    "values, message",
     [
         ({"nepoch": 3}, "run.yaml: unknown key 'nepoch'; nearest known: 'nepochs'"),
         ({"model": {"gridsze": 2}}, "run.yaml: unknown key 'model.gridsze'; nearest known: 'gridsize'"),
@@ -80,7 +80,7 @@ def test_an_unknown_override_is_refused_too():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "text, message",
     [
         ("", "run.yaml: the file is empty"),
         ("# nothing\n", "run.yaml: the file is empty"),

@@ -146,6 +146,30 @@ def test_the_old_name_gives_pairs(truth: np.ndarray) -> None:
     assert all(len(pair) == 2 and np.isfinite(pair).all() for pair in old.values())
 
 
+def test_the_older_interface_gives_curves(truth: np.ndarray) -> None:
+    image = noisy(truth, 0.3)
+    old, new = eval_reconstruction(image, truth), evaluate(image, truth)
+    for curve in old["frc"]:
+        np.testing.assert_array_equal(curve, new.frc_curve.correlation)
+    assert 0 < old["frc50"][0] <= old["frc1over7"][0] <= 1
+    assert old["frc50"][0] == new.frc50
+
+
+def test_the_older_options_are_accepted(truth: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
+    """Those that ask for another measure warn; the numbers are those without them."""
+    silent = {"label": "run 1", "phase_align_method": "plane", "debug_save_images": False, "lowpass_n": 1}
+    telling = {"phase_align_method": "mean", "frc_sigma": 2.0, "ms_ssim_sigma": 1.0, "lowpass_n": 4,
+               "debug_save_images": True}  # fmt: skip
+    plain = eval_reconstruction(noisy(truth, 0.1), truth)
+    for options in (silent, telling):
+        caplog.clear()
+        assert eval_reconstruction(noisy(truth, 0.1), truth, **options)["psnr"] == plain["psnr"]
+        warned = {record.args[0] for record in caplog.records if record.levelname == "WARNING"}
+        assert warned == (set() if options is silent else set(telling))
+    with pytest.raises(TypeError, match="phase_method"):
+        eval_reconstruction(truth, truth, phase_method="plane")
+
+
 BAD = {
     "nan": (lambda t: np.where(np.arange(t.size).reshape(t.shape) == 5, np.nan, t), {}, "NaN"),
     "3-d": (lambda t: t[None], {}, "shape"),

@@ -64,7 +64,7 @@ def test_colours_are_chosen_where_there_is_light() -> None:
     coverage[10:50, 10:50] = 1.5
     dim = coverage < 1
     obj[dim] = 5 * rng.random(dim.sum()) * np.exp(6j * rng.random(dim.sum()))
-    field, lit = figures.levelled(obj, coverage)
+    field, lit = figures.without_ramp(obj, coverage)
     assert field.shape == obj.shape and np.array_equal(lit, ~dim)
     assert (
         0.9
@@ -72,8 +72,8 @@ def test_colours_are_chosen_where_there_is_light() -> None:
         < figures.colour_limits(np.abs(field), lit)[1]
         < 1.2
     )
-    assert figures.levelled(obj, None)[1].all()
-    assert figures.levelled(obj, coverage > 0)[1].all()
+    assert figures.without_ramp(obj, None)[1].all()
+    assert figures.without_ramp(obj, coverage > 0)[1].all()
 
 
 def test_the_same_figure_twice_is_the_same_file(scan, tmp_path: Path) -> None:

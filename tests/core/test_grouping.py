@@ -106,7 +106,7 @@ def test_pool_size_replaces_k_only_when_larger():
 
 
 @pytest.mark.parametrize(
-    ("n", "options", "message"),
+    "n, options, message",
     [
         (3, {"gridsize": 2}, "groups 4 positions but the scan has 3"),
         (30, {"gridsize": 2, "n_neighbors": 2}, "n_neighbors is 2 but gridsize 2 needs at least 3"),

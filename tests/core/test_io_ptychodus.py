@@ -107,7 +107,7 @@ def test_a_missing_attribute_is_named(product, tmp_path, key):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change, message",
     [
         (lambda a: a["object"].attrs.__setitem__("pixel_width_m", 0.0), "pixel size"),
         (lambda a: a["object"].attrs.__setitem__("center_x_m", np.nan), "finite number"),
@@ -195,7 +195,7 @@ def test_a_failed_save_leaves_the_old_file(product, tmp_path):
 # ------------------------------------------------------------------------------------ where a pixel lies
 
 
-@pytest.mark.parametrize(("N", "half"), [(32, 0.5), (64, 0.5), (33, 0.0)])
+@pytest.mark.parametrize("N, half", [(32, 0.5), (64, 0.5), (33, 0.0)])
 def test_the_half_pixel(N, half):
     """Patch pixel q lies at object pixel c - (N-1)/2 + q there; ours is the one under q = N//2."""
     assert centre_offset_px(N) == half

@@ -89,7 +89,7 @@ def test_a_container_on_disk_has_the_same_bits(scan_file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "unit"),
+    "dtype, unit",
     [
         *((dtype, "counts") for dtype in ("uint16", "int32", "float32", "float64")),
         *((dtype, "amplitude") for dtype in ("float32", "float64")),
@@ -107,7 +107,7 @@ def test_gauges_over_rows_have_the_same_bits(scan_arrays, dtype, unit):
 
 
 @pytest.mark.parametrize(
-    ("row", "value", "message"),
+    "row, value, message",
     [(17, np.nan, "first in pattern 17"), (23, -1.0, "negative counts"), (None, 0.0, "every diffraction")],
 )
 def test_rows_are_checked_as_arrays_are(scan_arrays, tmp_path, row, value, message):
@@ -186,7 +186,7 @@ def test_a_scan_goes_to_disk_by_itself_only_where_memory_is_short(make_scan, mon
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: 2 * needed - 2)
     assert isinstance(PtychoDataContainer.from_raw(raw, 1).patterns, np.memmap)
     assert "scratch file" in caplog.text
-    assert not isinstance(PtychoDataContainer.from_raw(raw.kept("memory"), 1).patterns, np.memmap)
+    assert not isinstance(PtychoDataContainer.from_raw(raw.with_storage("memory"), 1).patterns, np.memmap)
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: None)
     assert not isinstance(PtychoDataContainer.from_raw(raw, 1).patterns, np.memmap)
 

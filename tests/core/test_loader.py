@@ -83,7 +83,7 @@ def test_bad_pixels_are_carried(make_scan):
     np.testing.assert_array_equal(c.bad_pixels, bad)
 
 
-@pytest.mark.parametrize(("nsamples", "gridsize"), [(30, 2), (5, 2), (5, 1), (1, 1)])
+@pytest.mark.parametrize("nsamples, gridsize", [(30, 2), (5, 2), (5, 1), (1, 1)])
 def test_load_agrees_with_from_raw(make_scan, nsamples, gridsize):
     """The legacy way, through a dictionary of materialised groups, holds the same numbers."""
     raw = make_scan()

@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_in_the_same_run(store, client, tmp_path):
     assert client.get_run(begun).info.status == "FINISHED"
 
 
-@pytest.mark.parametrize(("before", "changed"), [(range(3), {}), (range(2), {"nepochs": 9})])
+@pytest.mark.parametrize("before, changed", [(range(3), {}), (range(2), {"nepochs": 9})])
 def test_where_a_run_cannot_go_on_a_new_one_takes_over(store, client, tmp_path, before, changed):
     begun = told(tmp_path, store, before, end=None)
     after = told(tmp_path, store, range(2, 4), **changed)

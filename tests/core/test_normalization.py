@@ -119,7 +119,7 @@ def test_measured_amplitude_tells_its_dose(shared_dir):
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    "call, message",
     [
         (lambda: x_scale(np.zeros((2, 32, 32))), "every diffraction pattern is zero"),
         (lambda: x_scale(np.zeros((0, 32, 32))), r"expected \(M,N,N\)"),

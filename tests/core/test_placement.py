@@ -7,7 +7,7 @@ import numpy as np
 from ptycho.clients.loading import load
 from ptycho.image.stitching import reassemble_position
 from ptycho.scan.container import PtychoDataContainer
-from ptycho.scan.placement import placed
+from ptycho.scan.placement import with_canvas_shape
 
 
 def test_patches_of_the_object_give_the_object_back(make_scan):
@@ -26,7 +26,7 @@ def test_a_delta_lands_on_its_pixel():
     patches = np.zeros((1, 32, 32, 1), np.complex64)
     patches[0, 16, 16] = 1
     centre = np.array([20.0, 31.0]).reshape(1, 1, 2, 1)
-    image = reassemble_position(patches, placed(centre, (50, 61)), M=8)
+    image = reassemble_position(patches, with_canvas_shape(centre, (50, 61)), M=8)
     assert image.shape == (50, 61) and np.argwhere(image).tolist() == [[31, 20]]
 
 
@@ -35,7 +35,7 @@ def test_a_canvas_that_is_too_small_cuts(make_scan):
     raw = make_scan()
     container = PtychoDataContainer.from_raw(raw, 1)
     whole = reassemble_position(container.Y, container.global_offsets, M=32)
-    cut = reassemble_position(container.Y, placed(container.global_offsets, (40, 45)), M=32)
+    cut = reassemble_position(container.Y, with_canvas_shape(container.global_offsets, (40, 45)), M=32)
     np.testing.assert_array_equal(cut, whole[:40, :45])
 
 

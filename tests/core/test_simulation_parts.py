@@ -45,10 +45,10 @@ def test_the_zone_plate_is_the_probe_of_the_bench(shared_dir: Path) -> None:
 
 
 def test_the_global_random_state_is_left_alone() -> None:
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     for make in OBJECTS.values():
         make((48, 48), seed=5)
-    assert np.array_equal(before, np.random.get_state()[1])
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_helpers_never_reach_a_tracker(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "fits"),
+    "name, fits",
     [
         ("loss/poisson_nll", True), ("val/loss/poisson_nll", True), ("diagnostics/r_factor", True),
         ("val/diagnostics/r_factor", True), ("train_loss", True), ("val_loss", True),
@@ -228,7 +228,7 @@ def test_nothing_is_written_before_a_run_begins(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "stored"),
+    "given, stored",
     [
         ("csv", "csv"), ("none", "none"), ("csv,mlflow", "csv,mlflow"), ("mlflow, csv,mlflow", "mlflow,csv"),
         (["tensorboard", "csv"], "tensorboard,csv"),
@@ -239,7 +239,7 @@ def test_several_loggers_are_given_as_a_list_or_by_commas(given, stored):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    "given, message",
     [
         ("cvs", "must be one of 'csv', 'tensorboard', 'mlflow', 'none', or several joined by commas"),
         ("csv,", "or several joined by commas"),

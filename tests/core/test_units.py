@@ -45,7 +45,7 @@ def test_a_declared_unit_is_not_logged(caplog):
 
 
 @pytest.mark.parametrize(
-    ("array", "declared", "message"),
+    "array, declared, message",
     [
         (np.ones((1, 2, 2)), "photons", "must be 'counts' or 'amplitude'"),
         (np.ones((1, 2, 2), int), "amplitude", "whole numbers are counts"),

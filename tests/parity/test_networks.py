@@ -132,8 +132,8 @@ class TestWeights:
         before = ours.layers.neutral_weights(network)
         with pytest.raises(ConfigError, match="weights do not fit the network: missing .*wrong architecture"):
             ours.layers.load_neutral_weights(network, {"encoder.0.conv1.weight": np.zeros(1)})
+        zeros = {key: np.zeros_like(value) for key, value in before.items()}
         with pytest.raises(ConfigError, match=r"stem.bias has shape \(3,\), expected \(24,\)"):
-            zeros = {key: np.zeros_like(value) for key, value in before.items()}
             ours.layers.load_neutral_weights(network, {**zeros, "stem.bias": np.zeros(3)})
         after = ours.layers.neutral_weights(network)
         assert all(np.array_equal(after[key], before[key]) for key in before)

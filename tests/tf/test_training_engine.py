@@ -222,9 +222,9 @@ def test_nothing_global_is_changed(make_scan, small_config, silent):
     tf.random.set_seed(5)
     wanted = tf.random.uniform([3]).numpy()
     tf.random.set_seed(5)
-    policy, state = keras.config.dtype_policy().name, np.random.get_state()[1].copy()
+    policy, state = keras.config.dtype_policy().name, np.random.get_state()[1].copy()  # noqa: NPY002
     raw = make_scan(n_positions=9)
     components.train_cdi_model(raw, None, small_config(raw, nepochs=1), silent)
     np.testing.assert_array_equal(tf.random.uniform([3]).numpy(), wanted)
     assert keras.config.dtype_policy().name == policy
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002

@@ -211,8 +211,8 @@ def test_what_is_wrong_is_said_before_anything_trains(make_scan, small_config, s
         backend_selector.train_cdi_model_with_backend(
             raw, None, dataclasses.replace(small_config(raw), backend="jax")
         )
+    bare = make_scan(objectGuess=None)
     with pytest.raises(DataError, match="training data: labels are needed"):
-        bare = make_scan(objectGuess=None)
         components.train_cdi_model(bare, None, small_config(bare, model_type="supervised"), silent)
 
 

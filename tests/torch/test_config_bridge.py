@@ -186,7 +186,7 @@ def test_overrides_win_and_are_checked():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change, message",
     [
         ({"grid_size": (2, 3), "C": 6}, "DataConfig.grid_size = (2, 3): must be square"),
         ({"grid_size": (2, 2), "C": 9}, "DataConfig.C = 9: must be 2 x 2 = 4"),

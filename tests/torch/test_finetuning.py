@@ -78,7 +78,7 @@ STAGED = {
 }
 
 
-@pytest.mark.parametrize(("architecture", "scheduler"), [("swift", "WarmupCosine"), ("cnn", "Default")])
+@pytest.mark.parametrize("architecture, scheduler", [("swift", "WarmupCosine"), ("cnn", "Default")])
 def test_each_stage_moves_its_parts_at_its_rates(tune, architecture, scheduler):
     changes = {"architecture": architecture, "scheduler": scheduler}
     watch, run, _ = tune(config=changes, **STAGED)

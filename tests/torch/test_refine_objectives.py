@@ -108,7 +108,7 @@ def test_a_name_alone_and_a_function_are_objectives():
 
 
 @pytest.mark.parametrize(
-    ("objective", "message"),
+    "objective, message",
     [
         ("poisson_nl", "nearest known: 'poisson_nll'"),
         ("probe_power", "'probe_power' is not minimised here"),

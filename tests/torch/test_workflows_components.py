@@ -87,7 +87,7 @@ class TestTrainLightningParityDeterminism:
         raw = make_scan()
         one = self.weights(components.train_cdi_model_torch(raw, None, small_config(raw), silent))
         torch.manual_seed(99)
-        np.random.seed(99)
+        np.random.seed(99)  # noqa: NPY002
         other = self.weights(components.train_cdi_model_torch(raw, None, small_config(raw), silent))
         changed = self.weights(components.train_cdi_model_torch(raw, None, small_config(raw, seed=1), silent))
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -100,7 +100,7 @@ class TestTrainLightningParityDeterminism:
             torch.are_deterministic_algorithms_enabled(),
             torch.get_num_threads(),
         )
-        state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+        state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
         components.train_cdi_model_torch(raw, None, small_config(raw), silent)
         after = (
             torch.get_default_dtype(),
@@ -109,7 +109,7 @@ class TestTrainLightningParityDeterminism:
         )
         assert before == after
         assert torch.equal(state, torch.random.get_rng_state())
-        assert np.array_equal(numpy_state, np.random.get_state()[1])
+        assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
 
     def test_an_interrupted_run_resumes_to_the_same_bytes(self, make_scan, small_config, tmp_path):
         raw = make_scan()
@@ -245,8 +245,8 @@ class TestWhatTrains:
         two = make_scan(probeGuess=modes)
         module = self.fitted(two, small_config(two), silent)
         assert module.complex_probe.shape == (2, 32, 32)
+        config = small_config(raw, probe_modes=3, probe_from="guess")
         with pytest.raises(DataError, match="probe_modes = 3, but the file has 1: use --probe_from refine"):
-            config = small_config(raw, probe_modes=3, probe_from="guess")
             components.train_cdi_model_torch(raw, None, config, silent)
 
     def test_the_probe_is_refined_when_asked(self, make_scan, small_config, silent):

@@ -1,0 +1,87 @@
+"""What the report page draws: named parts of one run, without HTML."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ptycho.report.charts import Chart, Dots
+from ptycho.report.panels import Panel
+from ptycho.report.verdict import Verdict
+
+
+class Number(NamedTuple):
+    """A figure by its key: label, value, how it is written, whether small or large is better ('' neither)."""
+
+    key: str
+    label: str
+    value: float
+    form: str
+    better: str
+    hint: str = ""
+
+    @property
+    def text(self) -> str:
+        """The value as it is shown."""
+        return self.form.format(self.value) if math.isfinite(self.value) else "not a number"
+
+
+class Ruler(NamedTuple):
+    """R between its two anchors, in per cent of the ruler's length."""
+
+    noise: float | None
+    here: float
+    flat: float
+    noise_text: str
+    here_text: str
+    flat_text: str
+
+
+class Row(NamedTuple):
+    """A label and what belongs to it; `mono` for paths, hashes and commands."""
+
+    label: str
+    text: str
+    mono: bool = False
+
+
+class Pictures(NamedTuple):
+    """A titled row of panels."""
+
+    title: str
+    panels: list[Panel]
+    caption: str = ""
+
+
+@dataclass
+class RunView:
+    """One run, as the template draws it."""
+
+    id: str
+    name: str
+    folder: str
+    trained_in: str | None
+    verdict: Verdict
+    ruler: Ruler | None
+    tiles: list[Number]
+    numbers: list[Number]
+    hero: list[Panel]
+    thumbnails: list[Panel]
+    scan: list[Row] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    measured: list[Pictures] = field(default_factory=list)
+    reconstructed: list[Pictures] = field(default_factory=list)
+    errors: list[Pictures] = field(default_factory=list)
+    r_map: Dots | None = None
+    frc: Chart | None = None
+    charts: list[Chart] = field(default_factory=list)
+    config: str | None = None
+    provenance: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Table(NamedTuple):
+    """Numbers of several runs: one row a number, one cell (text, best?) a run."""
+
+    rows: list[tuple[str, list[tuple[str, bool]]]]
