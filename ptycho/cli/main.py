@@ -35,7 +35,8 @@ from ptycho.errors import InputError, MissingDependencyError, PtychoError
 
 #: the commands, in the order of a user's day
 COMMANDS: dict[str, ModuleType] = {
-    "demo": demo, "simulate": simulate, "import": import_scan, "validate": validate, "train": train, "infer": infer,
+    "demo": demo, "simulate": simulate,
+    "import": import_scan, "validate": validate, "train": train, "infer": infer,
     "reconstruct": reconstruct, "evaluate": evaluate, "compare": compare, "report": report,
     "parity": parity, "export": export, "info": info,
 }  # fmt: skip

@@ -35,7 +35,8 @@ class Geometry:
     Nothing is invented: `object_pixel_size_m` is None where a number is missing, and
     `require_object_pixel_size_m` says which.
 
-    >>> geometry = Geometry.of_settings({"energy_eV": 8800.0, "distance_m": 2.0, "detector_pixel_size_m": 75e-6})
+    >>> known = {"energy_eV": 8800.0, "distance_m": 2.0, "detector_pixel_size_m": 75e-6}
+    >>> geometry = Geometry.of_settings(known)
     >>> round(geometry.require_object_pixel_size_m(128) * 1e9, 2)
     29.35
     """

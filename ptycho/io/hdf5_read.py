@@ -1,4 +1,4 @@
-"""Reading values out of any HDF5 file: numbers with units, text, links that lead nowhere, filters not there."""
+"""Reading values out of any HDF5 file: numbers with units, text; dead links and missing filters by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a file holds to a scan: frames paired with positions, corrected, cropped; metres become pixels."""
+"""From what a file holds to a scan: frames paired with positions and cropped; metres become pixels."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def _turned(places: NDArray[np.float64], options: ImportOptions, rotation_rad: f
 
 
 def _pixel_change(found: Found, options: ImportOptions, N: int, shape: tuple[int, int]) -> float:
-    """Old object pixels in one new one: the field of view of a cropped detector stays, a binned one shrinks."""
+    """New object pixels in one old one: cropping keeps the field of view, binning makes it smaller."""
     return N * options.bin / min(shape) if found.probe is None else N * options.bin / found.probe.shape[-1]
 
 

@@ -1,8 +1,8 @@
 """Which module reads and writes a scan file: own formats by their suffix, foreign ones by their contents.
 
 A format is a pair of functions on plain arrays, named as the keyword arguments of
-`ptycho.scan.raw_data.RawData`. Adding one is one call to `register_format`. Files of other programs are read by
-`ptycho.io.formats` where they say all that a scan needs; else `ptycho import` takes what they do not say.
+`ptycho.scan.raw_data.RawData`. Adding one is one call to `register_format`. Files of other programs are
+read by `ptycho.io.formats` where they say all that a scan needs; else `ptycho import` takes what they lack.
 """
 
 from __future__ import annotations

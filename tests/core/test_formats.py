@@ -1,4 +1,4 @@
-"""Files of other programs, laid out as those programs write them, become the same scan as the arrays they hold."""
+"""Files laid out as other programs write them become the same scan as the arrays they hold."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_missing_geometry_is_named_and_never_invented(tmp_path: Path, scan: dict
 
 
 @pytest.mark.parametrize(
-    ("text", "unit"),
+    "text, unit",
     [("x_um,y_um\n1,2\n3,4\n", 1e-6), ("# x y\n1 2\n3 4\n", 1.0), ("x (mm)\ty (mm)\n1\t2\n3\t4\n", 1e-3)],
 )
 def test_positions_in_text_say_their_unit(text: str, unit: float, tmp_path: Path):

@@ -165,7 +165,7 @@ def _find_zarr(path: Path, paths: Paths) -> Found:
     return found
 
 
-# -------------------------------------------------------------------------------------------- positions as text
+# ---------------------------------------------------------------------------------------- positions as text
 
 
 def _is_text(path: Path) -> bool:
@@ -243,8 +243,8 @@ def _columns(path: Path, names: list[str], table: NDArray[np.float64]) -> Found:
 
 _AXES = {
     "x": "x", "y": "y", "pos_x": "x", "pos_y": "y", "position_x": "x", "position_y": "y", "x_position": "x",
-    "y_position": "y", "index": "i", "frame": "i", "i": "i", "n": "i", "time": "t", "t": "t", "timestamp": "t",
-    "time_s": "t",
+    "y_position": "y", "index": "i", "frame": "i", "i": "i", "n": "i", "time": "t", "t": "t",
+    "timestamp": "t", "time_s": "t",
 }  # fmt: skip
 
 FORMATS = (
@@ -256,7 +256,9 @@ FORMATS = (
         "tiff", "TIFF stack", _TIFF_SUFFIXES, "frames", "tifffile",
         lambda path: path.is_file() and _begins(path, *_TIFF_MAGIC), _find_tiff,
     ),
-    ForeignFormat("tiffs", "folder of TIFF files", (), "frames", "tifffile", _is_tiff_folder, _find_tiff_folder),
+    ForeignFormat(
+        "tiffs", "folder of TIFF files", (), "frames", "tifffile", _is_tiff_folder, _find_tiff_folder
+    ),
     ForeignFormat("zarr", "zarr store", (".zarr",), "frames, positions", "zarr", _is_zarr, _find_zarr),
     ForeignFormat("text", "text, CSV", (".csv", ".txt"), "positions", "numpy", _is_text, _find_text),
 )  # fmt: skip

@@ -40,7 +40,8 @@ def _find_microscope(path: Path, paths: Paths) -> Found:
         from rsciio import IO_PLUGINS
     except ImportError:
         raise MissingDependencyError(
-            f"{path}: files of electron microscopes need rosettasciio (GPL): pip install 'ptychopinn[electron]'"
+            f"{path}: files of electron microscopes need rosettasciio (its licence is GPL): pip install "
+            "'ptychopinn[electron]'"
         ) from None
     suffix = path.suffix.lower().lstrip(".")
     plugins = [one for one in IO_PLUGINS if suffix in one["file_extensions"]]

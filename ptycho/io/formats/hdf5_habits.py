@@ -1,4 +1,4 @@
-"""HDF5 and MATLAB layouts of reconstruction programs: ptypy, PtyLab, PtychoShelves and fold_slice, pty-chi, tike."""
+"""HDF5 and MATLAB layouts of reconstruction programs: ptypy, PtyLab, PtychoShelves, fold_slice, pty-chi, tike."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def _is_tike(path: Path) -> bool:
 
 
 def _find_tike(path: Path, paths: Paths) -> Found:
-    """tike: `data` counts with zero frequency at the corner or centre, `scan` (K, 2) px top-left corners [y, x]."""
+    """tike: `data` counts, `scan` (K, 2) px: [y, x] of the top-left corners of the patches."""
     with open_hdf5(path) as archive:
         found = Found("tike", codec=codec_of(dataset(archive, "data")), unit="counts")
         N = int(dataset(archive, "data").shape[-1])

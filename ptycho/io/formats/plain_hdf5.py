@@ -1,10 +1,12 @@
-"""Any other HDF5 file: the user names the places, `--set path.frames=/a/b path.positions_x=/c/d` and so on."""
+"""Any other HDF5 file: the user names the places, `--set path.frames=/a/b path.positions_x=/c/d` and others."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptycho.errors import DataError
 from ptycho.io.formats.found import Found
@@ -58,34 +60,14 @@ def _find_plain(path: Path, paths: Paths) -> Found:
         )
     found = Found("HDF5 with named places")
     with open_hdf5(path) as archive:
-        for key, place in named.items():
+        for place in named.values():
             dataset(archive, place)  # what is not there is said with its name
-            del key
         if "frames" in paths:
             holder = dataset(archive, paths["frames"])
             found.codec = codec_of(holder)
             if holder.ndim == 4:
                 found.grid = (int(holder.shape[0]), int(holder.shape[1]))
-        for axis in ("positions", "positions_x", "positions_y"):
-            if axis in paths and dataset(archive, paths[axis]).dtype.kind not in "uif":
-                raise DataError(f"{path}: {paths[axis]!r} holds no numbers; name the positions")
-        if "positions" in paths:
-            holder = dataset(archive, paths["positions"])
-            values = np.asarray(values_of(holder), float)
-            if values.ndim != 2 or 2 not in values.shape:
-                raise DataError(f"{path}: {paths['positions']!r} has shape {values.shape}; expected (M, 2)")
-            values = values if values.shape[1] == 2 else values.T
-            found.positions_m = values * factor_of(holder, LENGTHS_M, "m")
-        elif "positions_x" in paths and "positions_y" in paths:
-            columns = []
-            for axis in "xy":
-                holder = dataset(archive, paths[f"positions_{axis}"])
-                columns.append(
-                    np.asarray(values_of(holder), float).ravel() * factor_of(holder, LENGTHS_M, "m")
-                )
-            if len(columns[0]) != len(columns[1]):
-                raise DataError(f"{path}: {len(columns[0])} values of x but {len(columns[1])} of y")
-            found.positions_m = np.stack(columns, axis=1)
+        found.positions_m = _positions(archive, paths)
         found.frame_index = array_of(archive, paths.get("frame_index", ""))
         found.position_index = array_of(archive, paths.get("position_index", ""))
         found.frame_time_s = array_of(archive, paths.get("frame_time", ""))
@@ -96,16 +78,45 @@ def _find_plain(path: Path, paths: Paths) -> Found:
         found.flat = array_of(archive, paths.get("flat", ""))
         found.probe = complex_of(array_of(archive, paths.get("probe", "")))
         found.object = complex_of(array_of(archive, paths.get("object", "")))
-        energy = number_of(archive, ENERGIES_EV, "ev", paths.get("energy", ""))
-        found.geometry = Geometry(
-            number_of(archive, LENGTHS_M, "m", paths.get("wavelength", ""))
-            or (HC_EV_M / energy if energy else None),
-            distance_m=number_of(archive, LENGTHS_M, "m", paths.get("distance", "")),
-            detector_pixel_size_m=number_of(archive, LENGTHS_M, "m", paths.get("detector_pixel_size", "")),
-        )
+        found.geometry = _geometry(archive, paths)
     if "frames" in paths:
         found.frames = frames_of(path, paths["frames"])
     return found
+
+
+def _positions(archive: Any, paths: Paths) -> NDArray[np.float64] | None:
+    """Positions (M, 2) [x, y] in metres from the named places; None where none is named."""
+    if "positions" in paths:
+        columns = [_metres(archive, paths["positions"])]
+        whole = columns[0] if columns[0].ndim == 2 and columns[0].shape[1] == 2 else columns[0].T
+        if whole.ndim != 2 or whole.shape[1] != 2:
+            raise DataError(
+                f"{archive.filename}: {paths['positions']!r} has shape {columns[0].shape}; expected (M, 2)"
+            )
+        return whole
+    if "positions_x" not in paths or "positions_y" not in paths:
+        return None
+    x, y = (_metres(archive, paths[f"positions_{axis}"]).ravel() for axis in "xy")
+    if len(x) != len(y):
+        raise DataError(f"{archive.filename}: {len(x)} values of x but {len(y)} of y")
+    return np.stack([x, y], axis=1)
+
+
+def _metres(archive: Any, place: str) -> NDArray[np.float64]:
+    holder = dataset(archive, place)
+    if holder.dtype.kind not in "uif":
+        raise DataError(f"{archive.filename}: {place!r} holds no numbers; name the positions")
+    return np.asarray(values_of(holder), float) * factor_of(holder, LENGTHS_M, "m")
+
+
+def _geometry(archive: Any, paths: Paths) -> Geometry:
+    energy = number_of(archive, ENERGIES_EV, "ev", paths.get("energy", ""))
+    wavelength = number_of(archive, LENGTHS_M, "m", paths.get("wavelength", ""))
+    return Geometry(
+        wavelength or (HC_EV_M / energy if energy else None),
+        distance_m=number_of(archive, LENGTHS_M, "m", paths.get("distance", "")),
+        detector_pixel_size_m=number_of(archive, LENGTHS_M, "m", paths.get("detector_pixel_size", "")),
+    )
 
 
 FORMATS = (
