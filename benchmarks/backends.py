@@ -28,16 +28,15 @@ import tensorflow as tf
 import torch
 
 from benchmarks.machine import describe
+from ptycho.backends import predictor_of
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.run.preparation import ensure_container
 from ptycho.run.starting_probe import starting_probe
 from ptycho.simulation import Scenario, simulate
-from ptycho.tf.inference import predict_groups as predict_tf
 from ptycho.tf.optimizers import Optimizer
 from ptycho.workflows.parity.pair import Pair, tf_batch, torch_batch
+from ptycho_torch.optimizers import configure_optimizers
 from ptycho_torch.refine.starting import refined_modes
-from ptycho_torch.training import configure_optimizers
-from ptycho_torch.workflows.inference import predict_groups as predict_torch
 
 PATTERNS = {"training": 16, "inference": 64}
 
@@ -68,9 +67,15 @@ def calls(name: str, N: int, seed: int) -> dict[tuple[str, str], Callable[[], An
     return {
         ("training", "PyTorch"): train_torch,
         ("training", "TensorFlow"): train_tf,
-        ("inference", "PyTorch"): lambda: predict_torch(pair.torch, torch.from_numpy(x)).numpy(),
-        ("inference", "TensorFlow"): lambda: predict_tf(pair.keras, x).numpy(),
+        ("inference", "PyTorch"): lambda: predict(pair.torch, x),
+        ("inference", "TensorFlow"): lambda: predict(pair.keras, x),
     }
+
+
+def predict(model: Any, x: Any) -> Any:
+    """Patches of a batch in either backend, as inference computes them."""
+    seen = predictor_of(model)
+    return seen.as_numpy(seen.predict(x))
 
 
 def page_faults() -> int:

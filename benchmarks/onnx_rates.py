@@ -28,9 +28,9 @@ from ptycho.models.onnx_export import write_onnx
 from ptycho.models.onnx_model import open_onnx
 from ptycho.scan.normalization import normalize_probe, x_scale
 from ptycho.simulation import Scenario, simulate
+from ptycho.workflows.trained import state_of
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.model import PtychoPINN_Lightning
-from ptycho_torch.workflows.trained import trained_state
 
 BATCH = 64
 
@@ -55,7 +55,7 @@ def measure(name: str, N: int, gridsize: int, repeats: int, seed: int) -> tuple[
     """(torch patterns/s, onnxruntime patterns/s, relative difference)."""
     module, counts = random_module(name, N, gridsize, seed)
     with tempfile.TemporaryDirectory() as folder:
-        model = open_onnx(write_onnx(trained_state(module), Path(folder) / "model.onnx"))
+        model = open_onnx(write_onnx(state_of(module), Path(folder) / "model.onnx"))
     scale = np.float32(module.x_scale)
 
     @torch.inference_mode()

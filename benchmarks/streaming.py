@@ -85,9 +85,8 @@ def work(path: Path, backend: str, place: str, groups: int, sweeps: int, seed: i
     from ptycho.workflows import backend_selector
 
     if backend == "tensorflow":
-        import tensorflow  # noqa: F401
-
         import ptycho.tf.training  # noqa: F401
+        import tensorflow  # noqa: F401
     import ptycho_torch.workflows.components  # noqa: F401
 
     begun, start = time.perf_counter(), memory("RssAnon", "VmRSS")

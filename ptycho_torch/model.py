@@ -1,315 +1,57 @@
-"""The Lightning module: network, probe and scale, and the objective that ties them to the measured counts."""
+"""The module as clients make it, from four configurations, and open it, from one checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
+from ptycho.clients import four_configs
+from ptycho.clients.checkpoints import CLASSES, four_of, restored_config
+from ptycho.clients.config_bridge import to_model_config, to_training_config
+from ptycho.clients.finetuning import stages_of
 from ptycho.errors import ConfigError
-from ptycho.networks.graphs import spec_from_config
-from ptycho.objectives.manifest import resolve
-from ptycho.objectives.stages import Stage
-from ptycho.scan.normalization import intensity_scale
-from ptycho.scan.scan_set import KnownScan, stacked
-from ptycho_torch import config_params, training
-from ptycho_torch.config_bridge import to_model_config, to_training_config
-from ptycho_torch.diagnostics import Watch
-from ptycho_torch.layers import build_network
-from ptycho_torch.objectives import Seen, evaluate
-from ptycho_torch.physics import central_window, merge_and_extract
-from ptycho_torch.region import region_views
+from ptycho_torch.module import PtychoPINN, plain
 
 __all__ = ["PtychoPINN_Lightning"]
 
-_CONFIGS: dict[str, type[Any]] = {
-    "model_config": config_params.ModelConfig,
-    "data_config": config_params.DataConfig,
-    "training_config": config_params.TrainingConfig,
-    "inference_config": config_params.InferenceConfig,
-}
 
-
-def _plain(value: Any) -> Any:
-    """Configuration values as what a checkpoint may hold without running code when it is read."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def restored_config(name: str, value: Any) -> Any:
-    """A configuration from a checkpoint's plain dict; configurations pass through."""
-    if not isinstance(value, Mapping):
-        return value
-    known = _CONFIGS[name].__dataclass_fields__
-    made = _CONFIGS[name](**{key: item for key, item in value.items() if key in known})
-    for key, fallback in ((k, getattr(_CONFIGS[name](), k)) for k in known):
-        if isinstance(fallback, tuple) and isinstance(getattr(made, key), list):
-            setattr(made, key, tuple(getattr(made, key)))
-        if key.endswith(("_file", "_path", "_dir")) and isinstance(getattr(made, key), str):
-            setattr(made, key, Path(getattr(made, key)))
-    return made
-
-
-class PtychoPINN_Lightning(L.LightningModule):
-    """Physics-informed network for one kind of scan, trained on diffraction alone (or on labels: supervised).
-
-    Takes the four configurations of `ptycho_torch.config_params`. `attach_scan` gives it the measured probe
-    and the normalisation; both are stored in the checkpoint, so that `load_from_checkpoint(path)` needs no
-    argument and runs no code from the file. With `attach_scans` it knows several scans, each with a probe and
-    a scale of its own: `probe`, `log_scale`, `gauge` and `bad_pixels` then have a first axis over the scans,
-    and whatever is asked without a number is of scan 0.
-
-    forward: x (B, C, N, N) float32 in the gauge of `ptycho.scan.normalization` -> complex (B, C_out, N, N).
-    """
-
-    #: keys under which the objective is logged, for clients that follow a run by callback
-    loss_name = "train_loss"
-    val_loss_name = "val_loss"
-
-    probe: nn.Parameter
-    log_scale: nn.Parameter
-    bad_pixels: Tensor
-    gauge: Tensor
-    guesses: Tensor
+class PtychoPINN_Lightning(PtychoPINN):
+    """`ptycho_torch.module.PtychoPINN` with the clients' four configurations, which its checkpoints hold."""
 
     def __init__(
         self, model_config: Any, data_config: Any, training_config: Any, inference_config: Any = None
     ) -> None:
-        super().__init__()
-        given = {
-            "model_config": model_config,
-            "data_config": data_config,
-            "training_config": training_config,
-            "inference_config": inference_config or config_params.InferenceConfig(),
-        }
-        configs = {name: restored_config(name, value) for name, value in given.items()}
-        self.model_config = configs["model_config"]
-        self.data_config = configs["data_config"]
-        self.training_config = configs["training_config"]
+        given = (model_config, data_config, training_config)
+        values = (*given, inference_config or four_configs.InferenceConfig())
+        configs = {name: restored_config(name, value) for name, value in zip(CLASSES, values, strict=True)}
+        network, data, training = (configs[name] for name in list(CLASSES)[:3])
+        super().__init__(
+            to_training_config(to_model_config(data, network), data, network, training),
+            training.learning_rate,
+            tuning=stages_of(training),
+            noted={name: plain(asdict(value)) for name, value in configs.items()},
+        )
+        self.model_config, self.data_config, self.training_config = network, data, training
         self.inference_config = configs["inference_config"]
-        self.save_hyperparameters({name: _plain(asdict(value)) for name, value in configs.items()})
-
-        model = to_model_config(self.data_config, self.model_config)
-        self.config = to_training_config(model, self.data_config, self.model_config, self.training_config)
-        self.network = build_network(model.architecture, spec_from_config(model), self.config.seed)
-        self.probe = nn.Parameter(
-            torch.zeros(1, model.N, model.N, 2), requires_grad=self.config.probe_trainable
-        )
-        self.log_scale = nn.Parameter(
-            torch.zeros(()), requires_grad=self.config.intensity_scale_trainable and not self._supervised
-        )
-        self.register_buffer("bad_pixels", torch.zeros(model.N, model.N, dtype=torch.bool))
-        self.register_buffer("gauge", torch.ones(3, dtype=torch.float64))  # x_scale, nphotons, probe_factor
-        self.learning_rate = self.training_config.learning_rate
-        #: extent and object shape of the scans it was trained on, where a client told; kept in checkpoints
-        self.trained_scans: list[dict[str, Any]] = []
-        self.manifest = resolve(self.config)
-        #: the stage that runs now, of a run that has stages
-        self.stage: Stage | None = None
-        self.watching = Watch(self.manifest.diagnostics)
-        self.watching_validation = Watch(self.manifest.diagnostics)
-        self.starting_probe = torch.zeros(0)
-
-    # --------------------------------------------------------------------------------------------- the scan
-
-    def attach_scan(
-        self,
-        probe: NDArray[np.complex64],
-        *,
-        x_scale: float,
-        nphotons: float,
-        probe_factor: float,
-        bad_pixels: NDArray[np.bool_] | None = None,
-    ) -> None:
-        """Take the normalised probe (P, N, N) and the numbers of `ptycho.scan.normalization`."""
-        N = self.config.model.N
-        none = np.zeros((N, N), bool)
-        bad = none if bad_pixels is None else np.asarray(bad_pixels, bool)
-        corrected = float(self.of_scan(self.log_scale).detach())
-        self.attach_scans([KnownScan(probe, x_scale, nphotons, probe_factor, bad, probe, corrected)])
-
-    def attach_scans(self, scans: Sequence[KnownScan]) -> None:
-        """Take what is known of every scan that the model is trained on, in their order."""
-        several = len(scans) > 1
-
-        def every(values: Any) -> Tensor:
-            made = torch.as_tensor(np.asarray(values), device=self.device)
-            return made if several else made[0]
-
-        probes = stacked([scan.probe for scan in scans])
-        self.starting_probe = every(probes)
-        self.probe = nn.Parameter(
-            torch.view_as_real(self.starting_probe.clone()), requires_grad=self.config.probe_trainable
-        )
-        self.log_scale = nn.Parameter(
-            every(np.array([scan.log_scale for scan in scans], np.float32)),
-            requires_grad=self.log_scale.requires_grad,
-        )
-        numbers = [(scan.x_scale, scan.nphotons, scan.probe_factor) for scan in scans]
-        self.gauge = every(np.array(numbers, np.float64))
-        self.bad_pixels = every([scan.bad_pixels for scan in scans])
-        if several:
-            guesses = stacked([scan.guess for scan in scans])
-            self.register_buffer("guesses", torch.view_as_real(every(guesses)))
-
-    @property
-    def n_scans(self) -> int:
-        """Scans that the model knows."""
-        return 1 if self.gauge.ndim == 1 else len(self.gauge)
-
-    def of_scan(self, values: Tensor, scan: int = 0) -> Tensor:
-        """The part of `probe`, `log_scale`, `gauge` or `bad_pixels` that belongs to one scan."""
-        return values if self.n_scans == 1 else values[scan]
-
-    def probe_of(self, scan: int = 0) -> Tensor:
-        """The probe (P, N, N) complex64 of a scan as it stands now."""
-        return torch.view_as_complex(self.of_scan(self.probe, scan))
-
-    def intensity_scale_of(self, scan: int = 0) -> float:
-        """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
-        return intensity_scale(float(self.of_scan(self.gauge, scan)[1]), self.config.model.N)
-
-    @property
-    def x_scale(self) -> float:
-        """Factor from measured amplitude to x."""
-        return float(self.of_scan(self.gauge)[0])
-
-    @property
-    def nphotons(self) -> float:
-        """Counts in the mean pattern."""
-        return float(self.of_scan(self.gauge)[1])
-
-    @property
-    def intensity_scale(self) -> float:
-        """`intensity_scale_of` the first scan."""
-        return self.intensity_scale_of()
-
-    @property
-    def complex_probe(self) -> Tensor:
-        """`probe_of` the first scan."""
-        return self.probe_of()
-
-    @property
-    def _supervised(self) -> bool:
-        return self.config.model.model_type == "supervised"
-
-    # ------------------------------------------------------------------------------------------ the network
-
-    def forward(self, x: Tensor, scan: int = 0) -> Tensor:
-        counted = (~self.of_scan(self.bad_pixels, scan)).to(x.dtype)
-        modulus, phase = self.network(x * counted, self.probe_of(scan).detach())
-        # back from half precision under autocast; the probe has the precision of the whole module
-        modulus, phase = modulus.to(self.probe.dtype), phase.to(self.probe.dtype)
-        # not torch.polar: swish may dip below zero, which is a phase of pi
-        return torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Complex patches of one batch of groups."""
-        patches: Tensor = self(batch["x"], batch.get("scan", 0))
-        return patches
-
-    def views(self, patches: Tensor, batch: dict[str, Any]) -> Tensor:
-        """O'_k: what each pattern sees after the patches of its group, or of its region, were merged."""
-        positions = batch["positions_xy"]
-        centre = positions.mean(1, keepdim=True)
-        N = patches.shape[-1]
-        probe = self.probe_of(batch.get("scan", 0)).detach()
-        if batch["region"] and len(patches) > 1:
-            places = positions if patches.shape[1] == positions.shape[1] else centre
-            window = probe.abs().square().sum(0)
-            return region_views(patches, places, positions, window)
-        if self.config.model.merge_window == "central":
-            window = central_window(N, device=patches.device)
-        elif self.config.model.merge_window == "probe":
-            window = probe.abs().square().sum(0)
-            window = window / window.max()
-        else:
-            window = torch.ones(N, N, device=patches.device)
-        return merge_and_extract(patches, positions - centre, window)
-
-    # ---------------------------------------------------------------------------------------- the objective
-
-    def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Every term of the objective on one batch, and their weighted sum under `loss`."""
-        return self._terms(Seen(self, batch))
-
-    def _terms(self, seen: Seen) -> dict[str, Tensor]:
-        with torch.autocast(self.device.type, enabled=False):
-            return evaluate(seen, self.manifest.active(self.stage))
-
-    def _log_terms(self, terms: dict[str, Tensor], prefix: str, total: str, size: int) -> None:
-        together = {f"{prefix}loss/{name}": value.detach() for name, value in terms.items() if name != "loss"}
-        self.log_dict(together, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        self.log(
-            total,
-            terms["loss"].detach(),
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-            prog_bar=True,
-            sync_dist=True,
-        )
-
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """One step of either context; automatic optimisation does the rest."""
-        seen = Seen(self, batch)
-        terms = self._terms(seen)
-        if batch.get("idle", False):  # another process trains on it; all must take as many steps
-            self._log_terms(terms, "", self.loss_name, 0)
-            return 0 * terms["loss"]
-        self._log_terms(terms, "", self.loss_name, len(batch["x"]))
-        self.watching.see(seen)
-        return terms["loss"]
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """The same objective on held-out patterns."""
-        seen = Seen(self, batch)
-        judged = int(batch["counted"].sum())
-        self._log_terms(self._terms(seen), "val/", self.val_loss_name, judged)
-        if judged:  # or another process has it
-            self.watching_validation.see(seen)
-
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """The gradient as it is before clipping."""
-        self.watching.see_gradient(self.parameters())
-
-    def configure_optimizers(self) -> Any:
-        return training.configure_optimizers(self)
-
-    # ------------------------------------------------------------------------------------------ checkpoints
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Beside the weights: which scans, so that a client gets the same scan on the same canvas."""
-        checkpoint["trained_scans"] = self.trained_scans
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The numbers of scans and of probe modes are the file's, not the constructor's."""
-        self.trained_scans = checkpoint.get("trained_scans", [])
-        stored = checkpoint["state_dict"]
-        for name in ("probe", "log_scale"):
-            own = getattr(self, name)
-            if stored[name].shape != own.shape:
-                setattr(self, name, nn.Parameter(torch.zeros_like(stored[name]), own.requires_grad))
-        for name in ("gauge", "bad_pixels", "guesses"):
-            if name in stored:
-                self.register_buffer(name, torch.zeros_like(stored[name]))
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> PtychoPINN_Lightning:
-        """The module of a checkpoint; plain tensors and numbers only, so that reading it cannot run code."""
+        """The module of a checkpoint, of a client's training or of this package's, with no further argument.
+
+        Plain tensors and numbers only, so that reading it cannot run code. Raises ConfigError.
+        """
         if not Path(checkpoint_path).is_file():
             raise ConfigError(f"{checkpoint_path}: no such checkpoint")
         kwargs["weights_only"] = True
         kwargs.setdefault("map_location", "cpu")
+        if not all(name in kwargs for name in CLASSES):
+            stored = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+            try:
+                kwargs = {**four_of(stored["hyper_parameters"]), **kwargs}
+            except (KeyError, TypeError):
+                raise ConfigError(f"{checkpoint_path}: is no checkpoint of this package") from None
         made = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         return made

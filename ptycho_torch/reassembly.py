@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ptycho.errors import DataError
 from ptycho.image.canvas import COVERAGE_FLOOR, Frame, Stitched, chunks, make_frame, scan_order
-from ptycho_torch.physics import splat
+from ptycho.ops.torch import splat
 
 
 class Stitcher:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +29,8 @@ from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 
 if TYPE_CHECKING:
-    from ptycho.models.bundle import Bundle
     from ptycho.models.onnx_model import OnnxModel
+    from ptycho.run.reconstruction import Reconstruction
     from ptycho.scan.raw_data import RawData
 
 USAGE = "%(prog)s --model RUN --data FILE -o OUT [flags]"
@@ -78,23 +76,19 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if config.test_data_file is None:
         raise InputError("no scan to reconstruct; give --data FILE")
     # Before the paths are looked at: the bundle's own errors say more than "no such file".
-    bundle: Bundle | OnnxModel
-    infer: Callable[..., Any]
+    model: Path | OnnxModel = config.model_path
     if config.model_path.suffix == ".onnx":
         from ptycho.models.onnx_model import open_onnx
-        from ptycho.workflows.onnx_inference import infer_scan_onnx
 
-        bundle = open_onnx(config.model_path, execution)
-        infer = partial(infer_scan_onnx, bundle)
+        model = open_onnx(config.model_path, execution)
+        state, backend = model.state, "onnxruntime"
     else:
-        from ptycho.workflows.backend_selector import infer_scan_with_backend
-
         bundle = load_bundle(config.model_path)
-        infer = partial(infer_scan_with_backend, config.model_path, backend=config.backend)
+        state, backend = bundle.state, config.backend or bundle.backend
     validate_inference_config(config)
     raw = read_scan(
         config.test_data_file,
-        _side_of(bundle.state),
+        _side_of(state),
         why=" in the model",
         patterns=execution.patterns,
         output_dir=config.output_dir,
@@ -105,15 +99,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     seeds = {"subsample_seed": config.subsample_seed}
     begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
 
-    from ptycho.report.outputs import save_outputs
+    from ptycho.report.outputs import metrics_of, save_reconstruction
+    from ptycho.workflows.infer import infer
 
     with console.progress("reconstructing") as progress:
-        amplitude, phase, results = infer(raw, config=config, execution_config=execution, progress=progress)
-    save_outputs(amplitude, phase, results, str(output))
-    known = ("r_factor", "groups_per_s")
-    metrics: dict[str, Any] = {name: float(results[name]) for name in known if name in results}
+        made = infer(model, raw, config, execution, backend=backend, progress=progress)
+    save_reconstruction(made, output, backend=backend)
+    metrics: dict[str, Any] = metrics_of(made)
     if product is not None:
-        _write_product(product, config, raw, results)
+        _write_product(product, config, raw, made)
         console.say(f"ptychodus    {product}")
     # only an NPZ scan can know the truth: the object in a product is what its client guessed
     knows = config.test_data_file if config.test_data_file.suffix == ".npz" else output / PRODUCT
@@ -127,7 +121,7 @@ def _product_target(path: Path | None) -> Path | None:
     return path
 
 
-def _write_product(path: Path, config: InferenceConfig, raw: RawData, results: dict[str, Any]) -> None:
+def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Reconstruction) -> None:
     """The image and the probe in photons on the object frame of the scan, and the losses of training."""
     from ptycho.io.ptychodus_product import write_product
     from ptycho.io.ptychodus_scan import product_of_image
@@ -138,9 +132,9 @@ def _write_product(path: Path, config: InferenceConfig, raw: RawData, results: d
     losses = json.loads(history.read_text()).get("train_loss", ()) if history.is_file() else ()
     made = product_of_image(
         config.test_data_file,
-        results["object"],
-        results["origin_xy"],
-        results["probe"] * results["to_counts"],
+        image.object,
+        image.origin_xy,
+        image.probe * image.to_counts,
         raw.positions_px,
         losses,
     )

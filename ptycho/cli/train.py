@@ -131,24 +131,25 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     if config.backend == "tensorflow":
         quiet_tensorflow()
-    from ptycho.report.outputs import save_outputs
-    from ptycho.workflows.backend_selector import run_cdi_example_with_backend
+    from ptycho.report.outputs import save_run
+    from ptycho.workflows import run as workflow
+    from ptycho.workflows.infer import Placing
 
-    options: dict[str, Any] = {"resume": resume} if resume is not None else {}
     with console.progress("training") as progress:
-        amplitude, phase, results = run_cdi_example_with_backend(
+        made = workflow.run(
             scans if len(scans) > 1 else scans[0],
             test,
             config,
-            do_stitching=test is not None,
-            execution_config=execution,
+            execution,
+            stitch=Placing(M=20) if test is not None else None,
+            resume=resume,
             progress=progress,
-            **options,
         )
-    save_outputs(amplitude, phase, results, str(output))
-    if results.get("recorder") is not None:
-        results["recorder"].add_outputs()
-    _report(results.get("history"), output / BUNDLE_NAME, console)
+    trained = made.trained
+    save_run(made.image, trained.history, output, backend=config.backend, scale=trained.model.intensity_scale)
+    if trained.recorder is not None:
+        trained.recorder.add_outputs()
+    _report(trained.history, output / BUNDLE_NAME, console)
     return 0
 
 
@@ -167,10 +168,9 @@ def _read_scans(config: TrainingConfig, n_is_fixed: bool, place: dict[str, Any])
     return scans
 
 
-def _report(history: Any, bundle: Path, console: Console) -> None:
+def _report(history: dict[str, list[float]], bundle: Path, console: Console) -> None:
     for name in ("train_loss", "val_loss"):
-        values = history.get(name) if isinstance(history, dict) else None
-        if values:
+        if values := history.get(name):
             console.say(f"{name:<10} {float(values[-1]):.6g} after {len(values)} epochs")
     console.say(f"model      {bundle}")
     console.say(f"next       ptycho infer --model {bundle.parent} --data FILE -o OUT")

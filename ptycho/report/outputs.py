@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from ptycho.io.atomic import atomic_write
 from ptycho.io.npz import write_npz
+from ptycho.run.reconstruction import Reconstruction
 
 PRODUCT = "reconstruction.npz"
 _ARRAYS = ("object", "coverage", "origin_xy", "probe", "positions_px", "r_per_pattern")
@@ -43,12 +45,61 @@ def save_outputs(amplitude: Any, phase: Any, results: dict[str, Any], prefix: st
             figures.probe_figure(note("probe.png"), np.asarray(results["probe"]))
     history = results.get("history")
     if history:
-        _write_json(note("history.json"), history)
-        figures.history_figure(note("history.png"), history)
+        written += write_history(history, folder)
     numbers = {name: results[name] for name in _NUMBERS if results.get(name) is not None}
     if numbers:
         _write_json(note("metrics.json"), numbers)
     return written
+
+
+def write_history(history: Mapping[str, Any], folder: Path) -> list[Path]:
+    """`history.json` and `history.png`: lists by metric name."""
+    from ptycho.report import figures
+
+    _write_json(folder / "history.json", history)
+    figures.history_figure(folder / "history.png", dict(history))
+    return [folder / "history.json", folder / "history.png"]
+
+
+def save_reconstruction(made: Reconstruction, folder: Path, *, backend: str) -> list[Path]:
+    """Write an image and its numbers as `save_outputs` does, and return the files."""
+    return save_outputs(abs(made.object), np.angle(made.object), _named(made) | {"backend": backend}, folder)
+
+
+def save_run(
+    image: Reconstruction | None,
+    history: Mapping[str, list[float]],
+    folder: Path,
+    *,
+    backend: str,
+    scale: float,
+) -> list[Path]:
+    """Write what a training run leaves: history, numbers, and the image where one was made."""
+    named: dict[str, Any] = {} if image is None else _named(image)
+    amplitude = phase = None
+    if image is not None:
+        amplitude, phase = abs(image.object), np.angle(image.object)
+    more = {"history": dict(history), "intensity_scale": scale, "backend": backend}
+    return save_outputs(amplitude, phase, named | more, folder)
+
+
+def metrics_of(made: Reconstruction) -> dict[str, float]:
+    """`groups_per_s`, and `r_factor` where the image was judged by the patterns."""
+    found = {} if made.agreement is None else {"r_factor": float(made.agreement.whole)}
+    return {**found, "groups_per_s": float(made.groups_per_s)}
+
+
+def _named(made: Reconstruction) -> dict[str, Any]:
+    """What is written of a reconstruction, by name in the files."""
+    arrays = {
+        "object": made.object,
+        "coverage": made.image.coverage,
+        "origin_xy": made.origin_xy,
+        "probe": made.probe,
+        "positions_px": made.positions_px,
+        **metrics_of(made),
+    }
+    return arrays if made.agreement is None else arrays | {"r_per_pattern": made.agreement.per_pattern}
 
 
 def _write_json(path: Path, values: Any) -> None:

@@ -16,6 +16,7 @@ from ptycho.config.settings import PyTorchExecutionConfig
 from ptycho.image.canvas import Stitched
 from ptycho.run.batches import Index
 from ptycho.run.image_quality import image_quality, mean_quality
+from ptycho.run.observers import Epoch, Observer
 from ptycho.run.preparation import Grouped
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.scan_set import ScanSet
@@ -73,3 +74,18 @@ class RunPanels:
                 reconstruction_figure(path, image.object, coverage=image.coverage, title=f"epoch {epoch}")
                 found.append(image_quality(image, container.objectGuess))
         return mean_quality(found)
+
+
+class Panels(Observer):
+    """Draws the panels of a run and adds the quality of its images to the row of the epoch.
+
+    `explain` and `stitch` ask the backend, and leave weights, gradients and random state as they are.
+    """
+
+    def __init__(self, panels: RunPanels, explain: Explain, stitch: Stitch) -> None:
+        self._panels, self._explain, self._stitch = panels, explain, stitch
+
+    def epoch(self, now: Epoch) -> None:
+        """Draw, where pictures are due after this epoch."""
+        if self._panels.due(now.number + 1):
+            now.row.update(self._panels.draw(now.number + 1, self._explain, self._stitch))

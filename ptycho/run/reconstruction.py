@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.evaluation.rfactor import r_factor
+from ptycho.config.settings import TrainingConfig
+from ptycho.evaluation.rfactor import RFactor, r_factor
 from ptycho.image.canvas import (
     Frame,
     Stitched,
@@ -22,41 +25,93 @@ from ptycho.image.canvas import (
     window_weights,
 )
 from ptycho.scan.container import PtychoDataContainer
+from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.pattern_store import room_for_patches
 
 #: patterns in a batch when nothing else is asked: large enough for the cores, small enough for the cache
 PATTERNS_A_BATCH = 64
 
+#: patches as a backend holds them: its own tensors
+Patches = TypeVar("Patches")
+Given = TypeVar("Given", contravariant=True)
+
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """One reconstructed scan: the image, the probe (P, N, N), and the patches (K, N, N) if they were kept."""
+    """One reconstructed scan.
+
+    image: the stitched object and its coverage. probe (P, N, N) complex64. positions_px (M, 2) [x, y] px, as
+    stitched. global_offsets (G, 1, 2, 1) and coords_nominal (G, 1, 2, C): the groups' places, px.
+    to_counts: the factor that makes the probe's power counts. groups_per_s: speed of prediction and
+    stitching. patches (K, N, N) complex64, where they were kept. agreement: how well object and probe explain
+    the patterns, where that was asked.
+    """
 
     image: Stitched
     probe: NDArray[np.complex64]
     positions_px: NDArray[np.float64]
-    patches: NDArray[np.complex64] | None
+    global_offsets: NDArray[np.float64]
+    coords_nominal: NDArray[np.float64]
+    to_counts: float
     groups_per_s: float
+    patches: NDArray[np.complex64] | None = None
+    agreement: RFactor | None = None
+
+    @property
+    def object(self) -> NDArray[np.complex64]:
+        """The stitched object (H, W) complex64."""
+        return self.image.object
+
+    @property
+    def origin_xy(self) -> tuple[float, float]:
+        """Object pixel [x, y] of the canvas' [0, 0]."""
+        return self.image.frame.origin_xy
 
 
-class Stitches(Protocol):
+class Stitches(Protocol[Given]):
     """A backend's stitcher: takes its own tensors, gives NumPy."""
 
-    def add(self, patches: Any, positions_xy: NDArray[np.float64]) -> None:
+    def add(self, patches: Given, positions_xy: NDArray[np.float64]) -> None:
         """Patches (K, N, N) at the object pixels (K, 2) under their pixel (N//2, N//2)."""
 
     def result(self) -> Stitched:
         """The image as it stands."""
 
 
+@dataclass(frozen=True)
+class Predictor(Generic[Patches]):
+    """A trained network as it sees one scan: its numbers, and what a backend does for it.
+
+    config: of the training. x_scale, nphotons: the normalisation of the scan, see
+    `ptycho.scan.normalization`. probe (P, N, N) complex64. log_scale: the trained correction of the intensity
+    scale. predict: x (b, C, N, N) float32 to patches (b, C_out, N, N). stitcher: an empty canvas for them.
+    as_numpy: the patches as an array.
+    """
+
+    config: TrainingConfig
+    x_scale: float
+    nphotons: float
+    probe: NDArray[np.complex64]
+    log_scale: float
+    predict: Callable[[NDArray[np.float32]], Patches]
+    stitcher: Callable[[Frame, NDArray[np.float32]], Stitches[Patches]]
+    as_numpy: Callable[[Patches], NDArray[np.complex64]]
+
+    @property
+    def to_counts(self) -> float:
+        """The factor that makes the power of the probe counts."""
+        return intensity_scale(self.nphotons, self.config.model.N) * math.exp(self.log_scale)
+
+    @property
+    def one_patch_a_group(self) -> bool:
+        """Whether a group of several patterns has one patch, at its mean (object_big off)."""
+        return self.config.model.gridsize > 1 and not self.config.model.object_big
+
+
 def reconstruct(
+    seen: Predictor[Patches],
     container: PtychoDataContainer,
-    probe: NDArray[np.complex64],
-    predict: Callable[[NDArray[np.float32]], Any],
-    stitcher: Callable[[Frame, NDArray[np.float32]], Stitches],
-    as_numpy: Callable[[Any], NDArray[np.complex64]],
     *,
-    one_patch_a_group: bool = False,
     flip_x: bool = False,
     flip_y: bool = False,
     transpose: bool = False,
@@ -70,60 +125,49 @@ def reconstruct(
 ) -> Reconstruction:
     """Predict every group of a container and stitch all patches, each at its own position.
 
-    `predict` maps x (b, C, N, N) to the backend's patches (b, C_out, N, N). `one_patch_a_group`: object_big
-    off, the patch lies at the group's mean. `weighting` is 'probe' or 'uniform'; M the stitched window's side
-    in px, None: what the probe lights. Time linear in groups; memory: canvas, one batch, and the patches only
-    if `keep_patches`; they are on disk where the container's patterns are.
+    `flip_x`, `flip_y` mirror the positions, `transpose` exchanges x and y (in this order), `coord_scale`
+    multiplies them. `weighting` is 'probe' or 'uniform'; M the stitched window's side in px, None: what the
+    probe lights. Time linear in groups; memory: canvas, one batch, and the patches only if `keep_patches`;
+    they are on disk where the container's patterns are.
     """
     N, C = container.N, container.gridsize**2
-    weights = window_weights(probe, auto_window_side(probe) if M is None else M, weighting)
+    weights = window_weights(seen.probe, auto_window_side(seen.probe) if M is None else M, weighting)
     positions = transform_positions(
         container.positions_px, flip_x=flip_x, flip_y=flip_y, transpose=transpose, coord_scale=coord_scale
     )
-    canvas = stitcher(make_frame(positions, weights.shape[0], canvas_shape), weights)
+    canvas = seen.stitcher(make_frame(positions, weights.shape[0], canvas_shape), weights)
     size = batch_size or max(1, PATTERNS_A_BATCH // C)
     order = scan_order(positions[container.nn_indices[:, 0]], size)
-    shape = (len(order), 1 if one_patch_a_group else C, N, N)
+    shape = (len(order), 1 if seen.one_patch_a_group else C, N, N)
     kept = room_for_patches(shape, container) if keep_patches else None
     begun = time.perf_counter()
     for part in chunks(len(order), size):
         groups = order[part]
         members = container.nn_indices[groups]
-        patches = predict(container.patterns[members])
+        patches = seen.predict(container.patterns[members])
         places = positions[members]
-        if one_patch_a_group:
+        if seen.one_patch_a_group:
             places = places.mean(1, keepdims=True)
         canvas.add(patches, places.reshape(-1, 2))
         if kept is not None:
-            kept.put(groups, as_numpy(patches))
+            kept.put(groups, seen.as_numpy(patches))
         if progress is not None:
             progress(min(part.stop, len(order)), len(order))
     rate = len(order) / max(time.perf_counter() - begun, 1e-9)
-    flat = kept.array().reshape(-1, N, N) if kept is not None else None
-    return Reconstruction(canvas.result(), probe, positions, flat, rate)
+    return Reconstruction(
+        image=canvas.result(),
+        probe=seen.probe,
+        positions_px=positions,
+        global_offsets=container.global_offsets,
+        coords_nominal=container.coords_nominal,
+        to_counts=seen.to_counts,
+        groups_per_s=rate,
+        patches=kept.array().reshape(-1, N, N) if kept is not None else None,
+    )
 
 
-def as_outputs(made: Reconstruction, container: PtychoDataContainer) -> tuple[Any, Any, dict[str, Any]]:
-    """(amplitude, phase, results) in the names that callers know."""
-    amplitude, phase = np.abs(made.image.object), np.angle(made.image.object)
-    results = {
-        "obj_tensor_full": made.patches,
-        "global_offsets": container.global_offsets,
-        "coords_nominal": container.coords_nominal,
-        "recon_amp": amplitude,
-        "recon_phase": phase,
-        "object": made.image.object,
-        "coverage": made.image.coverage,
-        "origin_xy": made.image.frame.origin_xy,
-        "probe": made.probe,
-        "positions_px": made.positions_px,
-        "groups_per_s": made.groups_per_s,
-    }
-    return amplitude, phase, results
-
-
-def judged_by_data(made: Reconstruction, container: PtychoDataContainer) -> dict[str, Any]:
-    """`r_factor` and `r_per_pattern` (M,): the stitched object re-diffracted at every position.
+def judged_by_data(made: Reconstruction, container: PtychoDataContainer) -> Reconstruction:
+    """The same with `agreement`: the stitched object re-diffracted at every position.
 
     Time O(M N^2 log N), memory one pattern.
     """
@@ -136,4 +180,4 @@ def judged_by_data(made: Reconstruction, container: PtychoDataContainer) -> dict
         origin_xy=made.image.frame.origin_xy,
         bad_pixels=container.bad_pixels,
     )
-    return {"r_factor": agreement.whole, "r_per_pattern": agreement.per_pattern}
+    return dataclasses.replace(made, agreement=agreement)

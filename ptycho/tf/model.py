@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
+from ptycho.forward.merging import group_views
+from ptycho.forward.region import block_views
+from ptycho.forward.seen import Seen, illumination
+from ptycho.forward.terms import evaluate, logged_names
 from ptycho.networks.graphs import spec_from_config
 from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import Stage
@@ -20,10 +24,7 @@ from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.scan_set import KnownScan, stacked
 from ptycho.tf.diagnostics import Watch
 from ptycho.tf.layers import build_network
-from ptycho.tf.objectives import Seen, evaluate, logged_names
 from ptycho.tf.optimizers import Optimizer
-from ptycho.tf.physics import central_window, merge_and_extract
-from ptycho.tf.region import region_views
 from ptycho.tf.stages import StagedOptimizer
 
 __all__ = ["PtychoPINN_Keras", "TermMeans"]
@@ -70,6 +71,8 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
     call: x (B, C, N, N) in the gauge of `ptycho.scan.normalization` -> complex (B, C_out, N, N).
     """
 
+    #: the backend that it runs in, see `ptycho.backends`
+    backend = "tensorflow"
     #: keys under which the objective is logged, for clients that follow a run by callback
     loss_name = "train_loss"
     val_loss_name = "val_loss"
@@ -245,35 +248,14 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
     def views(self, patches: Tensor, batch: Batch) -> Tensor:
         """O'_k: what each pattern sees after the patches of its group, or of its region, were merged."""
         positions = _sealed(batch["positions_xy"])
-        illumination = _sealed(self._illumination(batch.get("scan", 0)))
+        lit = _sealed(illumination(self.probe_of(batch.get("scan", 0))))
+        kind = self.config.model.merge_window
         together = tf.logical_and(batch["region"], tf.shape(patches)[0] > 1)
         return tf.cond(
             together,
-            lambda: self._region_views(patches, positions(), illumination()),
-            lambda: self._group_views(patches, positions(), illumination()),
+            lambda: block_views(patches, positions(), lit()),
+            lambda: group_views(patches, positions(), kind, lit()),
         )
-
-    def _region_views(self, patches: Tensor, positions: Tensor, illumination: Tensor) -> Tensor:
-        places = positions
-        if patches.shape[1] != positions.shape[1]:
-            places = tf.reduce_mean(positions, 1, keepdims=True)
-        return region_views(patches, places, positions, illumination)
-
-    def _group_views(self, patches: Tensor, positions: Tensor, illumination: Tensor) -> Tensor:
-        relative = positions - tf.reduce_mean(positions, 1, keepdims=True)
-        N, dtype = self.config.model.N, tf.as_dtype(self.variable_dtype)
-        if self.config.model.merge_window == "central":
-            window = central_window(N, dtype=dtype)
-        elif self.config.model.merge_window == "probe":
-            window = illumination / tf.reduce_max(illumination)
-        else:
-            window = tf.ones([N, N], dtype)
-        return merge_and_extract(patches, relative, window)
-
-    def _illumination(self, scan: Tensor | int) -> Tensor:
-        """Power of all probe modes (N, N), a constant for the gradient."""
-        probe = tf.stop_gradient(self.probe_of(scan))
-        return tf.reduce_sum(tf.square(tf.math.real(probe)) + tf.square(tf.math.imag(probe)), 0)
 
     # ---------------------------------------------------------------------------------------- the objective
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError
 from ptycho.image import stitcher as numpy_stitcher
 from ptycho.image.canvas import Stitched, chunks, make_frame, scan_order
-from ptycho.tf.physics import splat
+from ptycho.ops.tf import splat
 
 Tensor = Any
 

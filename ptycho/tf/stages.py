@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -24,15 +23,12 @@ from ptycho.run.schedules import part_rate
 from ptycho.tf.layers import GraphNetwork
 from ptycho.tf.optimizers import Optimizer, clip_by_norm, clip_by_value
 
-if TYPE_CHECKING:
-    from ptycho.tf.model import PtychoPINN_Keras
-
 log = logging.getLogger(__name__)
 
 Tensor = Any
 
 
-def parts_of(model: PtychoPINN_Keras) -> list[str]:
+def parts_of(model: Any) -> list[str]:
     """The part of every variable that the run trains, in the order of `model.trained()`.
 
     Raises ConfigError for a network whose parts are not known.
@@ -166,15 +162,3 @@ def _switch(spans: tuple[Span, ...], step: Tensor, run: Callable[[Stage], Any]) 
     ends = tf.constant([span.first + span.length for span in spans[:-1]], tf.int64)
     index = tf.reduce_sum(tf.cast(tf.convert_to_tensor(step) >= ends, tf.int32))
     tf.switch_case(index, [partial(branch, span.stage) for span in spans])
-
-
-class EndOfStages(keras.callbacks.Callback):  # type: ignore[misc]
-    """Ends the run after the last stage's last step, inside an epoch if need be."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self._steps = steps
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if int(self.model.steps.iterations.numpy()) >= self._steps:
-            self.model.stop_training = True

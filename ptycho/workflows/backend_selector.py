@@ -1,50 +1,18 @@
-"""One door to both backends: the configuration says which library runs the network.
+"""One door to both backends for clients: the configuration says which library runs the network.
 
 No backend is imported before one is chosen, and none is ever replaced silently by the other.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from ptycho.clients import workflow as client
 from ptycho.clients.model_names import OpenedBundle
 from ptycho.config.settings import InferenceConfig, TrainingConfig
-from ptycho.errors import ConfigError, MissingDependencyError
+from ptycho.errors import ConfigError
 from ptycho.models.bundle import load_bundle
-
-#: names of the twins: (tensorflow, pytorch)
-_TWINS = {
-    "run_cdi_example": "run_cdi_example_torch",
-    "train_cdi_model": "train_cdi_model_torch",
-    "load_inference_bundle": "load_inference_bundle_torch",
-    "infer_scan": "infer_scan",
-}
-
-
-def _path_of(backend: str) -> ModuleType:
-    """The workflow module of a backend; says what is missing and how to get it."""
-    if backend == "pytorch":
-        for package in ("torch", "lightning"):
-            if find_spec(package) is None:
-                raise MissingDependencyError(
-                    f"backend 'pytorch' needs the package {package}: pip install ptychopinn"
-                )
-        return import_module("ptycho_torch.workflows.components")
-    if backend == "tensorflow":
-        from ptycho.workflows import components
-
-        components.require_tensorflow()
-        return components
-    raise ConfigError(f"backend = {backend!r}: must be 'pytorch' or 'tensorflow'")
-
-
-def _function(backend: str, name: str) -> Any:
-    """One function of the workflow in a backend, by its TensorFlow name."""
-    return getattr(_path_of(backend), _TWINS[name] if backend == "pytorch" else name)
 
 
 def run_cdi_example_with_backend(
@@ -54,19 +22,15 @@ def run_cdi_example_with_backend(
 
     `placement` are flip_x, flip_y, transpose, M and do_stitching, where they are not given by name.
     """
-    run = _function(config.backend, "run_cdi_example")
-    amplitude, phase, results = run(train_data, test_data, config, *placement, **_by_todays_name(options))
-    return amplitude, phase, {**results, "backend": config.backend}
+    named = _by_todays_name(options)
+    return client.run_cdi_example(config.backend, train_data, test_data, config, *placement, **named)
 
 
 def train_cdi_model_with_backend(
     train_data: Any, test_data: Any, config: TrainingConfig, **options: Any
 ) -> dict[str, Any]:
     """`train_cdi_model` of the backend that `config.backend` names."""
-    results = _function(config.backend, "train_cdi_model")(
-        train_data, test_data, config, **_by_todays_name(options)
-    )
-    return {**results, "backend": config.backend}
+    return client.train_cdi_model(config.backend, train_data, test_data, config, **_by_todays_name(options))
 
 
 def _by_todays_name(options: dict[str, Any]) -> dict[str, Any]:
@@ -84,9 +48,7 @@ def load_inference_bundle_with_backend(
     """
     asked = backend if backend is None or isinstance(backend, str) else backend.backend
     chosen = asked or load_bundle(Path(directory)).backend
-    load = _function(chosen, "load_inference_bundle")
-    options = {"backend": chosen} if chosen == "tensorflow" else {}
-    model, config = load(Path(directory), **options)
+    model, config = client.load_inference_bundle(Path(directory), chosen)
     return OpenedBundle((model, {**config, "backend": chosen}))
 
 
@@ -99,13 +61,12 @@ def infer_scan_with_backend(
     backend need not be named then. Raises ConfigError where another one is.
     """
     if isinstance(model, (str, Path)):
-        chosen, model = backend or load_bundle(Path(model)).backend, Path(model)
+        chosen = backend or load_bundle(Path(model)).backend
     else:
-        own = getattr(model, "backend", "pytorch")
-        if backend not in (None, own):
+        chosen = model.backend
+        if backend not in (None, chosen):
             raise ConfigError(
-                f"backend = {backend!r}: this model is one of {own!r}; save it and give the bundle instead"
+                f"backend = {backend!r}: this model is one of {chosen!r}; save it and give the bundle instead"
             )
-        chosen = own
-    amplitude, phase, results = _function(chosen, "infer_scan")(model, raw, **options)
+    amplitude, phase, results = client.infer_scan(model, raw, backend=chosen, **options)
     return amplitude, phase, {**results, "backend": chosen}

@@ -10,9 +10,10 @@ from typing import Any
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.evaluation import evaluate
 from ptycho.report import figures
-from ptycho.report.outputs import save_outputs
+from ptycho.report.outputs import metrics_of, save_reconstruction, write_history
 from ptycho.simulation import Scenario, Simulated, simulate
-from ptycho.workflows.backend_selector import infer_scan_with_backend, run_cdi_example_with_backend
+from ptycho.workflows.infer import infer
+from ptycho.workflows.run import run
 
 #: what the network learns from, and an object it never saw, under the same probe
 TRAINED_ON = Scenario(object="two_photographs")
@@ -56,21 +57,19 @@ def run_demo(
         scans[name].to_npz(output_dir / f"{name}.npz")
     config, execution = demo_config(output_dir, seed=seed, quick=quick, backend=backend)
     raw = scans["trained_on"].raw
-    _, _, trained = run_cdi_example_with_backend(
-        raw, None, config, execution_config=execution, progress=progress
-    )
-    metrics: dict[str, Any] = {"history_epochs": len(trained["history"]["train_loss"])}
+    trained = run(raw, None, config, execution, progress=progress).trained
+    metrics: dict[str, Any] = {"history_epochs": len(trained.history["train_loss"])}
     for name, scan in scans.items():
-        amplitude, phase, results = infer_scan_with_backend(trained["models"]["autoencoder"], scan.raw)
-        folder = output_dir / name
-        save_outputs(amplitude, phase, {**results, "history": trained["history"]}, folder)
-        judged = evaluate(results["object"], scan.object_true, scan.roi)
-        metrics[name] = {**judged.as_dict(), "r_factor": results["r_factor"]}
+        made = infer(trained.model, scan.raw)
+        save_reconstruction(made, output_dir / name, backend=backend)
+        write_history(trained.history, output_dir / name)
+        judged = evaluate(made.object, scan.object_true, scan.roi)
+        metrics[name] = {**judged.as_dict(), "r_factor": metrics_of(made)["r_factor"]}
         figures.reconstruction_figure(
             output_dir / f"{name}.png",
-            results["object"],
+            made.object,
             truth=scan.object_true,
-            coverage=results["coverage"],
+            coverage=made.image.coverage,
             title=f"{name.replace('_', ' ')}: complex NRMSE {judged.nrmse:.3f}, "
             f"FRC 0.5 at {judged.frc50:.2f} Nyquist",
         )

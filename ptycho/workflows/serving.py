@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho.clients.trained_model import TrainedModel
 from ptycho.errors import DataError
-from ptycho.workflows.backend_selector import load_inference_bundle_with_backend
+from ptycho.models.bundle import load_bundle
+from ptycho.workflows.trained import open_bundle
 
 
 class ServedModel:
     """What `mlflow models serve` and `mlflow.pyfunc.load_model` answer with: complex patches in two parts."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: TrainedModel) -> None:
         self._of_scan = {0: model}
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> dict[str, NDArray[Any]]:
@@ -40,4 +42,5 @@ class ServedModel:
 
 def load_pyfunc(path: str) -> ServedModel:
     """MLflow's door: the bundle at `path` in the backend that wrote it, which must be installed."""
-    return ServedModel(load_inference_bundle_with_backend(Path(path))[0])
+    bundle = Path(path)
+    return ServedModel(TrainedModel(open_bundle(bundle, load_bundle(bundle).backend)))

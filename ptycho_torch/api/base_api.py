@@ -4,17 +4,23 @@
 |---|---|
 | `PtychoDataLoader(data_dir, ...)`, `.from_np(...)` | `ptycho.scan.raw_data.RawData` |
 | `PtychoModel._new_model(...)` | `ptycho_torch.model.PtychoPINN_Lightning` |
-| `Trainer._from_lightning(...)`, `.train()` | `ptycho_torch.workflows.components` |
-| `InferenceEngine.predict_and_stitch(...)` | `ptycho_torch.workflows.trained.infer_scan` |
+| `Trainer._from_lightning(...)`, `.train()` | `ptycho_torch.fit` |
+| `InferenceEngine.predict_and_stitch(...)` | `ptycho.workflows.infer.infer` |
 """
 
 from __future__ import annotations
 
-from ptycho_torch.api.configs import ConfigManager
-from ptycho_torch.api.dataloader import DataloaderFormats, PtychoDataLoader
+from ptycho.clients.config_manager import ConfigManager
+from ptycho.clients.dataloader import DataloaderFormats, PtychoDataLoader
+from ptycho.clients.four_configs import (
+    DataConfig,
+    DatagenConfig,
+    InferenceConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 from ptycho_torch.api.engines import InferenceEngine, Trainer
 from ptycho_torch.api.models import PtychoModel
-from ptycho_torch.config_params import DataConfig, DatagenConfig, InferenceConfig, ModelConfig, TrainingConfig
 
 __all__ = [
     "ConfigManager",

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho.clients.canvas import client_canvas, spacing_px
+from ptycho.clients.config_manager import ConfigManager
+from ptycho.clients.dataloader import PtychoDataLoader
 from ptycho.clients.legacy import update_legacy_dict
+from ptycho.run.job import Job
 from ptycho.run.preparation import train_and_test
 from ptycho.run.validation import validate_training_config
-from ptycho_torch.api.canvas import client_canvas, spacing_px
-from ptycho_torch.api.configs import ConfigManager
-from ptycho_torch.api.dataloader import PtychoDataLoader
+from ptycho.workflows.infer import infer
+from ptycho.workflows.train import find_starts
 from ptycho_torch.api.models import PtychoModel, as_module
-from ptycho_torch.workflows.components import LightningRun, fit_lightning_run, prepare_lightning_run
-from ptycho_torch.workflows.trained import TrainedModel, infer_scan
+from ptycho_torch.fit.run import LightningRun, fit, prepare
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class Trainer:
         train, test = train_and_test(list(dataloader.scans), dataloader.held_out, config)
         module = as_module(model)
         module.trained_scans = dataloader.extents
-        return cls(prepare_lightning_run(train, test, config, manager.execution(), module=module))
+        return cls(prepare(Job.of(train, test, config, manager.execution()), module))
 
     def train(self, orchestration: str = "lightning", experiment_name: str = "") -> Path:
         """Refine the probe, train, and keep the best weights in the module; returns the run's folder.
@@ -53,10 +55,11 @@ class Trainer:
         """
         from ptycho.clients import params
 
-        update_legacy_dict(params.cfg, self.run.config)
-        results = fit_lightning_run(self.run)
-        params.cfg["intensity_scale"] = results["intensity_scale"]
-        return Path(self.run.config.output_dir)
+        job = self.run.job
+        update_legacy_dict(params.cfg, job.config)
+        made = fit(self.run, find_starts(job.train, job.config))
+        params.cfg["intensity_scale"] = made.model.intensity_scale
+        return Path(job.config.output_dir)
 
 
 class InferenceEngine:
@@ -79,18 +82,18 @@ class InferenceEngine:
         )
         log.info("canvas of %d x %d px: %s", *shape, reason)
         settings = self.config_manager.inference_config
-        amplitude, phase, results = infer_scan(
-            TrainedModel(module),
+        made = infer(
+            module,
             scan,
-            config=self.config_manager.inference(),
-            execution_config=self.config_manager.execution(),
+            self.config_manager.inference(),
+            self.config_manager.execution(),
             M=self._window(scan.positions_px, scan.N),
             weighting=settings.patch_weighting,
             canvas_shape=shape,
         )
-        log.info("%d patterns explained to R = %.4f", scan.n_positions, results["r_factor"])
-        made: NDArray[np.complex64] = results["object"]
-        return made
+        if made.agreement is not None:
+            log.info("%d patterns explained to R = %.4f", scan.n_positions, made.agreement.whole)
+        return made.object
 
     def _window(self, positions_xy: NDArray[Any], N: int) -> int | None:
         wanted = self.config_manager.inference_config.middle_trim

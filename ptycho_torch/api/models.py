@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from ptycho.clients.checkpoints import find_best_checkpoint, four_of
+from ptycho.clients.config_manager import ConfigManager
+from ptycho.clients.four_configs import DataConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingFileError
-from ptycho_torch.api.configs import ConfigManager
-from ptycho_torch.config_params import DataConfig, InferenceConfig, ModelConfig, TrainingConfig
-from ptycho_torch.lightning_utils import find_best_checkpoint
-from ptycho_torch.model import PtychoPINN_Lightning, restored_config
+from ptycho_torch.model import PtychoPINN_Lightning
 
 _ORDER = ("data_config", "model_config", "training_config", "inference_config")
 
@@ -65,8 +65,8 @@ class PtychoModel:
         if not path.is_file():
             raise MissingFileError(f"{path}: no such checkpoint")
         try:
-            stored = torch.load(path, map_location="cpu", weights_only=True)["hyper_parameters"]
-            made = tuple(restored_config(name, stored[name]) for name in _ORDER)
+            stored = four_of(torch.load(path, map_location="cpu", weights_only=True)["hyper_parameters"])
+            made = tuple(stored[name] for name in _ORDER)
         except Exception as error:  # torch raises whatever its reader stumbled over
             raise ConfigError(
                 f"{path}: is no checkpoint of this package ({type(error).__name__}); it must be a .ckpt that "

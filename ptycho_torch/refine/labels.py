@@ -12,8 +12,8 @@ from ptycho.scan.raw_data import RawData
 from ptycho_torch.refine.result import RefineResult
 
 if TYPE_CHECKING:
+    from ptycho.clients.trained_model import TrainedModel
     from ptycho.evaluation import Evaluation
-    from ptycho_torch.workflows.trained import TrainedModel
 
 
 def label_scan(raw: RawData, result: RefineResult) -> RawData:
@@ -48,14 +48,15 @@ def check_distilled(model: TrainedModel | str | Path, raw: RawData, result: Refi
 
     raw: any scan of the refined object with the refined probe, positions in the object pixels of `result`.
     """
+    from ptycho.clients.trained_model import TrainedModel
     from ptycho.evaluation import evaluate
-    from ptycho_torch.workflows.trained import TrainedModel, infer_scan
+    from ptycho.workflows.infer import infer
 
-    _, _, made = infer_scan(model if isinstance(model, TrainedModel) else Path(model), raw)
-    corner = np.subtract(made["origin_xy"], result.origin_xy)
+    made = infer(model.module if isinstance(model, TrainedModel) else Path(model), raw)
+    corner = np.subtract(made.origin_xy, result.origin_xy)
     return evaluate(
-        made["object"],
+        made.object,
         result.object,
         origin_xy=(float(corner[0]), float(corner[1])),
-        coverage=made["coverage"],
+        coverage=made.image.coverage,
     )

@@ -34,16 +34,17 @@ def start_from(model: Any, scan: Any, progress: Callable[[int, int], None] | Non
     origin_xy). A network's own probe comes with its image, because the two share a gauge. ConfigError for
     anything else.
     """
-    from ptycho_torch.workflows.trained import TrainedModel, infer_scan
+    from ptycho.clients.trained_model import TrainedModel
+    from ptycho.workflows.infer import infer
 
     if isinstance(model, (str, Path, TrainedModel)):
         if not isinstance(scan, RawData):
             raise ConfigError("a network starts from a RawData scan; pass that, or initial_object=")
-        bundle = model if isinstance(model, TrainedModel) else Path(model)
-        _, _, results = infer_scan(bundle, scan, progress=progress)
-        x, y = results["origin_xy"]
-        flat = flat_where_unseen(np.asarray(results["object"]), np.asarray(results["coverage"]))
-        return Start(flat, (int(x), int(y)), np.asarray(results["probe"]))
+        made = infer(
+            model.module if isinstance(model, TrainedModel) else Path(model), scan, progress=progress
+        )
+        x, y = made.origin_xy
+        return Start(flat_where_unseen(made.object, made.image.coverage), (int(x), int(y)), made.probe)
     if callable(model):
         image, origin_xy = model(scan)
         return Start(np.asarray(image), origin_xy)

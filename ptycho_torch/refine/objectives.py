@@ -1,8 +1,7 @@
 """What Adam minimises: the objectives that training declares, on counts of a scan and its object.
 
-The names, settings and weights are those of `ptycho.objectives`, the formulas those of `ptycho_torch.losses`
-and `penalties`, amplitudes in the gauge of x ((N/2)^2 a pattern): a list of a training configuration means
-the same here.
+The names, settings and weights are those of `ptycho.objectives`, the formulas those of `ptycho.forward`,
+amplitudes in the gauge of x ((N/2)^2 a pattern): a list of a training configuration means the same here.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from torch import Tensor
 
 from ptycho.config.fields import Unfit, all_fields, coerce, shown
 from ptycho.errors import ConfigError
+from ptycho.forward import losses, penalties
 from ptycho.objectives.terms import OBJECTIVES as DECLARED
-from ptycho_torch import losses, penalties
 from ptycho_torch.refine.scan import RefineScan
 
 PerPixel = Callable[[Tensor, Tensor, float], Tensor]

@@ -7,10 +7,12 @@ import inspect
 
 import pytest
 
-from ptycho import physics
+from ptycho import ops, physics
 from ptycho.clients import legacy, loading
 from ptycho.config import fields
 from ptycho.evaluation import amplitude_phase, frc, gauge, judge, metrics, rfactor
+from ptycho.forward import diffraction, label_losses, losses, merging, penalties, region
+from ptycho.forward import fields as forward_fields
 from ptycho.image import canvas, cropping, registration, stitching
 from ptycho.networks import graphs
 from ptycho.objectives import manifest
@@ -20,8 +22,10 @@ from ptycho.simulation import probes, scans, scenario
 
 #: modules of which every public function shows an example
 COMPLETE = (physics, metrics, frc, grouping, probe, cropping)
+FORWARD = (diffraction, forward_fields, label_losses, losses, merging, penalties, region)
 MODULES = (
-    *COMPLETE, amplitude_phase, gauge, judge, rfactor, canvas, registration, stitching, batches, schedules,
+    *COMPLETE, *FORWARD, ops, amplitude_phase, gauge, judge, rfactor, canvas, registration, stitching,
+    batches, schedules,
     labels, normalization, units, raw_data, scan_set, legacy, loading, fields, graphs, manifest, probes,
     scans, scenario,
 )  # fmt: skip

@@ -22,9 +22,9 @@ LONGEST = 400
 #: files that are longer, and why
 LONGER: dict[str, str] = {}
 #: private names that programs outside call, so that they cannot be renamed
-KEPT_FOR_CLIENTS = {"ptycho/workflows/parity/checks.py: ptycho_torch.workflows.components._ensure_container"}
+KEPT_FOR_CLIENTS: set[str] = set()
 #: the one place that imports a backend by its name
-REGISTRY = "ptycho/workflows/backend_selector.py"
+REGISTRY = "ptycho/backends.py"
 
 
 def name_of(path: Path) -> str:

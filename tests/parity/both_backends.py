@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from array_kinds import TensorFlowArrays, TorchArrays
 
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.run.preparation import ensure_container
@@ -21,7 +21,7 @@ from ptycho.scan.normalization import normalize_probe
 from ptycho.scan.raw_data import RawData
 
 Arrays = dict[str, np.ndarray]
-ROOMS = ("physics", "layers", "region", "losses", "reassembly", "training")
+ROOMS = ("layers", "reassembly")
 
 
 def rooms_of(package: str) -> SimpleNamespace:
@@ -50,31 +50,14 @@ def gauges(raw: RawData, config: TrainingConfig) -> tuple[PtychoDataContainer, A
     return container, modes, {**numbers, "bad_pixels": container.bad_pixels}
 
 
-class PyTorch:
+class PyTorch(TorchArrays):
     """The PyTorch backend."""
-
-    name = "pytorch"
 
     def __init__(self) -> None:
         self.rooms = rooms_of("ptycho_torch")
         self.data = importlib.import_module("ptycho_torch.data")
         self.workflow = importlib.import_module("ptycho_torch.workflows.components")
         self.trained = importlib.import_module("ptycho_torch.workflows.trained")
-
-    def asarray(self, value: np.ndarray) -> Any:
-        import torch
-
-        return torch.from_numpy(np.array(value))
-
-    def numpy(self, value: Any) -> np.ndarray:
-        return value.detach().numpy()
-
-    def gradient(self, function: Callable[[Any], Any], at: np.ndarray) -> tuple[float, np.ndarray]:
-        """Value and gradient of a scalar function of one array."""
-        point = self.asarray(at).requires_grad_()
-        value = function(point)
-        value.backward()
-        return value.item(), point.grad.numpy()
 
     def model(self, raw: RawData, config: TrainingConfig) -> tuple[Any, PtychoDataContainer]:
         """The model as training builds it, with the scan attached, and the container."""
@@ -137,41 +120,21 @@ class PyTorch:
         return self.workflow.train_cdi_model_torch(raw, None, config, execution or silent(), **options)
 
     def infer(self, model: Any, raw: RawData, **options: Any) -> dict[str, Any]:
-        return self.trained.infer_scan(self.trained.TrainedModel(model), raw, **options)[2]
+        return self.trained.infer_scan(model, raw, **options)[2]
 
     def open(self, folder: Path) -> Any:
         """The model of a bundle, as a client holds it."""
         return self.trained.load_inference_bundle_torch(folder)[0]
 
 
-class TensorFlow:
+class TensorFlow(TensorFlowArrays):
     """The TensorFlow backend."""
-
-    name = "tensorflow"
 
     def __init__(self) -> None:
         self.rooms = rooms_of("ptycho.tf")
         self.data = importlib.import_module("ptycho.tf.data")
         self.workflow = importlib.import_module("ptycho.workflows.components")
-        self.trained = importlib.import_module("ptycho.tf.trained")
-
-    def asarray(self, value: np.ndarray) -> Any:
-        import tensorflow as tf
-
-        return tf.convert_to_tensor(np.array(value))
-
-    def numpy(self, value: Any) -> np.ndarray:
-        return value.numpy()
-
-    def gradient(self, function: Callable[[Any], Any], at: np.ndarray) -> tuple[float, np.ndarray]:
-        """Value and gradient of a scalar function of one array."""
-        import tensorflow as tf
-
-        point = self.asarray(at)
-        with tf.GradientTape() as tape:
-            tape.watch(point)
-            value = function(point)
-        return float(value), tape.gradient(value, point).numpy()
+        self.trained = importlib.import_module("ptycho.workflows.components")
 
     def model(self, raw: RawData, config: TrainingConfig) -> tuple[Any, PtychoDataContainer]:
         """The model as training builds it, with the scan attached, and the container."""
@@ -230,11 +193,11 @@ class TensorFlow:
         return self.workflow.train_cdi_model(raw, None, config, execution or silent(), **options)
 
     def infer(self, model: Any, raw: RawData, **options: Any) -> dict[str, Any]:
-        return self.trained.infer_scan(self.trained.TrainedModel(model), raw, **options)[2]
+        return self.trained.infer_scan(model, raw, **options)[2]
 
     def open(self, folder: Path) -> Any:
         """The model of a bundle, as a client holds it."""
-        return self.trained.load_inference_bundle_tf(folder)[0]
+        return self.trained.load_inference_bundle(folder, backend="tensorflow")[0]
 
 
 SIDES: dict[str, type[PyTorch] | type[TensorFlow]] = {"pytorch": PyTorch, "tensorflow": TensorFlow}

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from array_kinds import KINDS, Kind
 from both_backends import SIDES, PyTorch, TensorFlow, settings
 
 from ptycho import physics as oracle
 from ptycho.networks.graphs import NetworkSpec
 
-ROOMS = ("physics", "layers", "region", "losses", "reassembly")
+ROOMS = ("layers", "reassembly")
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,24 @@ def side(request) -> PyTorch | TensorFlow:
     if request.param == "tensorflow":
         request.getfixturevalue("tf")
     return SIDES[request.param]()
+
+
+@pytest.fixture(
+    scope="session", params=["numpy", "pytorch", pytest.param("tensorflow", marks=pytest.mark.tf)]
+)
+def kind(request) -> Kind:
+    """Each kind of array in turn, behind the one door of `array_kinds`."""
+    if request.param == "tensorflow":
+        request.getfixturevalue("tf")
+    return KINDS[request.param]()
+
+
+@pytest.fixture(scope="session", params=["pytorch", pytest.param("tensorflow", marks=pytest.mark.tf)])
+def differentiable(request) -> Kind:
+    """The kinds that have gradients of their own."""
+    if request.param == "tensorflow":
+        request.getfixturevalue("tf")
+    return KINDS[request.param]()
 
 
 @pytest.fixture

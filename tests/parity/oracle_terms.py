@@ -8,6 +8,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
+from ptycho.forward import label_losses, losses, penalties
+from ptycho.ops import ops_of
+
 B, C, N = 2, 4, 32
 READ_NOISE, EPSILON, SIGMA_PX, RANGE = 2.0, 0.01, 1.5, 1.0
 
@@ -98,12 +101,9 @@ def values(given: dict[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def calls(rooms: Any, given: dict[str, Any], root: Any) -> dict[str, tuple[Any, Any]]:
-    """name -> (what the gradient is taken of, the backend's value as a function of it).
-
-    `rooms` has the backend's losses, penalties and label_losses, `given` its tensors, `root` its square root.
-    """
-    losses, penalties, labelled = rooms.losses, rooms.penalties, rooms.label_losses
+def calls(given: dict[str, Any]) -> dict[str, tuple[str, Any]]:
+    """name -> (which field the gradient is taken of, the value as a function of it); `given` of any kind."""
+    root = ops_of(given["rate"]).sqrt
     q, v, w = (given[name] for name in ("labels", "views", "weight"))
     counts, counted = given["counts"], given["counted"]
     of_rate = {
@@ -125,11 +125,11 @@ def calls(rooms: Any, given: dict[str, Any], root: Any) -> dict[str, tuple[Any, 
         "overlap_consistency": lambda p: penalties.overlap_consistency(p, v, w),
         "supervised": lambda p: losses.supervised(p, q, w),
         "realspace_mae": lambda p: losses.realspace_mae(p, q, w),
-        "label_phase": lambda p: labelled.label_phase(p, q, w),
-        "label_ssim": lambda p: labelled.label_ssim(p, q, SIGMA_PX, RANGE),
-        "label_edges": lambda p: labelled.label_edges(p, q, w),
-        "label_orientation": lambda p: labelled.label_orientation(p, q, w),
+        "label_phase": lambda p: label_losses.label_phase(p, q, w),
+        "label_ssim": lambda p: label_losses.label_ssim(p, q, SIGMA_PX, RANGE),
+        "label_edges": lambda p: label_losses.label_edges(p, q, w),
+        "label_orientation": lambda p: label_losses.label_orientation(p, q, w),
     }
-    made = {name: (given["rate"], call) for name, call in of_rate.items()}
-    made |= {name: (given["probe"], call) for name, call in of_probe.items()}
-    return made | {name: (given["patches"], call) for name, call in of_patches.items()}
+    made = {name: ("rate", call) for name, call in of_rate.items()}
+    made |= {name: ("probe", call) for name, call in of_probe.items()}
+    return made | {name: ("patches", call) for name, call in of_patches.items()}

@@ -43,7 +43,7 @@ def twins(raw, config, dtype, rate=1e-3):
 
 def torch_steps(module, loader, count, dtype):
     """Train as Lightning does; the loss of every step."""
-    from ptycho_torch import training
+    from ptycho_torch.fit import trainer as training
 
     optimizer, losses, epoch = training.configure_optimizers(module), [], 0
     while len(losses) < count:
@@ -73,7 +73,7 @@ def keras_steps(model, dataset, count):
 
 def weights_of(theirs, ours):
     """(torch, Keras) arrays by neutral name, probe and scale among them."""
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.tf.fit.checkpoints import model_arrays
     from ptycho_torch.layers import neutral_weights
 
     torch_side = {f"network.{n}": v.numpy() for n, v in neutral_weights(theirs.network).items()}

@@ -11,6 +11,8 @@ import pytest
 from both_backends import SIDES, settings
 
 from ptycho import physics as oracle
+from ptycho.forward import diffraction, merging
+from ptycho.forward.seen import illumination
 from ptycho.run.preparation import ensure_container, plan_training
 
 pytestmark = pytest.mark.tf
@@ -77,7 +79,8 @@ def evaluated(raw: Any, bare: Any, tf: Any) -> Values:
         side.load(model, weights)
         found["about"]["weights"] = weights
         known = {
-            "tf": tf, "model": model, "container": container, "physics": side.rooms.physics, "N": N,
+            "tf": tf, "model": model, "container": container, "N": N, "merging": merging,
+            "illumination": illumination, "diffraction": diffraction,
             "batch": side.batch(container, np.arange(B), False, label_scale=scale),
             "trained": side.trained.TrainedModel(model),
             "neutral_weights": side.rooms.layers.neutral_weights,

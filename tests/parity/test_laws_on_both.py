@@ -8,6 +8,7 @@ from both_backends import settings
 from scipy.ndimage import gaussian_filter
 
 from ptycho import physics as oracle
+from ptycho.forward.merging import merge
 from ptycho.scan.raw_data import RawData
 from ptycho.tf_helper import reassemble_position
 
@@ -114,8 +115,8 @@ def test_a_delta_at_a_known_position_lands_on_its_pixel_by_merge_workflow_and_cl
     # the merge of training: content moves by +r
     relative = np.array([[[4.0, -3.0], [-4.0, 3.0]]])
     patches = np.repeat(delta(1), 2, 1).astype(np.complex64)
-    window = side.rooms.physics.central_window(N)
-    canvas = side.numpy(side.rooms.physics.merge(side.asarray(patches), side.asarray(relative), window))[0]
+    given = [side.asarray(a) for a in (patches, relative, oracle.central_window(N))]
+    canvas = side.numpy(merge(*given))[0]
     middle = canvas.shape[0] // 2
     peaks = {(x - middle, y - middle) for y, x in np.argwhere(np.abs(canvas) > 0.1)}
     assert peaks == {(4, -3), (-4, 3)}

@@ -15,6 +15,7 @@ from both_backends import gauges, settings
 
 from ptycho import physics as oracle
 from ptycho.errors import DataError
+from ptycho.forward import diffraction, losses, merging
 from ptycho.image.canvas import make_frame
 from ptycho.run.preparation import ensure_container, plan_training
 from ptycho.run.schedules import learning_rate_factor
@@ -106,15 +107,14 @@ def test_groups_without_their_anchor(side, make_scan):
 
 
 def merged_and_seen(side, patches, relative, window):
-    physics = side.rooms.physics
-    given = [side.asarray(a) for a in (patches, relative)]
-    return side.numpy(physics.merge(*given, window)), side.numpy(physics.merge_and_extract(*given, window))
+    given = [side.asarray(a) for a in (patches, relative, window)]
+    return side.numpy(merging.merge(*given)), side.numpy(merging.merge_and_extract(*given))
 
 
 def test_canvas_clipped(side, true_patches):
     relative = np.array([[[-17.25, 9.5], [17.25, -9.5], [6.0, 20.75], [-6.0, -20.75]]])
     patches, _ = true_patches(80 + relative)
-    window = side.rooms.physics.central_window(N)
+    window = oracle.central_window(N)
     canvas, views = merged_and_seen(side, patches, relative, window)
     assert canvas.shape[-1] >= N + 2 * 20.75
     merged = oracle.merge(patches[0], relative[0], oracle.central_window(N))
@@ -131,10 +131,8 @@ def test_one_canvas_for_a_whole_batch(side, B, C):
     positions = rng.uniform(40, 110, (B, 1, 2)) + rng.uniform(-4, 4, (B, C, 2))
     relative = positions - positions.mean(1, keepdims=True)
     patches = (rng.normal(size=(B, C, N, N)) + 1j * rng.normal(size=(B, C, N, N))).astype(np.complex64)
-    window = side.rooms.physics.central_window(N)
-    views = side.numpy(
-        side.rooms.physics.merge_and_extract(side.asarray(patches), side.asarray(relative), window)
-    )
+    given = [side.asarray(a) for a in (patches, relative, oracle.central_window(N))]
+    views = side.numpy(merging.merge_and_extract(*given))
     for b in (0, B // 2, B - 1):
         canvas = oracle.merge(patches[b], relative[b], oracle.central_window(N))
         np.testing.assert_allclose(views[b], oracle.extract_group(canvas, relative[b], N), atol=1e-4)
@@ -143,7 +141,7 @@ def test_one_canvas_for_a_whole_batch(side, B, C):
 def test_a_division_by_a_thousandth_outside_the_windows(side):
     relative = np.array([[[-3.0, 0.0], [3.0, 0.0]]])
     patches = np.ones((1, 2, N, N), np.complex64) * np.array([1, 3])[None, :, None, None]
-    canvas, views = merged_and_seen(side, patches, relative, side.rooms.physics.central_window(N))
+    canvas, views = merged_and_seen(side, patches, relative, oracle.central_window(N))
     assert np.abs(canvas).max() <= 3 + 1e-5 and np.abs(views).max() <= 3 + 1e-5
     reach = canvas.shape[-1] // 2 - N // 2
     above_every_window = canvas[0, reach + 2]
@@ -245,7 +243,7 @@ def test_probe_modes_summed_as_fields(side):
 
     def intensity(*modes):
         probe = side.asarray(np.stack(modes))
-        return side.numpy(side.rooms.physics.diffract(side.asarray(patch[None]), probe))[0]
+        return side.numpy(diffraction.diffract(side.asarray(patch[None]), probe))[0]
 
     np.testing.assert_allclose(intensity(one, other), intensity(one) + intensity(other), rtol=1e-9)
     as_fields = np.abs(np.fft.fftshift(np.fft.fft2(patch * (one + other), norm="ortho"))) ** 2
@@ -320,19 +318,18 @@ def test_border_heads_at_the_negative_minimum(side, kind, make_scan):
 
 def test_sqrt_and_log_without_an_epsilon(side):
     """Dark fields, dark pixels, flat patches: every value and every gradient is a finite number."""
-    physics, losses = side.rooms.physics, side.rooms.losses
     zero, counted = np.zeros((2, 1, 8, 8)), side.asarray(np.ones((1, 1, 1, 1), bool))
     none, many, nothing = (side.asarray(a) for a in (zero, zero + 1e9, zero.astype(complex)))
     probe, weight = side.asarray(np.ones((1, 8, 8), complex)), side.asarray(np.ones((8, 8)))
 
     def expected(patches):
-        return physics.rate(physics.diffract(patches, probe), 30.0)
+        return diffraction.rate(diffraction.diffract(patches, probe), 30.0)
 
     functions = [
         lambda o: losses.poisson_nll(expected(o), none, counted),
         lambda o: losses.poisson_deviance(expected(o), none, counted),
         lambda o: losses.poisson_deviance(expected(o), many, counted),
-        lambda o: losses.amplitude_mae(physics.amplitude(physics.diffract(o, probe)), none, counted),
+        lambda o: losses.amplitude_mae(diffraction.amplitude(diffraction.diffract(o, probe)), none, counted),
         losses.total_variation,
         lambda o: losses.realspace_mae(o, nothing, weight),
         lambda o: losses.supervised(o, nothing, weight),

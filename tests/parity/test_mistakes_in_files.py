@@ -46,12 +46,15 @@ def settings_reach_torch(side, raw, config):
     for loader in side.workflow._build_lightning_dataloaders(container, None, config, silent(**options)):
         assert {name: getattr(loader, name) for name in options} == options
     execution = silent(precision="bf16-mixed", accum_steps=3)
-    trainer = side.rooms.training.make_trainer(config, execution, [], None)
+    from ptycho_torch.fit.trainer import make_trainer
+
+    trainer = make_trainer(config, execution, [], None)
     assert (trainer.precision, trainer.accumulate_grad_batches) == ("bf16-mixed", 3)
     assert type(trainer.accelerator).__name__ == "CPUAccelerator"
 
 
 def settings_reach_tensorflow(side, raw, config):
+    from ptycho.tf.fit.run import settings_without_effect
     from ptycho.tf.model import PtychoPINN_Keras
 
     container, modes, numbers = gauges(raw, config)
@@ -69,9 +72,7 @@ def settings_reach_tensorflow(side, raw, config):
     }.items():
         with pytest.raises(ConfigError, match=f"{word}.*use --backend pytorch"):
             side.train(raw, config, silent(**changes))
-    told = side.rooms.training.settings_without_effect(
-        silent(num_workers=2, persistent_workers=True, pin_memory=True)
-    )
+    told = settings_without_effect(silent(num_workers=2, persistent_workers=True, pin_memory=True))
     assert [line.split(" = ")[0] for line in told] == ["pin_memory", "persistent_workers"]
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ptycho import physics as oracle
+from ptycho.forward import diffraction, losses, merging, region
 from ptycho.networks.graphs import NetworkSpec
 
 pytestmark = pytest.mark.tf
@@ -108,13 +109,11 @@ def disagreements(
 # ---------------------------------------------------------------------------------- three ways to compute
 
 
-def merged(case: Case, scan: Any, rooms: Any, patches: Any, where: Any, places: Any, probe_power: Any) -> Any:
+def merged(case: Case, patches: Any, where: Any, places: Any, probe_power: Any) -> Any:
     """Views of the group or of the region, by either backend."""
     if case.context == "region":
-        return rooms.region.region_views(patches, places, where, probe_power)
-    window = rooms.physics.central_window(case.N, dtype=probe_power.dtype)
-    centre = sum(where[:, k : k + 1] for k in range(where.shape[1])) / where.shape[1]
-    return rooms.physics.merge_and_extract(patches, where - centre, window)
+        return region.region_views(patches, places, where, probe_power)
+    return merging.group_views(patches, where, "central", probe_power)
 
 
 def oracle_views(case: Case, scan: Any) -> np.ndarray:
@@ -158,41 +157,39 @@ def oracle_operators(case: Case, scan: Any) -> dict[str, np.ndarray]:
     }
 
 
-def operators(case: Case, scan: Any, rooms: Any, asarray: Any, dtype: str) -> dict[str, Any]:
+def operators(case: Case, scan: Any, asarray: Any, dtype: str) -> dict[str, Any]:
     """Everything after the network, from the same patches, by either backend."""
     real, whole = dtype, complex_of(dtype)
     probe = asarray(scan.probe.astype(whole))
     power = asarray(np.sum(np.abs(scan.probe) ** 2, 0).astype(real))
     patches, x = asarray(scan.patches.astype(whole)), asarray(scan.x.astype(real))
     where, places = asarray(scan.positions_xy), asarray(scan.places_xy)
-    views = merged(case, scan, rooms, patches, where, places, power)
-    intensity = rooms.physics.diffract(views, probe)
-    expected = rooms.physics.rate(intensity, scan.intensity_scale)
+    views = merged(case, patches, where, places, power)
+    intensity = diffraction.diffract(views, probe)
+    expected = diffraction.rate(intensity, scan.intensity_scale)
     counts = (scan.intensity_scale * x) ** 2
     counted = asarray(scan.counted)
     return {
         "operator/views": views,
         "operator/intensity": intensity,
         "operator/rate": expected,
-        "loss/nll": rooms.losses.poisson_nll(expected, counts, counted),
-        "loss/deviance": rooms.losses.poisson_deviance(expected, counts, counted),
-        "loss/mae": rooms.losses.amplitude_mae(rooms.physics.amplitude(intensity), x, counted),
+        "loss/nll": losses.poisson_nll(expected, counts, counted),
+        "loss/deviance": losses.poisson_deviance(expected, counts, counted),
+        "loss/mae": losses.amplitude_mae(diffraction.amplitude(intensity), x, counted),
     }
 
 
-def objective(
-    case: Case, scan: Any, rooms: Any, asarray: Any, dtype: str, patches: Any, probe: Any, scale: Any
-):
+def objective(case: Case, scan: Any, asarray: Any, dtype: str, patches: Any, probe: Any, scale: Any):
     """The loss of a training step as the modules compose it."""
     power = asarray(np.sum(np.abs(scan.probe) ** 2, 0).astype(dtype))
     where, places = asarray(scan.positions_xy), asarray(scan.places_xy)
-    views = merged(case, scan, rooms, patches, where, places, power)
-    intensity = rooms.physics.diffract(views, probe)
+    views = merged(case, patches, where, places, power)
+    intensity = diffraction.diffract(views, probe)
     x, counted = asarray(scan.x.astype(dtype)), asarray(scan.counted)
     if case.term == "mae":
-        return rooms.losses.amplitude_mae(scale * rooms.physics.amplitude(intensity), x, counted)
-    expected = rooms.physics.rate(intensity, scan.intensity_scale * scale)
-    return rooms.losses.poisson_deviance(expected, (scan.intensity_scale * x) ** 2, counted)
+        return losses.amplitude_mae(scale * diffraction.amplitude(intensity), x, counted)
+    expected = diffraction.rate(intensity, scan.intensity_scale * scale)
+    return losses.poisson_deviance(expected, (scan.intensity_scale * x) ** 2, counted)
 
 
 def numpy_of(made: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -216,8 +213,8 @@ def test_the_table_covers_every_pair_of_options():
 @both_precisions
 def test_operators_and_losses_equal_torch_and_the_oracle(case, dtype, tf, ours, theirs, make_scan_batch):
     scan = make_scan_batch(case.spec, case.modes)
-    mine = numpy_of(operators(case, scan, ours, tf.constant, dtype))
-    torchs = numpy_of(operators(case, scan, theirs, torch.tensor, dtype))
+    mine = numpy_of(operators(case, scan, tf.constant, dtype))
+    torchs = numpy_of(operators(case, scan, torch.tensor, dtype))
     truth = oracle_operators(case, scan)
     assert disagreements(mine, torchs, dtype) == []
     # the oracle keeps no epsilon under the root and 1e-6 counts in its floor
@@ -246,7 +243,7 @@ def test_answer_loss_and_every_gradient_equal_those_of_torch(
     modulus, phase = network(x, probe)
     probe.requires_grad_()
     patches = torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
-    loss = objective(case, scan, theirs, torch.tensor, dtype, patches, probe, torch.exp(log_scale))
+    loss = objective(case, scan, torch.tensor, dtype, patches, probe, torch.exp(log_scale))
     loss.backward()
     expected = {"forward/modulus": modulus.detach().numpy(), "forward/phase": phase.detach().numpy()}
     expected |= {"loss/total": loss.detach().numpy(), "gradient/probe": probe.grad.numpy()}
@@ -262,103 +259,13 @@ def test_answer_loss_and_every_gradient_equal_those_of_torch(
         tape.watch([probe, log_scale])
         modulus, phase = network(x, tf.stop_gradient(probe))
         patches = tf.complex(modulus * tf.cos(phase), modulus * tf.sin(phase))
-        loss = objective(case, scan, ours, tf.constant, dtype, patches, probe, tf.exp(log_scale))
+        loss = objective(case, scan, tf.constant, dtype, patches, probe, tf.exp(log_scale))
     found = tape.gradient(loss, {"probe": probe, "log_scale": log_scale, **network.neutral})
     made = {"forward/modulus": modulus.numpy(), "forward/phase": phase.numpy(), "loss/total": loss.numpy()}
     for name, value in found.items():
         kernel = value.numpy()
         made[f"gradient/{name}"] = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel
     assert disagreements(made, expected, dtype) == []
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
-@pytest.mark.parametrize("n, N, shape", [(1, 32, (65, 91)), (7, 33, (80, 71)), (130, 16, (40, 40))])
-def test_splat_and_gather_are_adjoint_and_equal_torch(dtype, n, N, shape, tf, ours, theirs):
-    rng = np.random.default_rng(n)
-    patches = rng.normal(size=(n, N, N)) + 1j * rng.normal(size=(n, N, N))
-    canvases = rng.normal(size=(3, *shape)) + 1j * rng.normal(size=(3, *shape))
-    if dtype.startswith("float"):
-        patches, canvases = patches.real, canvases.real
-    patches, canvases = patches.astype(dtype), canvases.astype(dtype)
-    corners = rng.uniform(0, 1, (n, 2)) * np.array([shape[1] - N - 1, shape[0] - N - 1])
-    which = rng.integers(0, 3, n)
-    laid = ours.physics.splat(
-        tf.constant(patches), tf.constant(corners), tf.constant(which), 3, shape
-    ).numpy()
-    cut = ours.physics.gather(tf.constant(canvases), tf.constant(corners), tf.constant(which), N).numpy()
-    fine = 1e-11 if dtype.endswith(("64", "128")) and dtype != "complex64" else 1e-4
-    assert np.vdot(laid, canvases) == pytest.approx(np.vdot(patches, cut), rel=fine)
-    at, on = torch.from_numpy(corners), torch.from_numpy(which)
-    torchs = theirs.physics.splat(torch.from_numpy(patches), at, on, 3, shape).numpy()
-    np.testing.assert_allclose(laid, torchs, atol=fine * np.abs(torchs).max())
-    torchs = theirs.physics.gather(torch.from_numpy(canvases), at, on, N).numpy()
-    np.testing.assert_allclose(cut, torchs, atol=fine * np.abs(torchs).max())
-
-
-def test_splat_gives_the_same_bits_every_time(tf, ours):
-    rng = np.random.default_rng(0)
-    patches = tf.constant((rng.normal(size=(300, 32, 32)) + 1j).astype(np.complex64))
-    corners, one = tf.constant(rng.uniform(0, 40, (300, 2))), tf.zeros([300], tf.int64)
-    first, *again = (ours.physics.splat(patches, corners, one, 1, (80, 80)).numpy() for _ in range(4))
-    assert all(np.array_equal(first, other) for other in again)
-
-
-@pytest.mark.parametrize("object_big", [True, False])
-@pytest.mark.parametrize("context", ["group", "region"])
-@pytest.mark.parametrize("term", ["poisson", "mae"])
-def test_gradients_agree_with_finite_differences(object_big, context, term, tf, ours, make_scan_batch):
-    case = dataclasses.replace(CASES[0], N=32, gridsize=2, object_big=object_big, context=context, term=term)
-    scan = make_scan_batch(case.spec, modes=2)
-    rng = np.random.default_rng(1)
-
-    def loss(patches: Any, probe: Any, log_scale: Any) -> Any:
-        return objective(case, scan, ours, tf.constant, "float64", patches, probe, tf.exp(log_scale))
-
-    at = [tf.constant(scan.patches), tf.constant(scan.probe), tf.constant(0.1, tf.float64)]
-    with tf.GradientTape() as tape:
-        tape.watch(at)
-        value = loss(*at)
-    gradients = tape.gradient(value, at)
-    for i, gradient in enumerate(gradients):
-        step = rng.normal(size=at[i].shape) + (1j * rng.normal(size=at[i].shape) if i < 2 else 0)
-        step = tf.constant(step, at[i].dtype) * 1e-7
-        moved = [[v + sign * step if j == i else v for j, v in enumerate(at)] for sign in (1, -1)]
-        measured = (float(loss(*moved[0])) - float(loss(*moved[1]))) / 2
-        product = tf.math.conj(gradient) * step
-        assert float(tf.reduce_sum(tf.math.real(product))) == pytest.approx(measured, rel=1e-5)
-
-
-@pytest.mark.parametrize("name", ["total_variation", "realspace_mae", "supervised"])
-@both_precisions
-def test_real_space_terms_and_their_gradients_equal_those_of_torch(name, dtype, tf, ours, theirs):
-    rng = np.random.default_rng(2)
-    shape = (3, 4, 32, 32)
-    modulus, phase = rng.uniform(0.1, 1, (2, *shape)), rng.uniform(-4, 4, (2, *shape))
-    modulus[0, 0, 0, :4] = 0
-    patches, labels = (modulus * np.exp(1j * phase)).astype(complex_of(dtype))
-    weight = rng.uniform(0, 2, shape[-2:]).astype(dtype)
-    rest = () if name == "total_variation" else (labels, weight)
-
-    there = torch.tensor(patches, requires_grad=True)
-    wanted = getattr(theirs.losses, name)(there, *map(torch.tensor, rest))
-    wanted.backward()
-    here = tf.constant(patches)
-    with tf.GradientTape() as tape:
-        tape.watch(here)
-        value = getattr(ours.losses, name)(here, *map(tf.constant, rest))
-    made = {"loss/value": value.numpy(), "gradient/patches": tape.gradient(value, here).numpy()}
-    expected = {"loss/value": wanted.detach().numpy(), "gradient/patches": there.grad.numpy()}
-    assert disagreements(made, expected, dtype) == []
-
-
-@pytest.mark.parametrize("name", ["poisson_nll", "poisson_deviance"])
-def test_dark_pixels_give_finite_values_and_gradients(name, tf, ours):
-    field = tf.zeros([2, 1, 8, 8])
-    with tf.GradientTape() as tape:
-        tape.watch(field)
-        rate = ours.physics.rate(tf.square(field), 3.0)
-        value = getattr(ours.losses, name)(rate, tf.zeros_like(field), tf.ones([1, 1, 1, 1], tf.bool))
-    assert np.isfinite(float(value)) and np.isfinite(tape.gradient(value, field).numpy()).all()
 
 
 @pytest.mark.parametrize("canvas_shape, M", [(None, 20), ((150, 140), 32), ((90, 100), 17)])

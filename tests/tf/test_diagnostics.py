@@ -85,14 +85,14 @@ def never(seen):
 def test_a_diagnostic_that_fails_while_the_graph_runs_is_switched_off(
     make_scan, small_config, silent, monkeypatch, caplog, how
 ):
-    from ptycho.tf import diagnostics
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.forward import diagnostics
+    from ptycho.tf.fit.checkpoints import model_arrays
 
     raw, calls = make_scan(n_positions=24), tf.Variable(0)
     config = small_config(raw, diagnostics=[{"name": "photons"}, {"name": "r_factor"}])
     wanted = components.train_cdi_model(raw, None, config, silent)
     broken = never if how == "never" else late(diagnostics._photons, calls)
-    monkeypatch.setitem(diagnostics._BATCH_SUMS, "photons", broken)
+    monkeypatch.setitem(diagnostics.BATCH_SUMS, "photons", broken)
     with caplog.at_level("WARNING"):
         found = components.train_cdi_model(raw, None, config, silent)
     # one for training, one for validation

@@ -16,7 +16,7 @@ EVERY = [{"name": name} for name in DIAGNOSTICS]
 
 
 def weights(results) -> dict[str, np.ndarray]:
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.tf.fit.checkpoints import model_arrays
 
     return model_arrays(results["models"]["diffraction_to_obj"])
 
@@ -53,7 +53,7 @@ def test_flat_is_declared_and_watching_changes_nothing(make_scan, small_config, 
 def test_a_diagnostic_that_fails_warns_once_and_a_dead_network_is_told(
     make_scan, small_config, silent, monkeypatch, caplog
 ):
-    from ptycho.tf import diagnostics
+    from ptycho.forward import diagnostics
     from ptycho.tf.model import PtychoPINN_Keras
 
     def broken(seen):
@@ -68,7 +68,7 @@ def test_a_diagnostic_that_fails_warns_once_and_a_dead_network_is_told(
 
     raw = make_scan()
     config = small_config(raw, diagnostics=[{"name": "photons"}, {"name": "collapse"}], nepochs=3)
-    monkeypatch.setitem(diagnostics._BATCH_SUMS, "photons", broken)
+    monkeypatch.setitem(diagnostics.BATCH_SUMS, "photons", broken)
     monkeypatch.setattr(PtychoPINN_Keras, "attach_scan", dead)
     execution = PyTorchExecutionConfig(**{**vars(silent), "learning_rate": 1e-12})
     with caplog.at_level("WARNING"):

@@ -126,7 +126,7 @@ def test_a_state_put_back_goes_on_the_same_way():
 
 
 def test_the_plateau_rule_is_torchs():
-    callbacks = pytest.importorskip("ptycho.tf.callbacks")
+    callbacks = pytest.importorskip("ptycho.tf.fit.stopping")
     config = TrainingConfig(plateau_factor=0.3, plateau_patience=2, plateau_min_lr=1e-4)
     variables, ours = made(config)
     history = SimpleNamespace(row={})

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ptycho import backends
 from ptycho.cli.main import main
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.workflows import components
@@ -55,8 +56,8 @@ def epochs_in(folder: Path) -> list[str]:
 
 
 def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(tmp_path, monkeypatch):
-    from ptycho.tf.checkpoint import model_arrays, read_checkpoint
-    from ptycho.tf.trained import load_module
+    from ptycho.tf.fit.checkpoints import model_arrays, read_checkpoint
+    from ptycho.workflows.trained import open_bundle
 
     assert main(["simulate", "-o", str(tmp_path / "scan.npz"), *SCAN.split(), "--quiet"]) == 0
     monkeypatch.chdir(tmp_path)
@@ -70,7 +71,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(tmp_path, monkey
     def refine(*arguments):
         raise AssertionError("the probe was refined again")
 
-    monkeypatch.setattr(components, "_starting_probes", refine)
+    monkeypatch.setattr(backends, "refined_modes", refine)
     assert main(["train", "--resume", "cut", "--quiet"]) == 0
 
     one, other = (read_checkpoint(folder / "checkpoints" / "last.safetensors") for folder in (whole, cut))
@@ -78,7 +79,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(tmp_path, monkey
         assert ours.keys() == theirs.keys()
         for key, value in ours.items():
             np.testing.assert_allclose(theirs[key], value, rtol=1e-6, atol=1e-6, err_msg=key)
-    final = [model_arrays(load_module(folder)) for folder in (whole, cut)]
+    final = [model_arrays(open_bundle(folder, "tensorflow")) for folder in (whole, cut)]
     for key, value in final[0].items():
         np.testing.assert_allclose(final[1][key], value, rtol=1e-6, atol=1e-6, err_msg=key)
     histories = [json.loads((folder / "history.json").read_text()) for folder in (whole, cut)]

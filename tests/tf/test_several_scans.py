@@ -30,7 +30,7 @@ def test_three_epochs_of_both_backends(pair, small_config, kind):
 
 
 def test_either_backend_opens_it_and_finds_each_scan(pair, make_scan, second, small_config, silent, tmp_path):
-    from ptycho.tf.trained import infer_scan
+    from ptycho.workflows.components import infer_scan
     from ptycho_torch.workflows.trained import infer_scan as infer_torch
 
     held = make_scan(**second | {"n_positions": 16, "seed": 8})
@@ -74,7 +74,7 @@ def test_a_run_on_two_scans_goes_on_to_the_same_weights(pair, small_config, exec
     whole = run("whole", 4)
     run("cut", 2)
     on = run("cut", 4, resume=tmp_path / "cut" / "checkpoints" / "last.safetensors")
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.tf.fit.checkpoints import model_arrays
 
     ours, theirs = (model_arrays(r["models"]["diffraction_to_obj"]) for r in (whole, on))
     for name, value in ours.items():

@@ -67,7 +67,8 @@ def twins(raw, config, accumulate):
 
 def torch_steps(module, loader, config, count, batches, accumulate):
     """The staged steps by hand: freeze, rate, gather, Adam."""
-    from ptycho_torch.stages import Freezer, Stages, parameter_groups
+    from ptycho_torch.fit.stages import Freezer, Stages
+    from ptycho_torch.optimizers import parameter_groups
 
     stages, freezer = Stages(resolve_stages(config), -(-batches // accumulate)), Freezer()
     optimizer = torch.optim.Adam(parameter_groups(module), lr=RATE, betas=(0.9, 0.99))
@@ -122,7 +123,7 @@ def test_steps_move_what_their_stage_says_and_end_where_torch_ends(make_scan, sm
 
 
 def assert_alike(theirs, ours):
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.tf.fit.checkpoints import model_arrays
     from ptycho_torch.layers import neutral_weights
 
     wanted = {f"network.{n}": v.numpy() for n, v in neutral_weights(theirs.network).items()}
@@ -149,7 +150,7 @@ def test_gathered_steps_end_where_torch_ends(make_scan, small_config):
 
 
 def test_a_run_resumed_inside_a_stage_ends_as_the_unbroken_one(make_scan, small_config, tmp_path):
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.tf.fit.checkpoints import model_arrays
     from ptycho_torch.workflows import components as torch_components
 
     raw = make_scan(n_positions=24)

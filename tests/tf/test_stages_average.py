@@ -55,7 +55,7 @@ def averages(steps: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def arrays(results) -> dict[str, np.ndarray]:
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.tf.fit.checkpoints import model_arrays
 
     return model_arrays(results["models"]["diffraction_to_obj"])
 
@@ -63,8 +63,8 @@ def arrays(results) -> dict[str, np.ndarray]:
 def test_the_average_goes_on_across_stages_and_is_that_of_torch(
     make_scan, small_config, tmp_path, monkeypatch
 ):
-    from ptycho.tf import training
-    from ptycho.tf.checkpoint import read_checkpoint
+    from ptycho.tf.fit import run as training
+    from ptycho.tf.fit.checkpoints import read_checkpoint
     from ptycho_torch.layers import neutral_weights
     from ptycho_torch.workflows.components import train_cdi_model_torch
 
@@ -101,7 +101,7 @@ def test_the_average_goes_on_across_stages_and_is_that_of_torch(
 def test_a_run_broken_inside_a_stage_ends_with_the_average_of_the_unbroken_one(
     make_scan, small_config, tmp_path
 ):
-    from ptycho.tf.checkpoint import read_checkpoint
+    from ptycho.tf.fit.checkpoints import read_checkpoint
 
     class Killed(Exception):
         pass

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 from ptycho.config.config import PyTorchExecutionConfig
-from ptycho.errors import RunError
-from ptycho.tracking import Tracker
 from ptycho.tracking.names import in_contract
 from ptycho.workflows import components
 
@@ -101,42 +99,6 @@ def test_a_resumed_run_has_the_log_of_an_unbroken_one(make_scan, small_config, t
     for one, other in zip(unbroken, resumed, strict=True):
         assert list(one) == list(other)
         np.testing.assert_allclose(*([float(v) for v in row.values()] for row in (one, other)), rtol=1e-6)
-
-
-class Notes(Tracker):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple] = []
-
-    def begin(self, first_epoch, first_step, params):
-        self.told.append(("begin", first_epoch, first_step))
-
-    def log_metrics(self, values, step, epoch):
-        self.told.append(("metrics", epoch, step))
-
-    def log_figure(self, path, step):
-        self.told.append(("figure", path.name, step))
-
-    def close(self, state):
-        self.told.append(("close", state))
-
-
-def test_trackers_are_told_of_the_end_and_of_a_failure(make_scan, small_config, tmp_path, monkeypatch):
-    notes = Notes()
-    monkeypatch.setattr("ptycho.tracking.kinds.KINDS", {"csv": lambda *_: notes})
-    raw = make_scan()
-    config = small_config(raw, nepochs=3, output_dir=tmp_path, optimizer="sgd", momentum=0.0)
-    with pytest.raises(RunError, match="training diverged"):
-        components.train_cdi_model(raw, None, config, PyTorchExecutionConfig(**CSV, learning_rate=1e30))
-    assert notes.told[0] == ("begin", 0, 0) and notes.told[-1] == ("close", "failed")
-    notes.told.clear()
-    healthy = small_config(raw, output_dir=tmp_path)
-    components.train_cdi_model(raw, None, healthy, PyTorchExecutionConfig(**CSV))
-    assert notes.told == [
-        ("begin", 0, 0), ("metrics", 0, 3), ("metrics", 1, 7), ("figure", "sampler_coverage.png", 7),
-        ("close", "done"),
-    ]  # fmt: skip
 
 
 @pytest.mark.mlflow

@@ -19,7 +19,7 @@ tf = pytest.importorskip("tensorflow")
 
 def test_a_run_writes_what_torch_writes_and_goes_on_after_a_break(make_scan, small_config, tmp_path):
     """One unbroken run beside torch's, and the same run broken after two epochs and resumed."""
-    from ptycho.tf.checkpoint import model_arrays
+    from ptycho.tf.fit.checkpoints import model_arrays
     from ptycho_torch.workflows import components as torch_components
 
     raw = make_scan()
@@ -163,22 +163,22 @@ def ended_after(callback, history, values):
     ],
 )
 def test_early_stopping_waits_its_patience(mode, values, epochs):
-    from ptycho.tf.callbacks import EarlyStopping
+    from ptycho.tf.fit.stopping import EarlyStopping
 
     history = SimpleNamespace(row={})
     assert ended_after(EarlyStopping(history, "val_loss", mode, 2), history, values) == epochs
 
 
 def test_the_best_checkpoints_are_kept(tmp_path, monkeypatch):
-    from ptycho.tf import callbacks
+    from ptycho.tf.fit import checkpoints
 
-    monkeypatch.setattr(callbacks, "write_checkpoint", lambda path, model, known: path.touch())
+    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda path, model, known: path.touch())
     values = [3.0, 1.0, 2.0, 4.0, 0.5]
     for keep, names in ((1, {4}), (2, {1, 4}), (-1, {0, 1, 2, 3, 4}), (0, set())):
         history = SimpleNamespace(row={}, name="history", knowledge=dict)
         folder = tmp_path / str(keep)
         folder.mkdir()
-        made = callbacks.Checkpoints(history, folder, [history], monitor="val_loss", mode="min", keep=keep)
+        made = checkpoints.Checkpoints(history, folder, [history], monitor="val_loss", mode="min", keep=keep)
         for epoch, value in enumerate(values):
             history.row = {"val_loss": value}
             made.on_epoch_end(epoch)
@@ -206,11 +206,11 @@ def test_what_only_the_other_backend_does_is_refused_by_name(
 
 
 def test_settings_without_effect_and_an_absent_gpu_get_a_word(caplog, execute):
-    from ptycho.tf import training
+    from ptycho.tf.fit import run as training
 
     lines = training.settings_without_effect(execute(pin_memory=True, num_workers=1, persistent_workers=True))
     assert [line.split(" = ")[0] for line in lines] == ["pin_memory", "persistent_workers"]
-    with caplog.at_level("WARNING", logger="ptycho.tf.training"):
+    with caplog.at_level("WARNING", logger="ptycho.tf.fit.run"):
         training.resolve_device(PyTorchExecutionConfig(accelerator="cuda"))
     if not tf.config.list_physical_devices("GPU"):
         assert "no CUDA device here, training on the CPU" in caplog.text

@@ -17,6 +17,7 @@ from ptycho.errors import ConfigError, DataError, InputError, MissingFileError
 from ptycho.scan.labels import cut_patches
 from ptycho.scan.raw_data import RawData
 from ptycho.scan.scan_set import probe_overlap
+from ptycho.workflows.trained import state_of
 from ptycho_torch import config_params
 from ptycho_torch.api import scans
 from ptycho_torch.api.base_api import (
@@ -35,7 +36,6 @@ from ptycho_torch.api.base_api import (
 from ptycho_torch.api.canvas import client_canvas, spacing_px
 from ptycho_torch.lightning_utils import find_best_checkpoint
 from ptycho_torch.model import PtychoPINN_Lightning
-from ptycho_torch.workflows.trained import trained_state
 
 HALF = 0.5  # an even patch's middle lies half a pixel before pixel N // 2
 
@@ -341,7 +341,7 @@ class TestData:
         for scan, given in zip(read.scans, (raw, other), strict=True):
             np.testing.assert_allclose(labels_of(scan), labels_of(given), atol=1e-6)
         checkpoint, _, _ = train(data, data, manager(grid=2, mode="Supervised", epochs=1))
-        known = trained_state(load(checkpoint)[0].model).scans
+        known = state_of(load(checkpoint)[0].model).scans
         pairs = zip(known, (raw, other), strict=True)
         overlaps = [probe_overlap(one.guess, given.probe_modes) for one, given in pairs]
         assert min(overlaps) > 0.99 > probe_overlap(raw.probe_modes, other.probe_modes)

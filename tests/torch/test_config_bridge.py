@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ptycho.clients import config_bridge as bridge
 from ptycho.config import config as canonical
 from ptycho.config.fields import describe_fields
 from ptycho.errors import ConfigError
-from ptycho_torch import config_bridge as bridge
 from ptycho_torch import config_params as torch_side
 
 OURS = (

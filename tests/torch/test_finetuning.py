@@ -6,18 +6,23 @@ import dataclasses
 from pathlib import Path
 
 import lightning.pytorch as L
+import lightning_runs
 import pytest
 import torch
 
+from ptycho.clients import config_bridge
+from ptycho.clients.finetuning import stages_of
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError
 from ptycho.networks import parts as network_parts
 from ptycho.networks.graphs import NetworkSpec, describe, parameter_shapes
 from ptycho.networks.parts import PARTS, declare_parts, part_of
-from ptycho_torch import config_bridge, finetuning
+from ptycho.run.tuning import TuningStage
 from ptycho_torch.config_params import TrainingConfig
+from ptycho_torch.fit.finetuning import Finetuning
 from ptycho_torch.layers import GraphNetwork
 from ptycho_torch.model import PtychoPINN_Lightning
+from ptycho_torch.optimizers import parameter_groups, parts
 from ptycho_torch.workflows import components
 
 RATE = 1e-3
@@ -32,13 +37,13 @@ class Watch(L.Callback):
         self.rates: list[dict[str, float]] = []
 
     def on_train_epoch_start(self, trainer, module):
-        self.before = [(part, value.detach().clone()) for part, value in finetuning.parts(module)]
+        self.before = [(part, value.detach().clone()) for part, value in parts(module)]
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         self.seen = {group["name"]: group["lr"] for group in optimizer.param_groups}
 
     def on_train_epoch_end(self, trainer, module):
-        after = [value for _, value in finetuning.parts(module)]
+        after = [value for _, value in parts(module)]
         pairs = zip(self.before, after, strict=True)
         self.moved.append({part for (part, old), new in pairs if not torch.equal(old, new)})
         self.rates.append({part: self.seen[part] for part in self.moved[-1]})
@@ -60,10 +65,10 @@ def tune(make_scan, small_config):
         training = dataclasses.replace(training, **settings)
         module = PtychoPINN_Lightning(model, data, training, inference)
         container = components._ensure_container(raw, ours)
-        run = components.prepare_lightning_run(container, None, ours, execution, module=module)
+        run = lightning_runs.prepare_lightning_run(container, None, ours, execution, module=module)
         watch = watch or Watch()
         run.trainer.callbacks.append(watch)
-        return watch, run, components.fit_lightning_run(run, resume=resume)
+        return watch, run, lightning_runs.fit_lightning_run(run, resume=resume)
 
     return build
 
@@ -117,15 +122,15 @@ def test_nothing_changes_where_no_stage_is_asked_for(tune, make_scan, small_conf
     config = small_config(raw, probe_from="guess", probe_trainable=True)
     plain = components._train_with_lightning(components._ensure_container(raw, config), None, config, silent)
     assert len(plain["history"]["train_loss"]) == 2
-    assert finetuning.stages_of(TrainingConfig()) == ()
+    assert stages_of(TrainingConfig()) == ()
 
 
 def test_a_stage_without_progress_ends_early():
     stages = (
-        finetuning.Stage("one", 9, {"decoder": 0.1}, patience=2),
-        finetuning.Stage("two", 9, {"phase_head": 0.1}, patience=2),
+        TuningStage("one", 9, {"decoder": 0.1}, patience=2),
+        TuningStage("two", 9, {"phase_head": 0.1}, patience=2),
     )
-    tuning = finetuning.Finetuning(stages, main_epochs=1)
+    tuning = Finetuning(stages, main_epochs=1)
     graph = describe("swift", NetworkSpec(N=32, n_filters_scale=1))
 
     class Module(torch.nn.Module):
@@ -140,7 +145,7 @@ def test_a_stage_without_progress_ends_early():
         callback_metrics = {"val_loss": torch.tensor(1.0)}
 
     module, run = Module(), Run()
-    run.optimizers = [torch.optim.SGD(finetuning.parameter_groups(module), lr=1.0)]
+    run.optimizers = [torch.optim.SGD(parameter_groups(module), lr=1.0)]
     seen = []
     for epoch in range(30):
         run.current_epoch = epoch
@@ -206,4 +211,4 @@ class TestParts:
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
 def test_a_stage_in_which_nothing_can_move_is_refused(rate):
     with pytest.raises(ConfigError, match="fine-tuning stage 'decoder'"):
-        finetuning.stages_of(TrainingConfig(enable_staged_finetuning=True, finetune_stage1_lr_decoder=rate))
+        stages_of(TrainingConfig(enable_staged_finetuning=True, finetune_stage1_lr_decoder=rate))

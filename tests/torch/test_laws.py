@@ -22,8 +22,10 @@ from ptycho.run.schedules import learning_rate_factor
 from ptycho.scan.normalization import normalize_probe
 from ptycho.scan.raw_data import RawData
 from ptycho.simulation import Scenario, simulate
-from ptycho_torch import data, training
+from ptycho_torch import data
 from ptycho_torch.config_bridge import from_training_config
+from ptycho_torch.fit import trainer as training
+from ptycho_torch.fit.trainer import quiet_lightning
 from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.workflows import components
 
@@ -224,7 +226,7 @@ def fit(raw, config, batches: list[np.ndarray], **execution) -> tuple[Gradients,
     )
     seen = Gradients()
     loader = data.make_loader(data.GroupDataset(container), data.FixedBatches([(b, False) for b in batches]))
-    with components._quiet_lightning():
+    with quiet_lightning():
         training.make_trainer(config, settings, [seen], None).fit(module, loader, loader)
     return seen, module
 

@@ -10,19 +10,20 @@ import torch
 from torch import nn
 
 from ptycho import physics as oracle
+from ptycho.backends import predictor_of
 from ptycho.cli.main import main
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError, DataError
+from ptycho.forward.merging import merge
 from ptycho.image.canvas import auto_window_side, chunks, make_frame, scan_order, window_weights
 from ptycho.image.stitching import centroid_canvas, reassemble_position
 from ptycho.networks import graphs as architectures
+from ptycho.run.reconstruction import reconstruct
 from ptycho.scan.normalization import normalize_probe
-from ptycho_torch import physics
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.reassembly import Stitcher, stitch
 from ptycho_torch.workflows import components
-from ptycho_torch.workflows.inference import reconstruct_container
 from ptycho_torch.workflows.trained import TrainedModel, save_trained
 
 N = 32
@@ -105,7 +106,7 @@ class TestADeltaLandsOnItsPixel:
         positions = torch.tensor([[[40.0, 70], [44, 66], [36, 72], [40, 72]]], dtype=torch.float64)
         centre = positions.mean(1, keepdim=True)
         patches = torch.from_numpy(delta_patches(4))[None]
-        canvas = physics.merge(patches, positions - centre, torch.ones(N, N))[0]
+        canvas = merge(patches, positions - centre, torch.ones(N, N))[0]
         origin = centre[0, 0].numpy() - canvas.shape[-1] // 2
         assert landed(canvas.numpy(), origin) == pixels(positions[0].numpy())
 
@@ -126,7 +127,7 @@ class TestADeltaLandsOnItsPixel:
             n_positions=4, xcoords=np.array([20.0, 31, 20, 31]), ycoords=np.array([20.0, 20, 29, 29])
         )
         module, container, _ = delta_module(raw, gridsize=2, n_groups=1)
-        made = reconstruct_container(module, container, M=20)
+        made = reconstruct(predictor_of(module), container, M=20)
         assert landed(made.image.object, made.image.frame.origin_xy) == pixels(raw.positions_px)
 
     def test_a_shared_patch_lies_at_the_mean_of_its_group(self, make_scan, delta_module):
@@ -134,7 +135,7 @@ class TestADeltaLandsOnItsPixel:
             n_positions=4, xcoords=np.array([20.0, 30, 20, 30]), ycoords=np.array([20.0, 20, 28, 28])
         )
         module, container, _ = delta_module(raw, gridsize=2, object_big=False, n_groups=1)
-        made = reconstruct_container(module, container, M=20)
+        made = reconstruct(predictor_of(module), container, M=20)
         assert landed(made.image.object, made.image.frame.origin_xy) == {(25.0, 24.0)}
 
     def test_the_client_call(self, make_scan, delta_module):
@@ -210,7 +211,7 @@ class TestADeltaLandsOnItsPixel:
         raw = make_scan(n_positions=7)
         module, container, _ = delta_module(raw)
         with pytest.raises(ConfigError, match="coord_scale"):
-            reconstruct_container(module, container, coord_scale=bad)
+            reconstruct(predictor_of(module), container, coord_scale=bad)
 
 
 class TestCanvas:
@@ -377,7 +378,7 @@ class TestValues:
             window_weights(PLAIN, M)
         module, container, _ = delta_module(make_scan(n_positions=7))
         with pytest.raises(DataError, match=f"M = {M}"):
-            reconstruct_container(module, container, M=M)
+            reconstruct(predictor_of(module), container, M=M)
 
     def test_the_automatic_window_follows_the_light(self):
         axis = np.arange(N) - N // 2
@@ -405,8 +406,11 @@ class TestStreaming:
         module, container, _ = delta_module(raw)
         module.network = Watched(1)
         seen = []
-        made = reconstruct_container(
-            module, container, batch_size=8, progress=lambda done, total: seen.append((done, total))
+        made = reconstruct(
+            predictor_of(module),
+            container,
+            batch_size=8,
+            progress=lambda done, total: seen.append((done, total)),
         )
         assert made.patches is None
         assert batches == [8] * 7 + [4] and seen[-1] == (60, 60)
@@ -414,8 +418,8 @@ class TestStreaming:
     def test_batch_size_and_kept_patches_do_not_change_the_image(self, make_scan, delta_module):
         raw = make_scan(n_positions=30)
         module, container, _ = delta_module(raw, gridsize=2)
-        one = reconstruct_container(module, container, batch_size=3)
-        other = reconstruct_container(module, container, batch_size=30, keep_patches=True)
+        one = reconstruct(predictor_of(module), container, batch_size=3)
+        other = reconstruct(predictor_of(module), container, batch_size=30, keep_patches=True)
         np.testing.assert_allclose(one.image.object, other.image.object, atol=1e-5)
         assert other.patches is not None and other.patches.shape == (120, N, N)
 
@@ -429,7 +433,7 @@ class TestStreaming:
                 return modulus * diffraction.sum((1, 2, 3))[:, None, None, None], phase
 
         module.network = Bright(1)
-        made = reconstruct_container(module, container, batch_size=7, keep_patches=True)
+        made = reconstruct(predictor_of(module), container, batch_size=7, keep_patches=True)
         expected = container.patterns[container.nn_indices[:, 0]].sum((1, 2))
         np.testing.assert_allclose(made.patches[:, N // 2, N // 2].real, expected, rtol=1e-4)
 

@@ -11,8 +11,8 @@ from test_refine_engine import guess_of, make_problem
 
 from ptycho.cli.main import main
 from ptycho.errors import ConfigError
+from ptycho.forward import losses, penalties
 from ptycho.simulation.scenario import Scenario, simulate
-from ptycho_torch import losses, penalties
 from ptycho_torch.refine import make_rule, make_scan, reconstruct, start_state
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.objectives import Seen, named_objective

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ptycho import backends
 from ptycho.cli.main import main
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.run.state import kept_starts
@@ -81,7 +82,7 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(unbroken, monkeypa
     def refine(*arguments):
         raise AssertionError("the probe was refined again")
 
-    monkeypatch.setattr(components, "refined_modes", refine)
+    monkeypatch.setattr(backends, "refined_modes", refine)
     monkeypatch.chdir(unbroken.parent)  # scan.npz is found where provenance.json says
     (cut / "checkpoints" / ".last.0123456789ab.ckpt").write_bytes(b"cut short")
     assert main(["train", "--resume", str(cut), "--quiet"]) == 0
@@ -167,7 +168,7 @@ def test_a_run_that_had_run_out_of_patience_is_over(make_scan, small_config, tmp
 
 
 def test_a_checkpoint_is_whole_or_the_former_one(tmp_path, monkeypatch):
-    from ptycho_torch.callbacks.resume import AtomicCheckpoints
+    from ptycho_torch.fit.checkpoints import AtomicCheckpoints
 
     path = tmp_path / "checkpoints" / "last.ckpt"
     AtomicCheckpoints().save_checkpoint({"weights": torch.ones(3)}, path)
@@ -184,7 +185,7 @@ def test_a_checkpoint_is_whole_or_the_former_one(tmp_path, monkeypatch):
 
 
 def test_a_run_broken_at_any_write_of_a_checkpoint_goes_on(make_scan, small_config, tmp_path, monkeypatch):
-    from ptycho_torch.callbacks.resume import AtomicCheckpoints
+    from ptycho_torch.fit.checkpoints import AtomicCheckpoints
 
     raw, execution = make_scan(n_positions=16), PyTorchExecutionConfig(accelerator="cpu")
     settings = {"nepochs": 3, "probe_from": "guess"}

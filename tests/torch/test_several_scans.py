@@ -14,11 +14,12 @@ from ptycho.models.trained_state import load_trained_state
 from ptycho.run.preparation import plan_training, train_and_test
 from ptycho.run.starting_probe import starting_probes
 from ptycho.scan.scan_set import KnownScan
+from ptycho.workflows.trained import open_bundle, state_of
 from ptycho_torch.config_bridge import from_training_config
 from ptycho_torch.data import GroupDataset
 from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.workflows import components
-from ptycho_torch.workflows.trained import TrainedModel, infer_scan, load_module, trained_state
+from ptycho_torch.workflows.trained import TrainedModel, infer_scan
 
 
 def module_for(config, known: list[KnownScan]) -> PtychoPINN_Lightning:
@@ -73,7 +74,7 @@ def test_probe_and_scale_of_each_scan_are_trained_and_kept(pair, small_config, t
     assert state.scans[0].log_scale != state.scans[1].log_scale
     assert state.scans[1].bad_pixels.sum() == 5 and not state.scans[0].bad_pixels.any()
     assert state.scans[1].nphotons > 10 * state.scans[0].nphotons
-    again = trained_state(load_module(tmp_path))
+    again = state_of(open_bundle(tmp_path, "pytorch"))
     for ours, theirs in zip(again.scans, state.scans, strict=True):
         for name in ("probe", "guess", "bad_pixels"):
             np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))

@@ -6,12 +6,13 @@ import math
 from pathlib import Path
 
 import lightning.pytorch as L
+import lightning_runs
 import pytest
 import torch
 
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError
-from ptycho_torch.stages import parts
+from ptycho_torch.optimizers import parts
 from ptycho_torch.workflows import components
 
 RATE = 2e-3
@@ -71,10 +72,10 @@ def stage(make_scan, small_config):
             enable_checkpointing=ours.output_dir != Path(), devices=devices,
         )  # fmt: skip
         container = components._ensure_container(raw, ours)
-        run = components.prepare_lightning_run(container, None, ours, execution)
+        run = lightning_runs.prepare_lightning_run(container, None, ours, execution)
         watch = watch or Watch()
         run.trainer.callbacks.append(watch)
-        results = components.fit_lightning_run(run, resume=resume)
+        results = lightning_runs.fit_lightning_run(run, resume=resume)
         return watch, run.module, results
 
     return build

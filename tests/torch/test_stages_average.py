@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 
 import lightning.pytorch as L
+import lightning_runs
 import numpy as np
 import pytest
 import torch
@@ -57,12 +58,12 @@ def train(make_scan, small_config):
         execution = PyTorchExecutionConfig(
             accelerator="cpu", logger_backend="none", learning_rate=5e-3, accum_steps=2
         )
-        run = components.prepare_lightning_run(
+        run = lightning_runs.prepare_lightning_run(
             components._ensure_container(raw, config), None, config, execution
         )
         steps = Steps(killed_at)
         run.trainer.callbacks.append(steps)
-        return steps, run.module, components.fit_lightning_run(run, resume=resume)
+        return steps, run.module, lightning_runs.fit_lightning_run(run, resume=resume)
 
     return build
 

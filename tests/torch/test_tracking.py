@@ -8,15 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lightning.pytorch as L
+import lightning_runs
 import pytest
 from lightning.pytorch.callbacks import Callback
 
 from ptycho.config.config import PyTorchExecutionConfig
-from ptycho.errors import RunError
-from ptycho.tracking import Tracker
+from ptycho.run.preparation import train_and_test
 from ptycho.tracking.names import in_contract
-from ptycho_torch.callbacks.tracking import Tracking, recorder_of
 from ptycho_torch.workflows import components
 
 CSV = {"accelerator": "cpu", "logger_backend": "csv"}
@@ -54,11 +52,11 @@ class Helpers(Callback):
 
 def test_helpers_stay_inside_and_a_clients_own_metric_is_logged(make_scan, small_config, tmp_path):
     config = small_config(make_scan(), nepochs=1, output_dir=tmp_path)
-    run = components.prepare_lightning_run(
-        *components.train_and_test(make_scan(), None, config), config, PyTorchExecutionConfig(**CSV)
+    run = lightning_runs.prepare_lightning_run(
+        *train_and_test(make_scan(), None, config), config, PyTorchExecutionConfig(**CSV)
     )
     run.trainer.callbacks.append(Helpers())
-    components.fit_lightning_run(run)
+    lightning_runs.fit_lightning_run(run)
     assert not [name for name in rows(tmp_path)[0] if "_seconds" in name or "_sum" in name]
     assert rows(tmp_path)[0]["throughput/patterns"] == "3.0"
 
@@ -85,71 +83,6 @@ def test_a_resumed_run_has_the_log_of_an_unbroken_one(make_scan, small_config, t
     components.train_cdi_model_torch(raw, None, cut, execution, resume=last)
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
     assert [path.name for path in log.parent.glob("*.csv")] == ["metrics.csv"]
-
-
-class Notes(Tracker):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple] = []
-
-    def begin(self, first_epoch, first_step, params):
-        self.told.append(("begin", first_epoch, first_step))
-
-    def log_metrics(self, values, step, epoch):
-        self.told.append(("metrics", epoch, step))
-
-    def log_figure(self, path, step):
-        self.told.append(("figure", path.name, step))
-
-    def close(self, state):
-        self.told.append(("close", state))
-
-
-def watched(config, execution, monkeypatch) -> tuple[components.LightningRun, Notes]:
-    notes = Notes()
-    monkeypatch.setattr("ptycho.tracking.kinds.KINDS", {"csv": lambda *_: notes})
-    raw = config.train_data_file
-    config.train_data_file = None
-    containers = components.train_and_test(raw, None, config)
-    return components.prepare_lightning_run(*containers, config, execution), notes
-
-
-def test_trackers_are_told_of_pictures_and_of_the_end(make_scan, small_config, tmp_path, monkeypatch):
-    config = small_config(make_scan(), output_dir=tmp_path, train_data_file=make_scan())
-    execution = PyTorchExecutionConfig(**CSV, recon_log_every_n_epochs=2)
-    run, notes = watched(config, execution, monkeypatch)
-    components.fit_lightning_run(run)
-    assert notes.told == [
-        ("begin", 0, 0), ("metrics", 0, 3), ("metrics", 1, 7), ("figure", "patterns_0002.png", 7),
-        ("figure", "sampler_coverage.png", 7), ("close", "done"),
-    ]  # fmt: skip
-
-
-def test_trackers_are_told_of_a_failure(make_scan, small_config, tmp_path, monkeypatch):
-    settings = {"nepochs": 3, "optimizer": "sgd", "momentum": 0.0, "train_data_file": make_scan()}
-    config = small_config(make_scan(), output_dir=tmp_path, **settings)
-    run, notes = watched(config, PyTorchExecutionConfig(**CSV, learning_rate=1e30), monkeypatch)
-    with pytest.raises(RunError, match="training diverged"):
-        components.fit_lightning_run(run)
-    assert notes.told[-1] == ("close", "failed")
-
-
-def test_only_rank_zero_is_told():
-    notes = Notes()
-    from ptycho.tracking import Recorder
-
-    recorder = Recorder([notes], Path("nowhere"), {})
-    callback = Tracking(recorder, type("Row", (), {"row": {"train_loss": 1.0}})())
-
-    class Other(L.Trainer):
-        is_global_zero = False  # type: ignore[assignment]
-
-    trainer = Other(logger=False, enable_checkpointing=False, accelerator="cpu", callbacks=[callback])
-    for hook in (callback.on_train_start, callback.on_train_epoch_end, callback.on_train_end):
-        hook(trainer, None)
-    callback.on_exception(trainer, None, RuntimeError())
-    assert notes.told == [] and recorder_of(trainer) is recorder
 
 
 def test_two_processes_write_one_log(make_scan, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError, RunError
-from ptycho_torch import training
+from ptycho_torch.fit import trainer as training
 from ptycho_torch.workflows import components
 
 
@@ -33,7 +33,7 @@ def test_spawned_processes_are_refused_by_name():
 
 
 def test_a_gpu_that_is_not_there_falls_back_with_a_word(caplog):
-    with caplog.at_level("WARNING", logger="ptycho_torch.training"):
+    with caplog.at_level("WARNING", logger="ptycho_torch.fit.trainer"):
         accelerator, _ = training.resolve_accelerator(PyTorchExecutionConfig(accelerator="cuda"))
     if accelerator == "cpu":
         assert "no CUDA device here, training on the CPU" in caplog.text

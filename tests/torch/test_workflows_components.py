@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from ptycho import backends
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import BundleError, ConfigError, DataError
 from ptycho.run.starting_probe import starting_probe
@@ -183,7 +184,7 @@ class TestWhatTrains:
         raw = make_scan()
         config = small_config(raw, intensity_scale_trainable=scale, probe_trainable=probe)
         start = starting_probe(
-            components._ensure_container(raw, config), config, components.refined_modes
+            components._ensure_container(raw, config), config, backends.refined_modes
         ).modes
         module = self.fitted(raw, config, silent)
         moved = np.abs(module.complex_probe.detach().numpy() - start).max()
@@ -256,7 +257,7 @@ class TestWhatTrains:
         scan = make_scan(n_positions=49, probeGuess=wrong)
         config = small_config(scan, probe_from="refine")
         found = starting_probe(
-            components._ensure_container(scan, config), config, components.refined_modes
+            components._ensure_container(scan, config), config, backends.refined_modes
         ).modes[0]
         true = raw.probeGuess
 

@@ -11,21 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho import physics as oracle
+from ptycho.backends import predictor_of
 from ptycho.config.settings import TrainingConfig
+from ptycho.forward.diffraction import diffract, rate
+from ptycho.forward.merging import extract_group, merge, merge_and_extract
+from ptycho.forward.region import region_views
+from ptycho.run.preparation import ensure_container
 from ptycho.scan.raw_data import RawData
+from ptycho.workflows.infer import infer
 from ptycho.workflows.parity.pair import Pair, tf_batch, torch_batch
 from ptycho.workflows.parity.rows import Row, row
+from ptycho.workflows.trained import open_bundle, save_trained
 
 #: after how many optimiser steps the weights are compared
 STEPS = (1, 10, 100)
 
 
 def preparation(raw: RawData, config: TrainingConfig) -> list[Row]:
-    """Grouping and normalisation, each through its backend's own door: equal to the bit."""
-    from ptycho.workflows.components import create_ptycho_data_container
-    from ptycho_torch.workflows.components import _ensure_container
-
-    ours, theirs = _ensure_container(raw, config), create_ptycho_data_container(raw, config)
+    """Grouping and normalisation, which both backends take from one function: twice, equal to the bit."""
+    ours, theirs = ensure_container(raw, config), ensure_container(raw, config)
     quantities: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
         ("grouping", "nn_indices", lambda c: c.nn_indices),
         ("grouping", "global_offsets", lambda c: c.global_offsets),
@@ -42,11 +46,6 @@ def operators(pair: Pair) -> list[Row]:
     """Merge, extract, region canvas, illuminate, diffract, rate: against each other and the NumPy oracle."""
     import tensorflow as tf
     import torch
-
-    from ptycho.tf import physics as theirs
-    from ptycho.tf import region as their_region
-    from ptycho_torch import physics as ours
-    from ptycho_torch import region as our_region
 
     N, precision = pair.container.N, pair.precision
     rng = np.random.default_rng(1)
@@ -68,14 +67,14 @@ def operators(pair: Pair) -> list[Row]:
     def compare(name: str, ours: Any, theirs: Any, truth: Any = None) -> Row:
         return row("operators", name, precision, "operator", ours.numpy(), theirs.numpy(), truth)
 
-    merged = ours.merge(t["patches"], t["relative"], t["window"])
+    merged = merge(t["patches"], t["relative"], t["window"])
     side = merged.shape[-1]
-    views = ours.merge_and_extract(t["patches"], t["relative"], t["window"])
-    intensity = ours.diffract(views, t["probe"])
-    expected = ours.rate(intensity, 30.0)
-    f_merged = theirs.merge(f["patches"], f["relative"], f["window"])
-    f_views = theirs.merge_and_extract(f["patches"], f["relative"], f["window"])
-    f_intensity = theirs.diffract(f_views, f["probe"])
+    views = merge_and_extract(t["patches"], t["relative"], t["window"])
+    intensity = diffract(views, t["probe"])
+    expected = rate(intensity, 30.0)
+    f_merged = merge(f["patches"], f["relative"], f["window"])
+    f_views = merge_and_extract(f["patches"], f["relative"], f["window"])
+    f_intensity = diffract(f_views, f["probe"])
     groups = list(zip(patches, relative, strict=True))
     # the oracle's canvas is as large as its one group needs, a backend's as its batch needs
     truth_merged = np.stack([oracle.pad_centre(oracle.merge(p, r, window), side) for p, r in groups])
@@ -83,20 +82,19 @@ def operators(pair: Pair) -> list[Row]:
         [oracle.extract_group(m, r, N) for m, r in zip(truth_merged, relative, strict=True)]
     )
     truth_intensity = oracle.diffract(truth_views, probe)
-    t_region = our_region.region_views(t["patches"], t["places"], t["places"], t["lit"])
-    f_region = their_region.region_views(f["patches"], f["places"], f["places"], f["lit"])
+    t_region, f_region = (region_views(a["patches"], a["places"], a["places"], a["lit"]) for a in (t, f))
     return [
         compare("merge", merged, f_merged, truth_merged),
         compare(
             "extract",
-            ours.extract_group(merged, t["relative"], N),
-            theirs.extract_group(f_merged, f["relative"], N),
+            extract_group(merged, t["relative"], N),
+            extract_group(f_merged, f["relative"], N),
             truth_views,
         ),
         compare("merge and extract", views, f_views, truth_views),
         compare("illuminate", t["patches"] * t["probe"][:1], f["patches"] * f["probe"][:1]),
         compare("diffract", intensity, f_intensity, truth_intensity),
-        compare("rate", expected, theirs.rate(f_intensity, 30.0), oracle.rate(truth_intensity, 30.0)),
+        compare("rate", expected, rate(f_intensity, 30.0), oracle.rate(truth_intensity, 30.0)),
         compare("region canvas", t_region, f_region),
     ]
 
@@ -171,7 +169,7 @@ def training(
     import tensorflow as tf
 
     from ptycho.tf.optimizers import Optimizer
-    from ptycho_torch.training import configure_optimizers
+    from ptycho_torch.optimizers import configure_optimizers
 
     optimizer = configure_optimizers(pair.torch)
     theirs = Optimizer(pair.keras.trained(), pair.keras.config, pair.torch.learning_rate)
@@ -213,19 +211,13 @@ def training(
 
 def inference(pair: Pair, raw: RawData) -> tuple[list[Row], NDArray[Any], NDArray[Any]]:
     """One bundle opened by both: every patch and the stitched image; rows and the two images."""
-    from ptycho.tf import trained as keras_side
-    from ptycho_torch.workflows import trained as torch_side
-
     with tempfile.TemporaryDirectory() as folder:
-        torch_side.save_trained(pair.torch.float(), Path(folder))
-        ours, _ = torch_side.load_inference_bundle_torch(Path(folder))
-        theirs, _ = keras_side.load_inference_bundle_tf(Path(folder))
-        scaled = [pair.container.X * ours.intensity_scale]
-        patches = [model.predict(scaled) for model in (ours, theirs)]
-        objects = [
-            side.infer_scan(model, raw)[2]["object"]
-            for side, model in ((torch_side, ours), (keras_side, theirs))
-        ]
+        save_trained(pair.torch.float(), Path(folder))
+        both = [open_bundle(Path(folder), backend) for backend in ("pytorch", "tensorflow")]
+        x = pair.container.patterns[pair.container.nn_indices]
+        seen = [predictor_of(model) for model in both]
+        patches = [one.as_numpy(one.predict(x)) for one in seen]
+        objects = [infer(model, raw).object for model in both]
     rows = [
         row("inference", "patches", "float32", "image", *patches),
         row("inference", "stitched image", "float32", "image", *objects),

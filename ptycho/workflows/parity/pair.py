@@ -44,13 +44,11 @@ class Pair:
 
         from ptycho.tf.layers import load_neutral_weights as load_keras
         from ptycho.tf.model import PtychoPINN_Keras
-        from ptycho_torch.config_bridge import from_training_config
         from ptycho_torch.layers import load_neutral_weights as load_torch
         from ptycho_torch.layers import neutral_weights
-        from ptycho_torch.model import PtychoPINN_Lightning
+        from ptycho_torch.module import PtychoPINN
 
-        data, network, training, inference = from_training_config(config, execution)
-        module = PtychoPINN_Lightning(network, data, training, inference)
+        module = PtychoPINN(config, (execution or PyTorchExecutionConfig()).learning_rate)
         model = PtychoPINN_Keras(config, dtype=precision)
         rng = np.random.default_rng(config.seed)
         weights: Arrays = {}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho import backends
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import MissingDependencyError
 from ptycho.run.preparation import ensure_container
@@ -70,15 +71,11 @@ def run_parity(
     seconds for a small scan; memory: the scan and both models. Raises MissingDependencyError without
     TensorFlow.
     """
-    from importlib.util import find_spec
-
-    if find_spec("tensorflow") is None:
+    if not backends.is_installed("tensorflow"):
         raise MissingDependencyError("ptycho parity needs TensorFlow: pip install 'ptychopinn[tf]'")
-    from ptycho_torch.refine.starting import refined_modes
-
     rows = checks.preparation(raw, config)
     container = ensure_container(raw, config)
-    probe = starting_probe(container, config, refined_modes)
+    probe = starting_probe(container, config, backends.refined_modes)
     total, done = len(precisions) * max(steps), 0
     images: tuple[Any, Any] | None = None
     for precision in precisions:

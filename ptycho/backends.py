@@ -1,0 +1,144 @@
+"""What a backend does for the rest of the package, and the one place where backends are looked up by name.
+
+A backend holds its own tensors and its own trainer. Everything else (scans, batches, configuration, probes,
+stitching, files) is the same for all of them and lives in the rooms of `ptycho`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.config.settings import BACKENDS, PyTorchExecutionConfig, TrainingConfig
+from ptycho.errors import ConfigError, MissingDependencyError
+from ptycho.image.canvas import Frame
+from ptycho.models.trained_state import TrainedState
+from ptycho.run.job import Fitted, Job
+from ptycho.run.reconstruction import Predictor, Stitches
+from ptycho.scan.scan_set import KnownScan
+
+#: name -> the package whose module `backend` holds BACKEND
+PACKAGES = {"pytorch": "ptycho_torch", "tensorflow": "ptycho.tf"}
+#: the iterative engine that refines starting probes, the same for both backends
+ENGINE = "ptycho_torch.refine.starting"
+_MISSING = {
+    "torch": "backend 'pytorch' needs the package torch: pip install ptychopinn",
+    "lightning": "backend 'pytorch' needs the package lightning: pip install ptychopinn",
+    "tensorflow": "backend 'tensorflow' needs TensorFlow: pip install 'ptychopinn[tf]' - or use --backend "
+    "pytorch",
+}
+_NEEDS = {"pytorch": ("torch", "lightning"), "tensorflow": ("tensorflow",)}
+
+
+class Network(Protocol):
+    """A model as the neutral code knows it: built by a backend, told of its scans, perhaps trained.
+
+    Numbers without a scan are those of the first scan; see `ptycho.scan.normalization` for their meaning.
+    """
+
+    backend: str
+    config: TrainingConfig
+
+    @property
+    def n_scans(self) -> int:
+        """Scans that the model knows."""
+
+    @property
+    def x_scale(self) -> float:
+        """Factor from measured amplitude to x."""
+
+    @property
+    def nphotons(self) -> float:
+        """Counts in the mean pattern."""
+
+    @property
+    def intensity_scale(self) -> float:
+        """s = 2 sqrt(nphotons) / N."""
+
+
+Model = TypeVar("Model", bound=Network)
+Patches = TypeVar("Patches")
+
+
+class Backend(Protocol[Model, Patches]):
+    """What a backend supplies. `Model` is its network, `Patches` its complex tensors."""
+
+    name: str
+
+    def check(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
+        """Refuse by name what this backend does not do, before any work; ConfigError."""
+
+    def build(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> Model:
+        """An untrained model that knows no scan yet; its weights follow from the seed."""
+
+    def load(self, model: Model, state: TrainedState) -> None:
+        """Put weights and scans of a trained state into a new model; ConfigError where they do not fit."""
+
+    def fit(self, job: Job, model: Model | None = None) -> Fitted[Model]:
+        """Train a model (a new one: None) as the job says; it has the weights that validated best.
+
+        Time linear in groups x epochs; memory: the containers and a few batches.
+        """
+
+    def predict(self, model: Model, x: NDArray[np.float32], scan: int = 0) -> Patches:
+        """Patches (B, C_out, N, N) of x (B, C, N, N), as the model's scan `scan`, without gradients."""
+
+    def stitcher(self, frame: Frame, weights: NDArray[np.float32]) -> Stitches[Patches]:
+        """An empty canvas for such patches; `weights` (M, M) is their window."""
+
+    def as_numpy(self, patches: Patches) -> NDArray[Any]:
+        """A tensor of this backend as an array on the CPU."""
+
+    def state(self, model: Model) -> TrainedState:
+        """Everything the model knows, as arrays."""
+
+    def known_scan(self, model: Model, scan: int) -> KnownScan:
+        """What the model knows of one of its scans now: probe, numbers, bad pixels."""
+
+    def placed(self, model: Model, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:
+        """Inside it the model computes on the device that the execution asks for; ConfigError."""
+
+    def has_gpu(self) -> bool:
+        """Whether a GPU is there to compute on."""
+
+
+def find(name: str) -> Backend[Any, Any]:
+    """The backend of a name; ConfigError for an unknown one, MissingDependencyError for one not installed."""
+    if name not in PACKAGES:
+        raise ConfigError(f"backend = {name!r}: must be {' or '.join(map(repr, BACKENDS))}")
+    for package in _NEEDS[name]:
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(_MISSING[package])
+    found: Backend[Any, Any] = importlib.import_module(f"{PACKAGES[name]}.backend").BACKEND
+    return found
+
+
+def is_installed(name: str) -> bool:
+    """Whether the packages of a backend are there."""
+    return all(importlib.util.find_spec(package) is not None for package in _NEEDS[name])
+
+
+def refined_modes(*arguments: Any) -> NDArray[Any]:
+    """The probe after some sweeps of the iterative engine; a `ptycho.run.starting_probe.Refinement`."""
+    made: NDArray[Any] = importlib.import_module(ENGINE).refined_modes(*arguments)
+    return made
+
+
+def predictor_of(model: Network, scan: int = 0) -> Predictor[Any]:
+    """A model as it sees one of its scans."""
+    backend = find(model.backend)
+    known = backend.known_scan(model, scan)
+    return Predictor(
+        config=model.config,
+        x_scale=known.x_scale,
+        nphotons=known.nphotons,
+        probe=known.probe,
+        log_scale=known.log_scale,
+        predict=lambda x: backend.predict(model, x, scan),
+        stitcher=backend.stitcher,
+        as_numpy=backend.as_numpy,
+    )

@@ -1,0 +1,73 @@
+"""A whole job: train, keep the model, and make the image of a scan if asked; the same for both backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
+from ptycho.run.job import Progress
+from ptycho.run.preparation import Scan, Scans, first_scan
+from ptycho.run.reconstruction import Reconstruction
+from ptycho.workflows.infer import Placing, reassemble
+from ptycho.workflows.train import TrainingResult, train
+from ptycho.workflows.trained import save_trained
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """trained: what training left. bundle: the path of `wts.h5.zip`, None where nothing is written. image:
+    None where none was asked for."""
+
+    trained: TrainingResult
+    bundle: Path | None = None
+    image: Reconstruction | None = None
+
+
+def run(
+    train_data: Scans,
+    test_data: Scan | None,
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig | None = None,
+    *,
+    stitch: Placing | None = None,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+    probe_progress: Callable[[int, int], None] | None = None,
+) -> RunResult:
+    """Train, save the bundle where an output directory is set, and stitch where a `stitch` is given.
+
+    Without `test_data` the (first) training scan is stitched. An `output_dir` of Path() writes nothing. Time
+    and memory of `train` and `reassemble`.
+    """
+    trained = train(
+        train_data,
+        test_data,
+        config,
+        execution,
+        resume=resume,
+        progress=progress,
+        probe_progress=probe_progress,
+    )
+    return finish(trained, train_data, test_data, config, stitch=stitch)
+
+
+def finish(
+    trained: TrainingResult,
+    train_data: Scans,
+    test_data: Scan | None,
+    config: TrainingConfig,
+    *,
+    stitch: Placing | None = None,
+) -> RunResult:
+    """Save and stitch what training left, as `run` does."""
+    bundle = image = None
+    if config.output_dir not in (Path(), None):
+        bundle = save_trained(trained.model, config.output_dir)
+        if trained.recorder is not None:
+            trained.recorder.add_bundle(bundle)
+    if stitch is not None:
+        data = test_data if test_data is not None else first_scan(train_data)
+        image = reassemble(trained.model, data, config, trained.execution, stitch)
+    return RunResult(trained, bundle, image)

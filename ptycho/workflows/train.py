@@ -1,0 +1,104 @@
+"""Training: from scans and settings to a model that validated best; the same way for both backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptycho import backends
+from ptycho.backends import Network
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
+from ptycho.run.job import History, Job, Progress
+from ptycho.run.preparation import Grouped, Scan, Scans, train_and_test
+from ptycho.run.starting_probe import Starts, starting_probes
+from ptycho.run.state import kept_starts
+from ptycho.run.validation import validate_training_config
+from ptycho.scan.pattern_store import keep_patterns
+from ptycho.tracking import Recorder, make_recorder
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training leaves.
+
+    model: validated best. history: lists by metric name. train, test: the grouped scans. config: with what
+    the execution overrode. recorder: the logs of the run; None: it has none.
+    """
+
+    model: Network
+    history: History
+    train: Grouped
+    test: Grouped | None
+    config: TrainingConfig
+    execution: PyTorchExecutionConfig
+    recorder: Recorder | None
+
+
+def train(
+    train_data: Scans,
+    test_data: Scan | None,
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig | None = None,
+    *,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+    probe_progress: Callable[[int, int], None] | None = None,
+) -> TrainingResult:
+    """Train on one scan, or on a list of them, each with a probe and scale of its own.
+
+    `config.backend` says which library runs the network; `resume` is a checkpoint of the same run. Everything
+    that can be wrong with configuration and data is found before the first step. Time linear in groups x
+    epochs; memory: the containers and a few batches (TensorFlow: the patterns once more).
+    """
+    job = prepare(
+        train_data,
+        test_data,
+        config,
+        execution,
+        resume=resume,
+        progress=progress,
+        probe_progress=probe_progress,
+    )
+    return fit(job)
+
+
+def prepare(
+    train_data: Scans,
+    test_data: Scan | None,
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig | None = None,
+    *,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+    probe_progress: Callable[[int, int], None] | None = None,
+) -> Job:
+    """Everything before the first step: settings checked, scans grouped, starting probes found."""
+    execution = execution or PyTorchExecutionConfig()
+    backend = backends.find(config.backend)
+    validate_training_config(config, require_files=False)
+    backend.check(config, execution)
+    make_recorder(config, execution)  # says now which package is missing
+    train_data, test_data = keep_patterns((train_data, test_data), execution, config.output_dir)
+    grouped, test = train_and_test(train_data, test_data, config)
+    starts = find_starts(grouped, config, resume, probe_progress)
+    return Job.of(grouped, test, config, execution, starts=starts, resume=resume, progress=progress)
+
+
+def find_starts(
+    grouped: Grouped,
+    config: TrainingConfig,
+    resume: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Starts:
+    """The probe that each scan starts from; a run that goes on has them beside its checkpoint."""
+    kept = kept_starts(resume) if resume is not None else None
+    return kept or starting_probes(grouped, config, backends.refined_modes, progress)
+
+
+def fit(job: Job, model: Network | None = None) -> TrainingResult:
+    """Train a model (a new one: None) as the job says."""
+    fitted = backends.find(job.config.backend).fit(job, model)
+    return TrainingResult(
+        fitted.model, fitted.history, job.train, job.test, job.config, job.execution, fitted.recorder
+    )

@@ -1,0 +1,98 @@
+"""What PyTorch supplies to `ptycho.backends`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
+from ptycho.errors import ConfigError
+from ptycho.image.canvas import Frame
+from ptycho.models.trained_state import TrainedState
+from ptycho.run.job import Fitted, Job
+from ptycho.scan.scan_set import KnownScan
+from ptycho_torch.layers import load_neutral_weights, neutral_weights
+from ptycho_torch.module import PtychoPINN
+from ptycho_torch.reassembly import Stitcher
+
+
+class TorchBackend:
+    """`ptycho.backends.Backend` with PyTorch and Lightning."""
+
+    name = "pytorch"
+
+    def check(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
+        """Devices and stages that Lightning cannot combine."""
+        from ptycho_torch.fit.trainer import check_devices
+
+        check_devices(execution)
+
+    def build(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> PtychoPINN:
+        return PtychoPINN(config, execution.learning_rate)
+
+    def load(self, model: PtychoPINN, state: TrainedState) -> None:
+        weights = {name: torch.from_numpy(np.array(value)) for name, value in state.weights.items()}
+        load_neutral_weights(model.network, weights)
+        model.attach_scans(state.scans)
+        model.eval()
+
+    def fit(self, job: Job, model: PtychoPINN | None = None) -> Fitted[PtychoPINN]:
+        from ptycho_torch.fit.run import fit, prepare
+
+        if job.starts is None:
+            raise ConfigError("the job has no starting probes: find them first")
+        return fit(prepare(job, model or self.build(job.config, job.execution)), job.starts)
+
+    @torch.inference_mode()
+    def predict(self, model: PtychoPINN, x: NDArray[np.float32], scan: int = 0) -> Tensor:
+        if model.training:
+            model.eval()
+        patches: Tensor = model(torch.from_numpy(x).to(model.probe.device), scan)
+        return patches.cpu()
+
+    def stitcher(self, frame: Frame, weights: NDArray[np.float32]) -> Stitcher:
+        return Stitcher(frame, weights)
+
+    def as_numpy(self, patches: Tensor) -> NDArray[Any]:
+        made: NDArray[Any] = patches.detach().cpu().numpy()
+        return made
+
+    def state(self, model: PtychoPINN) -> TrainedState:
+        return TrainedState(
+            config=model.config,
+            weights={name: value.numpy() for name, value in neutral_weights(model.network).items()},
+            scans=tuple(self.known_scan(model, number) for number in range(model.n_scans)),
+        )
+
+    def known_scan(self, model: PtychoPINN, scan: int) -> KnownScan:
+        x_scale, nphotons, factor = model.of_scan(model.gauge, scan).tolist()
+        probe = model.probe_of(scan).detach().cpu().numpy()
+        guess = torch.view_as_complex(model.guesses[scan]).cpu().numpy() if model.n_scans > 1 else probe
+        return KnownScan(
+            probe=probe,
+            x_scale=x_scale,
+            nphotons=nphotons,
+            probe_factor=factor,
+            bad_pixels=model.of_scan(model.bad_pixels, scan).cpu().numpy(),
+            guess=guess,
+            log_scale=model.of_scan(model.log_scale, scan).item(),
+        )
+
+    def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:
+        from ptycho_torch.fit.trainer import resolve_accelerator
+
+        accelerator, _ = resolve_accelerator(execution)
+        if accelerator != "cpu":
+            model.to("cuda" if accelerator in ("auto", "gpu", "cuda") else accelerator)
+        return nullcontext()
+
+    def has_gpu(self) -> bool:
+        return torch.cuda.is_available()
+
+
+BACKEND = TorchBackend()

@@ -1,0 +1,105 @@
+"""Checkpoints of a run: whole files, the best and the last, and what a resume needs beside them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from ptycho.errors import ConfigError, MissingFileError
+from ptycho.io.atomic import atomic_write
+from ptycho.run.starting_probe import Starts
+from ptycho.run.state import prepare
+from ptycho_torch.module import PtychoPINN
+
+log = logging.getLogger(__name__)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints replaced by a rename in their own folder.
+
+    Lightning moves a file from the system's folder for temporary files, which copies where that is another
+    disk, and a copy may be cut short.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with atomic_write(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class RunStart(Callback):
+    """Sets the checkpoints of an earlier run aside and keeps the starting probes, before the first step."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.starts: Starts | None = None
+        self.resumes = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero and self.starts is not None:
+            prepare(self._directory, self.starts, resumes=self.resumes)
+
+
+class BestAndLast(ModelCheckpoint):
+    """Lightning's checkpoints, the last one after every epoch (Lightning's own writes it beside a new best
+    only), in a folder that may be moved between a break and the resume."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._last_global_step_saved != trainer.global_step:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Nothing: the last epoch is written, and the weights may be the averaged ones by now."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        former, here = str(state_dict.get("dirpath")), str(self.dirpath)
+
+        def moved(path: str) -> str:
+            return str(Path(here) / Path(path).name) if path and str(Path(path).parent) == former else path
+
+        state = dict(state_dict)
+        state["dirpath"] = self.dirpath
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[name] = moved(state.get(name) or "")
+        state["best_k_models"] = {moved(path): value for path, value in state["best_k_models"].items()}
+        super().load_state_dict(state)
+
+
+def tell_start(callbacks: Iterable[Any], starts: Starts, *, resumes: bool) -> None:
+    """Tell the run's `RunStart`, where it has one, what it starts from."""
+    for made in callbacks:
+        if isinstance(made, RunStart):
+            made.starts, made.resumes = starts, resumes
+
+
+def restore_best(module: PtychoPINN, trainer: L.Trainer) -> None:
+    """Put the weights of the best checkpoint into the module, if checkpoints were kept and one was best."""
+    checkpoint = trainer.checkpoint_callback
+    best = getattr(checkpoint, "best_model_path", "")
+    if best and Path(best).is_file() and getattr(checkpoint, "monitor", None) is not None:
+        stored = torch.load(best, map_location="cpu", weights_only=True)
+        module.load_state_dict(stored["state_dict"])
+        log.info("weights of the best epoch taken from %s", best)
+
+
+def check_checkpoint(path: Path, module: PtychoPINN) -> None:
+    """Refuse a checkpoint that cannot go on as this run, before anything starts; reading it runs no code."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises whatever its reader stumbled over
+        raise ConfigError(f"{path}: cannot be read as a checkpoint ({type(error).__name__})") from None
+    own = {name: value.shape for name, value in module.state_dict().items()}
+    if {name: value.shape for name, value in stored.items()} != own:
+        raise ConfigError(
+            f"{path}: does not belong to this run (another network, N, gridsize or number of probe modes) - "
+            "resume with the config.yaml beside it"
+        )

@@ -1,0 +1,193 @@
+"""The adapter between Lightning and the observers of `ptycho.run.observers`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
+
+from ptycho.backends import predictor_of
+from ptycho.forward.diffraction import amplitude, diffract
+from ptycho.image.canvas import Stitched
+from ptycho.io.resources import GPU_MEMORY, RATE
+from ptycho.report.run_panels import Panels, RunPanels
+from ptycho.run.batches import Index
+from ptycho.run.job import Job
+from ptycho.run.observers import (
+    Epoch,
+    History,
+    Observer,
+    Observers,
+    Report,
+    Throughput,
+    observers_of,
+    outcome_of,
+)
+from ptycho.run.reconstruction import reconstruct
+from ptycho.scan.container import PtychoDataContainer
+from ptycho.tracking import Recorder
+from ptycho_torch.diagnostics import Watch
+from ptycho_torch.module import PtychoPINN
+
+
+class Observing(Callback):
+    """Tells the observers of a run; stands first, so that the row of an epoch has no later numbers.
+
+    The history is in the checkpoint. What an epoch did not see is no entry of its row.
+    """
+
+    def __init__(self, job: Job, module: PtychoPINN, recorder: Recorder | None) -> None:
+        self.history = History()
+        self._throughput = Throughput(self._total) if job.execution.log_throughput else None
+        self._observers = self._observers_of(job, module, recorder)
+        self._trainer: L.Trainer | None = None
+
+    @property
+    def state_key(self) -> str:
+        """The name under which checkpoints hold the history."""
+        return "History"
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.history.knowledge())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history.restore(state_dict)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._trainer = trainer
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._observers.begin(trainer.current_epoch, trainer.global_step, leads=trainer.is_global_zero)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.callback_metrics.clear()  # or a term of an earlier stage would be taken down again
+        if isinstance(pl_module, PtychoPINN):
+            pl_module.watching.reset()
+        if self._throughput is not None:
+            self._throughput.start()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._throughput is not None:
+            if trainer.is_last_batch and pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)
+            self._throughput.count(batch["x"].shape[0] * batch["x"].shape[1])
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if isinstance(pl_module, PtychoPINN):
+            pl_module.watching_validation.reset()
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if isinstance(pl_module, PtychoPINN):
+            _log_diagnostics(trainer, pl_module, pl_module.watching_validation, "val/diagnostics/")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if isinstance(pl_module, PtychoPINN):
+            if trainer.is_global_zero:  # every process has the same probe; one of them counts it
+                now = torch.view_as_complex(pl_module.probe.detach()).cpu()
+                pl_module.watching.see_probe(now, pl_module.starting_probe.cpu())
+            _log_diagnostics(trainer, pl_module, pl_module.watching, "diagnostics/")
+        epoch = Epoch(trainer.current_epoch, row_of(trainer), trainer.global_step)
+        self._observers.epoch(epoch, leads=trainer.is_global_zero)
+        # one process saying so ends the run in all of them
+        if trainer.strategy.reduce_boolean_decision(epoch.stop, all=False):
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._observers.end("done", trainer.current_epoch, leads=trainer.is_global_zero)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A resume of a run that was complete trains nothing, and ends here alone."""
+        self.on_train_end(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self._observers.end(outcome_of(exception), trainer.current_epoch, leads=trainer.is_global_zero)
+
+    def _observers_of(self, job: Job, module: PtychoPINN, recorder: Recorder | None) -> Observers:
+        panels = RunPanels.asked_for(job.execution, job.train, job.test, job.directory)
+        asked = _Asked(module)
+        drawn = Panels(panels, asked.explain, asked.image) if panels is not None else None
+        made: list[Observer] = observers_of(job, self.history, recorder, drawn, self._throughput)
+        if job.progress is not None:  # before the checkpoint of the epoch, which Lightning writes last
+            made.append(Report(job.progress, job.epochs + sum(stage.epochs for stage in module.tuning)))
+        return Observers(made)
+
+    def _total(self, values: dict[str, float]) -> dict[str, float]:
+        """The rate of all processes together, and their mean memory."""
+        trainer = self._trainer
+        assert trainer is not None
+        device = trainer.strategy.root_device
+        if device.type == "cuda":
+            values = {**values, GPU_MEMORY: torch.cuda.max_memory_allocated(device) / 2**30}
+        found = torch.tensor(list(values.values()), device=device, dtype=torch.float32)
+        total = trainer.strategy.reduce(found, reduce_op="sum")
+        assert isinstance(total, torch.Tensor)
+        share = trainer.world_size
+        return {n: v if n == RATE else v / share for n, v in zip(values, total.tolist(), strict=True)}
+
+
+def row_of(trainer: L.Trainer) -> dict[str, float]:
+    """The metrics and learning rates of the epoch that just ended; of several parts the highest rate, and
+    each under its own name."""
+    row = {
+        name: float(value)
+        for name, value in trainer.callback_metrics.items()
+        if not name.startswith("_") and not name.endswith(("_step", "_epoch"))
+    }
+    groups = trainer.optimizers[0].param_groups
+    row["learning_rate"] = max(float(group["lr"]) for group in groups)
+    if len(groups) > 1:
+        named = {group.get("name", f"group_{n}"): float(group["lr"]) for n, group in enumerate(groups)}
+        row |= {f"learning_rate/{name}": rate for name, rate in named.items()}
+    return {**row, "epoch": float(trainer.current_epoch)}
+
+
+def _log_diagnostics(trainer: L.Trainer, module: PtychoPINN, watch: Watch, prefix: str) -> None:
+    """The diagnostics of a pass, of all processes; what nothing was seen of is left out."""
+
+    def add(values: torch.Tensor) -> torch.Tensor:
+        total = trainer.strategy.reduce(values.to(module.device), reduce_op="sum")
+        assert isinstance(total, torch.Tensor)
+        return total.cpu()
+
+    for name, value in watch.finish(add).items():
+        if value == value:
+            module.log(f"{prefix}{name}", value, on_step=False, on_epoch=True, sync_dist=False)
+
+
+class _Asked:
+    """What the panels ask of the module; its mode is as before when they are drawn."""
+
+    def __init__(self, module: PtychoPINN) -> None:
+        self._module = module
+
+    @torch.no_grad()
+    def explain(
+        self, container: PtychoDataContainer, members: Index, scan: int
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        module, was_training = self._module, self._module.training
+        module.eval()
+        try:
+            x = torch.from_numpy(container.patterns[members]).to(module.probe.device)
+            positions = torch.from_numpy(container.positions_px[members]).to(module.probe.device)
+            batch = {"positions_xy": positions, "region": False, "scan": scan}
+            scale = torch.exp(module.of_scan(module.log_scale, scan))
+            views = module.views(module(x, scan), batch)
+            predicted = scale * amplitude(diffract(views, module.probe_of(scan)))
+        finally:
+            module.train(was_training)
+        to_counts = module.intensity_scale_of(scan)
+        return to_counts * x[:, 0].cpu().numpy(), to_counts * predicted[:, 0].cpu().numpy()
+
+    def image(self, container: PtychoDataContainer, scan: int) -> Stitched:
+        module, was_training = self._module, self._module.training
+        try:
+            return reconstruct(predictor_of(module, scan), container).image
+        finally:
+            module.train(was_training)

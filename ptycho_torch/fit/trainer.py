@@ -1,0 +1,190 @@
+"""Lightning's trainer for a run: devices, callbacks in their order, and no global flag that stays changed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
+from ptycho.errors import ConfigError
+from ptycho.run.job import Job
+from ptycho.tracking import Recorder
+from ptycho_torch.fit.average import ExponentialAverage
+from ptycho_torch.fit.checkpoints import AtomicCheckpoints, BestAndLast, RunStart
+from ptycho_torch.fit.finetuning import Finetuning
+from ptycho_torch.fit.histograms import Histograms
+from ptycho_torch.fit.observing import Observing
+from ptycho_torch.fit.stages import Stages
+from ptycho_torch.fit.stopping import Health, Patience, Plateau
+
+log = logging.getLogger(__name__)
+
+
+def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
+    """(accelerator, strategy): what was asked for if it is there, else the CPU with a word about it.
+
+    One device always runs in this process, so that callbacks handed in by a client stay alive.
+    """
+    check_devices(execution)
+    accelerator = execution.accelerator
+    wants_gpu = accelerator in ("gpu", "cuda")
+    if wants_gpu and not torch.cuda.is_available():
+        log.warning("accelerator %s: no CUDA device here, training on the CPU", accelerator)
+        accelerator = "cpu"
+    if accelerator == "auto" and not torch.cuda.is_available():
+        accelerator = "cpu"
+    return accelerator, "auto" if execution.devices == 1 else execution.strategy
+
+
+def check_devices(execution: PyTorchExecutionConfig) -> None:
+    """Raise ConfigError for devices that are not there or do not work together."""
+    if execution.accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("accelerator = 'mps': no Apple GPU here - use auto or cpu")
+    if execution.devices > 1 and execution.strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
+        raise ConfigError(
+            f"strategy = {execution.strategy!r} with {execution.devices} devices: history and callbacks "
+            "would stay in the spawned processes - use ddp"
+        )
+
+
+def make_callbacks(job: Job, observing: Observing, recorder: Recorder | None) -> list[Callback]:
+    """Observers, health, average, plateau, histograms, best and last checkpoints, early stopping.
+
+    The logs of an epoch are written before its checkpoint, so a killed run may log one again but skips none.
+    `logger_backend` 'none' is no metric logger: the text log and the coverage belong to the run's folder.
+    """
+    config, execution, directory = job.config, job.execution, job.directory
+    monitor = execution.checkpoint_monitor_metric
+    if monitor not in ("train_loss", "val_loss") and not monitor.startswith(("loss/", "val/")):
+        raise ConfigError(
+            f"checkpoint_monitor_metric = {monitor!r}: no such metric; use val_loss, train_loss, or a term "
+            "such as val/loss/poisson_deviance"
+        )
+    made: list[Callback] = [observing, Health()]
+    if config.ema_decay is not None:
+        made.append(ExponentialAverage(config.ema_decay))
+    if config.scheduler == "ReduceLROnPlateau":
+        made.append(
+            Plateau(
+                "val_loss",
+                factor=config.plateau_factor,
+                patience=config.plateau_patience,
+                min_lr=config.plateau_min_lr,
+            )
+        )
+    if recorder is not None and "tensorboard" in execution.logger_backend:
+        made.append(Histograms(recorder))
+    # the objective changes between stages, so that no epoch is the best: the last weights are kept
+    staged = config.stages is not None
+    if execution.enable_checkpointing and directory is not None:
+        made.append(RunStart(directory))
+        made.append(
+            BestAndLast(
+                dirpath=directory / "checkpoints",
+                filename="last" if staged else "best-{epoch}",
+                monitor=None if staged else execution.checkpoint_monitor_metric,
+                mode=execution.checkpoint_mode,
+                save_top_k=1 if staged else execution.checkpoint_save_top_k,
+                save_last=not staged,
+                enable_version_counter=False,
+            )
+        )
+    if staged:
+        return made
+    made.append(
+        Patience(
+            monitor=execution.checkpoint_monitor_metric,
+            mode=execution.checkpoint_mode,
+            patience=execution.early_stop_patience,
+        )
+    )
+    return made
+
+
+def make_trainer(
+    config: TrainingConfig,
+    execution: PyTorchExecutionConfig,
+    callbacks: list[Callback],
+    directory: Path | None,
+) -> L.Trainer:
+    """A Lightning trainer for this run; no global flag is touched, since the CPU path is deterministic.
+
+    Fine-tuning stages among the callbacks come after the configured epochs; declared stages replace them.
+    """
+    tuning = [made for made in callbacks if isinstance(made, Finetuning)]
+    declared = [made for made in callbacks if isinstance(made, Stages)]
+    if (tuning or declared) and execution.devices > 1:
+        raise ConfigError(f"devices = {execution.devices}: training in stages runs on one device")
+    if tuning and declared:
+        raise ConfigError("stages beside fine-tuning settings: write the fine-tuning into stages as well")
+    epochs = declared[0].epochs if declared else config.nepochs
+    accelerator, strategy = resolve_accelerator(execution)
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=execution.devices,
+        strategy=strategy,
+        precision=execution.precision,  # type: ignore[arg-type]
+        max_epochs=epochs + sum(made.extra_epochs for made in tuning),
+        gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,
+        gradient_clip_algorithm=config.gradient_clip_algorithm,
+        accumulate_grad_batches=execution.accum_steps,
+        enable_progress_bar=execution.enable_progress_bar,
+        enable_model_summary=False,
+        enable_checkpointing=execution.enable_checkpointing and directory is not None,
+        logger=False,  # an observer logs, the same way for both backends
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        detect_anomaly=config.debug,
+        default_root_dir=str(directory) if directory is not None else None,
+    )
+
+
+@contextlib.contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Torch's deterministic kernels for the time of a run on a GPU; the CPU path needs no flag.
+
+    The global flags are put back. Kernels without a deterministic form warn instead of failing.
+    """
+    if not wanted or not torch.cuda.is_available():
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Lightning's advice about workers and tips is not about this data; loggers and filters are put back."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*logs directory .* exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
