@@ -158,7 +158,7 @@ def _read(key: str, value: str) -> Any:
 
 def table_of(found: Found, made: Imported | None, options: ImportOptions) -> Iterator[str]:
     """What was found, a line each, and what is missing."""
-    geometry = made.geometry if made is not None else options.geometry.completed_by(found.geometry)
+    geometry = made.geometry if made is not None else found.geometry.overruled_by(options.geometry)
 
     def row(name: str, value: str) -> str:
         return f"{name:<14} {value}"

@@ -137,6 +137,29 @@ class Geometry:
             changes["rotation_rad"] = other.rotation_rad
         return replace(self, **changes)
 
+    def overruled_by(self, other: Geometry) -> Geometry:
+        """This geometry where the other one has no number; what follows from older numbers is dropped.
+
+        A calibrated angle is dropped where the other one has distance and detector pixel; a measured object
+        pixel where the other one has any number that it follows from, and the rest is known.
+        """
+        kept = self
+        if other.distance_m is not None and other.detector_pixel_size_m is not None:
+            kept = replace(kept, angular_pixel_size_rad=None)
+        computed = other.completed_by(replace(kept, measured_object_pixel_size_m=None))
+        names = ("wavelength_m", "distance_m", "detector_pixel_size_m", "angular_pixel_size_rad")
+        if any(getattr(other, name) is not None for name in names) and not computed.missing():
+            return computed
+        return other.completed_by(kept)
+
+    def cut(self, n_old: int, N: int) -> Geometry:
+        """The geometry after patterns of `n_old` pixels a side were cropped or padded to `N`.
+
+        The detector's numbers stay. A measured object pixel belongs to `n_old` and changes by n_old / N.
+        """
+        size = self.measured_object_pixel_size_m
+        return self if size is None else replace(self, measured_object_pixel_size_m=size * n_old / N)
+
     def binned(self, factor: int) -> Geometry:
         """The geometry after `factor` x `factor` detector pixels were added up."""
         changes = {

@@ -86,7 +86,7 @@ def dataset(archive: Any, key: str) -> Any:
 
     found = _followed(archive, key)
     if not isinstance(found, h5py.Dataset):
-        raise DataError(f"{archive.filename}: {key!r} is a group; name the dataset inside it")
+        raise DataError(f"{archive.file.filename}: {key!r} is a group; name the dataset inside it")
     return found
 
 
@@ -104,18 +104,24 @@ def _followed(archive: Any, key: str) -> Any:
         found, reason = None, one_line(error)
     else:
         reason = ""
+    name = archive.file.filename
     if found is not None:
+        _check_place(archive, key, found.file.filename)  # a link on the way there may lead out, too
         return found
     if isinstance(link, h5py.ExternalLink):
         raise DataError(
-            f"{archive.filename}: {key!r} is a link to {link.path!r} in the file {link.filename!r}, which is "
+            f"{name}: {key!r} is a link to {link.path!r} in the file {link.filename!r}, which is "
             "not there; put it beside this file"
         )
     if isinstance(link, h5py.SoftLink):
-        raise DataError(f"{archive.filename}: {key!r} is a link to {link.path!r}, which is not there")
+        raise DataError(f"{name}: {key!r} is a link to {link.path!r}, which is not there")
     listed = ", ".join(sorted(archive)) or "nothing"
     hint = f" ({reason})" if reason else ""
-    raise DataError(f"{archive.filename} has no {key!r}{hint}; its top level holds {listed}")
+    raise DataError(f"{name} has no {key!r}{hint}; {_where(archive)} holds {listed}")
+
+
+def _where(archive: Any) -> str:
+    return "its top level" if archive.name in (None, "/") else repr(archive.name)
 
 
 def _check_place(archive: Any, key: str, file: str) -> None:
@@ -151,6 +157,7 @@ def values_of(found: Any) -> NDArray[Any]:
     """All values of a dataset; DataError names a filter that is missing."""
     load_filters()
     check_filters(found)
+    check_sources(found)
     try:
         return np.asarray(found[()])
     except (OSError, MemoryError) as error:
@@ -228,17 +235,18 @@ def _filters(found: Any) -> list[tuple[int, str]]:
 
 
 def check_sources(found: Any) -> None:
-    """DataError where a virtual dataset is made of files that are not there."""
-    if not found.is_virtual:
-        return
+    """DataError where a dataset is made of other files (virtual, or stored outside) that are not there."""
+    files = [source.file_name for source in found.virtual_sources()] if found.is_virtual else []
+    files += [source[0] for source in found.external or ()]
     folder = Path(found.file.filename).parent
-    for source in found.virtual_sources():
-        if source.file_name != ".":
-            _check_place(found, found.name, source.file_name)
-        if source.file_name != "." and not (folder / source.file_name).exists():
+    for file in dict.fromkeys(text(file) for file in files):
+        if file == ".":
+            continue
+        _check_place(found, found.name, file)
+        if "%b" not in file and not (folder / file).exists():
             raise DataError(
-                f"{found.file.filename}: {found.name!r} is made of the file {source.file_name!r}, which is "
-                "not there; put it beside this file"
+                f"{found.file.filename}: {found.name!r} is made of the file {file!r}, which is not there; "
+                "put it beside this file"
             )
 
 

@@ -95,11 +95,12 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
     positions, in_pixels = _positions(found, options, len(frames))
     rows, places, said = pair(found, len(frames), positions, options.max_time_gap_s)
     notes += said
-    geometry = options.geometry.completed_by(found.geometry).binned(options.bin)
     centre, how = _centre(found, options, frames)
     notes += how
     shape = (int(frames.shape[1]), int(frames.shape[2]))
     N = options.N or 2 * (min(shape) // options.bin // 2)
+    said_of_file = found.geometry.cut(min(shape), N * options.bin)
+    geometry = said_of_file.overruled_by(options.geometry).binned(options.bin)
     recipe = FramePreparation(
         shape=shape, N=N, bin=options.bin, centre_px=centre, dark=found.dark, flat=found.flat,
         bad_pixels=found.bad_pixels,
@@ -107,8 +108,11 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
     notes += recipe.notes()
     chosen = frames if np.array_equal(rows, np.arange(len(frames))) else frames.select(rows)
     positions_m: NDArray[np.float64] | None = None
+    obj = None
     if in_pixels:
         scale = _pixel_change(found, options, N, shape)
+        turned = options.swap_xy or options.flip_x or options.flip_y or bool(geometry.rotation_rad)
+        obj = found.object if scale == 1 and not turned else None
         positions_px = _turned(places, options, geometry.rotation_rad) * scale
         size = geometry.object_pixel_size_m(N)
         positions_m = positions_px * size if size else None
@@ -116,9 +120,10 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
         size = geometry.require_object_pixel_size_m(N)
         positions_m = _turned(places, options, geometry.rotation_rad)
         positions_px = positions_m / size
-    origin = positions_px.min(axis=0) - (N // 2 + 1)
-    keep = in_pixels and found.object is not None
-    positions_px = positions_px if keep else positions_px - np.floor(origin)
+    if found.object is not None and obj is None:
+        notes.append("the file's object is left out: its pixels are not those of the positions")
+    if obj is None:  # a shift by whole pixels, so that the object begins near (0, 0)
+        positions_px = positions_px - np.floor(positions_px.min(axis=0) - (N // 2 + 1))
     probe = found.probe
     if probe is not None:
         probe = resampled_probe(np.asarray(probe), shape, N, options.bin)
@@ -130,7 +135,7 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
         unit=options.unit or found.unit,
         bad_pixels=recipe.mask(),
         probe=probe,
-        object=found.object,
+        object=obj,
         centre_px=centre,
         rows=rows,
         notes=tuple(notes),
@@ -203,7 +208,8 @@ def _positions(found: Found, options: ImportOptions, n_frames: int) -> tuple[NDA
         return _checked(found.positions_m), False
     if found.grid is not None and options.scan_step_m:
         rows, columns = np.meshgrid(*(np.arange(n) for n in found.grid), indexing="ij")
-        return np.stack([columns.ravel(), rows.ravel()], axis=1) * options.scan_step_m, False
+        places = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float64)
+        return places * options.scan_step_m, False
     hint = "--set scan_step_m=... (the frames lie on a grid), or " if found.grid is not None else ""
     raise DataError(
         f"{found.format}: {n_frames} frames and no positions; give {hint}--positions FILE, or --set "

@@ -12,6 +12,7 @@ import pytest
 from ptycho.errors import DataError, InputError
 from ptycho.io.formats.registry import find, format_of, formats
 from ptycho.io.geometry import HC_EV_M, Geometry
+from ptycho.io.hdf5_read import links_anywhere
 from ptycho.io.importing import ImportOptions, prepare
 from ptycho.scan.raw_data import RawData
 
@@ -302,3 +303,68 @@ def test_electrons_have_the_relativistic_wavelength():
 def test_two_settings_that_contradict_each_other_are_refused():
     with pytest.raises(DataError, match="contradicts"):
         Geometry.of_settings({"energy_eV": 8000.0, "wavelength_m": 1e-9})
+
+
+def test_a_link_on_the_way_may_not_lead_out_of_the_folder(tmp_path: Path, scan: dict[str, Any]):
+    inside = tmp_path / "in"
+    inside.mkdir()
+    with h5py.File(tmp_path / "far.h5", "w") as archive:
+        archive["g/d"] = scan["diff3d"]
+    with h5py.File(inside / "a.h5", "w") as archive:
+        archive["group"] = h5py.ExternalLink("../far.h5", "/g")
+    with pytest.raises(DataError, match="outside the folder.*path.links=anywhere"):
+        find(inside / "a.h5", {"frames": "group/d"})
+    with links_anywhere(True):
+        assert find(inside / "a.h5", {"frames": "group/d"}).frames is not None
+
+
+def test_numbers_stored_outside_the_file_stay_beside_it(tmp_path: Path, scan: dict[str, Any]):
+    inside = tmp_path / "in"
+    inside.mkdir()
+    values = np.ascontiguousarray(scan["diff3d"].astype(np.uint32))
+    for folder in (tmp_path, inside):
+        (folder / "raw.bin").write_bytes(values.tobytes())
+    for name, place in (("good", "raw.bin"), ("bad", "../raw.bin"), ("gone", "none.bin")):
+        with h5py.File(inside / f"{name}.h5", "w") as archive:
+            archive.create_dataset("d", values.shape, values.dtype, external=[(place, 0, values.nbytes)])
+    frames = find(inside / "good.h5", {"frames": "d"}).frames
+    assert frames is not None and frames.shape == values.shape
+    with pytest.raises(DataError, match="outside the folder"):
+        find(inside / "bad.h5", {"frames": "d"})
+    with pytest.raises(DataError, match="none.bin.*not there"):
+        find(inside / "gone.h5", {"frames": "d"})
+
+
+def test_a_dead_link_below_a_group_is_named(tmp_path: Path, scan: dict[str, Any]):
+    path = nexus(tmp_path / "a.h5", scan)
+    with h5py.File(path, "a") as archive:
+        del archive["entry/instrument/detector/distance"]
+        archive["entry/instrument/detector/distance"] = h5py.SoftLink("/gone")
+    with pytest.raises(DataError, match="'distance' is a link to '/gone', which is not there"):
+        find(path)
+
+
+def test_what_the_user_says_wins_over_what_the_file_measured(tmp_path: Path, scan: dict[str, Any]):
+    path = shelves(tmp_path / "x.h5", scan)
+    with_pixel = Geometry.of_settings({"object_pixel_size_m": 2 * PIXEL_M})
+    assert prepare(find(path), ImportOptions(geometry=with_pixel)).geometry.object_pixel_size_m(
+        N
+    ) == pytest.approx(2 * PIXEL_M)
+    rest = {"distance_m": DISTANCE_M, "detector_pixel_size_m": DETECTOR_M / 2}
+    computed = prepare(find(path), ImportOptions(geometry=Geometry.of_settings(rest))).geometry
+    assert computed.object_pixel_size_m(N) == pytest.approx(2 * PIXEL_M)
+
+
+def test_a_measured_object_pixel_follows_a_crop_of_the_detector(tmp_path: Path, scan: dict[str, Any]):
+    centre = {"centre_row_px": float(N // 2), "centre_column_px": float(N // 2)}
+    made = prepare(find(shelves(tmp_path / "x.h5", scan)), ImportOptions(N=N // 2, **centre))
+    assert made.geometry.object_pixel_size_m(N // 2) == pytest.approx(2 * PIXEL_M)
+    binned = prepare(find(tmp_path / "scan_dp.hdf5"), ImportOptions(bin=2, **centre))
+    assert binned.geometry.object_pixel_size_m(N // 2) == pytest.approx(PIXEL_M)
+
+
+def test_an_object_of_other_pixels_is_left_out_and_said(tmp_path: Path, scan: dict[str, Any]):
+    found = find(ptylab(tmp_path / "a.h5", scan))
+    found.object = scan["objectGuess"]
+    made = prepare(found, ImportOptions())
+    assert made.object is None and any("object is left out" in note for note in made.notes)

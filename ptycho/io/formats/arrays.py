@@ -156,12 +156,12 @@ def _find_zarr(path: Path, paths: Paths) -> Found:
     named = paths.get("frames")
     arrays = dict(opened.arrays())
     chosen = named or next((name for name, one in arrays.items() if one.ndim >= 3), None)
-    if chosen is None or chosen not in opened:
+    if chosen is None or chosen not in arrays:
         raise DataError(f"{path}: no array {chosen!r}; it holds {', '.join(arrays) or 'no arrays'}")
-    frames_from_array(opened[chosen], found, f"{path}: {chosen}")
+    frames_from_array(arrays[chosen], found, f"{path}: {chosen}")
     places = paths.get("positions")
-    if places and places in opened:
-        found.positions_m = np.asarray(opened[places][:], float)
+    if places and places in arrays:
+        found.positions_m = np.asarray(arrays[places][:], float)
     return found
 
 

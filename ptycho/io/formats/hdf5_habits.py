@@ -1,4 +1,4 @@
-"""HDF5 and MATLAB layouts of reconstruction programs: ptypy, PtyLab, PtychoShelves, fold_slice, pty-chi, tike."""
+"""HDF5 and MATLAB layouts of reconstruction programs: ptypy, PtyLab, PtychoShelves, pty-chi, tike."""
 
 from __future__ import annotations
 

@@ -258,8 +258,6 @@ def _spread(values: NDArray[np.float64], shape: tuple[int, ...], axis: int) -> N
 
 def _axis(entry: Any, names: tuple[str, ...], shape: tuple[int, ...]) -> Any | None:
     """The first dataset of positions in the entry whose name is one of these and whose size fits."""
-    import h5py
-
     sizes = {int(np.prod(shape)), *shape}
     for kind in ("NXdata", "NXpositioner", "NXtransformations", "NXsample", "NXcollection", "NXdetector"):
         for group in _of_class(entry, kind):
@@ -267,11 +265,8 @@ def _axis(entry: Any, names: tuple[str, ...], shape: tuple[int, ...]) -> Any | N
                 wanted = name.lower().removesuffix("_value").removesuffix("_set").removesuffix("_rbv")
                 if kind == "NXpositioner" and name == "value":
                     wanted = group.name.rpartition("/")[2].lower()
-                try:
-                    found = group[name]
-                except (KeyError, OSError):
-                    continue
-                if wanted in names and isinstance(found, h5py.Dataset) and found.size in sizes:
+                found = first_of(group, name) if wanted in names else None
+                if found is not None and found.size in sizes:
                     return found
     return None
 

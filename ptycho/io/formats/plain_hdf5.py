@@ -1,4 +1,4 @@
-"""Any other HDF5 file: the user names the places, `--set path.frames=/a/b path.positions_x=/c/d` and others."""
+"""Any other HDF5 file: the user names the places, as in `--set path.frames=/a/b path.positions_x=/c/d`."""
 
 from __future__ import annotations
 
