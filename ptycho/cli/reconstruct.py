@@ -16,6 +16,7 @@ from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.recording import begin_record, recorded
 from ptycho.cli.runs import prepare_folder, read_scan
+from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, start_of, write_from_npz
 from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
@@ -60,6 +61,8 @@ def add_arguments(parser: Parser) -> None:
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
+    add_write_flag(parser)
+    add("--image", type=Path, metavar="FILE", help="start from this file's object and probe, of any kind")
     add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
 
 
@@ -77,6 +80,8 @@ def check(arguments: argparse.Namespace) -> None:
     modes = getattr(arguments, "probe_modes", None)
     if modes is not None and not 1 <= modes <= 16:
         raise InputError(f"--probe_modes {modes}: must lie between 1 and 16")
+    if hasattr(arguments, "image") and hasattr(arguments, "model"):
+        raise InputError("--image and --model both give the first image; leave one of them out")
     if arguments.refine == "none" and not hasattr(arguments, "model"):
         raise InputError("--refine none without --model leaves nothing to do; give one of them")
     if hasattr(arguments, "objective") and arguments.refine != "adam":
@@ -98,12 +103,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
         side = load_bundle(model).state.get("N")
     raw = read_scan(arguments.scan, side, why=" in the model", output_dir=arguments.output_dir)
+    check_writes(kinds_of(arguments.write), raw, arguments.scan)
     result = refine(arguments, raw, model, console)
 
     from ptycho_torch.refine.product import save_result
 
     output: Path = arguments.output_dir
-    save_result(result, output)
+    save_result(result, output, object_pixel_size_m=raw.object_pixel_size_m)
+    write_from_npz(arguments.write, output / PRODUCT, raw, arguments.scan, console.say)
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
     report_product(output / PRODUCT, arguments.scan, metrics, console)
     if result.stopped == "interrupted":
@@ -129,6 +136,8 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
             "initial_origin_xy": made.origin_xy,
             "initial_probe": made.probe,
         }
+    if hasattr(arguments, "image") and not arguments.resume:
+        start = start_of(arguments.image, raw)
     output = prepare_folder(arguments.output_dir)
     console.output = output
     begin_record(

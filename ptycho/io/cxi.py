@@ -75,10 +75,14 @@ def write_image_cxi(
     probe: NDArray[Any],
     geometry: Geometry,
     coverage: NDArray[Any] | None = None,
+    *,
+    origin_xy: tuple[float, float] | None = None,
+    positions_px: NDArray[np.float64] | None = None,
 ) -> None:
     """Write a reconstructed image (H, W) and probe (P, N, N) as CXI images 1 and 2, complex, in real space.
 
-    `mask` of the image marks pixels that no pattern covers. With a geometry, `image_size` in metres.
+    `mask` of the image marks pixels that no pattern covers. With a geometry, `image_size` in metres. The
+    group `ptychopinn` has what CXI has no place for: coverage (H, W), origin_xy, positions_px (M, 2) px.
     """
     import h5py
 
@@ -96,6 +100,11 @@ def write_image_cxi(
                 group["image_size"] = np.array([values.shape[-1] * size, values.shape[-2] * size, 0.0])
         if coverage is not None:
             entry["image_1"]["mask"] = (~(np.asarray(coverage) > 0)).astype(np.uint32) * _INVALID
+            archive[EXTRAS]["coverage"] = np.asarray(coverage, np.float32)
+        if origin_xy is not None:
+            archive[EXTRAS].attrs["origin_xy"] = np.asarray(origin_xy, np.float64)
+        if positions_px is not None:
+            archive[EXTRAS]["positions_px"] = positions_px
 
 
 def _entry(archive: Any) -> Any:
@@ -118,7 +127,10 @@ def _write_geometry(archive: Any, geometry: Geometry, N: int) -> None:
     if geometry.distance_m is not None:
         detector["distance"] = geometry.distance_m
     if geometry.detector_pixel_size_m is not None:
-        detector["x_pixel_size"] = detector["y_pixel_size"] = geometry.detector_pixel_size_m
+        pixel = geometry.detector_pixel_size_m
+        detector["x_pixel_size"] = detector["y_pixel_size"] = pixel
+        # rows run down and columns to the left of the beam: the axes of CXI 1.6
+        detector["basis_vectors"] = np.array([[0, -pixel], [-pixel, 0], [0, 0]])
     for name, value in geometry.as_dict().items():
         archive[EXTRAS].attrs[name] = value
     size = geometry.object_pixel_size_m(N)

@@ -86,6 +86,12 @@ def _geometry(archive: NpzFile, keys: set[str], path: str | os.PathLike[str]) ->
         raise DataError(f"{path}: {error}") from None
 
 
+def read_geometry(path: str | os.PathLike[str]) -> Geometry:
+    """Only the geometry that an NPZ scan says."""
+    with open_npz(path) as archive:
+        return _geometry(archive, set(archive.files), path)
+
+
 def patterns_key(keys: Iterable[str]) -> str:
     """The key that the patterns of a scan stand under."""
     return LEGACY_PATTERNS_KEY if "diff3d" not in keys and LEGACY_PATTERNS_KEY in keys else "diff3d"
