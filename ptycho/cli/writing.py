@@ -33,7 +33,7 @@ def add_write_flag(parser: Parser) -> None:
     """`--write NAMES`."""
     parser.add_argument(
         "--write", default="npz", metavar="NAMES",
-        help=f"files to write, separated by commas: {', '.join(KINDS)} (default npz, which is always written)",
+        help=f"files to write, separated by commas: {', '.join(KINDS)} (npz is always written)",
     )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def start_of(path: Path, raw: RawData) -> dict[str, Any]:
     here, there = raw.object_pixel_size_m, image.object_pixel_size_m
     if here is not None and there is not None and abs(here - there) > 1e-3 * here:
         raise DataError(
-            f"{path}: its object pixels are {there:.4g} m, those of the scan {here:.4g} m; resample the object"
+            f"{path}: its object pixels are {there:.4g} m, those of the scan {here:.4g} m; resample it"
         )
     origin = image.origin_xy
     if image.positions_px is not None and len(image.positions_px) == raw.n_positions and origin is not None:

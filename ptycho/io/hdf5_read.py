@@ -46,12 +46,22 @@ def links_anywhere(allowed: bool) -> Iterator[None]:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file begins as HDF5 does."""
+    """Whether a file is HDF5: its mark at the beginning, or behind a user block of 512, 1024, ... bytes.
+
+    MATLAB 7.3 writes such a block. Up to 1 MiB is looked at.
+    """
     try:
+        size = path.stat().st_size
         with path.open("rb") as stream:
-            return stream.read(len(MAGIC)) == MAGIC
+            place = 0
+            while place + len(MAGIC) <= min(size, 2**20):
+                stream.seek(place)
+                if stream.read(len(MAGIC)) == MAGIC:
+                    return True
+                place = 2 * place or 512
     except OSError:
-        return False
+        pass
+    return False
 
 
 @contextlib.contextmanager

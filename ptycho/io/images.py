@@ -111,6 +111,8 @@ def _read_hdf5(path: Path) -> Image:
         return _read_cxi(path)
     if {"object", "probe"} <= kinds and "probe_position_x_m" in kinds:
         return _of_product(path)
+    if {"object", "probe", "dxp", "encoder_corrected"} <= kinds:
+        return _read_ptylab(path)
     from ptycho.io.formats.registry import format_of
 
     form = format_of(path)
@@ -153,6 +155,21 @@ def _read_cxi(path: Path) -> Image:
         coverage,
         None if size is None else float(size),
     )
+
+
+def _read_ptylab(path: Path) -> Image:
+    """A result of PtyLab: positions `encoder_corrected` [y, x] m about the middle of the object."""
+    with open_hdf5(path) as archive:
+        values = {key: array_of(archive, key) for key in ("object", "probe", "dxp", "encoder_corrected")}
+    if any(value is None for value in values.values()):
+        raise DataError(f"{path}: a group stands where PtyLab keeps an array; write it again")
+    obj, probe, sizes, encoder = (np.asarray(value) for value in values.values())
+    size = float(np.ravel(sizes)[0])
+    obj = _image(obj, path)
+    if encoder.ndim != 2 or encoder.shape[1] != 2 or not size > 0:
+        raise DataError(f"{path}: encoder_corrected has shape {encoder.shape} and dxp is {size}")
+    places = np.asarray(encoder, np.float64)[:, ::-1] / size + [obj.shape[1] // 2, obj.shape[0] // 2]
+    return Image(obj, probe.reshape(-1, *probe.shape[-2:]), (0.0, 0.0), places, None, size)
 
 
 # ------------------------------------------------------------------------------------------------------ TIFF

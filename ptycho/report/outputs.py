@@ -21,9 +21,9 @@ _NUMBERS = ("r_factor", "groups_per_s", "intensity_scale", "backend", "object_pi
 def save_outputs(amplitude: Any, phase: Any, results: dict[str, Any], prefix: str | Path) -> list[Path]:
     """Write a reconstruction under the folder `prefix` and return the files; no image, only losses.
 
-    `reconstruction.npz` (amplitude, phase, object, coverage, origin_xy, probe, object_pixel_size_m), `reconstruction.png`,
-    `probe.png`, `history.png`, `history.json`, `metrics.json`. Each is written to a temporary name and
-    renamed.
+    `reconstruction.npz` (amplitude, phase, object, coverage, origin_xy, probe, object_pixel_size_m),
+    `reconstruction.png`, `probe.png`, `history.png`, `history.json`, `metrics.json`. Each is written to a
+    temporary name and renamed.
     """
     from ptycho.report import figures
 

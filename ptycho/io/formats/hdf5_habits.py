@@ -24,7 +24,7 @@ from ptycho.io.hdf5_read import (
     number_of,
     peeked,
 )
-from ptycho.io.lazy import LazyPatterns, joined
+from ptycho.io.lazy import LazyPatterns, as_lazy, joined
 from ptycho.io.ptychodus_hdf5 import one_line, open_hdf5
 
 _MATLAB_V5 = b"MATLAB 5.0"
@@ -86,7 +86,11 @@ def _find_ptyd(path: Path, paths: Paths) -> Found:
 
 
 def _find_ptylab(path: Path, paths: Paths) -> Found:
-    """PtyLab: `ptychogram` counts, `encoder` [y, x] metres, wavelength, zo, dxd."""
+    """PtyLab: `ptychogram` counts, `encoder` [y, x] metres, wavelength, zo, dxd.
+
+    `orientation` (0 to 7) says how the frames are laid along the scan axes: 4 is added for a transposition,
+    which comes first, 1 for columns in reverse, 2 for rows in reverse.
+    """
     with open_hdf5(path) as archive:
         found = Found("PtyLab", codec=codec_of(dataset(archive, "ptychogram")), unit="counts")
         encoder = array_of(archive, "encoder")
@@ -105,8 +109,38 @@ def _find_ptylab(path: Path, paths: Paths) -> Found:
             raise DataError(
                 f"{path} is Fourier ptychography (operationMode FPM), which this package does not do"
             )
+        turn = _orientation(archive, path)
     found.frames = frames_of(path, "ptychogram")
+    if turn:
+        _turn_frames(found, turn)
     return found
+
+
+def _orientation(archive: Any, path: Path) -> int:
+    values = array_of(archive, "orientation")
+    if values is None or not values.size or values.dtype.kind not in "uif":
+        return 0
+    turn = int(values.ravel()[0])
+    if not 0 <= turn <= 7:
+        raise DataError(f"{path}: orientation is {turn}; PtyLab knows 0 to 7")
+    return turn
+
+
+def _turn_frames(found: Found, turn: int) -> None:
+    """Lay the frames, and what has their pixels, along the scan axes, as they are read."""
+
+    def turned(part: NDArray[Any]) -> NDArray[Any]:
+        part = part.swapaxes(-1, -2) if turn & 4 else part
+        part = part[..., ::-1] if turn & 1 else part
+        return part[..., ::-1, :] if turn & 2 else part
+
+    frames = as_lazy(found.frames)
+    made = frames.map(turned, frames.dtype)
+    if turn & 4:
+        made.shape = (made.shape[0], made.shape[2], made.shape[1])
+    found.frames = made
+    found.dark = None if found.dark is None else turned(found.dark)
+    found.notes.append(f"frames turned by PtyLab's orientation {turn}")
 
 
 # ---------------------------------------------------------------- PtychoShelves, fold_slice, pty-chi and tike
@@ -130,7 +164,10 @@ def _find_shelves(path: Path, paths: Paths) -> Found:
             found.codec = codec_of(dataset(archive, "dp"))
             flipped = "MATLAB_class" in dataset(archive, "dp").attrs
         frames = frames_of(path, "dp")
-        found.frames = frames.map(lambda part: part.swapaxes(-1, -2), frames.dtype) if flipped else frames
+        if flipped:
+            frames = frames.map(lambda part: part.swapaxes(-1, -2), frames.dtype)
+            frames.shape = (frames.shape[0], frames.shape[2], frames.shape[1])
+        found.frames = frames
     for source in (path, *((partner,) if partner else ())):
         with open_hdf5(source) as archive:
             _shelves_parameters(archive, found)
