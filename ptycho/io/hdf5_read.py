@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError, MissingDependencyError
 from ptycho.io.lazy import LazyPatterns
+from ptycho.io.ptychodus_hdf5 import is_hdf5 as is_hdf5
 from ptycho.io.ptychodus_hdf5 import one_line, open_hdf5
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
 #: filters that libhdf5 itself has
 _BUILT_IN = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset"}
 _KNOWN = {
@@ -43,25 +43,6 @@ def links_anywhere(allowed: bool) -> Iterator[None]:
         yield
     finally:
         _ANYWHERE.reset(token)
-
-
-def is_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5: its mark at the beginning, or behind a user block of 512, 1024, ... bytes.
-
-    MATLAB 7.3 writes such a block. Up to 1 MiB is looked at.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            place = 0
-            while place + len(MAGIC) <= min(size, 2**20):
-                stream.seek(place)
-                if stream.read(len(MAGIC)) == MAGIC:
-                    return True
-                place = 2 * place or 512
-    except OSError:
-        pass
-    return False
 
 
 @contextlib.contextmanager

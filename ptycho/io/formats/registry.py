@@ -47,10 +47,10 @@ class ForeignFormat:
 
 def formats() -> dict[str, ForeignFormat]:
     """Every known format by name, in the order in which files are tried; own formats first."""
-    from ptycho.io.formats import arrays, electron, hdf5_habits, hdf5_standards, plain_hdf5
+    from ptycho.io.formats import arrays, electron, hdf5_habits, hdf5_standards, own, plain_hdf5
 
     known: dict[str, ForeignFormat] = {}
-    for module in (hdf5_standards, hdf5_habits, electron, arrays):
+    for module in (own, hdf5_standards, hdf5_habits, electron, arrays):
         known.update({one.name: one for one in module.FORMATS})
     for entry in entry_points(group=ENTRY_POINTS):
         try:
