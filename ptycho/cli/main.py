@@ -22,6 +22,7 @@ from ptycho.cli import (
     import_scan,
     infer,
     info,
+    init,
     parity,
     reconstruct,
     report,
@@ -36,7 +37,7 @@ from ptycho.errors import InputError, MissingDependencyError, PtychoError
 #: the commands, in the order of a user's day
 COMMANDS: dict[str, ModuleType] = {
     "demo": demo, "simulate": simulate,
-    "import": import_scan, "validate": validate, "train": train, "infer": infer,
+    "import": import_scan, "validate": validate, "init": init, "train": train, "infer": infer,
     "reconstruct": reconstruct, "evaluate": evaluate, "compare": compare, "report": report,
     "parity": parity, "export": export, "info": info,
 }  # fmt: skip

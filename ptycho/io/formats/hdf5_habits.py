@@ -134,6 +134,7 @@ def _turn_frames(found: Found, turn: int) -> None:
         part = part[..., ::-1] if turn & 1 else part
         return part[..., ::-1, :] if turn & 2 else part
 
+    assert found.frames is not None
     frames = as_lazy(found.frames)
     made = frames.map(turned, frames.dtype)
     if turn & 4:
