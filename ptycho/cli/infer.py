@@ -25,6 +25,7 @@ from ptycho.cli.runs import (
     settings_of,
 )
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, write_from_npz
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 
@@ -49,6 +50,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_mask_flag(parser)
     add_orientation_flag(parser)
+    add_write_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_overwrite(parser)
     add_retired_flags(parser, *_CLASSES)
@@ -103,6 +105,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bad_pixels=mask,
         orientation=vars(arguments).get("orientation"),
     )
+    kinds = kinds_of(arguments.write)
+    check_writes([*kinds, *(["product"] if product else [])], raw, config.test_data_file)
     output = open_output(console, arguments, config.output_dir, "infer", inputs=read)
     inputs = {"scan": config.test_data_file, "model": config.model_path, "bad_pixels": mask}
     seeds = {"subsample_seed": config.subsample_seed}
@@ -114,11 +118,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     with console.progress("reconstructing") as progress:
         made = infer(model, raw, config, execution, backend=backend, progress=progress)
-    save_reconstruction(made, output, backend=backend)
+    save_reconstruction(made, output, backend=backend, object_pixel_size_m=raw.object_pixel_size_m)
     metrics: dict[str, Any] = metrics_of(made)
     if product is not None:
         _write_product(product, config, raw, made)
         console.say(f"ptychodus    {product}")
+    write_from_npz(arguments.write, output / PRODUCT, raw, config.test_data_file, console.say, made.to_counts)
     # only an NPZ scan can know the truth: the object in a product is what its client guessed
     knows = config.test_data_file if config.test_data_file.suffix == ".npz" else output / PRODUCT
     report_product(output / PRODUCT, knows, metrics, console)
@@ -157,6 +162,7 @@ def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Rec
         image.probe * image.to_counts,
         raw.positions_px,
         losses,
+        geometry=raw.geometry,
     )
     write_product(path, made)
 

@@ -20,8 +20,10 @@ from ptycho.cli import (
     demo,
     evaluate,
     export,
+    import_scan,
     infer,
     info,
+    init,
     parity,
     reconstruct,
     report,
@@ -37,7 +39,8 @@ from ptycho.cli.threads import settle_threads
 
 #: the commands, in the order of a user's day
 COMMANDS: dict[str, ModuleType] = {
-    "demo": demo, "simulate": simulate, "validate": validate, "train": train, "infer": infer,
+    "demo": demo, "simulate": simulate,
+    "import": import_scan, "validate": validate, "init": init, "train": train, "infer": infer,
     "reconstruct": reconstruct, "evaluate": evaluate, "compare": compare, "report": report,
     "parity": parity, "export": export, "info": info,
 }  # fmt: skip

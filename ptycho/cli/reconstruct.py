@@ -17,6 +17,7 @@ from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.runs import add_overwrite
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, start_of, write_from_npz
 from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
@@ -84,6 +85,8 @@ def add_arguments(parser: Parser) -> None:
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
     add_overwrite(parser)
+    add_write_flag(parser)
+    add("--image", type=Path, metavar="FILE", help="start from this file's object and probe, of any kind")
     add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
 
 
@@ -102,6 +105,8 @@ def check(arguments: argparse.Namespace) -> None:
     modes = getattr(arguments, "probe_modes", None)
     if modes is not None and not 1 <= modes <= 16:
         raise InputError(f"--probe_modes {modes}: must lie between 1 and 16")
+    if hasattr(arguments, "image") and hasattr(arguments, "model"):
+        raise InputError("--image and --model both give the first image; leave one of them out")
     if arguments.refine == "none" and not hasattr(arguments, "model"):
         raise InputError("--refine none without --model leaves nothing to do; give one of them")
     if hasattr(arguments, "objective") and arguments.refine != "adam":
@@ -141,12 +146,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             choice = choose_probe(raw, seed=arguments.seed, progress=progress)
         console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
         raw = raw.with_probe(choice.probe)
+    check_writes(kinds_of(arguments.write), raw, arguments.scan)
     result = refine(arguments, raw, model, console, findings)
 
     from ptycho_torch.refine.product import save_result
 
     output: Path = arguments.output_dir
-    save_result(result, output)
+    save_result(result, output, object_pixel_size_m=raw.object_pixel_size_m)
+    write_from_npz(arguments.write, output / PRODUCT, raw, arguments.scan, console.say)
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
     metrics |= {"start": result.began, "prior_weight": result.variation or 0.0}
     console.say(in_words(result))
@@ -220,7 +227,9 @@ def refine(
             "initial_origin_xy": made.origin_xy,
             "initial_probe": made.probe,
         }
-    read = (arguments.scan, model, mask_of(arguments))
+    if hasattr(arguments, "image") and not arguments.resume:
+        start = start_of(arguments.image, raw)
+    read = (arguments.scan, model, getattr(arguments, "image", None), mask_of(arguments))
     output = open_output(
         console, arguments, arguments.output_dir, "reconstruct", inputs=read, resumes=arguments.resume
     )

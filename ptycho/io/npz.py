@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
+from ptycho.io.geometry import Geometry
 from ptycho.io.inputs import check_input
 from ptycho.io.lazy_files import stands_for_none
 from ptycho.io.npy_header import array_header
@@ -29,8 +30,14 @@ TEXT_KEYS = ("diffraction_unit", "pattern_order")
 #: here
 COMPANION_KEYS = (
     "object_true", "probe_true", "roi", "scenario",
-    "detector_distance_m", "photon_energy_eV", "detector_pixel_size_m",
 )  # fmt: skip
+#: numbers of a scan's geometry by their key in the file, and the setting each of them is
+GEOMETRY_KEYS = {
+    "energy_eV": "energy_eV", "photon_energy_eV": "energy_eV", "wavelength_m": "wavelength_m",
+    "voltage_V": "voltage_V", "distance_m": "distance_m", "detector_distance_m": "distance_m",
+    "detector_pixel_size_m": "detector_pixel_size_m", "object_pixel_size_m": "object_pixel_size_m",
+    "angular_pixel_size_rad": "angular_pixel_size_rad",
+}  # fmt: skip
 # The older name of diff3d in the field's files; its (N,N,M) order is settled by FORMAT-001 like any other.
 LEGACY_PATTERNS_KEY = "diffraction"
 
@@ -72,6 +79,9 @@ def read_npz(
             arrays[key] = read_array(archive, key, path)
         for key in (key for key in TEXT_KEYS if key in keys):
             arrays[key] = _as_text(read_array(archive, key, path), key, path)
+        geometry = _geometry(archive, keys, path)
+        if geometry != Geometry():
+            arrays["geometry"] = geometry
     if "pattern_order" not in arrays:
         order = order_of_cube(arrays["diff3d"], arrays["xcoords"].size, patterns_key(keys), keys, str(path))
         arrays.update({} if order is None else {"pattern_order": order})
@@ -82,7 +92,7 @@ def _has_no_probe(path: str | os.PathLike[str], keys: set[str]) -> bool:
     return "probeGuess" not in keys or stands_for_none(path, "probeGuess")
 
 
-KNOWN_KEYS = (*REQUIRED_KEYS, *OPTIONAL_KEYS, *TEXT_KEYS)
+KNOWN_KEYS = (*REQUIRED_KEYS, *OPTIONAL_KEYS, *TEXT_KEYS, *GEOMETRY_KEYS)
 
 
 def unread_keys(path: str | os.PathLike[str]) -> list[str]:
@@ -92,6 +102,26 @@ def unread_keys(path: str | os.PathLike[str]) -> list[str]:
     return sorted(keys - {*KNOWN_KEYS, *COMPANION_KEYS, LEGACY_PATTERNS_KEY})
 
 
+def _geometry(archive: NpzFile, keys: set[str], path: str | os.PathLike[str]) -> Geometry:
+    """What the file says of its metres; DataError names the file and the key that is wrong."""
+    values: dict[str, Any] = {}
+    for key in (key for key in GEOMETRY_KEYS if key in keys):
+        number = read_array(archive, key, path)
+        if number.size != 1:
+            raise DataError(f"{path}: {key!r} has shape {number.shape}; it must be one number")
+        values.setdefault(GEOMETRY_KEYS[key], number.reshape(-1)[0])
+    try:
+        return Geometry.of_settings(values)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def read_geometry(path: str | os.PathLike[str]) -> Geometry:
+    """Only the geometry that an NPZ scan says."""
+    with open_npz(path) as archive:
+        return _geometry(archive, set(archive.files), path)
+
+
 def patterns_key(keys: Iterable[str]) -> str:
     """The key that the patterns of a scan stand under."""
     return LEGACY_PATTERNS_KEY if "diff3d" not in keys and LEGACY_PATTERNS_KEY in keys else "diff3d"
@@ -99,7 +129,10 @@ def patterns_key(keys: Iterable[str]) -> str:
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
     """Write arrays whole or not at all; None entries are left out. Raises DataError for object arrays."""
-    kept = {key: np.asarray(value) for key, value in arrays.items() if value is not None}
+    flat = {key: value for key, value in arrays.items() if key != "geometry"}
+    if isinstance(arrays.get("geometry"), Geometry):
+        flat.update(arrays["geometry"].as_settings())
+    kept = {key: np.asarray(value) for key, value in flat.items() if value is not None}
     for key, value in kept.items():
         if value.dtype.hasobject:
             raise DataError(

@@ -20,6 +20,25 @@ SUFFIXES = (".h5", ".hdf5")
 _COPY = "copy the file that it points to as well, or write the file again"
 
 
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5: its mark at the beginning, or behind a user block of 512, 1024, ... bytes.
+
+    MATLAB 7.3 writes such a block. Up to 1 MiB is looked at.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            place = 0
+            while place + len(_HDF5_MAGIC) <= min(size, 2**20):
+                stream.seek(place)
+                if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC:
+                    return True
+                place = 2 * place or 512
+    except OSError:
+        pass
+    return False
+
+
 @contextmanager
 def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     """An open h5py.File for reading. Raises MissingFileError, InputError, or DataError for a damaged one."""
@@ -35,7 +54,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise InputError(f"cannot read {source}: {error.strerror or error}; check its permissions") from error
     if not head:
         raise DataError(f"{source} is empty (0 bytes); write or copy it again")
-    if head != _HDF5_MAGIC:
+    if head != _HDF5_MAGIC and not is_hdf5(source):
         raise DataError(f"{source} is not an HDF5 file; save it with ptychodus or with this package")
     import h5py
 

@@ -91,15 +91,22 @@ def reconstruction_figure(
             below, beside = row == rows - 1, column == 0
             dress(axis, prefix + what, f"x / {unit}" if below else "", f"y / {unit}" if beside else "")
             colour_bar(figure, axis, picture)
+            if pixel_size_m is not None:
+                scale_bar(axis, field.shape[1] * pixel_size_m * 1e6, 1.0)
     return save(figure, path)
 
 
 def probe_figure(
-    path: PathLike, probe: ArrayLike, guess: ArrayLike | None = None, title: str | None = None
+    path: PathLike,
+    probe: ArrayLike,
+    guess: ArrayLike | None = None,
+    title: str | None = None,
+    pixel_size_m: float | None = None,
 ) -> Path:
     """Amplitude over phase of every probe mode (at most six), the starting guess in front when given.
 
-    Shapes: probe and guess (N, N) or (P, N, N) complex. Phase is faded where there is no light.
+    Shapes: probe and guess (N, N) or (P, N, N) complex. Phase is faded where there is no light. With
+    pixel_size_m each amplitude has a scale bar.
     """
     columns = []
     for name, waves in (("guess", guess), ("mode", probe)):
@@ -123,6 +130,8 @@ def probe_figure(
         picture = top.imshow(amplitude, cmap=COUNT_MAP, vmin=0)
         dress(top, label, "", "amplitude" if column == 0 else "")
         colour_bar(figure, top, picture)
+        if pixel_size_m is not None:
+            scale_bar(top, amplitude.shape[-1] * pixel_size_m * 1e6, pixel_size_m * 1e6)
         light = np.clip(amplitude / max(float(amplitude.max()), 1e-30) * 4, 0, 1)
         picture = bottom.imshow(np.angle(mode), cmap=CYCLIC_MAP, vmin=-np.pi, vmax=np.pi, alpha=light)
         dress(bottom, "", "", "phase / rad" if column == 0 else "")
@@ -317,6 +326,24 @@ def colour_bar(figure: Figure, axis: Axes, picture: Any, label: str = "") -> Any
     if label:
         bar.set_label(label, fontsize=_LABEL, color=INK)
     return bar
+
+
+def scale_bar(axis: Axes, width_um: float, unit_um: float) -> None:
+    """A bar of a round length, about a quarter of an image that is `width_um` wide.
+
+    `unit_um`: micrometres in one unit of the axis: 1 where the axis is in micrometres.
+    """
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+    power = 10.0 ** np.floor(np.log10(width_um / 4))
+    length = float(power * max(step for step in (1, 2, 5) if step * power <= width_um / 4))
+    label = f"{length:g} µm" if length >= 0.1 else f"{length * 1e3:g} nm"
+    bar = AnchoredSizeBar(
+        axis.transData, length / unit_um, label, "lower right", pad=0.35, sep=3, frameon=True,
+        size_vertical=length / unit_um / 25, color=INK, fontproperties={"size": _TICK},
+    )  # fmt: skip
+    bar.patch.set(alpha=0.75, linewidth=0)
+    axis.add_artist(bar)
 
 
 def complex_image(obj: ArrayLike) -> NDArray[np.complex128]:

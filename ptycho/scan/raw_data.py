@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.geometry import Geometry
 from ptycho.io.lazy import LazyPatterns, NotByRows, as_lazy, rows_of
 from ptycho.scan import checks
 from ptycho.scan.findings import Finding
@@ -44,6 +45,7 @@ class RawData:
         scan_index: (M,) int64.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None; these pixels may hold anything in diff3d.
         source: the file the scan was read from, or None.
+        geometry: wavelength, distance and pixel sizes; empty where the file says nothing.
         patterns_place, scratch_folder: where a container of this scan stores patterns, see `with_storage`.
 
     Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
@@ -71,6 +73,7 @@ class RawData:
         bad_pixels: ArrayLike | None = None,
         diffraction_unit: str | None = None,
         pattern_order: str | None = None,
+        geometry: Geometry | None = None,
     ) -> None:
         self.xcoords = checks.check_coords(xcoords, "xcoords")
         self.ycoords = checks.check_coords(ycoords, "ycoords")
@@ -95,6 +98,7 @@ class RawData:
         self.probe_made = isinstance(probeGuess, str) and probeGuess == MAKE_PROBE
         if self.probe_made:
             probeGuess = self._made_probe()
+        self.geometry = geometry if geometry is not None else Geometry()
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)
         self.scan_index = checks.check_scan_index(scan_index, n_positions)
@@ -250,6 +254,11 @@ class RawData:
         return int(self.diff3d.shape[1])
 
     @property
+    def object_pixel_size_m(self) -> float | None:
+        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        return self.geometry.object_pixel_size_m(self.N)
+
+    @property
     def n_positions(self) -> int:
         """Number of scan positions M."""
         return len(self.xcoords)
@@ -341,6 +350,7 @@ class RawData:
             "bad_pixels": self.bad_pixels,
             "diffraction_unit": self.diffraction_unit,
             "pattern_order": "MNN" if self.n_positions == self.N else None,
+            "geometry": self.geometry,
         }
 
     def to_file(self, path: str | os.PathLike[str]) -> None:
