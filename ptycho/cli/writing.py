@@ -89,7 +89,7 @@ def write_kinds(
                 origin_xy=image.origin_xy, positions_px=image.positions_px,
             )  # fmt: skip
         elif kind == "tiff":
-            write_image_tiff(target, image)
+            target = write_image_tiff(target, image)[0]
         elif kind == "ptyr":
             write_image_ptyr(target, image, raw.geometry.energy_eV)
         elif kind == "product":
