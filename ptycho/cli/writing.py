@@ -49,9 +49,9 @@ def kinds_of(words: str) -> list[str]:
 def check_writes(kinds: Sequence[str], raw: RawData, scan: Path) -> None:
     """DataError where a file needs what the scan does not say; MissingDependencyError for a library."""
     if "tiff" in kinds:
-        from ptycho.io.images import _tifffile
+        from ptycho.io.formats.arrays import require_tifffile
 
-        _tifffile()
+        require_tifffile()
     if "product" in kinds:
         from ptycho.io.ptychodus_scan import check_product_geometry
 
@@ -89,7 +89,7 @@ def write_kinds(
                 origin_xy=image.origin_xy, positions_px=image.positions_px,
             )  # fmt: skip
         elif kind == "tiff":
-            write_image_tiff(target, image)
+            target = write_image_tiff(target, image)[0]
         elif kind == "ptyr":
             write_image_ptyr(target, image, raw.geometry.energy_eV)
         elif kind == "product":

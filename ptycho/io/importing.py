@@ -15,6 +15,8 @@ from ptycho.io.frame_preparation import FramePreparation, beam_centre_px, resamp
 from ptycho.io.geometry import Geometry
 from ptycho.io.lazy import LazyPatterns, as_lazy
 
+_NEARLY_PX = 1e-5
+
 
 @dataclass(frozen=True)
 class ImportOptions:
@@ -119,7 +121,7 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
     else:
         size = geometry.require_object_pixel_size_m(N)
         positions_m = _turned(places, options, geometry.rotation_rad)
-        positions_px = positions_m / size
+        positions_px = _whole_where_nearly(positions_m / size)
     if found.object is not None and obj is None:
         notes.append("the file's object is left out: its pixels are not those of the positions")
     if obj is None:  # a shift by whole pixels, so that the object begins near (0, 0)
@@ -233,6 +235,16 @@ def _turned(places: NDArray[np.float64], options: ImportOptions, rotation_rad: f
     x, y = (-x if options.flip_x else x), (-y if options.flip_y else y)
     c, s = math.cos(rotation_rad), math.sin(rotation_rad)
     return np.stack([c * x - s * y, s * x + c * y], axis=1)
+
+
+def _whole_where_nearly(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Positions within 1e-5 px of a whole pixel as whole ones.
+
+    Rounding in a file's wavelength or distance moves a scan of whole pixels by some 1e-7 px: its canvas would
+    then be a pixel larger than that of the same scan in pixels, and the two images would differ.
+    """
+    whole = np.round(places)
+    return np.where(np.abs(places - whole) < _NEARLY_PX, whole, places)
 
 
 def _pixel_change(found: Found, options: ImportOptions, N: int, shape: tuple[int, int]) -> float:
