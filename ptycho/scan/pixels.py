@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ptycho.scan.detector import DetectorStatistics
 from ptycho.scan.findings import Finding, Severity, name_numbers, name_pixels
-from ptycho.scan.pixel_neighbours import between, connected, is_line, rank_of_neighbours, spread
+from ptycho.scan.neighbours import between, rank_of_neighbours
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -185,11 +185,25 @@ def _constant(stats: DetectorStatistics, unusable: Mask) -> tuple[Mask, Mask, Ma
         clipped = none
     if clipped.any():
         # a gap lies apart from what saturates: it is at the top in every pattern, with no brim around it
-        brim = spread(clipped & partly, 2)
+        brim = _spread(clipped & partly, 2)
         inside = clipped & constant
-        clipped = clipped & (partly | connected(inside, brim))
+        clipped = clipped & (partly | _connected(inside, brim))
     gap = constant & is_code & ~clipped
     return gap, clipped, constant & ~is_code & ~clipped
+
+
+def _connected(inside: Mask, brim: Mask) -> Mask:
+    """Parts of `inside` that touch `brim`."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(inside, np.ones((3, 3)))
+    return np.isin(labels, np.unique(labels[inside & brim])) & inside
+
+
+def _spread(mask: Mask, n_pixels: int) -> Mask:
+    from scipy import ndimage
+
+    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=n_pixels))
 
 
 def _hot(mean: Floats, unusable: Mask, beam: Floats | None, M: int) -> Mask:
@@ -249,9 +263,16 @@ def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tup
     big = np.zeros_like(zero)
     for label in range(1, n + 1):
         here = labels == label
-        if (here & stop).sum() >= 5 and not is_line(here):
+        if (here & stop).sum() >= 5 and not _is_line(here):
             big |= here
     return (dead | stop) & ~big, big
+
+
+def _is_line(mask: Mask) -> bool:
+    """Whole columns or rows: a module or a line, not a stop."""
+    rows, columns = np.nonzero(mask)
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    return bool(max(height, width) >= 0.9 * len(mask) and mask.sum() >= 0.9 * height * width)
 
 
 def _cut_columns(total: Floats, zero: Mask, open_: Mask, beam: Floats | None, level: float) -> Mask:

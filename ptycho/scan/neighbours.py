@@ -1,4 +1,4 @@
-"""Pixels against their neighbours: ranks, bridges over gaps, connected parts, lines. Images are (N, N)."""
+"""A pixel against those around it: the brightest of them, and the light on opposite sides."""
 
 from __future__ import annotations
 
@@ -7,21 +7,6 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-
-
-def connected(inside: Mask, brim: Mask) -> Mask:
-    """Parts of `inside` that touch `brim`."""
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(inside, np.ones((3, 3)))
-    return np.isin(labels, np.unique(labels[inside & brim])) & inside
-
-
-def spread(mask: Mask, n_pixels: int) -> Mask:
-    """The mask and everything within `n_pixels` of it."""
-    from scipy import ndimage
-
-    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=n_pixels))
 
 
 def rank_of_neighbours(image: Floats, rank: int) -> Floats:
@@ -38,13 +23,6 @@ def rank_of_neighbours(image: Floats, rank: int) -> Floats:
     )
     found = -np.partition(-around, rank - 1, axis=0)[rank - 1]
     return np.where(np.isfinite(found), found, np.inf)
-
-
-def is_line(mask: Mask) -> bool:
-    """Whole columns or rows: a module or a line, not a stop."""
-    rows, columns = np.nonzero(mask)
-    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
-    return bool(max(height, width) >= 0.9 * len(mask) and mask.sum() >= 0.9 * height * width)
 
 
 def between(image: Floats, known: Mask, reach: int) -> Floats:
