@@ -163,6 +163,8 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[NpzFile]:
         raise DataError(f"{source} is not an NPZ file; save the scan with numpy.savez")
     try:
         archive = np.load(source, allow_pickle=False)
+        for member in archive.zip.infolist()[:_MOST_ARRAYS]:  # one that lost its name would only seem absent
+            archive.zip.open(member).close()
     except Exception as error:  # a damaged directory makes zipfile raise anything
         raise DataError(
             f"{source} is truncated or damaged ({one_line(error)}); write or copy it again"
