@@ -13,14 +13,17 @@ FORMATS_VENV := .venv-formats
 FORMATS_STAMP := $(FORMATS_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients test-formats lint types bench docs clean
+.PHONY: help demo test test-fast faults test-clients test-formats lint types safety bench docs clean
 
 help:
 	@echo "make demo   train on a simulated scan and show the image beside the truth (about 4 minutes)"
 	@echo "make test   every test"
+	@echo "make test-fast  every room without training a network (under a minute on two idle cores)"
+	@echo "make faults plants small faults one at a time and says which the tests catch (an hour or two)"
 	@echo "make test-clients  ptychodus 1.7.0 drives this package (under 10 minutes)"
 	@echo "make test-formats  cdtools, PtyLab and HyperSpy write files that are read here (under 5 minutes)"
 	@echo "make lint   ruff, mypy, import contracts, length of files"
+	@echo "make safety  damage, faults, signals and a soak: what specs/guarantees.md counts"
 	@echo "make bench  the figures of docs/benchmarks.md"
 	@echo "make docs   the generated tables of specs/configuration.md"
 	@echo "make clean  remove what these targets made"
@@ -41,6 +44,15 @@ demo: $(BASE)
 test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP)
 	$(BIN)/pytest -q -n 2 </dev/null
+
+# What trains a network, or starts programs, is left out: see FAST in tests/conftest.py.
+test-fast: export OMP_NUM_THREADS ?= 1
+test-fast: $(STAMP)
+	$(BIN)/pytest -q -n 2 --fast </dev/null
+
+faults: export OMP_NUM_THREADS ?= 1
+faults: $(STAMP)
+	$(BIN)/python tests/faults/plant.py </dev/null
 
 $(CLIENT_STAMP): pyproject.toml tests/clients/requirements.txt tests/clients/constraints.txt setup.py
 	$(PYTHON) -m venv $(CLIENT_VENV)
@@ -76,6 +88,14 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+# Everything that specs/guarantees.md counts: damage to every format, failing writes, signals, a long life.
+safety: export OMP_NUM_THREADS ?= 1
+safety: $(STAMP)
+	$(BIN)/pytest -q tests/safety </dev/null
+	$(BIN)/python tests/safety/damage.py --count 400 </dev/null
+	$(BIN)/python tests/safety/kills.py --count 30 </dev/null
+	$(BIN)/python tests/safety/soak.py </dev/null
 
 bench: $(STAMP)
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script </dev/null; done

@@ -85,8 +85,9 @@ def work(path: Path, backend: str, place: str, groups: int, sweeps: int, seed: i
     from ptycho.workflows import backend_selector
 
     if backend == "tensorflow":
-        import ptycho.tf.training  # noqa: F401
         import tensorflow  # noqa: F401
+
+        import ptycho.tf.fit.run  # noqa: F401
     import ptycho_torch.workflows.components  # noqa: F401
 
     begun, start = time.perf_counter(), memory("RssAnon", "VmRSS")

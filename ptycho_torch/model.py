@@ -13,6 +13,7 @@ from ptycho.clients.checkpoints import CLASSES, four_of, restored_config
 from ptycho.clients.config_bridge import to_model_config, to_training_config
 from ptycho.clients.finetuning import stages_of
 from ptycho.errors import ConfigError
+from ptycho.io.checksums import check_zip
 from ptycho_torch.module import PtychoPINN, plain
 
 __all__ = ["PtychoPINN_Lightning"]
@@ -48,6 +49,7 @@ class PtychoPINN_Lightning(PtychoPINN):
         kwargs["weights_only"] = True
         kwargs.setdefault("map_location", "cpu")
         if not all(name in kwargs for name in CLASSES):
+            check_zip(Path(checkpoint_path))
             stored = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
             try:
                 kwargs = {**four_of(stored["hyper_parameters"]), **kwargs}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,33 @@ def legacy_dictionary_put_back():
     yield
     params.cfg.clear()
     params.cfg.update(before)
+
+
+#: what `make test-fast` runs, from `tests/`: no network is trained and hardly a program is started
+FAST = (
+    "core/test_*.py", "faults/test_*.py", "cli/test_command_values.py", "docs/test_specs.py",
+    "parity/test_merging.py", "torch/test_batches.py", "torch/test_layers.py",
+    "torch/test_refine_values*.py", "torch/test_refine_rules.py", "tf/test_optimizers.py",
+)  # fmt: skip
+#: of these, what takes seconds: databases, files larger than the memory that is allowed, pictures
+NOT_FAST = (
+    "core/test_mlflow.py", "core/test_lazy_patterns.py", "core/test_figures.py", "core/test_light_imports.py"
+)  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fast`: every room of the code in under a minute; what is left out is not even imported."""
+    parser.addoption("--fast", action="store_true", help="run the fast tier only")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave a test file out of the fast tier, unless it is in it."""
+    if not config.getoption("--fast") or collection_path.suffix != ".py":
+        return None
+    name = collection_path.relative_to(Path(__file__).parent).as_posix()
+    return not is_fast(name) or None
+
+
+def is_fast(name: str) -> bool:
+    """Whether a test file, named from `tests/`, is in the fast tier."""
+    return any(fnmatch(name, form) for form in FAST) and name not in NOT_FAST

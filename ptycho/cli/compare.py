@@ -13,7 +13,7 @@ from pathlib import Path
 from ptycho.cli.console import Console
 from ptycho.cli.judging import judged_lines
 from ptycho.cli.parser import Parser
-from ptycho.cli.runs import prepare_folder, write_json
+from ptycho.cli.runs import add_overwrite, file_target, json_target, write_json
 from ptycho.errors import InputError
 
 HELP = "compare two reconstructions"
@@ -30,6 +30,7 @@ def add_arguments(parser: Parser) -> None:
     add("-o", "--output", type=Path, metavar="FILE.png", help="draw both and their difference there")
     add("--pixel_size_m", type=float, metavar="NUMBER", help="of the object, for FRC in metres")
     add("--json", type=Path, metavar="FILE", help="write every number there as well")
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -39,17 +40,21 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     size = given.get("pixel_size_m")
     if size is not None and not 0 < size < float("inf"):
         raise InputError(f"--pixel_size_m {size}: must be a number > 0")
-    if target is not None:
-        check_png_target(target)
     from ptycho.report.compare import compare, comparison_figure
-    from ptycho.report.products import open_product
+    from ptycho.report.products import PRODUCT, open_product
+
+    both = (arguments.first, arguments.second)
+    read = [path / PRODUCT if path.is_dir() else path for path in both]
+    if target is not None:
+        file_target(target, (".png",), arguments, read)
+    numbers_to = json_target(arguments, read)
 
     made = compare(open_product(arguments.first), open_product(arguments.second), pixel_size_m=size)
     if not made.origin_known:
         console.warn("the files do not say where the images lie: they were laid centre on centre")
     numbers = made.evaluation.as_dict()
-    if "json" in given:
-        write_json(arguments.json, numbers)
+    if numbers_to is not None:
+        write_json(numbers_to, numbers)
     for line in judged_lines(numbers):
         console.say(line)
     for key, name in _MORE.items():
@@ -65,12 +70,3 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if target is not None:
         console.say(f"figure       {comparison_figure(target, made)}")
     return 0
-
-
-def check_png_target(path: Path) -> None:
-    """InputError before the work starts where the figure cannot be written."""
-    if path.suffix.lower() != ".png":
-        raise InputError(f"{path}: the figure must end in .png")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a file name ending in .png")
-    prepare_folder(path.parent)

@@ -8,8 +8,8 @@ from pathlib import Path
 from ptycho.cli.console import Console
 from ptycho.cli.judging import judged_lines
 from ptycho.cli.parser import Parser
-from ptycho.cli.recording import begin_record, recorded
-from ptycho.cli.runs import prepare_folder, quiet_tensorflow
+from ptycho.cli.recording import begin_record, open_output, recorded
+from ptycho.cli.runs import add_overwrite, quiet_tensorflow
 from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError
 
@@ -28,6 +28,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--quick", action="store_true", default=False, help="a smaller scan and a shorter training"
     )
+    add_overwrite(parser)
 
 
 @recorded
@@ -35,8 +36,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Run the demonstration and print its figures."""
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: must be an integer >= 0")
-    output = prepare_folder(arguments.output_dir)
-    console.output = output
+    output = open_output(console, arguments, arguments.output_dir, "demo", inputs=())
     begin_record(console, arguments, inputs={}, seeds={"seed": arguments.seed})
 
     if arguments.backend == "tensorflow":

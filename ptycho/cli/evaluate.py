@@ -11,7 +11,7 @@ from pathlib import Path
 from ptycho.cli.console import Console
 from ptycho.cli.judging import judge, judged_lines, read_reconstruction, read_truth
 from ptycho.cli.parser import Parser
-from ptycho.cli.runs import write_json
+from ptycho.cli.runs import add_overwrite, json_target, write_json
 from ptycho.errors import InputError
 
 HELP = "judge a reconstruction against the truth"
@@ -24,6 +24,7 @@ def add_arguments(parser: Parser) -> None:
     add("truth", type=Path, metavar="TRUTH", help=".npz with object_true, objectGuess or object")
     add("--pixel_size_m", type=float, metavar="NUMBER", help="of the object, for FRC in metres")
     add("--json", type=Path, metavar="FILE", help="write every number there as well")
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -33,9 +34,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     size = getattr(arguments, "pixel_size_m", None)
     if size is not None and not 0 < size < float("inf"):
         raise InputError(f"--pixel_size_m {size}: must be a number > 0")
+    target = json_target(arguments, (path, arguments.truth))
     metrics = judge(read_reconstruction(path), read_truth(arguments.truth), pixel_size_m=size)
-    if "json" in arguments:
-        write_json(arguments.json, metrics)
+    if target is not None:
+        write_json(target, metrics)
     for line in judged_lines(metrics):
         console.say(line)
     for key, name in (("frc50_m", "FRC50"), ("frc_half_bit_m", "FRC 1/2-bit")):

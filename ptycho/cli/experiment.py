@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -23,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.main import build_parser, run_command
 from ptycho.cli.parser import Parser
-from ptycho.cli.runs import prepare_folder, read_scan, write_json
+from ptycho.cli.recording import end_of
+from ptycho.cli.runs import add_overwrite, prepare_folder, read_scan, write_json
+from ptycho.cli.threads import settle_threads
 from ptycho.errors import ConfigError, PtychoError, RunError
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ def add_arguments(parser: Parser) -> None:
         default=False,
         help="check everything and list the runs, run nothing",
     )
+    add_overwrite(parser)
     folders = sorted(path.name for path in CONF.iterdir() if path.is_dir() and options(path.name))
     lines = [f"  {name:<11}{', '.join(options(name))}" for name in folders]
     parser.epilog = "\n".join(["groups and their options:", *lines])
@@ -62,7 +66,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Compose and check every run, then run them one after another."""
     from ptycho.experiments.compose import points, settings_of
-    from ptycho.run import provenance
+    from ptycho.run.folder import OutputFolder, check_folder
 
     own = getattr(arguments, "config_dir", None)
     found = points(arguments.overrides, multirun=arguments.multirun, own=own)
@@ -78,25 +82,46 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         for point, setting in zip(found, settings, strict=True):
             console.say(f"{setting.config.output_dir}  {' '.join(point.overrides)}".rstrip())
         return 0
-    prepare_folder(root)
-    console.output = root
     if not arguments.multirun:
-        _run_one(settings[0], root, console)
+        check_folder(root, "train", inputs=_files(settings), overwrite=arguments.overwrite)
+        prepare_folder(root)
+        console.output = root
+        _run_one(settings[0], root, console, overwrite=arguments.overwrite)
         return 0
+    held = OutputFolder(root, "experiment", inputs=_files(settings), overwrite=arguments.overwrite)
+    console.output = root
+    try:
+        _sweep(found, settings, root, arguments, console)
+    finally:
+        held.close()
+    return 0
+
+
+def _sweep(
+    found: Sequence[Point],
+    settings: Sequence[Setting],
+    root: Path,
+    arguments: argparse.Namespace,
+    console: Console,
+) -> None:
+    """Every run of a sweep, and its record."""
+    from ptycho.run import provenance
+
+    own = getattr(arguments, "config_dir", None)
     provenance.begin(
         root,
+        kind="experiment",
         command=[PROG, *arguments.overrides, "--multirun", *(["--config_dir", str(own)] if own else [])],
         inputs={f"train{i or ''}": path for i, path in enumerate(sorted(_files(settings)))},
         seeds={},
     )
     try:
-        _run_all(found, settings, root, console)
+        _run_all(found, settings, root, console, overwrite=arguments.overwrite)
     except BaseException as error:
-        state = "failed" if isinstance(error, Exception) else "interrupted"
-        provenance.finish(root, state, error=str(error) or None)
+        state, message = end_of(error)
+        provenance.finish(root, state, error=message)
         raise
     provenance.finish(root, "done")
-    return 0
 
 
 def _files(settings: Sequence[Setting]) -> set[Path]:
@@ -134,16 +159,20 @@ def _check(settings: Sequence[Setting]) -> None:
         config.model.N = side
 
 
-def _run_all(found: Sequence[Point], settings: Sequence[Setting], root: Path, console: Console) -> None:
+def _run_all(
+    found: Sequence[Point], settings: Sequence[Setting], root: Path, console: Console, *, overwrite: bool
+) -> None:
     """Run a sweep; a run that fails is recorded and the others go on. Tables are kept up to date."""
     from ptycho.report.sweep import METRICS, RunRecord, markdown, summarise, sweep_figure, write_tables
 
     silent = Console(console.prog, quiet=True, debug=console.debug)
+    silent.stop = console.stop
     records: list[RunRecord] = []
     for point, setting in zip(found, settings, strict=True):
         folder = setting.config.output_dir
+        console.output = folder  # so that the line after an interruption names the run that goes on
         try:
-            metrics = _run_one(setting, root, silent)
+            metrics = _run_one(setting, root, silent, overwrite=overwrite)
             records.append(RunRecord(folder.name, point.swept, metrics))
         except Exception as error:
             if console.debug:
@@ -153,6 +182,7 @@ def _run_all(found: Sequence[Point], settings: Sequence[Setting], root: Path, co
         console.say(_line(len(records), len(found), records[-1]))
         write_tables(root, records)
         sweep_figure(root / "sweep.png", records)
+    console.output = root
     rows = summarise(records)
     shown = [name for name in METRICS if any(name in row.mean for row in rows)]
     console.say()
@@ -176,7 +206,7 @@ def _line(number: int, count: int, record: RunRecord) -> str:
     )
 
 
-def _run_one(setting: Setting, root: Path, console: Console) -> dict[str, Any]:
+def _run_one(setting: Setting, root: Path, console: Console, *, overwrite: bool) -> dict[str, Any]:
     """One run from scan to judgement in its own folder; returns what its metrics.json holds.
 
     Training and inference are the commands `ptycho train` and `ptycho infer` on the run's own config.yaml, so
@@ -192,12 +222,13 @@ def _run_one(setting: Setting, root: Path, console: Console) -> dict[str, Any]:
         config.train_data_file = _simulated(setting.scenario, root, console)
     dump_yaml(config, execution, folder / "config.yaml")
     begin = time.perf_counter()
-    _command(train, ["--config", str(folder / "config.yaml")], console)
+    more = ["--overwrite"] if overwrite else []
+    _command(train, ["--config", str(folder / "config.yaml"), *more], console)
     trained = time.perf_counter()
     image = folder / _IMAGE
     words = ["--model", folder, "--data", config.test_data_file or config.train_data_file, "-o", image]
     words += ["--backend", config.backend, "--neighbor_count", config.neighbor_count]
-    words += ["--accelerator", execution.accelerator]
+    words += ["--accelerator", execution.accelerator, *more]
     if execution.inference_batch_size is not None:
         words += ["--inference_batch_size", execution.inference_batch_size]
     _command(infer, [str(word) for word in words], console)
@@ -215,8 +246,8 @@ def _draw(folder: Path, console: Console) -> None:
 
     try:
         write_report(folder / REPORT, [folder])
-    except PtychoError as error:
-        console.warn(f"{REPORT} was not written: {error}")
+    except Exception as error:  # the run is done and whole, a page can be asked for again
+        console.warn(f"{REPORT} was not written: {error}; try ptycho report {folder}")
 
 
 def _command(command: Any, words: list[str], console: Console) -> None:
@@ -253,9 +284,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_override = [not word.startswith("-") and index not in values for index, word in enumerate(words)]
     flags = [word for word, override in zip(words, is_override, strict=True) if not override]
     overrides = [word for word, override in zip(words, is_override, strict=True) if override]
-    return run_command("experiment", [*flags, *overrides], prog=PROG)
+    return run_command("experiment", [*flags, *overrides], prog=PROG, command=sys.modules[__name__])
 
 
 def console_main() -> None:
     """Entry point of the installed `ptycho_experiment`."""
+    settle_threads(os.environ)
     sys.exit(main())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser
+from ptycho.cli.runs import add_overwrite
 
 HELP = "write a model as ONNX"
 _FORMATS = ("onnx",)
@@ -22,6 +23,7 @@ def add_arguments(parser: Parser) -> None:
     add("bundle", type=Path, metavar="BUNDLE", help="wts.h5.zip, or the output folder of ptycho train")
     add("-o", "--output", type=Path, metavar="FILE", help="where to (default: model.onnx beside the bundle)")
     add("--trained_scan", type=int, metavar="INT", help="whose probe and scale lie inside (default: 0)")
+    add_overwrite(parser)
     add("--format", choices=_FORMATS, help="file format (default: onnx)")
 
 
@@ -35,6 +37,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     folder = bundle if bundle.is_dir() else bundle.parent
     target: Path = vars(arguments).get("output", folder / "model.onnx")
     check_target(target)
+    from ptycho.io.targets import check_target as check_unread
+    from ptycho.models.bundle import BUNDLE_NAME
+
+    check_unread(target, inputs=(folder / BUNDLE_NAME if bundle.is_dir() else bundle,))
     state, _ = load_trained_state(bundle)
     write_onnx(state.for_scan(vars(arguments).get("trained_scan", 0)), target, source=str(bundle))
     for name, shape in signature(spec_from_config(state.config.model)).items():

@@ -8,23 +8,23 @@ stitched object re-diffracted at every position, is always printed; a scan that 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_fields, fields_given
-from ptycho.cli.recording import begin_record, recorded
+from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.retired import add_retired_flags
 from ptycho.cli.runs import (
     ALIASES,
     add_config_flag,
-    prepare_folder,
+    add_overwrite,
+    file_target,
     quiet_tensorflow,
-    read_scan,
     settings_of,
 )
+from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
 from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, write_from_npz
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
@@ -49,7 +49,10 @@ def add_arguments(parser: Parser) -> None:
         "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
     )
     add_write_flag(parser)
+    add_mask_flag(parser)
+    add_orientation_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
+    add_overwrite(parser)
     add_retired_flags(parser, *_CLASSES)
 
 
@@ -72,7 +75,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     config, execution = configure(arguments, console)
     if config.backend == "tensorflow":
         quiet_tensorflow()
-    product = _product_target(vars(arguments).get("product"))
     if config.model_path is None:
         raise InputError("no model; give --model, the output folder of ptycho train")
     if config.test_data_file is None:
@@ -88,20 +90,28 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bundle = load_bundle(config.model_path)
         state, backend = bundle.state, config.backend or bundle.backend
     validate_inference_config(config)
-    raw = read_scan(
+    mask = mask_of(arguments)
+    read = (config.test_data_file, _bundle_file(config.model_path), vars(arguments).get("config"), mask)
+    product: Path | None = vars(arguments).get("product")
+    if product is not None:
+        _check_product(product, config.output_dir, arguments, read)
+    raw, findings = read_checked_scan(
         config.test_data_file,
         _side_of(state),
+        console,
         why=" in the model",
         patterns=execution.patterns,
         output_dir=config.output_dir,
+        bad_pixels=mask,
+        orientation=vars(arguments).get("orientation"),
     )
     kinds = kinds_of(arguments.write)
     check_writes([*kinds, *(["product"] if product else [])], raw, config.test_data_file)
-    output = prepare_folder(config.output_dir)
-    console.output = output
-    inputs = {"scan": config.test_data_file, "model": config.model_path}
+    output = open_output(console, arguments, config.output_dir, "infer", inputs=read)
+    inputs = {"scan": config.test_data_file, "model": config.model_path, "bad_pixels": mask}
     seeds = {"subsample_seed": config.subsample_seed}
-    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
+    device = execution.accelerator
+    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings)
 
     from ptycho.report.outputs import metrics_of, save_reconstruction
     from ptycho.workflows.infer import infer
@@ -120,10 +130,20 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _product_target(path: Path | None) -> Path | None:
-    if path is not None and path.suffix.lower() not in (".h5", ".hdf5", ".npz"):
+def _bundle_file(path: Path) -> Path:
+    from ptycho.models.bundle import BUNDLE_NAME
+
+    return path / BUNDLE_NAME if path.is_dir() else path
+
+
+def _check_product(
+    path: Path, output: Path, arguments: argparse.Namespace, read: tuple[Path | None, ...]
+) -> None:
+    if path.suffix.lower() not in (".h5", ".hdf5", ".npz"):
         raise InputError(f"--product {path}: a product of ptychodus ends in .h5 or .npz")
-    return path
+    file_target(path, (".h5", ".hdf5", ".npz"), arguments, read)
+    if path.absolute() == (output / PRODUCT).absolute():
+        raise InputError(f"--product {path}: is the image that the command writes anyway; give another name")
 
 
 def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Reconstruction) -> None:
@@ -134,7 +154,7 @@ def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Rec
     assert config.test_data_file is not None and config.model_path is not None
     folder = Path(config.model_path)
     history = (folder if folder.is_dir() else folder.parent) / "history.json"
-    losses = json.loads(history.read_text()).get("train_loss", ()) if history.is_file() else ()
+    losses = _losses(history)
     made = product_of_image(
         config.test_data_file,
         image.object,
@@ -145,6 +165,13 @@ def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Rec
         geometry=raw.geometry,
     )
     write_product(path, made)
+
+
+def _losses(history: Path) -> list[float]:
+    """The training losses for the product; a history that cannot be read is no reason to lose the image."""
+    from ptycho.report.runs import numbers_in
+
+    return numbers_in(history).get("train_loss", [])
 
 
 def _side_of(state: dict[str, Any]) -> int | None:

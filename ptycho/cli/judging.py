@@ -10,7 +10,7 @@ import numpy as np
 
 from ptycho.cli.console import Console
 from ptycho.cli.runs import write_json
-from ptycho.errors import DataError
+from ptycho.errors import DataError, InputError
 
 # Metric: its name on the screen and how it is written.
 _SHOWN = {
@@ -100,9 +100,14 @@ def judged_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 def report_product(product: Path, scan: Path, metrics: Mapping[str, Any], console: Console) -> None:
     """Judge a product where its scan knows the truth; write metrics.json beside it and say the numbers."""
-    truth = find_truth(scan)
     made = read_reconstruction(product)
-    judged = judge(made, truth) if truth is not None else {}
+    try:
+        truth = find_truth(scan)
+        judged = judge(made, truth) if truth is not None else {}
+    except (InputError, RuntimeError, ArithmeticError, MemoryError) as error:
+        # The image is made and whole: that it cannot be judged is told, and the command is done.
+        console.warn(f"the image was not judged: {error}")
+        judged = {}
     size = made.object_pixel_size_m
     together = {**metrics, **judged, **({} if size is None else {"object_pixel_size_m": size})}
     write_json(product.with_name("metrics.json"), together)

@@ -1,8 +1,9 @@
 """Which command, which exit code.
 
-0 done; 1 the run failed; 2 the command line or the input cannot be used; 130 interrupted.  A command is a
-module with `HELP`, `add_arguments(parser)`, `run(arguments, console)` and, where argparse would print a page
-of it, `USAGE`; it imports what computes only inside `run`, so that `--help` stays fast.
+0 done; 1 the run failed; 2 the command line or the input cannot be used; 130 interrupted by Ctrl-C, 143 by
+SIGTERM.  A command is a module with `HELP`, `add_arguments(parser)`, `run(arguments, console)` and, where
+argparse would print a page of it, `USAGE`; it is imported to build its flags, and imports what computes only
+inside `run`, so that `--help` stays fast.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from ptycho.cli import (
     validate,
 )
 from ptycho.cli.console import Console
+from ptycho.cli.failures import end_of
 from ptycho.cli.parser import Parser, UsageError, add_switch
-from ptycho.errors import InputError, MissingDependencyError, PtychoError
+from ptycho.cli.signals import stoppable
+from ptycho.cli.threads import settle_threads
 
 #: the commands, in the order of a user's day
 COMMANDS: dict[str, ModuleType] = {
@@ -77,39 +80,46 @@ def inference_main(argv: Sequence[str] | None = None) -> int:
     return run_command("infer", list(sys.argv[1:] if argv is None else argv), prog="ptycho_inference")
 
 
-def run_command(name: str, argv: Sequence[str], *, prog: str) -> int:
-    """Parse and run one command; every failure becomes one line on stderr and an exit code."""
+def run_command(name: str, argv: Sequence[str], *, prog: str, command: ModuleType | None = None) -> int:
+    """Parse and run one command; every failure becomes one line on stderr and an exit code.
+
+    `command`: its module, where it is none of COMMANDS.
+    """
     # Asked of the words, not of the parser: a command line that does not parse may still want its traceback.
     console = Console(prog, quiet="--quiet" in argv, debug="--debug" in argv)
-    try:
-        with console.speaking():
-            command = load_command(name)
-            arguments = build_parser(command, prog).read(argv)
-            console.debug = getattr(arguments, "debug", False)
-            return int(command.run(arguments, console) or DONE)
-    except KeyboardInterrupt:
-        console.interrupted()
-        return INTERRUPTED
-    except SystemExit as stop:
-        # Lightning turns Ctrl-C into an exit of its own.
-        if isinstance(stop.__context__, KeyboardInterrupt):
+    with stoppable() as stop:
+        console.stop = stop
+        try:
+            with console.speaking():
+                command = command or load_command(name)
+                arguments = build_parser(command, prog).read(argv)
+                console.debug = getattr(arguments, "debug", False)
+                code = int(command.run(arguments, console) or DONE)
+            if code == INTERRUPTED:
+                return stop.exit_code
+            return code or _heard(console)
+        except KeyboardInterrupt:
             console.interrupted()
-            return INTERRUPTED
-        return stop.code if isinstance(stop.code, int) else DONE
-    except BrokenPipeError:
-        # The reader of our output left (`| head`); there is nobody to tell, and Python must not try at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except (InputError, MissingDependencyError) as error:
-        return _fail(console, str(error), REFUSED)
-    except PtychoError as error:
-        return _fail(console, str(error), FAILED)
-    except MemoryError:
-        return _fail(console, "out of memory; lower batch_size or n_subsample", FAILED)
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        hint = "" if console.debug else "; rerun with --debug for the traceback"
-        return _fail(console, f"{what}{hint}", FAILED)
+            return stop.exit_code
+        except SystemExit as end:
+            # Lightning turns Ctrl-C into an exit of its own.
+            if isinstance(end.__context__, KeyboardInterrupt):
+                console.interrupted()
+                return stop.exit_code
+            return end.code if isinstance(end.code, int) else DONE
+        except Exception as error:
+            return _fail(console, *end_of(error, debug=console.debug))
+
+
+def _heard(console: Console) -> int:
+    """The exit code of a command that is done: what it made is there, but what it only said may be lost."""
+    if console.lost is None or console.output is not None:
+        return DONE
+    # The reader of our output left (`| head`): there is nobody to tell.
+    if not isinstance(console.lost, BrokenPipeError):
+        reason = getattr(console.lost, "strerror", None) or str(console.lost)
+        console.error(f"cannot write the result to stdout: {reason}; send it to another place")
+    return FAILED
 
 
 def _fail(console: Console, message: str, code: int) -> int:
@@ -143,14 +153,17 @@ def overview() -> str:
 
 def console_main() -> None:
     """Entry point of the installed `ptycho`."""
+    settle_threads(os.environ)
     sys.exit(main())
 
 
 def console_train() -> None:
     """Entry point of the installed `ptycho_train`."""
+    settle_threads(os.environ)
     sys.exit(train_main())
 
 
 def console_inference() -> None:
     """Entry point of the installed `ptycho_inference`."""
+    settle_threads(os.environ)
     sys.exit(inference_main())

@@ -54,6 +54,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         config.model.N = raw.N
     config.neighbor_count = max(config.neighbor_count, config.model.gridsize**2 - 1)
     validate_training_config(config, require_files=False)
+    from ptycho.run.folder import check_folder
+
+    check_folder(config.output_dir, "parity")
     output = prepare_folder(config.output_dir)
     console.output = output
     quiet_tensorflow()

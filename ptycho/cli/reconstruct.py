@@ -1,4 +1,4 @@
-"""Reconstruct a scan by iterative refinement, from a trained network's image or from nothing.
+"""Reconstruct a scan by iterative refinement, from a trained network's image or from its own patterns.
 
 OUT gets reconstruction.npz (object, coverage, origin_xy, probe, positions), PNGs, metrics.json and the state
 that --resume goes on from. Ctrl-C keeps the best state so far and writes it. R is always printed; a scan
@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
-from ptycho.cli.recording import begin_record, recorded
-from ptycho.cli.runs import prepare_folder, read_scan
+from ptycho.cli.recording import begin_record, open_output, recorded
+from ptycho.cli.runs import add_overwrite
+from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
 from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, start_of, write_from_npz
 from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ptycho.scan.findings import Finding
     from ptycho_torch.refine import IterationState, RefineResult
 
 USAGE = "%(prog)s SCAN -o OUT [--model RUN] [flags]"
@@ -28,6 +32,7 @@ HELP = "reconstruct a scan by iterative refinement"
 
 PRODUCT = "reconstruction.npz"
 CHECKPOINT = "refine.safetensors"
+PREVIEW = "preview.png"
 OBJECTIVES = ("poisson_nll", "gaussian_poisson", "amplitude_mae", "amplitude_charbonnier")
 RULES = ("rpie", "lsqml", "epie", "raar", "adam", "none")
 _INTERRUPTED = 130
@@ -38,10 +43,26 @@ def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("scan", type=Path, metavar="SCAN", help="scan file")
     add("-o", "--output_dir", required=True, type=Path, metavar="OUT", help="folder for the products")
-    add("--model", type=Path, metavar="RUN", help="start from this network's image (default: a flat object)")
+    add("--model", type=Path, metavar="RUN", help="start from this network's image")
+    add(
+        "--start",
+        choices=("auto", "coarse", "flat"),
+        default="auto",
+        help="without --model: coarse (from counts and centres of mass), flat, or the better (default auto)",
+    )
+    add("--levels", type=int, choices=(1, 2), default=2, help="2: coarse steps among the sweeps (default 2)")
+    add(
+        "--prior",
+        choices=("auto", "tv", "none"),
+        default="auto",
+        help="total variation, weight by held-out patterns; auto: where photons are few (default auto)",
+    )
     add("--refine", choices=RULES, default="rpie", help="update rule; none: the network alone (default rpie)")
     add("--objective", choices=OBJECTIVES, help="what --refine adam minimises (default: squared amplitudes)")
-    add("--sweeps", type=int, default=40, metavar="INT", help="sweeps over the scan (default 40)")
+    add("--sweeps", type=int, metavar="INT", help="sweeps over the scan (default: until no more comes)")
+    add(
+        "--preview", action="store_true", default=False, help="write OUT/preview.png again as the image forms"
+    )
     add("--probe_modes", type=int, metavar="INT", help="incoherent probe modes (default: as in the scan)")
     add(
         "--positions",
@@ -58,18 +79,22 @@ def add_arguments(parser: Parser) -> None:
     )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
+    add_mask_flag(parser)
+    add_orientation_flag(parser)
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
     add_write_flag(parser)
     add("--image", type=Path, metavar="FILE", help="start from this file's object and probe, of any kind")
+    add_overwrite(parser)
     add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
 
 
 def check(arguments: argparse.Namespace) -> None:
     """Raise InputError for what flags show by themselves."""
-    if arguments.sweeps < 1:
-        raise InputError(f"--sweeps {arguments.sweeps}: must be at least 1; for none use --refine none")
+    sweeps = getattr(arguments, "sweeps", None)
+    if sweeps is not None and sweeps < 1:
+        raise InputError(f"--sweeps {sweeps}: must be at least 1; for none use --refine none")
     if arguments.backend != "pytorch":
         raise InputError(
             f"--backend {arguments.backend}: the iterative engine runs in PyTorch only, whichever backend "
@@ -96,15 +121,33 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Read, start, refine, write, judge."""
     check(arguments)
+    from ptycho.run.folder import check_folder
+
+    check_folder(arguments.output_dir, "reconstruct", inputs=(arguments.scan,), overwrite=arguments.overwrite)
     model: Path | None = getattr(arguments, "model", None)
     side = None
     if model is not None:
         from ptycho.models.bundle import load_bundle
 
         side = load_bundle(model).state.get("N")
-    raw = read_scan(arguments.scan, side, why=" in the model", output_dir=arguments.output_dir)
+    raw, findings = read_checked_scan(
+        arguments.scan,
+        side,
+        console,
+        why=" in the model",
+        output_dir=arguments.output_dir,
+        bad_pixels=mask_of(arguments),
+        orientation=vars(arguments).get("orientation"),
+    )
     check_writes(kinds_of(arguments.write), raw, arguments.scan)
-    result = refine(arguments, raw, model, console)
+    if raw.probe_made and model is None and not arguments.resume:
+        from ptycho.workflows.probe_choice import choose_probe
+
+        with console.progress("probes") as progress:
+            choice = choose_probe(raw, seed=arguments.seed, progress=progress)
+        console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
+        raw = raw.with_probe(choice.probe)
+    result = refine(arguments, raw, model, console, findings)
 
     from ptycho_torch.refine.product import save_result
 
@@ -112,17 +155,65 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     save_result(result, output, object_pixel_size_m=raw.object_pixel_size_m)
     write_from_npz(arguments.write, output / PRODUCT, raw, arguments.scan, console.say)
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
+    metrics |= {"start": result.began, "prior_weight": result.variation or 0.0}
+    console.say(in_words(result))
+    if arguments.refine != "none" and result.stopped != "interrupted":
+        from ptycho.workflows.second_look import second_look
+
+        seen = second_look(raw, result.probe, intensity=result.intensity is not None, seed=arguments.seed)
+        metrics |= seen.metrics
+        for hint in seen.hints:
+            console.warn(hint)
     report_product(output / PRODUCT, arguments.scan, metrics, console)
     if result.stopped == "interrupted":
         console.warn(
-            f"interrupted after {len(result.history)} of {arguments.sweeps} sweeps: the best is written; "
-            "go on with --resume"
+            f"interrupted after {len(result.history)} sweeps: the best is written; go on with --resume"
         )
         return _INTERRUPTED
     return 0
 
 
-def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console: Console) -> RefineResult:
+_BEGAN = {
+    "flat": "a flat object",
+    "coarse": "low frequencies from counts and centres of mass",
+    "coarse amplitude": "low frequencies of the amplitude, from counts",
+    "as given": "the given image",
+}
+
+
+def in_words(result: RefineResult) -> str:
+    """What was done, in a sentence."""
+    sweeps = len(result.history)
+    parts = [f"start: {_BEGAN.get(result.began, result.began)}", f"{sweeps} sweep{'s' * (sweeps != 1)}"]
+    if result.variation is not None:
+        used = f"weight {result.variation:.2g}" if result.variation else "not used"
+        parts.append(f"total variation by held-out patterns: {used}")
+    return "; ".join(parts)
+
+
+class Previews:
+    """OUT/preview.png after 0, 1, 2, 4, 8, ... sweeps, and a line for each."""
+
+    def __init__(self, path: Path, console: Console) -> None:
+        self.path, self.console = path, console
+
+    def __call__(self, scan: Any, state: Any, done: int) -> None:
+        """Write the picture where it is due."""
+        if done & (done - 1):
+            return
+        from ptycho_torch.refine.preview import write_preview
+
+        write_preview(self.path, scan, state)
+        self.console.say(f"{self.path.name}: after {done} sweep{'s' * (done != 1)}")
+
+
+def refine(
+    arguments: argparse.Namespace,
+    raw: Any,
+    model: Path | None,
+    console: Console,
+    findings: Sequence[Finding] = (),
+) -> RefineResult:
     """The refinement that the flags ask for; the output folder is made once scan and model are known good."""
     from ptycho_torch.refine import reconstruct
     from ptycho_torch.refine.network import start_from
@@ -138,14 +229,17 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
         }
     if hasattr(arguments, "image") and not arguments.resume:
         start = start_of(arguments.image, raw)
-    output = prepare_folder(arguments.output_dir)
-    console.output = output
+    read = (arguments.scan, model, mask_of(arguments), vars(arguments).get("image"))
+    output = open_output(
+        console, arguments, arguments.output_dir, "reconstruct", inputs=read, resumes=arguments.resume
+    )
     begin_record(
         console,
         arguments,
-        inputs={"scan": arguments.scan, "model": model},
+        inputs={"scan": arguments.scan, "model": model, "bad_pixels": mask_of(arguments)},
         seeds={"seed": arguments.seed},
         device=arguments.device,
+        findings=findings,
     )
     none = arguments.refine == "none"
     with console.progress("refining") as progress:
@@ -156,7 +250,7 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
         return reconstruct(
             raw,
             rule="rpie" if none else arguments.refine,
-            epochs=0 if none else arguments.sweeps,
+            epochs=0 if none else getattr(arguments, "sweeps", None),
             seed=arguments.seed,
             modes=getattr(arguments, "probe_modes", None),
             rule_options={"objective": arguments.objective} if hasattr(arguments, "objective") else {},
@@ -164,7 +258,11 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
             position_search_px=arguments.position_error,
             background=getattr(arguments, "background", False),
             intensity=getattr(arguments, "intensity", False),
+            start=arguments.start,
+            levels=arguments.levels,
+            prior=arguments.prior,
             device=arguments.device,
+            watch=Previews(output / PREVIEW, console) if arguments.preview else None,
             callbacks=(show,),
             checkpoint=None if none else output / CHECKPOINT,
             resume=arguments.resume,

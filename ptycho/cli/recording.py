@@ -1,24 +1,32 @@
 """What every command that makes something leaves beside it: `provenance.json`, and a page when it is done.
 
-A command that is `recorded` calls `begin_record` once its output folder stands; how it ends is written for
-it, whatever the end is.
+A command that is `recorded` calls `open_output` once everything is checked, and `begin_record` then; how it
+ends is written for it, whatever the end is. A command that is refused after that leaves the folder as it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ptycho.cli.console import Console
-from ptycho.errors import PtychoError
+from ptycho.cli.runs import prepare_folder
+from ptycho.cli.signals import Terminated
+from ptycho.errors import InputError, PtychoError
+
+if TYPE_CHECKING:
+    from ptycho.scan.findings import Finding
 
 Command = Callable[[argparse.Namespace, Console], int]
 REPORT = "report.html"
 _INTERRUPTED = 130
+_JUDGED = ("good", "doubt", "bad", "none")
 
 
 def recorded(run: Command) -> Command:
@@ -29,14 +37,47 @@ def recorded(run: Command) -> Command:
         try:
             code = run(arguments, console)
         except BaseException as error:
-            _finish(console, *_end_of(error))
+            _finish(console, *end_of(error))
+            if console.folder is not None and isinstance(error, InputError):
+                console.folder.refused()
+                console.output = None
             raise
-        states = {0: "done", _INTERRUPTED: "interrupted"}
-        if _finish(console, states.get(code or 0, "failed"), None) and not code:
-            _draw(console)
-        return code
+        else:
+            states = {0: "done", _INTERRUPTED: "interrupted"}
+            if _finish(console, states.get(code or 0, "failed"), None) and not code:
+                _draw(console)
+            return code
+        finally:
+            if console.folder is not None:
+                console.folder.close()
+                console.folder = None
 
     return recording
+
+
+def open_output(
+    console: Console,
+    arguments: argparse.Namespace,
+    folder: Path,
+    kind: str,
+    *,
+    inputs: Iterable[Path | None],
+    resumes: bool = False,
+) -> Path:
+    """Make, lock and clear the output folder of a command, `console.output` from now on.
+
+    See `ptycho.run.folder`. Of several processes of one run only the first does more than make it. Raises
+    InputError.
+    """
+    from ptycho.run.folder import OutputFolder
+
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        overwrite = bool(vars(arguments).get("overwrite"))
+        console.folder = OutputFolder(folder, kind, inputs=inputs, overwrite=overwrite, resumes=resumes)
+    else:
+        prepare_folder(folder)
+    console.output, console.kind = folder, kind
+    return folder
 
 
 def begin_record(
@@ -46,10 +87,12 @@ def begin_record(
     inputs: Mapping[str, Path | None],
     seeds: Mapping[str, int | None],
     device: str | None = None,
+    findings: Sequence[Finding] = (),
 ) -> None:
     """Write the record of a run into console.output, state `running`.
 
-    inputs: role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for
+    findings: what the checks of the scans found. inputs: role -> file, the scan of the product as `scan`
+    (or `test`, `train`); a model's folder stands for
     the bundle in it.
     """
     from ptycho.models.bundle import BUNDLE_NAME
@@ -59,17 +102,28 @@ def begin_record(
     files = {role: _bundle_in(path, BUNDLE_NAME) for role, path in inputs.items()}
     # `python -m ptycho.cli` leaves the name of a file in argv[0] that nobody typed.
     typed = sys.orig_argv if Path(sys.argv[0]).name == "__main__.py" else sys.argv
-    begin(console.output, command=typed, inputs=files, seeds=seeds, device=device, arguments=vars(arguments))
+    begin(
+        console.output,
+        command=typed,
+        inputs=files,
+        seeds=seeds,
+        device=device,
+        arguments=vars(arguments),
+        kind=console.kind,
+        findings=[found.as_dict() for found in findings],
+    )
 
 
 def _bundle_in(path: Path | None, name: str) -> Path | None:
     return path / name if path is not None and (path / name).is_file() else path
 
 
-def _end_of(error: BaseException) -> tuple[str, str | None]:
+def end_of(error: BaseException) -> tuple[str, str | None]:
     """State and message of an end by exception; Lightning turns Ctrl-C into an exit of its own."""
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
-        return "interrupted", None
+        # Lightning's exit has no message; the exception that it came from has.
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__context__
+        return "interrupted", f"stopped by {cause}" if isinstance(cause, Terminated) else None
     if isinstance(error, SystemExit) and not error.code:
         return "done", None
     if isinstance(error, PtychoError):
@@ -92,7 +146,7 @@ def _finish(console: Console, state: str, error: str | None) -> bool:
 
 
 def _draw(console: Console) -> None:
-    from ptycho.report.html import write_report
+    from ptycho.report.html import build_views, write_page
 
     assert console.output is not None
     # The run has already told what it read of the scan.
@@ -100,7 +154,10 @@ def _draw(console: Console) -> None:
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        write_report(console.output / REPORT, [console.output])
+        views = build_views([console.output])
+        write_page(console.output / REPORT, views)
+        if views[0].verdict.level in _JUDGED:
+            console.say(f"verdict      {views[0].verdict.word}. {views[0].verdict.reason}")
     except Exception as error:
         # The run itself is done and whole: a page that cannot be drawn is told, and can be asked for again.
         console.warn(f"{REPORT} was not written: {error}; try ptycho report {console.output}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser
-from ptycho.cli.runs import prepare_folder
+from ptycho.cli.runs import add_overwrite, file_target
 from ptycho.errors import InputError
 
 USAGE = "%(prog)s RUN [RUN ...] [-o FILE.html] [--data SCAN] [--pixel_size_m NUMBER]"
@@ -32,6 +32,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add("--data", type=Path, metavar="SCAN", help="scan of the runs, where it moved or no run names it")
     add("--pixel_size_m", type=float, metavar="NUMBER", help="of the object, for lengths")
+    add_overwrite(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -44,14 +45,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     target: Path = given.get("output") or (
         arguments.runs[0] / "report.html" if single else Path("report.html")
     )
-    if target.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{target}: the page must end in .html")
-    if target.is_dir():
-        raise InputError(f"{target}: is a folder; give a file name ending in .html")
+    if "output" in given or arguments.runs[0].is_dir():
+        file_target(target, (".html", ".htm"), arguments, (given.get("data"),))
     from ptycho.report.html import build_views, write_page
 
     views = build_views(arguments.runs, data=given.get("data"), pixel_size_m=size)
-    prepare_folder(target.parent)
     for view in views:
         console.say(f"{view.name}: {view.verdict.word}. {view.verdict.reason}")
     console.say(f"page       {write_page(target, views)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,17 +45,27 @@ def settings_of(
 
 
 def read_scan(
-    path: Path, N: int | None, *, why: str = "", patterns: str = "auto", output_dir: Path | None = None
+    path: Path,
+    N: int | None,
+    *,
+    why: str = "",
+    patterns: str = "auto",
+    output_dir: Path | None = None,
+    bad_pixels: Path | None = None,
 ) -> RawData:
     """A scan whose patterns have side N (None: any); the error says where N came from.
 
     `patterns`: in 'memory', on 'disk', or 'auto', see `ptycho.io.scratch`. Scratch files go beside the
-    output.
+    output. `bad_pixels`: a mask file whose pixels are ignored too.
     """
+    from ptycho.io.masks import read_mask
     from ptycho.io.scratch import folder_for
     from ptycho.scan.raw_data import RawData
 
-    raw = RawData.from_file(path, patterns=patterns, scratch_folder=folder_for(output_dir))
+    mask = None if bad_pixels is None else read_mask(bad_pixels)
+    raw = RawData.from_file(
+        path, patterns=patterns, scratch_folder=folder_for(output_dir), bad_pixels=mask, make_probe=True
+    )
     if N is not None and raw.N != N:
         sides = f"patterns are {raw.N} x {raw.N} but N is {N}{why}"
         raise ConfigError(f"{path}: {sides}; crop them, or set N to {raw.N}")
@@ -73,14 +83,38 @@ def prepare_folder(path: Path) -> Path:
     return path
 
 
-def check_npz_target(path: Path) -> Path:
-    """A path that an NPZ file can be written to; InputError before the work starts."""
-    if path.suffix != ".npz":
-        raise InputError(f"{path}: the output must end in .npz")
+def add_overwrite(parser: Parser) -> None:
+    """`--overwrite`."""
+    parser.add_argument(
+        "--overwrite", action="store_true", default=False,
+        help="replace existing files, or write into the folder of another command",
+    )  # fmt: skip
+
+
+def file_target(
+    path: Path, suffixes: Sequence[str], arguments: argparse.Namespace, inputs: Iterable[Path | None] = ()
+) -> Path:
+    """A path that a file of one of these kinds can be written to; InputError before the work starts.
+
+    It is none of `inputs`, nor an existing file that only --overwrite may replace, nor a folder, link, pipe.
+    """
+    from ptycho.io.targets import check_target
+
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: the output must end in {' or '.join(suffixes)}")
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a file name ending in .npz")
-    prepare_folder(path.parent)
-    return path
+        raise InputError(f"{path}: is a folder; give a file name ending in {suffixes[0]}")
+    return check_target(path, inputs=inputs, overwrite=bool(vars(arguments).get("overwrite")))
+
+
+def json_target(arguments: argparse.Namespace, inputs: Iterable[Path | None]) -> Path | None:
+    """The file of `--json`, checked as every target; None where it was not asked for."""
+    path: Path | None = vars(arguments).get("json")
+    if path is None:
+        return None
+    from ptycho.io.targets import check_target
+
+    return check_target(path, inputs=inputs, overwrite=bool(vars(arguments).get("overwrite")))
 
 
 def quiet_tensorflow() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser
-from ptycho.cli.runs import check_npz_target
+from ptycho.cli.runs import add_overwrite, file_target
 
 USAGE = "%(prog)s -o FILE [flags]"
 HELP = "make a scan whose answer is known"
@@ -50,6 +50,7 @@ def add_arguments(parser: Parser) -> None:
 
     names: dict[str, Iterable[str]] = {"object": OBJECTS, "probe": PROBES, "scan": SCANS}
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="scan to make")
+    add_overwrite(parser)
     group = parser.add_argument_group("Scenario")
     for field in dataclasses.fields(Scenario):
         known = f": {', '.join(names[field.name])}" if field.name in names else ""
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     chosen: dict[str, Any] = {name: tuple(v) if name in _PAIRS else v for name, v in typed.items()}
     scenario = Scenario(**chosen)
     scenario.validate()
-    target = check_npz_target(arguments.output)
+    target = file_target(arguments.output, (".npz",), arguments)
     with console.progress("simulating") as progress:
         simulated = simulate(scenario, progress)
     simulated.to_npz(target)

@@ -7,7 +7,12 @@ exist for training and for execution; at the top level they belong to training.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import logging
 import os
+import secrets
+import stat
 from collections.abc import Hashable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,31 +22,46 @@ import yaml
 
 from ptycho.config.fields import FieldInfo, Unfit, coerce, describe_fields, shown
 from ptycho.config.settings import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho.errors import ConfigError, MissingFileError
+from ptycho.errors import ConfigError, MissingFileError, RunError
+
+log = logging.getLogger(__name__)
 
 Run = TrainingConfig | InferenceConfig
+# A file that begins so must end with its mark: a part of a configuration is another configuration.
+_BEGIN = "# written by ptychopinn; the last line is its end mark"
+_END = "# end, sha256 "
 SECTIONS: dict[str, type] = {"model": ModelConfig, "execution": PyTorchExecutionConfig}
 
 
-def load_yaml_config(path: Path | str) -> dict[str, Any]:
+def load_yaml_config(path: Path | str, *, unchanged: bool = False) -> dict[str, Any]:
     """The mapping in a YAML file, as written.
 
-    Raises MissingFileError, or ConfigError (with the line): not YAML, no mapping, empty, a key twice.
+    A file of `dump_yaml` must have its end mark. Where its lines are others than those that were written, a
+    warning is logged, or, `unchanged`, it is refused. Raises MissingFileError, or ConfigError (with the
+    line): no file, not YAML, no mapping, empty, cut short, a key twice.
     """
     path = Path(path)
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file; give a YAML configuration")
-    if path.is_dir():
-        raise ConfigError(f"{path}: is a folder; give a YAML file")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ConfigError(f"{path}: is a folder; give a YAML file")
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"{path}: is a pipe or a device, not a file; give a YAML file")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file; give a YAML configuration") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    _check_end(text, path, unchanged)
+    try:
+        values = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{path}{_where(error)}") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: nested too deeply; a configuration has two levels") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     if values is None:
         raise ConfigError(f"{path}: the file is empty; write 'key: value' lines or drop it")
@@ -80,17 +100,54 @@ def dump_yaml(config: Run, execution: PyTorchExecutionConfig, path: Path | str) 
     """Write every field of a run to a file that starts the same run again; an old file stays until then."""
     lines = _lines(config, "")
     lines += ["model:", *_lines(config.model, "  "), "execution:", *_lines(execution, "  ")]
+    body = "\n".join([_BEGIN, *lines]) + "\n"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
+            file.write(f"{body}{_END}{_digest(body)}\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"cannot write {path}: {reason}; free some space, or choose another folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def written_here(path: Path | str) -> bool:
+    """Whether a file is one that `dump_yaml` wrote, so that it may be written anew."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline().rstrip("\n") == _BEGIN
+    except OSError:
+        return False
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _check_end(text: str, path: Path, unchanged: bool) -> None:
+    if not text.startswith(_BEGIN):
+        return
+    body, mark, digest = text.rpartition(_END)
+    if not mark or not text.endswith("\n"):
+        raise ConfigError(
+            f"{path}: is cut short: its end mark is missing; copy it again, or delete its first line if this "
+            "is what you mean"
+        )
+    if digest.strip() == _digest(body):
+        return
+    if unchanged:
+        raise ConfigError(
+            f"{path}: was changed since it was written; put it back, or delete its first and last line if "
+            "you mean the change"
+        )
+    log.warning("%s was changed since it was written", path)
 
 
 def _fill(

@@ -13,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import ConfigError, DataError
+from ptycho.io.reading import check_memory
+
+#: object complex64, sum of weights, and the copies that products are made of
+_BYTES_A_PIXEL = 32
 
 #: below this share of the largest weight a pixel counts as uncovered: only the tail of a patch is there
 COVERAGE_FLOOR = 1e-3
@@ -94,14 +98,27 @@ def make_frame(
     low, high = positions_xy.min(0), positions_xy.max(0)
     if canvas_shape is None:
         first = np.floor(low) - M // 2
-        width, height = (np.ceil(high) + (M - M // 2) - first + 1).astype(int)
+        side = np.ceil(high) + (M - M // 2) - first + 1
+        check_canvas((float(side[1]), float(side[0])))
+        width, height = side.astype(int)
         return Frame((float(first[0]), float(first[1])), (int(height), int(width)))
     height, width = canvas_shape
+    check_canvas((height, width))
     size = np.array([width, height], np.float64)
     if (low >= -0.5).all() and (high <= size - 0.5).all():
         return Frame((0.0, 0.0), (height, width))
     origin = np.round((low + high) / 2 - (size - 1) / 2)
     return Frame((float(origin[0]), float(origin[1])), (height, width))
+
+
+def check_canvas(shape: tuple[float, float]) -> None:
+    """DataError where an image (H, W) of this shape is larger than the memory, before it is allocated."""
+    if not all(math.isfinite(side) for side in shape):
+        raise DataError(
+            "the positions are not finite, so there is no image of them; check xcoords and ycoords"
+        )
+    what = f"the image of {shape[0]:.4g} x {shape[1]:.4g} px that the positions span"
+    check_memory(int(shape[0]) * int(shape[1]) * _BYTES_A_PIXEL, what, "check the unit of the positions")
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ptycho.errors import InputError, RunError
+from ptycho.io.targets import check_replaceable
 
 
 @contextmanager
@@ -18,13 +20,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file is synced to disk first. Its name keeps the suffix of `path`, because many writers
     choose their format by it. The parent folder is made. Whatever goes wrong, the temporary file is removed
-    and an older `path` stays as it was. Raises InputError when `path` is a folder, RunError when the disk is
-    full or not writable.
+    and an older `path` stays as it was. Raises InputError when `path` is a folder, a link, a pipe or a
+    device, RunError when the disk is full or not writable.
     """
     target = Path(path)
-    if target.is_dir():
-        raise InputError(f"cannot write {target}: it is a folder; give a file name inside it")
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}{target.suffix}")
+    check_replaceable(target)
+    # a name may have 255 bytes; what is added to it must not make it too long
+    stem = os.fsdecode(os.fsencode(target.stem)[:200])
+    temporary = target.with_name(f".{stem}.{secrets.token_hex(6)}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -34,7 +37,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise _as_run_error(error, target) from error
     finally:
-        temporary.unlink(missing_ok=True) if target.parent.is_dir() else None
+        with contextlib.suppress(OSError):  # the error that led here says more
+            temporary.unlink(missing_ok=True)
 
 
 def _as_run_error(error: OSError, target: Path) -> Exception:

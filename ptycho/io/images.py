@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError, InputError, MissingDependencyError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.hdf5_read import array_of, is_hdf5
+from ptycho.io.inputs import check_input
 from ptycho.io.ptychodus_hdf5 import one_line, open_hdf5
 
 #: the two files of a TIFF image, by what follows the stem
@@ -47,7 +48,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 
     Raises MissingFileError, InputError for a file of no known kind, DataError for damaged contents.
     """
-    source = Path(path)
+    source = check_input(path)
     source = source / "reconstruction.npz" if source.is_dir() else source
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from ptycho.errors import DataError
-from ptycho.io.lazy import CHUNK_BYTES, LazyPatterns, NotByRows, as_lazy
-from ptycho.io.ptychodus_hdf5 import one_line, open_hdf5
+from ptycho.io.lazy import CHUNK_BYTES, LazyPatterns, NotByRows, Source, as_lazy
+from ptycho.io.npy_header import array_header
+from ptycho.io.ptychodus_hdf5 import check_links, check_sources, open_hdf5, unreadable
+from ptycho.io.reading import check_fits, damage
 from ptycho.io.scratch import ScratchArray
 
 _LOCAL_HEADER = 30
@@ -31,7 +33,7 @@ class Header(NamedTuple):
     @property
     def n_values(self) -> int:
         """Number of values."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def needed_bytes(self) -> int:
@@ -73,23 +75,53 @@ def npz_patterns(path: str | os.PathLike[str], key: str, folder: Path | None = N
         begin = stream.tell()
         if info.compress_type != zipfile.ZIP_STORED:
             return as_lazy(_unpacked(stream, header, folder))
+        if info.file_size != begin + header.n_values * header.dtype.itemsize:
+            raise ValueError("it is shorter or longer than it says")
         while stream.read(CHUNK_BYTES):  # the checksum is compared at the end
             pass
     if not header.n_values:
         return as_lazy(np.empty(header.shape, header.dtype))
-    with open(path, "rb") as file:
-        file.seek(info.header_offset)
-        name, extra = struct.unpack("<HH", file.read(_LOCAL_HEADER)[26:30])
+    file = open(path, "rb")  # noqa: SIM115 - it is open as long as its rows may be asked for
+    file.seek(info.header_offset)
+    name, extra = struct.unpack("<HH", file.read(_LOCAL_HEADER)[26:30])
     offset = info.header_offset + _LOCAL_HEADER + name + extra + begin
-    return as_lazy(np.memmap(path, header.dtype, mode="r", offset=offset, shape=header.shape))
+    return LazyPatterns(_rows_of_file(file, header, offset, f"{path}: {key!r}"), header.shape, header.dtype)
+
+
+def _rows_of_file(file: IO[bytes], header: Header, offset: int, what: str) -> Source:
+    """Rows that stand one after another in a file from `offset` on, read when they are asked for.
+
+    They are read, not mapped: a map of a file that somebody cuts short meanwhile kills the process (SIGBUS).
+    """
+    row_bytes = math.prod(header.shape[1:]) * header.dtype.itemsize
+
+    def read(begin: int, end: int) -> Any:
+        wanted = (end - begin) * row_bytes
+        data = os.pread(file.fileno(), wanted, offset + begin * row_bytes)
+        while 0 < len(data) < wanted:  # one call gives 2 GB at most
+            more = os.pread(file.fileno(), wanted - len(data), offset + begin * row_bytes + len(data))
+            if not more:
+                break
+            data += more
+        if len(data) < wanted:
+            raise DataError(f"{what} was cut short while it was read; write or copy the file again")
+        return np.frombuffer(data, header.dtype).reshape(end - begin, *header.shape[1:])
+
+    return read
 
 
 def hdf5_header(path: str | os.PathLike[str], key: str) -> Header | None:
     """Shape and dtype of one dataset; None where there is none."""
     import h5py
 
-    with open_hdf5(path) as archive:
+    with open_hdf5(path) as archive, damage(f"{path}: {key!r}"):
         found = archive.get(key)
+        if found is None:
+            check_links(archive, key)
+        if isinstance(found, h5py.Dataset) and found.shape is None:
+            raise DataError(f"{path}: {key!r} is empty: it has no shape; write the file again")
+        if isinstance(found, h5py.Dataset) and found.shape:
+            check_fits(found.shape[:1], 8, f"{path}: the list of rows of {key!r}")  # which a reader holds
         return Header(found.shape, found.dtype) if isinstance(found, h5py.Dataset) else None
 
 
@@ -99,36 +131,31 @@ def hdf5_patterns(path: str | os.PathLike[str], key: str) -> LazyPatterns:
     Raises DataError where the dataset is missing or holds no numbers, and when rows turn out damaged.
     """
     header = hdf5_header(path, key)
+    if header is not None:
+        with open_hdf5(path) as archive:
+            check_sources(archive, key)
     if header is None or header.dtype.kind not in "buifc" or not header.shape:
         found = "is not there" if header is None else f"has dtype {header.dtype} and shape {header.shape}"
         raise DataError(f"{path}: dataset {key!r} {found}; it must hold patterns (M, N, N)")
 
     def read(begin: int, end: int) -> Any:
-        with open_hdf5(path) as archive:
+        with open_hdf5(path) as archive, damage(f"{path}: {key!r}"):
             try:
                 return archive[key][begin:end]
             except (OSError, MemoryError) as error:
-                raise DataError(
-                    f"{path}: {key!r} is damaged ({one_line(error)}); write or copy the file again"
-                ) from error
+                raise unreadable(archive, key, error) from error
 
     return LazyPatterns(read, header.shape, header.dtype)
 
 
 @contextmanager
 def _member(path: str | os.PathLike[str], key: str) -> Iterator[tuple[zipfile.ZipInfo, IO[bytes]]]:
-    damage = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, KeyError)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            info = archive.getinfo(f"{key}.npy")
-            with archive.open(info) as stream:
-                yield info, stream
-    except DataError:
-        raise
-    except damage as error:
-        raise DataError(
-            f"{path}: {key!r} is damaged ({one_line(error)}); write or copy the file again"
-        ) from error
+    with damage(f"{path}: {key!r}"), zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(f"{key}.npy")
+        if info.flag_bits & 0x1:
+            raise DataError(f"{path}: {key!r} is encrypted; save the scan without a password")
+        with archive.open(info) as stream:
+            yield info, stream
 
 
 def _read_header(stream: IO[bytes], path: str | os.PathLike[str], key: str) -> Header:
@@ -142,11 +169,12 @@ def _read_header(stream: IO[bytes], path: str | os.PathLike[str], key: str) -> H
 
 
 def _any_header(stream: IO[bytes], path: str | os.PathLike[str], key: str) -> Header:
-    version = np.lib.format.read_magic(stream)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise NotByRows(f"{path}: {key!r} has a header of version {version}")
-    shape, fortran_order, dtype = readers[version](stream)
+    header = array_header(stream)
+    if header is None:
+        raise NotByRows(f"{path}: {key!r} has a header of another version")
+    shape, fortran_order, dtype = header
+    if any(side < 0 for side in shape):
+        raise ValueError(f"shape {shape}")
     return Header(shape, dtype, fortran_order)
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +15,11 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.geometry import Geometry
+from ptycho.io.inputs import check_input
 from ptycho.io.lazy_files import stands_for_none
+from ptycho.io.npy_header import array_header
 from ptycho.io.pattern_order import order_of_cube
+from ptycho.io.reading import check_fits, damage, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -31,17 +31,29 @@ GEOMETRY_KEYS = {
     "energy_eV": "energy_eV", "photon_energy_eV": "energy_eV", "wavelength_m": "wavelength_m",
     "voltage_V": "voltage_V", "distance_m": "distance_m", "detector_distance_m": "distance_m",
     "detector_pixel_size_m": "detector_pixel_size_m", "object_pixel_size_m": "object_pixel_size_m",
-    "angular_pixel_size_rad": "angular_pixel_size_rad",
+    "angular_pixel_size_rad": "angular_pixel_size_rad", "rotation_deg": "rotation_deg",
 }  # fmt: skip
+#: keys that `ptycho simulate` and other programs write beside a scan, which are read elsewhere or by nobody
+#: here
+COMPANION_KEYS = ("object_true", "probe_true", "roi", "scenario")
 # The older name of diff3d in the field's files; its (N,N,M) order is settled by FORMAT-001 like any other.
 LEGACY_PATTERNS_KEY = "diffraction"
 
+_ENCRYPTED = 0x1
+_MOST_ARRAYS = 10_000
 
-def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | None = None) -> dict[str, Any]:
+
+def read_npz(
+    path: str | os.PathLike[str],
+    patterns_of: Callable[[str], Any] | None = None,
+    *,
+    probe_required: bool = True,
+) -> dict[str, Any]:
     """Arrays of a scan by the names of RawData's keyword arguments; absent optional keys are left out.
 
     Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. An optional key that holds None is
-    absent, with a warning. `patterns_of` reads the patterns instead, by their key in the file; where their
+    absent, with a warning; so is a probe that is not `probe_required`. `patterns_of` reads the patterns
+    instead, by their key in the file; where their
     axes are equal, `pattern_order` says which counts the positions (`ptycho.io.pattern_order`). Raises
     DataError for a file that is no NPZ, truncated or damaged, lacks a key, or holds Python objects. Time and
     memory: the arrays, once.
@@ -54,6 +66,8 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
         keys = found - absent
         arrays: dict[str, Any] = {}
         for key in REQUIRED_KEYS:
+            if key == "probeGuess" and not probe_required and _has_no_probe(path, keys):
+                continue
             name = patterns_key(keys) if key == "diff3d" else key
             if key == "diff3d" and patterns_of is not None and name in keys:
                 arrays[key] = patterns_of(name)
@@ -92,6 +106,20 @@ def read_geometry(path: str | os.PathLike[str]) -> Geometry:
         return _geometry(archive, set(archive.files), path)
 
 
+def _has_no_probe(path: str | os.PathLike[str], keys: set[str]) -> bool:
+    return "probeGuess" not in keys or stands_for_none(path, "probeGuess")
+
+
+KNOWN_KEYS = (*REQUIRED_KEYS, *OPTIONAL_KEYS, *TEXT_KEYS)
+
+
+def unread_keys(path: str | os.PathLike[str]) -> list[str]:
+    """Keys of a scan file that nothing in the package reads, sorted."""
+    with open_npz(path) as archive:
+        keys = set(archive.files)
+    return sorted(keys - {*KNOWN_KEYS, *COMPANION_KEYS, *GEOMETRY_KEYS, LEGACY_PATTERNS_KEY})
+
+
 def patterns_key(keys: Iterable[str]) -> str:
     """The key that the patterns of a scan stand under."""
     return LEGACY_PATTERNS_KEY if "diff3d" not in keys and LEGACY_PATTERNS_KEY in keys else "diff3d"
@@ -115,7 +143,7 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
 @contextmanager
 def open_npz(path: str | os.PathLike[str]) -> Iterator[NpzFile]:
     """Open any NPZ file without pickle; what is wrong with the file is said in one line."""
-    source = Path(path)
+    source = check_input(path)
     if source.is_dir():
         raise InputError(f"{source} is a folder; give the .npz file inside it")
     if not source.exists():
@@ -133,9 +161,13 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[NpzFile]:
         raise DataError(f"{source} is not an NPZ file; save the scan with numpy.savez")
     try:
         archive = np.load(source, allow_pickle=False)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise DataError(f"{source} is truncated or damaged ({error}); write or copy it again") from error
+    except Exception as error:  # a damaged directory makes zipfile raise anything
+        raise DataError(
+            f"{source} is truncated or damaged ({one_line(error)}); write or copy it again"
+        ) from error
     with archive:
+        if len(archive.files) > _MOST_ARRAYS:
+            raise DataError(f"{source} holds {len(archive.files)} arrays; a scan has a handful of them")
         yield archive
 
 
@@ -143,29 +175,42 @@ def read_array(archive: NpzFile, key: str, path: str | os.PathLike[str]) -> NDAr
     """One array of an open NPZ file. Raises DataError naming file and key."""
     if key not in archive.files:
         raise DataError(f"{path} has no {key!r}; it holds {_listed(archive.files)}")
-    try:
-        array = archive[key]
-    except MemoryError as error:
-        raise DataError(
-            f"{path}: {key!r} does not fit in memory ({_one_line(error)}); if these are the patterns, "
-            "say patterns = 'disk'"
-        ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-        raise DataError(
-            f"{path}: {key!r} is damaged ({_one_line(error)}); write or copy the file again"
-        ) from error
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise DataError(
-                f"{path}: {key!r} holds Python objects, which would need pickle and are refused; "
-                "save it as an array of numbers"
-            ) from error
-        raise DataError(
-            f"{path}: {key!r} is damaged ({_one_line(error)}); write or copy the file again"
-        ) from error
+    what = f"{path}: {key!r}"
+    with damage(what):
+        _check_member(archive, key, what)
+        try:
+            array = archive[key]
+        except ValueError as error:
+            if "allow_pickle" in str(error):
+                raise _objects(what) from error
+            raise
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: {key!r} is not an array; save the scan with numpy.savez")
     return array
+
+
+def _check_member(archive: NpzFile, key: str, what: str) -> None:
+    """Refuse an array before it is read: too large for the memory, or not plain numbers and text."""
+    members = archive.zip
+    assert members is not None
+    name = f"{key}.npy" if f"{key}.npy" in members.NameToInfo else key
+    if members.getinfo(name).flag_bits & _ENCRYPTED:
+        raise DataError(f"{what} is encrypted; save the scan without a password")
+    with members.open(name) as stream:
+        header = array_header(stream)
+    if header is None:  # no array at all: what reads it says so
+        return
+    shape, _, dtype = header
+    if dtype.hasobject:
+        raise _objects(what)
+    check_fits(shape, dtype.itemsize, what, "if these are the patterns, say patterns = 'disk'")
+
+
+def _objects(what: str) -> DataError:
+    return DataError(
+        f"{what} holds Python objects, which would need pickle and are refused; "
+        "save it as an array of numbers"
+    )
 
 
 def _save(stream: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -183,7 +228,3 @@ def _as_text(array: NDArray[Any], key: str, path: str | os.PathLike[str]) -> str
 
 def _listed(keys: Iterable[str]) -> str:
     return ", ".join(sorted(keys)) or "nothing"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

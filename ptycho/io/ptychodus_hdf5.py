@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.errors import DataError, InputError, MissingFileError
+from ptycho.errors import DataError, InputError, MissingDependencyError, MissingFileError, PtychoError
+from ptycho.io.inputs import check_input
+from ptycho.io.reading import check_fits, damage, one_line
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 SUFFIXES = (".h5", ".hdf5")
+_COPY = "copy the file that it points to as well, or write the file again"
 
 
 def is_hdf5(path: Path) -> bool:
@@ -39,7 +42,7 @@ def is_hdf5(path: Path) -> bool:
 @contextmanager
 def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     """An open h5py.File for reading. Raises MissingFileError, InputError, or DataError for a damaged one."""
-    source = Path(path)
+    source = check_input(path)
     if source.is_dir():
         raise InputError(f"{source} is a folder; give the .h5 file inside it")
     if not source.exists():
@@ -55,9 +58,10 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise DataError(f"{source} is not an HDF5 file; save it with ptychodus or with this package")
     import h5py
 
+    _load_filters()
     try:
         archive = h5py.File(source, "r")
-    except OSError as error:
+    except Exception as error:  # h5py raises what its library stumbled over
         raise DataError(
             f"{source} is truncated or damaged ({one_line(error)}); write or copy it again"
         ) from error
@@ -69,6 +73,7 @@ def read_dataset(archive: Any, key: str) -> NDArray[Any]:
     """One dataset of numbers. Raises DataError naming file and key."""
     value = read_optional(archive, key)
     if value is None:
+        check_links(archive, key)
         listed = ", ".join(sorted(archive)) or "nothing"
         raise DataError(f"{archive.filename} has no dataset {key!r}; it holds {listed}")
     return value
@@ -78,31 +83,113 @@ def read_optional(archive: Any, key: str) -> NDArray[Any] | None:
     """One dataset of numbers, or None where there is none."""
     import h5py
 
-    found = archive.get(key)
-    if found is None:
-        return None
+    what = f"{archive.filename}: {key!r}"
+    with damage(what):  # links may lead nowhere, in a circle, or out of the file
+        found = archive.get(key)
+        if found is None:
+            if archive.get(key, getlink=True) is not None:
+                check_links(archive, key)
+                raise DataError(f"{what} is a link that leads nowhere; {_COPY}")
+            return None
     if not isinstance(found, h5py.Dataset):
         raise DataError(f"{archive.filename}: {key!r} is a group; it must be a dataset of numbers")
+    with damage(what):
+        return _values(found, what)
+
+
+def _values(found: Any, what: str) -> NDArray[Any]:
+    if found.shape is None:
+        raise DataError(f"{what} is empty: it has no shape; write the file again")
     if found.dtype.kind not in "buifc":
-        raise DataError(f"{archive.filename}: {key!r} has dtype {found.dtype}; it must hold numbers")
+        raise DataError(f"{what} has dtype {found.dtype}; it must hold numbers")
+    check_sources(found.file, found.name)
+    # A few bytes of header and a fill value are a dataset of any size.
+    check_fits(found.shape, found.dtype.itemsize, what, "if these are the patterns, say patterns = 'disk'")
     try:
         return np.asarray(found[()])
-    except MemoryError as error:
-        raise DataError(
-            f"{archive.filename}: {key!r} does not fit in memory ({one_line(error)}); if these are the "
-            "patterns, say patterns = 'disk'"
-        ) from error
     except OSError as error:
+        raise unreadable(found.file, found.name, error) from error
+
+
+#: filters of HDF5 that come with the package hdf5plugin
+_FILTERS = {
+    307: "bzip2", 32001: "blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32017: "SZ",
+    32018: "fcidecomp", 32024: "SZ3", 32026: "blosc2",
+}  # fmt: skip
+
+
+def check_links(archive: Any, key: str) -> None:
+    """Raise DataError where `key` is there only as a link whose target is not."""
+    import h5py
+
+    link = archive.get(key, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        target = Path(archive.filename).parent / link.filename
+        if not target.exists():
+            raise DataError(
+                f"{archive.filename}: {key!r} links to {link.filename}, which is not there: copy it"
+                f" beside the file"
+            )
         raise DataError(
-            f"{archive.filename}: {key!r} is damaged ({one_line(error)}); write or copy the file again"
-        ) from error
+            f"{archive.filename}: {key!r} links to {link.path!r} in {link.filename}, which has no such"
+            f" dataset"
+            " or cannot be opened: check that file"
+        )
+    if isinstance(link, h5py.SoftLink):
+        raise DataError(
+            f"{archive.filename}: {key!r} links to {link.path!r}, which is not in the file: write the"
+            f" file again"
+        )
+
+
+def check_sources(archive: Any, key: str) -> None:
+    """Raise DataError where files that a virtual dataset is put together from are missing; HDF5 itself would
+    give zeros."""
+    found = archive[key]
+    if not found.is_virtual:
+        return
+    folder = Path(found.file.filename).parent
+    names = dict.fromkeys(source.file_name for source in found.virtual_sources())
+    missing = [name for name in names if name != "." and not (folder / name).exists()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(
+            f"{archive.filename}: {key!r} is put together from {missing[0]}{more}, which"
+            f" {'is' if len(missing) == 1 else 'are'} not there: copy it beside the file"
+        )
+
+
+def unreadable(archive: Any, key: str, error: BaseException) -> PtychoError:
+    """Why a dataset cannot be read: a filter that is not installed, by its name, or else damage."""
+    filters = archive[key].id.get_create_plist()
+    for number in range(filters.get_nfilters()):
+        code, _, _, name = filters.get_filter(number)
+        import h5py
+
+        if not h5py.h5z.filter_avail(code):
+            known = _FILTERS.get(code) or (name.decode("utf-8", "replace") if name else "a filter of its own")
+            return MissingDependencyError(
+                f"{archive.filename}: {key!r} is compressed with {known} (HDF5 filter {code}), which is not"
+                " installed: pip install hdf5plugin"
+            )
+    return DataError(
+        f"{archive.filename}: {key!r} is damaged ({one_line(error)}); write or copy the file again"
+    )
+
+
+def _load_filters() -> None:
+    """Register the filters of hdf5plugin with HDF5 where the package is installed."""
+    with suppress(ImportError):
+        import hdf5plugin  # noqa: F401
 
 
 def read_number(archive: Any, holder: Any, *keys: str, default: float | None = None) -> float:
     """The first of these attributes that is there, as a float; DataError where none is and no default."""
     for key in keys:
-        if key in holder.attrs:
-            return as_number(holder.attrs[key], f"{archive.filename}: {key!r}")
+        what = f"{archive.filename}: {key!r}"
+        with damage(what):
+            if key in holder.attrs:
+                return as_number(holder.attrs[key], what)
     if default is None:
         where = "" if holder.name == "/" else f" on {holder.name.lstrip('/')!r}"
         raise DataError(f"{archive.filename} has no attribute {keys[0]!r}{where}; write the file again")
@@ -111,7 +198,8 @@ def read_number(archive: Any, holder: Any, *keys: str, default: float | None = N
 
 def read_text(archive: Any, key: str, default: str) -> str:
     """A text attribute of the file."""
-    value = archive.attrs.get(key, default)
+    with damage(f"{archive.filename}: {key!r}"):
+        value = archive.attrs.get(key, default)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -119,13 +207,8 @@ def as_number(value: Any, what: str) -> float:
     """A finite float. Raises DataError naming `what`."""
     try:
         number = float(np.asarray(value).reshape(-1)[0]) if np.size(value) == 1 else float("nan")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not np.isfinite(number):
         raise DataError(f"{what} is {value!r}; it must be one finite number")
     return number
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError
 from ptycho.io.atomic import atomic_write
+from ptycho.io.checksums import KEY, digest_of
 from ptycho.io.ptychodus_frame import ObjectFrame
 from ptycho.io.ptychodus_hdf5 import SUFFIXES, as_number, open_hdf5, read_optional, read_text
+from ptycho.io.reading import damage
 
 # Field of Metadata: its name in the file, then older names that are read and never written.
 _NUMBERS = {
@@ -31,6 +33,7 @@ _NUMBERS = {
     "focus_object_distance_m": ("focus_object_distance_m",),
     "tilt_angle_deg": ("tilt_angle_deg",),
 }
+_LARGEST_PIECE = 1 << 30
 _TEXTS = ("name", "comments", "polarization")
 _REQUIRED_NUMBERS = ("detector_distance_m", "photon_energy_ev")
 _ARRAYS = (
@@ -164,7 +167,11 @@ def is_product(archive: Any) -> bool:
 
 
 def _read_hdf5(path: Path) -> dict[str, Any]:
-    with open_hdf5(path) as archive:
+    with open_hdf5(path) as archive, damage(str(path)):
+        if KEY in archive.attrs and read_text(archive, KEY, "") != _digest_of_texts(archive):
+            raise DataError(
+                f"{path}: its texts do not match their checksum; copy it again, or delete its attribute {KEY}"
+            )
         flat: dict[str, Any] = {key: archive.attrs[key] for key in _attribute_names() if key in archive.attrs}
         flat |= {key: read_text(archive, key, "") for key in _TEXTS if key in archive.attrs}
         for key in _ARRAYS:
@@ -179,17 +186,35 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
 
 
 def _write_hdf5(path: str | os.PathLike[str], flat: Mapping[str, Any]) -> None:
+    """In the layout of HDF5 1.10, which keeps checksums of its own over headers, with those of values added.
+
+    Other programs may then change the file in place, and a flipped bit is still refused. The library keeps
+    none over texts of any length; theirs is an attribute.
+    """
     import h5py
 
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as archive:
+    with atomic_write(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as archive:
         for key in (*_attribute_names(), *_TEXTS):
             if key in flat:
                 archive.attrs[key] = flat[key]
+        archive.attrs[KEY] = np.bytes_(_digest_of_texts(archive))
         for key in _ARRAYS:
             if key in flat:
-                dataset = archive.create_dataset(key, data=flat[key])
+                values = np.asarray(flat[key])
+                dataset = archive.create_dataset(key, data=values, **_checked(values))
                 for name, flat_key in _ATTRIBUTES.get(key, {}).items():
                     dataset.attrs[name] = flat[flat_key]
+
+
+def _checked(values: NDArray[Any]) -> dict[str, Any]:
+    """How a dataset is stored with a checksum, in one piece where the library allows one so large."""
+    if not values.size:
+        return {}
+    return {"chunks": values.shape if values.nbytes < _LARGEST_PIECE else True, "fletcher32": True}
+
+
+def _digest_of_texts(archive: Any) -> str:
+    return digest_of({key: read_text(archive, key, "") for key in _TEXTS})
 
 
 def _read_npz(path: Path) -> dict[str, Any]:

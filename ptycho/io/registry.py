@@ -16,6 +16,7 @@ import numpy as np
 
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.hdf5_read import is_hdf5
+from ptycho.io.inputs import check_input
 from ptycho.io.lazy import LazyPatterns, NotByRows
 from ptycho.io.lazy_files import Header, hdf5_header, npz_header, npz_patterns
 from ptycho.io.npz import open_npz, patterns_key, read_npz, write_npz
@@ -51,6 +52,16 @@ def _npz_header(path: Path) -> Header | None:
         return npz_header(path, key) if key in archive.files else None
 
 
+_WITHOUT_PROBE = Format(
+    lambda path: read_npz(path, probe_required=False),
+    None,
+    ByRows(
+        _npz_header,
+        lambda path, folder: read_npz(
+            path, lambda key: npz_patterns(path, key, folder), probe_required=False
+        ),
+    ),
+)
 _NPZ = ByRows(_npz_header, lambda path, folder: read_npz(path, lambda key: npz_patterns(path, key, folder)))
 _HDF5 = ByRows(
     lambda path: hdf5_header(patterns_file(path), "patterns"),
@@ -76,23 +87,30 @@ def known_suffixes() -> tuple[str, ...]:
 
 
 def read_scan(
-    path: str | os.PathLike[str], *, patterns: str = "memory", scratch_folder: Path | None = None
+    path: str | os.PathLike[str],
+    *,
+    patterns: str = "memory",
+    scratch_folder: Path | None = None,
+    probe_required: bool = True,
 ) -> dict[str, Any]:
     """The arrays of a scan file, by the names of RawData's keyword arguments.
 
     `patterns` says where diff3d is then: in 'memory', on 'disk' (`ptycho.io.lazy.LazyPatterns`), or, 'auto',
     on disk where it would need too much memory, see `ptycho.io.scratch`. Compressed NPZ files are unpacked
-    into a scratch file in `scratch_folder`. Raises NotByRows where patterns can only be read whole and may
+    into a scratch file in `scratch_folder`. An NPZ file may lack a probe that is not `probe_required`.
+    Raises NotByRows where patterns can only be read whole and may
     not, MissingFileError, InputError for a folder or an unknown suffix, DataError for damaged contents.
     """
-    source = Path(path)
+    source = check_input(path)
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path of the scan file")
     if _is_foreign(source):
-        return _read_foreign(source, patterns)
+        return _read_foreign(source, patterns, probe_required)
     if source.is_dir():
         raise InputError(f"{source} is a folder; give the scan file inside it")
     form = _format_of(source)
+    if not probe_required and form.reader is read_npz:
+        form = _WITHOUT_PROBE
     if form.by_rows is None:
         if patterns == "disk":
             raise NotByRows(f"{source}: a scan of format {source.suffix!r}")
@@ -113,7 +131,7 @@ def _is_foreign(path: Path) -> bool:
     return suffix in (".h5", ".hdf5") and is_hdf5(path) and not is_ptychodus(path)
 
 
-def _read_foreign(path: Path, patterns: str) -> dict[str, Any]:
+def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:
     """A scan out of another program's file; DataError says what it lacks and how `ptycho import` takes it."""
     from ptycho.io.formats.registry import find
     from ptycho.io.importing import ImportOptions, prepare
@@ -123,6 +141,11 @@ def _read_foreign(path: Path, patterns: str) -> dict[str, Any]:
     except DataError as error:
         where = "" if str(path) in str(error) else f"{path}: "
         raise DataError(f"{where}{error}; or make a scan file of it: ptycho import {path.name}") from None
+    if arrays["probeGuess"] is None and probe_required:
+        raise DataError(
+            f"{path} has no probe: give one by ptycho import {path.name} --set path.probe=..., or "
+            "`ptycho reconstruct` it, which makes one"
+        )
     frames = arrays["diff3d"]
     needed = int(np.prod(frames.shape, dtype=np.int64)) * (frames.dtype.itemsize + 4)
     if isinstance(frames, LazyPatterns) and not goes_to_disk(needed, patterns):

@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.errors import BundleError, MissingBundleError, RunError
+from ptycho.errors import BundleError, DataError, MissingBundleError, PtychoError, RunError
 from ptycho.io.atomic import atomic_write
+from ptycho.io.inputs import check_input
+from ptycho.io.reading import check_memory
 
 BUNDLE_NAME = "wts.h5.zip"
 FORMAT = "ptychopinn-bundle"
@@ -40,6 +42,7 @@ _JSON_LIMIT = 16 << 20
 _ARRAY_LIMIT = 4 << 30
 # Weights hardly compress. A member that is compressed a hundredfold is an attack on the reader's memory.
 _RATIO_LIMIT = 100
+_MOST_MEMBERS = 1000
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
 _PICKLED = (".dill", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".h5", ".keras")
 
@@ -115,8 +118,11 @@ def load_bundle(path: Path) -> Bundle:
     try:
         with zipfile.ZipFile(_check_is_zip(path)) as archive:
             return _read(path, _ZipReader(path, archive))
-    except zipfile.BadZipFile as error:
-        raise BundleError(f"{path} is damaged ({error}); copy it again or train again") from None
+    except PtychoError:
+        raise
+    except Exception as error:  # a damaged directory makes zipfile raise anything
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise BundleError(f"{path} is damaged ({why}); copy it again or train again") from None
 
 
 def package_versions() -> dict[str, str]:
@@ -196,6 +202,7 @@ def _write_zip(path: Path, contents: Mapping[str, bytes]) -> None:
 
 def _locate(path: Path) -> Path:
     """The zip or the folder of unpacked contents that a path means."""
+    check_input(path)
     if path.is_dir():
         if (path / BUNDLE_NAME).exists():
             return _locate(path / BUNDLE_NAME)
@@ -209,8 +216,11 @@ def _locate(path: Path) -> Path:
 
 
 def _check_is_zip(path: Path) -> Path:
-    with path.open("rb") as file:
-        start = file.read(4)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     if not start:
         raise BundleError(f"{path} is empty; copy it again or train again")
     if start[:2] != b"PK":
@@ -226,8 +236,11 @@ class _ZipReader:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path = path
         self.archive = archive
+        members = archive.infolist()
+        if len(members) > _MOST_MEMBERS:
+            raise BundleError(f"{path} holds {len(members)} members; a bundle has five: it was tampered with")
         self.names: list[str] = []
-        for info in archive.infolist():
+        for info in members:
             if info.is_dir():
                 continue
             # `filename` has backslashes and NUL bytes already made harmless; `orig_filename` shows them.
@@ -258,8 +271,11 @@ class _FolderReader:
 
     def read(self, name: str, limit: int) -> bytes:
         file = self.path / name
-        _check_size(self.path, name, file.stat().st_size, limit)
-        return file.read_bytes()
+        try:
+            _check_size(self.path, name, file.stat().st_size, limit)
+            return file.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{file} cannot be read ({error.strerror}); check its permissions") from None
 
 
 def _check_name(path: Path, name: str) -> None:
@@ -270,6 +286,10 @@ def _check_name(path: Path, name: str) -> None:
 def _check_size(path: Path, name: str, size: int, limit: int) -> None:
     if size > limit:
         raise BundleError(f"{path}: {name} is oversized: {size} bytes, at most {limit} are read")
+    try:
+        check_memory(2 * size, f"{path}: {name}")
+    except DataError as error:
+        raise BundleError(str(error)) from None
 
 
 def _read(path: Path, reader: _ZipReader | _FolderReader) -> Bundle:
@@ -358,10 +378,8 @@ def _parse_json(path: Path, name: str, data: bytes) -> dict[str, Any]:
 
 
 def _parse_arrays(path: Path, name: str, data: bytes, pairs: Any) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-
     try:
         return _unpack(data, pairs.get(name, ()))
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # its reader raises anything on damaged bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BundleError(f"{path}: {name} cannot be read ({reason})") from None

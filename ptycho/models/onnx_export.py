@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ptycho.errors import BundleError, ConfigError, InputError, MissingDependencyError
+from ptycho.errors import ConfigError, InputError, MissingDependencyError
 from ptycho.io.atomic import atomic_write
 from ptycho.models.bundle import package_versions
+from ptycho.models.onnx_seal import BY, SEALED, sealed
 from ptycho.models.trained_state import TrainedState, load_trained_state
+from ptycho.models.values import check_weights
 from ptycho.networks import graphs as architectures
 from ptycho.networks.graphs import Graph, NetworkSpec, Node, Shape
 
@@ -65,7 +67,7 @@ def write_onnx(state: TrainedState, target: Path, *, source: str = "model") -> P
     model = build_model(state, source=source)
     _import_onnx().checker.check_model(model, full_check=True)
     with atomic_write(target) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
+        temporary.write_bytes(sealed(model.SerializeToString(deterministic=True)))
     return target
 
 
@@ -95,7 +97,8 @@ def build_model(state: TrainedState, *, source: str = "model") -> Any:
             "only a Graph of ptycho.networks.graphs can be exported"
         )
     writer = _Writer()
-    writer.network(graph, spec, _checked_weights(graph, spec, state, source), state)
+    check_weights(graph, spec, state.weights, source)
+    writer.network(graph, spec, state.weights, state)
     onnx = _import_onnx()
     helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
     tensors = [
@@ -137,6 +140,7 @@ def _metadata(state: TrainedState) -> dict[str, str]:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "ptychopinn_version": _VERSION,
+        SEALED: BY,
         "opset": OPSET,
         "architecture": model.architecture,
         "N": model.N,
@@ -151,23 +155,6 @@ def _metadata(state: TrainedState) -> dict[str, str]:
         "model_config": json.dumps(dataclasses.asdict(model), sort_keys=True),
     }
     return {name: str(value) for name, value in noted.items()}
-
-
-def _checked_weights(
-    graph: Graph, spec: NetworkSpec, state: TrainedState, source: str
-) -> Mapping[str, NDArray[Any]]:
-    """The weights, once it is certain that they are this graph's; BundleError names the first that is not."""
-    wanted, found = architectures.parameter_shapes(graph, spec), state.weights
-    different = sorted(wanted.keys() ^ found.keys())
-    if different:
-        raise BundleError(
-            f"{source}: weights do not fit {graph.name}: {different[0]} is "
-            f"{'missing' if different[0] in wanted else 'unknown'} - wrong architecture?"
-        )
-    for name, shape in wanted.items():
-        if found[name].shape != shape:
-            raise BundleError(f"{source}: weight {name} has shape {found[name].shape}; expected {shape}")
-    return found
 
 
 class _Writer:

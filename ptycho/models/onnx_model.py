@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.yaml_io import training_config_from
 from ptycho.errors import BundleError, ConfigError, DataError, MissingDependencyError, PtychoError
+from ptycho.io.inputs import check_input
+from ptycho.io.reading import check_memory
 from ptycho.models.onnx_export import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS, signature
+from ptycho.models.onnx_seal import check_seal
 from ptycho.networks.graphs import spec_from_config
 from ptycho.scan.normalization import intensity_scale
 
@@ -81,8 +84,9 @@ def open_onnx(path: Path, execution: PyTorchExecutionConfig | None = None) -> On
     else one a core. Raises MissingDependencyError without onnxruntime, BundleError for a file that is
     missing, truncated, foreign or too new, ConfigError for a device that onnxruntime does not have.
     """
-    path = Path(path)
+    path = check_input(path)
     try:
+        check_memory(2 * path.stat().st_size, str(path))
         data = path.read_bytes()
     except FileNotFoundError:
         raise BundleError(f"{path} does not exist; give a file that ptycho export wrote") from None
@@ -103,6 +107,7 @@ def open_onnx(path: Path, execution: PyTorchExecutionConfig | None = None) -> On
         )
     model = _described(path, session, noted)
     _check_tensors(model)
+    check_seal(data, path)  # last, because the others say more
     return model
 
 
@@ -148,9 +153,9 @@ def _described(path: Path, session: Any, noted: Mapping[str, str]) -> OnnxModel:
             numbers[key] = float(noted[key])
             if not math.isfinite(numbers[key]):
                 raise ValueError("not finite")
-        if not numbers["x_scale"] > 0:
-            key = "x_scale"
-            raise ValueError("not positive")
+        for key in ("x_scale", "nphotons", "probe_factor"):
+            if not numbers[key] > 0:
+                raise ValueError("not positive")
         key = "probe"
         raw = np.frombuffer(base64.b64decode(noted[key], validate=True), "<c8")
         probe = raw.reshape(-1, config.model.N, config.model.N).astype(np.complex64)

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import BundleError, ConfigError
 from ptycho.models.bundle import load_bundle, save_bundle
+from ptycho.models.same_run import check_same_run
+from ptycho.models.values import check_finite, check_network_fits, check_scan, check_weights
+from ptycho.networks import graphs
 from ptycho.objectives.manifest import resolve
 from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.scan_set import KnownScan, Scan, acquisition_of, most_alike, stacked
@@ -70,7 +73,7 @@ class TrainedState:
         return save_bundle(
             directory,
             weights=self.weights,
-            config=dataclasses.asdict(self.config),
+            config=dataclasses.asdict(_without_places(self.config)),
             state={
                 **numbers[0],
                 **several,
@@ -126,14 +129,51 @@ def load_trained_state(path: Path) -> tuple[TrainedState, PyTorchExecutionConfig
     from ptycho.config.yaml_io import training_config_from
 
     bundle = load_bundle(Path(path))
+    check_same_run(bundle.path, bundle.config)
     try:
         config, execution = training_config_from(bundle.config, source=str(path))
         scans = _scans_in(bundle.state, bundle.extra_arrays, config.model.N)
         made = TrainedState(config, dict(bundle.weights), scans)
+        _check(made, str(path))
+    except BundleError:
+        raise
     except KeyError as error:
         raise BundleError(
             f"{path}: the bundle lacks {error.args[0]!r}; was it written by this package?"
         ) from None
-    except (ConfigError, TypeError, ValueError) as error:
+    except (ConfigError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BundleError(f"{path}: {error}") from None
     return made, execution
+
+
+def _check(made: TrainedState, source: str) -> None:
+    """BundleError for values that no training leaves, before anything is built of them."""
+    model = made.config.model
+    check_network_fits(model, copies=1)
+    spec = graphs.spec_from_config(model)
+    graph = graphs.describe(model.architecture, spec)
+    if isinstance(graph, graphs.Graph):
+        check_weights(graph, spec, made.weights, source)
+    else:
+        check_finite(made.weights, source)
+    for scan in made.scans:
+        check_scan(scan, model.N, source)
+
+
+def _without_places(config: TrainingConfig) -> TrainingConfig:
+    """The settings without folders of this machine: files by their names alone.
+
+    A model then tells nobody where it was made, and the same run gives the same bytes in every folder.
+    """
+    more = config.more_train_data_files
+    return dataclasses.replace(
+        config,
+        train_data_file=_name(config.train_data_file),
+        test_data_file=_name(config.test_data_file),
+        more_train_data_files=None if more is None else [Path(path).name for path in more],
+        output_dir=TrainingConfig().output_dir,
+    )
+
+
+def _name(path: Path | None) -> Path | None:
+    return None if path is None else Path(Path(path).name)

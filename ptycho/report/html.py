@@ -13,11 +13,17 @@ from typing import Any
 
 from ptycho.errors import InputError
 from ptycho.io.atomic import atomic_write
+from ptycho.io.reading import one_line
 from ptycho.report.evidence import collect_evidence
 from ptycho.report.pages import side_by_side, view_of
-from ptycho.report.runs import find_runs
+from ptycho.report.runs import Run, find_runs
 from ptycho.report.view import RunView
 
+#: what a page can do without, in the order in which it is tried, and its name
+_PARTS = {
+    "product": "image", "scan": "scan", "history": "curves", "metrics": "numbers",
+    "config_text": "configuration", "provenance": "record",
+}  # fmt: skip
 PathLike = str | os.PathLike[str]
 
 
@@ -54,8 +60,20 @@ def build_views(
     views = []
     for number, run in enumerate(find_runs([Path(folder) for folder in folders], data), start=1):
         # A view holds pictures only, so the arrays of one run are gone when the next is read.
-        views.append(view_of(collect_evidence(run, pixel_size_m), f"run-{number}", pixel_size_m))
+        views.append(_view(run, f"run-{number}", pixel_size_m))
     return views
+
+
+def _view(run: Run, anchor: str, pixel_size_m: float | None) -> RunView:
+    """The view of a run; what of it cannot be shown, whatever the reason, is left out with a note."""
+    for part in _PARTS:
+        try:
+            return view_of(collect_evidence(run, pixel_size_m), anchor, pixel_size_m)
+        except Exception as error:
+            if getattr(run, part):
+                setattr(run, part, type(getattr(run, part))() if part in ("history", "metrics") else None)
+                run.notes.append(f"the {_PARTS[part]} cannot be shown ({one_line(error)})")
+    return view_of(collect_evidence(run, pixel_size_m), anchor, pixel_size_m)
 
 
 def write_page(path: PathLike, views: Sequence[RunView]) -> Path:
@@ -63,7 +81,7 @@ def write_page(path: PathLike, views: Sequence[RunView]) -> Path:
     target = Path(path)
     text = _render(views)
     with atomic_write(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return target
 
 

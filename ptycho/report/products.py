@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.image.cropping import Box
 from ptycho.io.images import read_image
+from ptycho.io.inputs import check_input
 from ptycho.io.npz import open_npz, read_array
 from ptycho.io.ptychodus_scan import is_ptychodus
 
@@ -41,7 +43,7 @@ def open_product(path: Path) -> Product:
     Of an NPZ file the first of object, object_true, objectGuess is taken. Raises MissingFileError, InputError
     for an unknown suffix or an object of several layers, DataError for damaged contents.
     """
-    source = path / PRODUCT if path.is_dir() else path
+    source = check_input(path) / PRODUCT if path.is_dir() else check_input(path)
     if path.is_dir() and not source.is_file():
         raise MissingFileError(f"{path} holds no {PRODUCT}; give the folder of ptycho infer or reconstruct")
     if not source.exists():
@@ -123,7 +125,10 @@ def _image(values: NDArray[Any], path: Path, key: str) -> NDArray[Any]:
 def _pair(values: NDArray[Any], path: Path) -> tuple[float, float]:
     if values.size != 2 or values.dtype.kind not in "fiu":
         raise DataError(f"{path}: origin_xy must be two numbers, found {values.dtype} of {values.shape}")
-    return float(values.ravel()[0]), float(values.ravel()[1])
+    x, y = float(values.ravel()[0]), float(values.ravel()[1])
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise DataError(f"{path}: origin_xy is ({x}, {y}); it must be two finite numbers")
+    return x, y
 
 
 def _box(values: NDArray[Any] | None, path: Path) -> Box | None:

@@ -96,6 +96,8 @@ def _read_run(folder: Path, name: str, data: Path | None, parent: Path | None = 
     homes = [folder] if parent is None else [folder, parent]
     run.product, run.bundle = present(PRODUCT), present(BUNDLE)
     run.metrics = _numbers(_json(present(METRICS), run))
+    config = present(CONFIG)
+    run.config_text = _text(config, run)
     record = present(PROVENANCE_NAME)
     try:
         run.provenance = None if record is None else read(record.parent)
@@ -108,9 +110,8 @@ def _read_run(folder: Path, name: str, data: Path | None, parent: Path | None = 
         homes.append(model)
         run.trained_in = model if present(HISTORY) is not None else None
     run.history = _history(_json(present(HISTORY), run))
-    config = present(CONFIG)
-    if config is not None:
-        run.config_text = config.read_text(encoding="utf-8", errors="replace")[:_MAX_TEXT]
+    if config is None:
+        run.config_text = _text(present(CONFIG), run)
     absent = {
         PRODUCT: "no image was reconstructed here",
         HISTORY: "no curves",
@@ -131,7 +132,10 @@ def _model_folder(run: Run) -> Path | None:
     for given in _inputs(run):
         if given.get("role") == "model" and isinstance(given.get("path"), str):
             path = Path(given["path"])
-            return path if path.is_dir() else path.parent
+            try:
+                return path if path.is_dir() else path.parent
+            except (OSError, ValueError):  # a name that no system knows
+                return None
     return None
 
 
@@ -144,12 +148,23 @@ def _name(folder: Path) -> str:
     return folder.name or folder.resolve().name or str(folder)
 
 
+def _text(path: Path | None, run: Run) -> str | None:
+    if path is None:
+        return None
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_MAX_TEXT)
+    except OSError as error:
+        run.notes.append(f"{path.name} cannot be read ({error.strerror})")
+        return None
+
+
 def _json(path: Path | None, run: Run) -> Any:
     if path is None:
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         run.notes.append(f"{path.name} is damaged and left out ({' '.join(str(error).split())})")
         return None
 
@@ -173,14 +188,26 @@ def _numbers(values: Any) -> dict[str, float]:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else math.nan
+    try:
+        return float(value) if isinstance(value, (int, float)) else math.nan
+    except OverflowError:  # JSON knows whole numbers that no float holds
+        return math.nan
+
+
+def numbers_in(path: Path) -> dict[str, list[float]]:
+    """The lists of numbers in a history.json by name; nothing where it is missing or damaged."""
+    run = Run(path.name, path.parent)
+    return _history(_json(path if path.is_file() else None, run))
 
 
 def _find_scan(run: Run) -> Path | None:
     """The scan that the record names, else the configuration, else the file beside the folder."""
     for candidate in _candidates(run):
-        if candidate.is_file():
-            return candidate
+        try:
+            if candidate.is_file():
+                return candidate
+        except (OSError, ValueError):  # a name that no system knows
+            continue
     return None
 
 
@@ -202,6 +229,6 @@ def _settings(text: str | None) -> dict[Any, Any]:
 
     try:
         values = yaml.safe_load(text or "")
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError, TypeError):
         return {}
     return values if isinstance(values, dict) else {}

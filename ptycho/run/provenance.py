@@ -41,17 +41,21 @@ def begin(
     seeds: Mapping[str, int | None],
     device: str | None = None,
     arguments: Mapping[str, Any] | None = None,
+    kind: str | None = None,
+    findings: Sequence[Mapping[str, str]] = (),
 ) -> Path:
     """Write the record of a run that starts now, state `running`, and return its path.
 
     inputs: role -> file; None entries are left out, a folder is named without a hash. seeds: name -> value.
-    device: what was asked for. An earlier record in the folder is kept under `earlier`, the last twenty of
-    them. Passwords in addresses are cut. Time: one read of the input files. Raises RunError where the folder
-    cannot be written.
+    device: what was asked for. kind: the command, whose folder it is. findings: what the checks of the scans
+    found (`ptycho.scan.findings`). An earlier record in the folder is kept under `earlier`, the last twenty
+    of them. Passwords in addresses are cut. Time: one read of the input files. Raises RunError where the
+    folder cannot be written.
     """
     record = {
         "format": FORMAT,
         "state": "running",
+        "kind": kind,
         "command": [_without_password(word) for word in _short(command)],
         "arguments": {
             name: _without_password(str(value))
@@ -65,6 +69,7 @@ def begin(
         "error": None,
         "pid": os.getpid(),
         "seeds": dict(seeds),
+        "findings": [dict(found) for found in findings],
         "inputs": [describe_file(role, path) for role, path in inputs.items() if path is not None],
         "versions": versions(),
         "git": git_state(Path(__file__).resolve().parents[1]),
@@ -80,9 +85,12 @@ def finish(folder: Path, state: str, *, error: str | None = None) -> None:
     if record is None or record.get("pid") != os.getpid() or record.get("state") != "running":
         return
     ended = _now()
-    seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(record["started"])).total_seconds()
+    try:
+        seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(record["started"])).total_seconds()
+        record["machine"]["devices"] = _devices()
+    except (KeyError, TypeError, ValueError) as trouble:
+        raise DataError(f"{folder / PROVENANCE_NAME} was changed during the run") from trouble
     record |= {"state": state, "ended": ended, "seconds": seconds, "error": error}
-    record["machine"]["devices"] = _devices()
     _write(folder, record)
 
 
@@ -93,7 +101,7 @@ def read(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({' '.join(str(error).split())}); delete it") from error
     if not isinstance(record, dict):
         raise DataError(f"{path} is no record of a run; delete it")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ptycho.config.fields import describe_fields, shown
+from ptycho.config.free import FREE
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
@@ -30,14 +31,6 @@ LAST = {"pytorch": "last.ckpt", "tensorflow": "last.safetensors"}
 #: checkpoints of an earlier run in the same folder; one generation is kept
 EARLIER = "checkpoints.earlier"
 
-#: what may differ from config.yaml when a run is resumed: where and how it runs, and what is shown
-FREE = frozenset(
-    ("nepochs", "max_time_s", "debug", "output_dir", "train_data_file", "more_train_data_files",
-     "test_data_file", "accelerator", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor",
-     "patterns", "enable_progress_bar",
-     "inference_batch_size", "logger_backend", "mlflow_uri", "run_name", "log_throughput",
-     "recon_log_every_n_epochs", "recon_log_num_patches", "recon_log_stitch")
-)  # fmt: skip
 _OF_ALL_EPOCHS = ("WarmupCosine", "OneCycle")
 
 
@@ -67,7 +60,7 @@ def continued(folder: Path, overrides: Mapping[str, Any]) -> Continued:
         raise MissingFileError(
             f"--resume {folder}: no {CONFIG} in it; give the output folder of a ptycho train, or a checkpoint"
         )
-    values = load_yaml_config(source)
+    values = load_yaml_config(source, unchanged=True)
     begun = training_config_from(values, source=source)
     if "output_dir" in overrides and Path(overrides["output_dir"]).resolve() != folder.resolve():
         wanted = overrides["output_dir"]

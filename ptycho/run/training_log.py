@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
+from ptycho.io.aside import earlier_name
 from ptycho.io.atomic import atomic_write
 from ptycho.objectives.manifest import resolve
 from ptycho.run.state import settings_checksum
@@ -76,8 +77,7 @@ class TrainingLog:
 
     def _set_aside(self) -> None:
         if self.path.is_file():
-            taken = len(list(self.path.parent.glob("training.*.log")))
-            self.path.rename(self.path.with_name(f"training.{taken + 1}.log"))
+            self.path.rename(earlier_name(self.path))
 
     def _drop(self, first_epoch: int) -> None:
         if not self.path.is_file():

@@ -1,7 +1,7 @@
 """A run in stages: an optimiser that knows which parts move at a step, how fast, and leaves the others alone.
 
 Which stage a step belongs to follows from the number of optimiser steps alone, inside the graph, so that a
-stage may end within an epoch and a resume inside any stage is exact. `ptycho_torch.stages` is the twin.
+stage may end within an epoch and a resume inside any stage is exact. `ptycho_torch.fit.stages` is the twin.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from ptycho.io.aside import earlier_name
 from ptycho.io.atomic import atomic_write
 from ptycho.tracking.tracker import Tracker
 
@@ -71,5 +72,4 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def _set_aside(path: Path) -> None:
     """Give the log of an earlier run in the same folder a number of its own."""
     if path.is_file():
-        taken = len(list(path.parent.glob("metrics.*.csv")))
-        path.rename(path.with_name(f"metrics.{taken + 1}.csv"))
+        path.rename(earlier_name(path))

@@ -46,7 +46,7 @@ def make_trackers(
     install command for a package that is not there.
     """
     wanted = names.split(",") if isinstance(names, str) else list(names)
-    wanted = [name.strip() for name in dict.fromkeys(wanted) if name.strip() != "none"]
+    wanted = [name for name in dict.fromkeys(map(str.strip, wanted)) if name != "none"]
     for name in wanted:
         if name not in KINDS:
             raise ConfigError(f"--logger {name}: must be one of {', '.join((*KINDS, 'none'))}")

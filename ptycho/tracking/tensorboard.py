@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ptycho.errors import MissingDependencyError
+from ptycho.io.aside import earlier_name
 from ptycho.io.atomic import atomic_write
 from ptycho.tracking.histograms import Histogram
 from ptycho.tracking.tracker import Tracker
@@ -122,7 +123,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 def _set_aside(folder: Path, earlier: list[Path]) -> None:
     """Move the events of an earlier run into a folder, which TensorBoard shows as a run of its own."""
     if earlier:
-        aside = folder / f"earlier.{len(list(folder.glob('earlier.*'))) + 1}"
+        aside = earlier_name(folder / "earlier")
         aside.mkdir()
         for path in earlier:
             path.rename(aside / path.name)

@@ -12,6 +12,7 @@ from ptycho.clients.checkpoints import find_best_checkpoint, four_of
 from ptycho.clients.config_manager import ConfigManager
 from ptycho.clients.four_configs import DataConfig, InferenceConfig, ModelConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingFileError
+from ptycho.io.checksums import check_zip
 from ptycho_torch.model import PtychoPINN_Lightning
 
 _ORDER = ("data_config", "model_config", "training_config", "inference_config")
@@ -65,6 +66,7 @@ class PtychoModel:
         if not path.is_file():
             raise MissingFileError(f"{path}: no such checkpoint")
         try:
+            check_zip(path)
             stored = four_of(torch.load(path, map_location="cpu", weights_only=True)["hyper_parameters"])
             made = tuple(stored[name] for name in _ORDER)
         except Exception as error:  # torch raises whatever its reader stumbled over

@@ -14,6 +14,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from ptycho.errors import ConfigError, MissingFileError
 from ptycho.io.atomic import atomic_write
+from ptycho.io.checksums import check_zip
+from ptycho.io.inputs import check_input
 from ptycho.run.starting_probe import Starts
 from ptycho.run.state import prepare
 from ptycho_torch.module import PtychoPINN
@@ -29,8 +31,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with atomic_write(path) as temporary:
-            torch.save(checkpoint, temporary)
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        check_zip(Path(path))
+        found: dict[str, Any] = super().load_checkpoint(path, *arguments, **options)
+        return found
 
 
 class RunStart(Callback):
@@ -84,6 +91,7 @@ def restore_best(module: PtychoPINN, trainer: L.Trainer) -> None:
     checkpoint = trainer.checkpoint_callback
     best = getattr(checkpoint, "best_model_path", "")
     if best and Path(best).is_file() and getattr(checkpoint, "monitor", None) is not None:
+        check_zip(Path(best))
         stored = torch.load(best, map_location="cpu", weights_only=True)
         module.load_state_dict(stored["state_dict"])
         log.info("weights of the best epoch taken from %s", best)
@@ -91,14 +99,16 @@ def restore_best(module: PtychoPINN, trainer: L.Trainer) -> None:
 
 def check_checkpoint(path: Path, module: PtychoPINN) -> None:
     """Refuse a checkpoint that cannot go on as this run, before anything starts; reading it runs no code."""
+    if not check_input(path).is_file():
+        raise MissingFileError(f"{path}: no such checkpoint")
     try:
+        check_zip(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such checkpoint") from None
+        found = {name: value.shape for name, value in stored.items()}
     except Exception as error:  # torch raises whatever its reader stumbled over
         raise ConfigError(f"{path}: cannot be read as a checkpoint ({type(error).__name__})") from None
     own = {name: value.shape for name, value in module.state_dict().items()}
-    if {name: value.shape for name, value in stored.items()} != own:
+    if found != own:
         raise ConfigError(
             f"{path}: does not belong to this run (another network, N, gridsize or number of probe modes) - "
             "resume with the config.yaml beside it"

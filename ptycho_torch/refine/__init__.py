@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from ptycho_torch.refine.engine import iterate, reconstruct, refine_probe, run
+from ptycho_torch.refine.initial import start_state
 from ptycho_torch.refine.labels import check_distilled, label_scan
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.result import IterationState, RefineResult, r_factors
-from ptycho_torch.refine.rule import Rule, make_rule
+from ptycho_torch.refine.rule import Rule
+from ptycho_torch.refine.rules import make_rule
 from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw
-from ptycho_torch.refine.state import RefineState, load_state, save_state, start_state
+from ptycho_torch.refine.state import RefineState
+from ptycho_torch.refine.storage import load_state, save_state
 
 __all__ = [
     "IterationState",

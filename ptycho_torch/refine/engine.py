@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -19,154 +20,138 @@ import torch
 
 from ptycho.errors import ConfigError, RunError
 from ptycho.io.lazy import Patterns
-from ptycho_torch.refine.batches import make_batches
-from ptycho_torch.refine.joint import joint_sweep
+from ptycho_torch.refine.first_object import choose_start
+from ptycho_torch.refine.initial import start_state
 from ptycho_torch.refine.network import start_from
-from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.options import RefineOptions
+from ptycho_torch.refine.phases import Run, Sweep, make_phases, silent_patterns
+from ptycho_torch.refine.prior import asked_for
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
-from ptycho_torch.refine.rule import Rule, make_rule
+from ptycho_torch.refine.rule import Rule
+from ptycho_torch.refine.rules import make_rule
 from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, total_counts, with_probe
-from ptycho_torch.refine.search import find_lost, held, kept, relocate, search_batch
-from ptycho_torch.refine.state import RefineState, load_state, save_state, start_state
-from ptycho_torch.refine.strain import undo_strain
-from ptycho_torch.refine.unknowns import (
-    background_ratio,
-    believe_positions,
-    constrain,
-    illumination,
-    intensity_step,
-)
+from ptycho_torch.refine.schedule import Schedule
+from ptycho_torch.refine.state import RefineState
+from ptycho_torch.refine.storage import load_state, save_state
+from ptycho_torch.refine.unknowns import illumination
 
 log = logging.getLogger(__name__)
-_EPOCHS = 40
-_STRAIN_FROM = 10
-_GRID = 2.0**20
+
+#: the loop with one level from a flat object; what a state file says nothing of was made with it
+ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none"}
+#: options that a resume may change: when to stop
+_FREE = ("patience", "tolerance")
 
 
-def iterate(  # noqa: C901
+def iterate(
     scan: RefineScan,
     state: RefineState,
     *,
-    epochs: int = _EPOCHS,
+    epochs: int | None = None,
     seed: int = 0,
     options: RefineOptions | None = None,
     rule: Rule | None = None,
 ) -> Iterator[IterationState]:
     """Sweep `state` in place from `state.epoch` to `epochs`, yielding after each sweep.
 
-    The order of patterns depends on (seed, sweep) only, so a resumed run repeats an uninterrupted one to
-    the byte. Time: about 4 FFTs of N x N a pattern, mode and sweep. Memory: the scan, the canvas and one
-    batch (RAAR: all exit waves).
+    epochs None: as many as bring something (schedule.py). The order of patterns depends on (seed, sweep)
+    only, so a resumed run repeats an uninterrupted one to the byte. Time: about 4 FFTs of N x N a pattern,
+    mode and sweep. Memory: the scan, the canvas and one batch (RAAR: all exit waves).
     """
     options = (options or RefineOptions()).check()
     if rule is None:
         rule = make_rule(options.rule, **options.rule_options)
         rule.start(scan, state)
-    # a small scan still needs a few dozen steps a sweep
-    size = options.batch_size or max(4, min(rule.batch_size, scan.size // 32))
+    schedule = Schedule(options, epochs)
+    light = illumination(scan, state) if options.smoothness else state.object.real
+    whole = Run(scan, state, rule, options, schedule, seed, light, asked_for(scan, state, options))
+    phases = make_phases()
     total = total_counts(scan.counts)
     begun = time.perf_counter()
-    light = illumination(scan, state) if options.smoothness else state.object.real
-    searches, joint = options.search_epochs(epochs), options.joint_epochs(epochs)
-    for epoch in range(state.epoch, epochs):
-        strength = options.strength(epoch, epochs)
-        probing = options.probe_from is not None and epoch >= options.probe_from
-        searching = epoch < searches
-        rng = np.random.default_rng([seed, epoch, 1])
-        background = torch.zeros_like(scan.counts[0])
-        wrong = 0.0
-        batches = make_batches(scan.positions_xy, size, options.batches, seed, epoch)
-        for index in batches if epoch not in joint else []:
-            index = kept(state, index, epoch, max(searches, 1))
-            if not len(index):
-                continue
-            exit = rule.step(scan, state, index, strength, probing)
-            wrong += float(misfit(scan.counts[index], exit.intensity, scan.good).sum())
-            if searching:
-                search_batch(scan, state, index, options.position_search_px, epoch, searches, rng)
-            if state.intensity is not None:
-                intensity_step(scan, state, exit, strength)
-            if state.background is not None:
-                background += background_ratio(scan, exit)
-        if epoch in joint:
-            wrong = joint_sweep(
-                scan,
-                state,
-                joint.index(epoch),
-                len(joint),
-                longest_px=options.position_step_px,
-                with_probe=probing,
-                with_strain=options.positions == "affine",
-            )
-        else:
-            rule.end_epoch(scan, state, strength, probing)
-            if state.background is not None:
-                state.background *= (background / scan.size).clamp(0.5, 2.0)
-        if searching:
-            find_lost(scan, state, options.position_search_px, epoch, rng)
-        elif searches and epoch in joint[1:-2:3]:
-            relocate(scan, state, options.position_search_px, rng)
-        if searching and options.positions == "affine" and epoch >= _STRAIN_FROM and epoch % 2 == 0:
-            undo_strain(scan, state, epoch)
-        if searching:
-            drift = (state.positions_xy - scan.positions_xy).mean(0)
-            state.positions_xy = held(scan, state, state.positions_xy - drift)
-        if epoch in joint[-1:]:
-            believe_positions(scan, state, options)
-        if epoch in joint:
-            rule.start(scan, state)
-        constrain(state, options, light, probing)
-        if options.positions != "fixed":
-            # the last bits of small linear systems depend on where memory lies; a millionth of a px does not
-            state.positions_xy = (state.positions_xy * _GRID).round().contiguous() / _GRID
-        state.epoch = epoch + 1
-        r = (wrong / total) ** 0.5
+    while state.epoch < whole.epochs:
+        epoch = state.epoch
+        sweep = Sweep(
+            epoch,
+            schedule.strength(epoch, state.course),
+            options.probe_from is not None and epoch >= options.probe_from,
+            np.random.default_rng([seed, epoch, 1]),
+            silent=silent_patterns(whole, epoch),
+        )
+        for phase in phases:
+            if phase.due(whole, sweep):
+                phase.work(whole, sweep)
+        seen = total if sweep.silent is None else total - total_counts(scan.counts[sweep.silent])
+        r = (sweep.wrong / seen) ** 0.5
         if not np.isfinite(r):
             raise RunError(
                 f"refinement diverged in sweep {epoch + 1}; check positions and probe, or lower the step"
             )
-        yield IterationState(state, epoch + 1, epochs, r, strength, time.perf_counter() - begun, rule)
+        past = [] if state.course is None else state.course.tolist()
+        state.course = torch.tensor([*past, r], dtype=torch.float64)
+        state.epoch = epoch + 1
+        yield IterationState(
+            state, epoch + 1, whole.epochs, r, sweep.strength, time.perf_counter() - begun, rule
+        )
+
+
+def _check_same(checkpoint: str | Path, saved: dict[str, object], settings: dict[str, object]) -> None:
+    """ConfigError where a state file was made with other settings than the run that goes on with it.
+
+    A file of an earlier version lacks the names that were added since: those are not compared.
+    """
+    for name, value in settings.items():
+        if name in saved and saved[name] != value:
+            raise ConfigError(
+                f"{checkpoint} was made with {name} = {saved[name]}, not {value}; use the same, or start "
+                "afresh"
+            )
 
 
 def run(
     scan: RefineScan,
     state: RefineState,
     *,
-    epochs: int,
+    epochs: int | None,
     seed: int,
     options: RefineOptions,
+    began: str = "as given",
+    watch: Callable[[RefineScan, RefineState, int], object] | None = None,
     progress: Callable[[int, int], None] | None = None,
     callbacks: tuple[Callable[[IterationState], object], ...] = (),
     checkpoint: str | Path | None = None,
     resume: bool = False,
 ) -> RefineResult:
-    """`iterate` to the end. A callback that returns True stops it; Ctrl-C keeps the best state so far."""
+    """`iterate` to the end. A callback that returns True stops it; Ctrl-C keeps the best state so far.
+
+    began: what the object of `state` is, in a word, for the report. watch: called with the scan, the live
+    state and the number of finished sweeps, before the first sweep (0) and after each.
+    """
     rule = make_rule(options.rule, **options.rule_options)
     settings = fingerprint(scan, rule, options, epochs, seed)
     history: list[dict[str, float]] = []
     if resume and checkpoint is not None and Path(checkpoint).exists():
         state, extra, saved = load_state(checkpoint, scan.counts.device)
         history = saved.pop("history", [])  # type: ignore[assignment]
-        if other := [name for name in settings if saved.get(name) != settings[name]]:
-            raise ConfigError(
-                f"{checkpoint} was made with {other[0]} = {saved.get(other[0])}, not {settings[other[0]]}; "
-                "use the same, or start afresh"
-            )
+        began = str(saved.pop("began", "as given"))
+        _check_same(checkpoint, ONE_LEVEL | saved, settings)
         rule.start(scan, state)
         rule.restore(extra)
     else:
         rule.start(scan, state)
     best, best_r, stopped = state.clone(), float("inf"), "epochs"
     try:
+        if watch is not None:
+            watch(scan, state, state.epoch)
         for now in iterate(scan, state, epochs=epochs, seed=seed, options=options, rule=rule):
             history.append(dict(epoch=now.epoch, r=now.r, strength=now.strength, seconds=now.seconds))
             if now.r <= best_r:
                 best, best_r = state.clone(), now.r
             if checkpoint is not None:
-                save_state(checkpoint, state, rule.tensors(), settings | {"history": history})
+                save_state(checkpoint, state, rule.tensors(), settings | {"history": history, "began": began})
+            if watch is not None:
+                watch(scan, state, now.epoch)
             if progress is not None:
-                progress(now.epoch, epochs)
+                progress(now.epoch, now.epochs)
             if any([callback(now) is True for callback in callbacks]):
                 stopped = "callback"
                 break
@@ -176,18 +161,16 @@ def run(
                     stopped = "tolerance"
                     break
     except KeyboardInterrupt:
-        log.warning(
-            "refinement interrupted after %d of %d sweeps; the best state is kept", best.epoch, epochs
-        )
+        log.warning("refinement interrupted after %d sweeps; the best state is kept", best.epoch)
         stopped, state = "interrupted", best
-    return make_result(scan, state, history, stopped)
+    return make_result(scan, state, history, stopped, began)
 
 
 def fingerprint(
-    scan: RefineScan, rule: Rule, options: RefineOptions, epochs: int, seed: int
+    scan: RefineScan, rule: Rule, options: RefineOptions, epochs: int | None, seed: int
 ) -> dict[str, object]:
-    """What a checkpoint and the run that goes on from it must agree in."""
-    return {
+    """What a checkpoint and the run that goes on from it must agree in: everything but when to stop."""
+    known: dict[str, object] = {
         "epochs": epochs,
         "seed": seed,
         "rule": rule.name,
@@ -198,7 +181,18 @@ def fingerprint(
         "background": options.background,
         "intensity": options.intensity,
         "scan": f"{scan.size} patterns of {scan.n} px with {scan.mean_counts:.6g} counts",
+        "rule_values": {name: v for name, v in vars(rule).items() if isinstance(v, (int, float, str))},
     }
+    names = (entry.name for entry in fields(RefineOptions))
+    more = {name: _plain(getattr(options, name)) for name in names if name not in known and name not in _FREE}
+    return known | more
+
+
+def _plain(value: Any) -> Any:
+    """A setting as it comes back from JSON; an array by its hash."""
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _named(value: object) -> str:
@@ -211,13 +205,14 @@ def reconstruct(
     model: Any = None,
     *,
     rule: str | Rule = "rpie",
-    epochs: int = _EPOCHS,
+    epochs: int | None = None,
     seed: int = 0,
     options: RefineOptions | None = None,
     initial_object: np.ndarray | None = None,
     initial_origin_xy: tuple[int, int] | None = None,
     initial_probe: np.ndarray | None = None,
     device: str | torch.device = "cpu",
+    watch: Callable[[RefineScan, RefineState, int], object] | None = None,
     progress: Callable[[int, int], None] | None = None,
     callbacks: tuple[Callable[[IterationState], object], ...] = (),
     checkpoint: str | Path | None = None,
@@ -228,10 +223,11 @@ def reconstruct(
 
     scan: RawData (counts or amplitude, xcoords, ycoords, probeGuess) or a RefineScan. model: a folder or
     bundle that `ptycho train` wrote or a TrainedModel (its probe is taken too), or a function from the scan
-    to a first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else flat.
-    initial_probe (N, N) or (P, N, N), any scale: instead of the scan's guess. `changes` are fields of
-    RefineOptions. Time: linear in positions, sweeps and modes. Memory: the scan twice over at most. Errors:
-    DataError, ConfigError before any work; RunError when the run diverges.
+    to a first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else what `start`
+    says. epochs: sweeps, None for as many as bring something.
+    initial_probe (N, N) or (P, N, N), any scale: instead of the scan's guess. watch: see `run`. `changes` are
+    fields of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the scan twice over at most.
+    Errors: DataError, ConfigError before any work; RunError when the run diverges.
     """
     names = {entry.name for entry in fields(RefineOptions)}
     if unknown := sorted(set(changes) - names):
@@ -253,12 +249,17 @@ def reconstruct(
         intensity=options.intensity,
         background=options.background,
     )
+    began = "as given"
+    if initial_object is None and not (resume and checkpoint is not None and Path(checkpoint).exists()):
+        state, began = choose_start(data, state, options.start)
     return run(
         data,
         state,
         epochs=epochs,
         seed=seed,
         options=options,
+        began=began,
+        watch=watch,
         progress=progress,
         callbacks=callbacks,
         checkpoint=checkpoint,
@@ -280,7 +281,7 @@ def refine_probe(
     scratch_folder: Path | None = None,
     **changes: Any,
 ) -> RefineResult:
-    """Object and probe of a scan from a flat object and a poor probe guess: rPIE with the default options.
+    """Object and probe of a scan from nothing and a poor probe guess: rPIE with the default options.
 
     patterns (M, N, N) amplitude (float) or counts (integer; or say `unit`), zero frequency at [N//2, N//2];
     positions_xy (M, 2) float64 [x, y] px of patch pixel (N//2, N//2); probe (N, N) or (P, N, N), any scale.

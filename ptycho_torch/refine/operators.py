@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ptycho.image.canvas import check_canvas
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -28,6 +30,7 @@ class Canvas:
         low = np.floor(positions_xy.min(0)).astype(int) - n // 2 - margin_px
         high = np.ceil(positions_xy.max(0)).astype(int) - n // 2 + n + margin_px
         width, height = (high - low).tolist()
+        check_canvas((height, width))
         return Canvas((height, width), (int(low[0]), int(low[1])))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ptycho.errors import ConfigError
 
 _RESTING = 0.2
+_FULL_ONE_LEVEL, _FULL_TWO_LEVELS = 8, 2
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,14 @@ class RefineOptions:
 
     rule, rule_options: update rule and its arguments.  batch_size: patterns a step (None: the rule's own,
     fewer for a small scan). batches: "random" or "compact" (neighbours together).  modes: incoherent probe
-    modes (None: as given). full_epochs: sweeps at full step before the step falls linearly to
-    `final_strength`. probe_from: first sweep (0-based) that changes the probe; None keeps it.
-    positions: "fixed", "free" (each pattern for itself) or "affine" (scale, rotation and shear of the scan
-    too); positions_from: first sweep that may solve for them; position_step_px: largest move a sweep;
-    position_search_px: errors of this size
+    modes (None: as given).  start: "flat", "coarse" (low frequencies from counts and centres of mass) or
+    "auto" (what explains the patterns better; a given object wins). levels: 2 (a coarse step among the
+    first sweeps, kept where it helps) or 1.  prior: "tv" (total variation, weight by held-out likelihood),
+    "none" or "auto" (tv where an object pixel gets few photons).  full_epochs: sweeps at full step before the
+    step falls linearly to `final_strength` (None: 8 with one level, 2 with two). probe_from: first sweep
+    (0-based) that changes the probe; None keeps it. positions: "fixed", "free" (each pattern for itself) or
+    "affine" (scale, rotation and shear of the scan too); positions_from: first sweep that may solve for them;
+    position_step_px: largest move a sweep; position_search_px: errors of this size
     are looked for at random during the first half of the sweeps (0 = errors of a pixel or less).  intensity:
     one amplitude factor a pattern. background: one incoherent background image.  probe_support: (N, N) bool,
     True = probe may be non-zero. amplitude_limits: (low, high) of |object|.  smoothness: weight of the
@@ -35,7 +39,10 @@ class RefineOptions:
     batch_size: int | None = None
     batches: str = "random"
     modes: int | None = None
-    full_epochs: int = 8
+    start: str = "auto"
+    levels: int = 2
+    prior: str = "auto"
+    full_epochs: int | None = None
     final_strength: float = 0.02
     probe_from: int | None = 0
     positions: str = "fixed"
@@ -56,6 +63,14 @@ class RefineOptions:
             raise ConfigError(f"batches='{self.batches}' is unknown; use 'random' or 'compact'")
         if self.positions not in ("fixed", "free", "affine"):
             raise ConfigError(f"positions='{self.positions}' is unknown; use 'fixed', 'free' or 'affine'")
+        if self.start not in ("auto", "coarse", "flat"):
+            raise ConfigError(f"start='{self.start}' is unknown; use 'auto', 'coarse' or 'flat'")
+        if self.levels not in (1, 2):
+            raise ConfigError(f"levels={self.levels} must be 1 or 2")
+        if self.prior not in ("auto", "tv", "none"):
+            raise ConfigError(f"prior='{self.prior}' is unknown; use 'auto', 'tv' or 'none'")
+        if self.full_epochs is not None and self.full_epochs < 0:
+            raise ConfigError(f"full_epochs={self.full_epochs} must not be negative")
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
         if self.modes is not None and not 1 <= self.modes <= 16:
@@ -67,6 +82,18 @@ class RefineOptions:
         if self.position_search_px and self.positions == "fixed":
             raise ConfigError("position_search_px needs positions='free' or 'affine'")
         return self
+
+    @property
+    def rule_name(self) -> str:
+        """The update rule's name, whether it is given by name or as an object."""
+        return self.rule if isinstance(self.rule, str) else str(getattr(self.rule, "name", ""))
+
+    @property
+    def full_steps(self) -> int:
+        """Sweeps at full step of a schedule of given length."""
+        if self.full_epochs is not None:
+            return self.full_epochs
+        return _FULL_ONE_LEVEL if self.levels == 1 else _FULL_TWO_LEVELS
 
     def search_epochs(self, epochs: int) -> int:
         """Sweeps that look for positions at random before any is refined."""
@@ -93,7 +120,7 @@ class RefineOptions:
         Joint steps leave little to do but averaging: 0.2 between them, half the line after them.
         """
         full, joint = (
-            max(min(self.full_epochs, epochs // 4), self.search_epochs(epochs)),
+            max(min(self.full_steps, epochs // 4), self.search_epochs(epochs)),
             self.joint_epochs(epochs),
         )
         if joint and joint[0] < epoch < joint[-1]:

@@ -41,7 +41,9 @@ class RefineResult:
     sqrt(counts), strongest mode first; positions_xy (M, 2) float64 px; coverage (H, W) float32 counts
     through an open object, relative to its peak; r_map (M,) and r: sqrt(sum (|F| - sqrt I)^2 / sum I) of
     the final object re-diffracted; history: one row a sweep (epoch, r, strength, seconds); intensity (M,),
-    background (N, N) centred, or None; stopped: "epochs", "tolerance", "callback" or "interrupted".
+    background (N, N) centred, or None; stopped: "epochs", "tolerance", "callback" or "interrupted"; began:
+    the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of the
+    prior, None where it was not tried.
     """
 
     object: np.ndarray
@@ -55,6 +57,8 @@ class RefineResult:
     intensity: np.ndarray | None = None
     background: np.ndarray | None = None
     stopped: str = "epochs"
+    began: str = ""
+    variation: float | None = None
 
 
 def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[float, np.ndarray]:
@@ -70,7 +74,7 @@ def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[fl
 
 
 def make_result(
-    scan: RefineScan, state: RefineState, history: list[dict[str, float]], stopped: str
+    scan: RefineScan, state: RefineState, history: list[dict[str, float]], stopped: str, began: str = ""
 ) -> RefineResult:
     """Measure a state and copy it out of torch. One forward pass over the scan."""
     whole, each = r_factors(scan, state)
@@ -88,4 +92,6 @@ def make_result(
         intensity=None if state.intensity is None else state.intensity.cpu().numpy().copy(),
         background=background,
         stopped=stopped,
+        began=began,
+        variation=None if state.variation is None else float(state.variation[0]),
     )

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ptycho.errors import ConfigError
 from ptycho_torch.refine.forward import Exit
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
@@ -36,22 +35,3 @@ class Rule:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `tensors` gave, after `start`."""
-
-
-def make_rule(rule: str | Rule, **options: object) -> Rule:
-    """A rule by name (epie, rpie, lsqml, raar, adam) with its options, or the given one."""
-    from ptycho_torch.refine.adam import Adam
-    from ptycho_torch.refine.epie import EPIE
-    from ptycho_torch.refine.lsqml import LSQML
-    from ptycho_torch.refine.raar import RAAR
-    from ptycho_torch.refine.rpie import RPIE
-
-    if isinstance(rule, Rule):
-        return rule
-    known = {kind.name: kind for kind in (EPIE, RPIE, LSQML, RAAR, Adam)}
-    if rule not in known:
-        raise ConfigError(f"update rule '{rule}' is unknown; use one of {', '.join(known)}")
-    try:
-        return known[rule](**options)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise ConfigError(f"update rule '{rule}' does not take these options ({error})") from error

@@ -243,7 +243,7 @@ class TestExitCodes:
             (DataError("a.npz: bad\nnews"), 2, "ptycho probe: error: a.npz: bad news\n"),
             (MissingDependencyError("install it"), 2, "ptycho probe: error: install it\n"),
             (RunError("diverged"), 1, "ptycho probe: error: diverged\n"),
-            (OSError(28, "No space left"), 1, "error: OSError: [Errno 28] No space left; rerun with --debug"),
+            (OSError(28, "No space left"), 1, "error: the disk is full; free some space"),
             (KeyError("x"), 1, "error: KeyError: 'x'; rerun with --debug for the traceback\n"),
             (MemoryError(), 1, "out of memory"),
             (KeyboardInterrupt(), 130, "ptycho probe: interrupted; nothing was written\n"),

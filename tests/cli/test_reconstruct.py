@@ -105,6 +105,33 @@ def test_ctrl_c_writes_the_best_and_resume_ends_where_an_uninterrupted_run_does(
         assert whole["probe"].tobytes() == cut["probe"].tobytes()
 
 
+def test_it_chooses_says_what_it_did_and_shows_the_image_as_it_forms(
+    scan: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert reconstruct(scan, tmp_path, "--preview") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^preview.png: after 0 sweeps$", shown, re.MULTILINE)
+    assert re.search(r"^start: .+; (\d+) sweeps", shown, re.MULTILINE)
+    assert judged(tmp_path)["sweeps"] >= 20 and judged(tmp_path)["start"] in (
+        "flat",
+        "coarse",
+        "coarse amplitude",
+    )
+    assert (tmp_path / "preview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_plain_loop_can_be_asked_for(scan: Path, tmp_path: Path, capsys: Capture) -> None:
+    words = "--start flat --levels 1 --prior none --sweeps 4"
+    assert reconstruct(scan, tmp_path, words) == 0
+    assert "start: a flat object; 4 sweeps" in capsys.readouterr().out
+    assert judged(tmp_path)["start"] == "flat" and judged(tmp_path)["prior_weight"] == 0
+
+
+def test_prior_is_used_on_demand(scan: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert reconstruct(scan, tmp_path, "--prior tv --sweeps 4") == 0
+    assert "total variation by held-out patterns" in capsys.readouterr().out
+
+
 REFUSED = {
     "no scan": ("reconstruct -o out", "scan|SCAN"),
     "no output": ("reconstruct SCAN", "--output_dir"),
@@ -113,6 +140,9 @@ REFUSED = {
     "unknown flag": ("reconstruct SCAN -o out --sweep 3", "nearest known: --sweeps"),
     "the other backend": ("reconstruct SCAN -o out --backend tensorflow", "runs in PyTorch only"),
     "no sweeps": ("reconstruct SCAN -o out --sweeps 0", "--sweeps 0: must be at least 1"),
+    "unknown start": ("reconstruct SCAN -o out --start warm", "--start: invalid choice"),
+    "unknown prior": ("reconstruct SCAN -o out --prior l1", "--prior: invalid choice"),
+    "three levels": ("reconstruct SCAN -o out --levels 3", "--levels: invalid choice"),
     "negative seed": ("reconstruct SCAN -o out --seed -1", "--seed -1"),
     "too many modes": ("reconstruct SCAN -o out --probe-modes 99", "between 1 and 16"),
     "errors but fixed": ("reconstruct SCAN -o out --position-error 3", "needs positions"),

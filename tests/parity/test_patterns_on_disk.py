@@ -11,12 +11,11 @@ from both_backends import settings, silent
 
 from ptycho.errors import ConfigError
 from ptycho.io.lazy import LazyPatterns
-from ptycho.run.preparation import ensure_container
+from ptycho.run.preparation import ensure_container, plan_training
+from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.pattern_store import keep_patterns
 from ptycho.scan.raw_data import RawData
 from ptycho.workflows import backend_selector
-
-NUMBERS = ("object", "coverage", "r_per_pattern", "probe")
 
 
 @pytest.fixture
@@ -32,52 +31,73 @@ def scan_file(scan_arrays, tmp_path) -> Path:
     return path
 
 
-def whole_run(side, path: Path, mode: str, test: Path | None = None, **changes) -> dict:
-    """Train with validation, stitch with patches kept, infer, judge: from one file in one mode."""
-    execution = silent(patterns=mode)
+def containers(path: Path, **changes) -> list[PtychoDataContainer]:
+    """The container of one file from memory and from disk."""
+    made = []
+    for mode in ("memory", "disk"):
+        raw = RawData.from_file(path, patterns=mode)
+        made.append(ensure_container(raw, settings(raw, seed=3, **changes)))
+        assert (
+            isinstance(raw.diff3d, LazyPatterns)
+            == (mode == "disk")
+            == isinstance(made[-1].patterns, np.memmap)
+        )
+    return made
+
+
+def arrays_of(side, batch) -> list[np.ndarray]:
+    """Every array of a batch, by the order of its names."""
+    values = batch.values() if isinstance(batch, dict) else batch
+    return [np.asarray(value) for value in values if value is not None and not isinstance(value, bool)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"gridsize": 2}, {"model_type": "supervised", "n_subsample": 20}])
+def test_a_batch_from_disk_has_the_bits_of_one_from_memory(side, scan_file, changes):
+    """Patterns, places, masks, labels, of training and validation: the rest of a run sees only batches."""
+    in_memory, on_disk = containers(scan_file, **changes)
+    assert (in_memory.x_scale, in_memory.nphotons) == (on_disk.x_scale, on_disk.nphotons)
+    config = settings(RawData.from_file(scan_file), seed=3, region_ratio=0.5, **changes)
+    plans = [plan_training(one, None, config) for one in (in_memory, on_disk)]
+    assert plans[0].label_scales == plans[1].label_scales
+    scale = None if plans[0].label_scales is None else plans[0].label_scales[0]
+    batches = [[*plan.epoch(0), *plan.validation] for plan in plans]
+    for (groups, region), (same, also) in zip(*batches, strict=True):
+        assert (groups == same).all()
+        assert region == also
+        pair = [arrays_of(side, side.batch(one, groups, region, scale)) for one in (in_memory, on_disk)]
+        assert len(pair[0]) == len(pair[1]) >= 3
+        for ours, theirs in zip(*pair, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def whole_run(side, path: Path, mode: str) -> dict:
+    """Train with validation for an epoch, stitch with patches kept, judge: from one file in one mode."""
     raw = RawData.from_file(path, patterns=mode)
-    judged = None if test is None else RawData.from_file(test, patterns=mode)
-    config = settings(raw, backend=side.name, nepochs=2, seed=3, **changes)
+    config = settings(raw, backend=side.name, seed=3, gridsize=2, region_ratio=0.5)
     _, _, results = backend_selector.run_cdi_example_with_backend(
-        raw, judged, config, do_stitching=True, execution_config=execution
+        raw, None, config, do_stitching=True, execution_config=silent(patterns=mode)
     )
-    model = results["models"]["autoencoder"]
-    _, _, inferred = backend_selector.infer_scan_with_backend(model, raw, execution_config=execution)
     on_disk = isinstance(results["train_container"].patterns, np.memmap)
-    assert on_disk == (mode == "disk") == isinstance(raw.diff3d, LazyPatterns)
-    assert isinstance(results["obj_tensor_full"], np.memmap) == on_disk
-    return {**results, "inferred": inferred}
+    assert on_disk == (mode == "disk") == isinstance(results["obj_tensor_full"], np.memmap)
+    return results
 
 
-def assert_same_bits(one: dict, other: dict) -> None:
-    assert one["history"].keys() == other["history"].keys()
-    for name in one["history"]:
-        np.testing.assert_array_equal(one["history"][name], other["history"][name], err_msg=name)
-    assert len(one["history"]["val_loss"]) == 2
-    for name in ("object", "coverage", "obj_tensor_full"):
+def test_a_whole_run_from_disk_equals_one_from_memory(side, scan_file):
+    one, other = (whole_run(side, scan_file, mode) for mode in ("memory", "disk"))
+    assert one["history"] == other["history"]
+    assert len(one["history"]["val_loss"]) == 1
+    for name in ("object", "coverage", "obj_tensor_full", "probe"):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-    for name in NUMBERS:
-        np.testing.assert_array_equal(one["inferred"][name], other["inferred"][name], err_msg=name)
-    assert one["inferred"]["r_factor"] == other["inferred"]["r_factor"]
 
 
-@pytest.mark.parametrize("gridsize", [1, 2])
-def test_a_whole_run_from_disk_equals_one_from_memory(side, scan_file, gridsize):
-    """Held-out groups of the training scan validate; the probe is refined first at gridsize 1."""
-    changes = {"gridsize": gridsize, "region_ratio": 0.5}
-    if gridsize == 1:
-        changes |= {"probe_from": "refine", "probe_refine_sweeps": 2}
-    made = [whole_run(side, scan_file, mode, **changes) for mode in ("memory", "disk")]
-    assert_same_bits(*made)
+def test_the_probe_is_refined_from_rows_as_from_memory(scan_file):
+    from ptycho_torch.refine.starting import refined_modes
 
-
-def test_validation_on_a_second_scan_and_labels(side, scan_file):
-    made = [
-        whole_run(side, scan_file, mode, test=scan_file, model_type="supervised", n_subsample=20)
-        for mode in ("memory", "disk")
-    ]
-    assert_same_bits(*made)
-    assert all(isinstance(made[1][f"{name}_container"].patterns, np.memmap) for name in ("train", "test"))
+    made = []
+    for one in containers(scan_file):
+        config = settings(RawData.from_file(scan_file), probe_refine_sweeps=2, seed=3)
+        made.append(refined_modes(one, one.probe, 1, config, None))
+    np.testing.assert_array_equal(*made)
 
 
 def test_several_loading_workers_read_the_same_patterns(side, scan_file):

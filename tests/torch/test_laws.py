@@ -301,7 +301,7 @@ class TestOptimisation:
 
 
 #: side: positions, epochs - as many as it takes for some tens of optimiser steps on a small scan
-COLLAPSE_RUNS = {64: (100, 15), 128: (49, 25), 256: (36, 40)}
+COLLAPSE_RUNS = {64: (49, 10), 128: (36, 12), 256: (25, 12)}
 
 
 @pytest.mark.slow

@@ -54,6 +54,7 @@ def test_a_supervised_run_learns_from_them_and_is_checked(refined, small_config,
     shifted = label_scan(raw, dataclasses.replace(result, origin_xy=(0, 0)))
     judged = check_distilled(model, shifted, result)
     assert 0 < judged.nrmse < 0.6
+    assert np.hypot(*judged.shift_px) < 2  # each canvas knows where it lies
     started = reconstruct(raw, model, epochs=4)
     assert started.r < started.history[0]["r"]
     with pytest.raises(ConfigError, match="RawData"):

@@ -31,16 +31,16 @@ def _find_own(title: str, path: Path) -> Found:
     from ptycho.scan.raw_data import RawData
 
     try:
-        arrays: dict[str, Any] = read_scan(path, patterns="auto")
+        arrays: dict[str, Any] = read_scan(path, patterns="auto", probe_required=False)
     except NotByRows:
-        arrays = read_scan(path)
+        arrays = read_scan(path, probe_required=False)
     raw = RawData(**{"xcoords_start": None, "ycoords_start": None, **arrays})
     found = Found(title, unit=str(raw.diffraction_unit))
     found.frames = raw.diff3d
     found.positions_px = np.asarray(raw.positions_px)
     found.geometry = arrays.get("geometry") or Geometry()
     found.bad_pixels = raw.bad_pixels
-    found.probe = None if raw.probeGuess is None else raw.probe_modes
+    found.probe = None if raw.probe_made else raw.probe_modes
     found.object = raw.objectGuess
     found.centre_px = (raw.N // 2, raw.N // 2)
     return found

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.errors import ConfigError, MissingFileError
-from ptycho.io.atomic import atomic_write
+from ptycho.errors import ConfigError, InputError, MissingFileError
+from ptycho.io.reading import one_line
+from ptycho.io.tensors import read_tensors, write_tensors
 from ptycho.run.observers import History
 from ptycho.tf.fit.stateful import Stateful
 from ptycho.tf.layers import load_neutral_weights, neutral_weights
@@ -45,17 +45,10 @@ def load_model_arrays(model: PtychoPINN_Keras, arrays: Arrays) -> None:
 
 def write_checkpoint(path: Path, model: PtychoPINN_Keras, knowledge: dict[str, Any]) -> None:
     """Write a checkpoint atomically; `knowledge` is plain numbers, texts, lists and mappings."""
-    from safetensors.numpy import save
-
     arrays = {f"model.{name}": value for name, value in model_arrays(model).items()}
     arrays |= {f"optimizer.{name}": value for name, value in model.steps.state().items()}
     # a header of numbers may hold inf, which JSON spells Infinity and Python reads back
-    data = save(
-        {name: np.array(value, order="C") for name, value in arrays.items()},
-        metadata={"format": _FORMAT, "knowledge": json.dumps(knowledge)},
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
+    write_tensors(path, arrays, {"format": _FORMAT, "knowledge": json.dumps(knowledge)})
 
 
 def read_checkpoint(path: Path) -> tuple[Arrays, Arrays, dict[str, Any]]:
@@ -63,20 +56,18 @@ def read_checkpoint(path: Path) -> tuple[Arrays, Arrays, dict[str, Any]]:
 
     Raises MissingFileError, or ConfigError where the file is no checkpoint of this backend.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not Path(path).is_file():
         raise MissingFileError(f"{path}: no such checkpoint")
     try:
-        with safe_open(str(path), framework="np") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        arrays, header = read_tensors(Path(path))
         if header.get("format") != _FORMAT:
             raise ValueError("another format")
         knowledge = json.loads(header["knowledge"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        if not isinstance(knowledge, dict) or "epoch" not in knowledge:
+            raise ValueError("no epoch in it")
+    except (InputError, KeyError, ValueError, OSError, RecursionError) as error:
         raise ConfigError(
-            f"{path}: cannot be read as a checkpoint of the TensorFlow backend ({type(error).__name__}) - "
+            f"{path}: cannot be read as a checkpoint of the TensorFlow backend ({one_line(error)}) - "
             "a .ckpt resumes with --backend pytorch"
         ) from None
 

@@ -45,6 +45,8 @@ def jobs():
         "swift N64, labels": ("swift", 64, 1, True, {"objectives": labels}),
         "swift N128, region": ("swift", 128, 1, True, {}),
     }
+    chosen = os.environ.get("KINDS", "").split(";")
+    kinds = {title: kind for title, kind in kinds.items() if chosen == [""] or title in chosen}
     found = {}
     for title, (network, N, gridsize, region, settings) in kinds.items():
         raw = simulate(Scenario(N=N, n_positions=64, seed=0)).raw

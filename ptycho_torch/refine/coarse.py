@@ -1,0 +1,142 @@
+"""The coarse step: low frequencies of the object's error by one Gauss-Newton step on a coarse grid.
+
+A sweep corrects what one pattern sees at once; an error much longer than the probe is handed from window to
+window and takes tens of sweeps. Under one pattern such an error is a factor exp(u + i v) whose log amplitude
+u and phase v are straight lines: five numbers m = (u, grad u, grad v). Each pattern fits them,
+    minimise  sum (n - I - J m)^2 / (I + f),    J = 2 Re(conj(Psi) FFT(b P O)),  b = 1, x, y, i x, i y ,
+from two extra FFTs a mode (of x P O and y P O), and one pair of smooth fields on a coarse grid fits the 5 x 5
+problems of all patterns together by conjugate gradients. Two-level correction as in S. W. Fung, Z. Di,
+"Multigrid optimization for large-scale ptychographic phase retrieval", SIAM J. Imaging Sci. 13, 214 (2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ptycho.run.coarse_grid import CoarseGrid, Real, conjugate_gradients
+from ptycho.run.coarse_start import grid_step_px
+from ptycho_torch.refine.forward import predict
+from ptycho_torch.refine.held_out import verdict
+from ptycho_torch.refine.operators import power
+from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.state import RefineState
+
+_FLOOR = 1e-2  # f, in mean counts a pixel
+_BATCH = 48
+_JUDGES = 64
+_ITERATIONS = 30
+_TOLERANCE = 1e-2
+_ROUND = 2.0**16
+_STRENGTHS = (0.1, 0.3)  # rms of the error's log amplitude and phase that the prior expects
+_DERIVATIVES = ((0, 0), (1, 0), (0, 1))
+
+
+def local_problems(
+    scan: RefineScan, state: RefineState, index: Tensor
+) -> tuple[Tensor, Tensor, Tensor, float]:
+    """The 5 x 5 problem of each pattern of `index` (B,): normal matrices (B, 5, 5) and right sides (B, 5).
+
+    Also the place (2,) [x, y] px in the window that x and y count from, relative to [N//2, N//2]: the
+    middle of the probe's light; and the variance of the counts over the model's (1 for photons alone). Time:
+    4 FFTs a pattern and mode. Memory: 48 patterns.
+    """
+    n, floor = scan.n, _FLOOR * scan.mean_counts / scan.n**2
+    real = state.probe.real.dtype
+    line = torch.arange(n, dtype=real, device=index.device) - n // 2
+    light = power(state.probe).sum(0)
+    middle = torch.stack([(light.sum(0) * line).sum(), (light.sum(1) * line).sum()]) / light.sum()
+    across, down = line - middle[0], (line - middle[1])[:, None]
+    normal = torch.empty((len(index), 5, 5), dtype=torch.float64, device=index.device)
+    right = torch.empty((len(index), 5), dtype=torch.float64, device=index.device)
+    wrong, expected, at = 0.0, 1e-30, 0
+    for part in index.split(_BATCH):
+        exit = predict(scan, state, part)
+        weight = (exit.intensity + floor).rsqrt()
+        weight = weight if scan.good is None else weight * scan.good
+        wave = exit.probes * exit.patches[:, None]
+        changes = [power(exit.far).sum(1)]
+        imaginary = []
+        for arm in (across, down):
+            far = torch.fft.fft2(wave * arm, norm="ortho")
+            product = (exit.far.conj() * far).sum(1)
+            changes.append(product.real)
+            imaginary.append(-product.imag)
+        basis = 2 * torch.stack(changes + imaginary, 1) * weight[:, None]
+        missing = ((scan.counts[part] - exit.intensity) * weight).flatten(1)
+        basis = basis.flatten(2)
+        here = slice(at, at + len(part))
+        normal[here] = (basis @ basis.transpose(1, 2)).to(torch.float64)
+        right[here] = (basis @ missing[:, :, None])[..., 0].to(torch.float64)
+        wrong += float(missing.square().sum(dtype=torch.float64))
+        expected += float((exit.intensity * weight.square()).sum(dtype=torch.float64))
+        at += len(part)
+    return normal, right, middle, wrong / expected
+
+
+def coarse_field(scan: RefineScan, state: RefineState, index: Tensor) -> Tensor:
+    """The factor (H, W) complex by which the patterns `index` would have the object's low frequencies
+    changed.
+
+    Time: 4 FFTs a pattern and mode, and grids linear in the canvas.
+    """
+    normal, right, middle, noise = local_problems(scan, state, index)
+    light = power(state.probe).sum(0).to("cpu", torch.float64).numpy()
+    grid = CoarseGrid(state.canvas.shape, grid_step_px(light), scan.n // 2)
+    places = state.positions_xy[index].cpu().numpy() - state.canvas.origin_xy + middle.cpu().numpy()
+    readers = [grid.reader(places, along) for along in _DERIVATIVES]
+    matrices = (normal / noise).cpu().numpy()
+    asked = (right / noise).cpu().numpy()
+    root = np.asarray(_STRENGTHS)[:, None, None] * grid.prior
+    spline = root * grid.prefilter
+    size = grid.grid[0] * grid.grid[1]
+
+    def read(move: Real) -> Real:
+        """The five numbers (B, 5) of each place under white fields (2, Gy, Gx)."""
+        amplitude, phase = grid.images(spline * grid.spectra(move)).reshape(2, size)
+        values = [reader @ amplitude for reader in readers] + [reader @ phase for reader in readers[1:]]
+        return np.stack(values, 1)
+
+    def spread(values: Real) -> Real:
+        """The transpose of `read`."""
+        amplitude = sum(reader.T @ values[:, i] for i, reader in enumerate(readers))
+        phase = sum(reader.T @ values[:, 3 + i] for i, reader in enumerate(readers[1:]))
+        return grid.images(spline * grid.spectra(np.stack([amplitude, phase]).reshape(2, *grid.grid)))
+
+    def pulled(move: Real) -> Real:
+        return spread(np.einsum("bij,bj->bi", matrices, read(move)))
+
+    move = conjugate_gradients(pulled, spread(asked), _ITERATIONS, _TOLERANCE)
+    # the last bits of small matrix products depend on where memory lies; a millionth does not
+    change = np.round(grid.canvas(root * grid.spectra(move)) * _ROUND) / _ROUND
+    field = torch.from_numpy(np.exp(change[0] + 1j * change[1]))
+    return field.to(state.object)
+
+
+def coarse_step(scan: RefineScan, state: RefineState, index: Tensor, judges: Tensor) -> bool:
+    """Multiply the object by the coarse factor that `index` asks for, in place, where `judges` agree.
+
+    Both are indices of patterns, without any in common. Returns whether the step was taken.
+    """
+    field = coarse_field(scan, state, index)
+    before = verdict(scan, state, judges)
+    for gain in (1.0, 0.5):
+        tried = replace(state, object=state.object * (field if gain == 1 else field.sqrt()))
+        if verdict(scan, tried, judges) < before:
+            state.object = tried.object
+            return True
+    return False
+
+
+def share(scan: RefineScan, state: RefineState, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+    """The patterns of a coarse step, and at most 64 others (a tenth) as its judges, from (seed, epoch)."""
+    index = np.random.default_rng([seed, epoch, 3]).permutation(scan.size)
+    if state.lost is not None:
+        index = index[~state.lost.cpu().numpy()[index]]
+    count = min(_JUDGES, len(index) // 10)
+    device = scan.counts.device
+    asked, others = (torch.from_numpy(np.sort(part)).to(device) for part in (index[count:], index[:count]))
+    return asked, others

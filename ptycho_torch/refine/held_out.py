@@ -1,0 +1,55 @@
+"""Patterns that judge: some of the scan, kept out of what they judge, under the Poisson likelihood."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ptycho_torch.refine.forward import predict
+from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.state import RefineState
+
+_MOST = 64
+_SHARE = 16  # one pattern in so many
+_BATCH = 64
+
+
+def judges(scan: RefineScan, seed: int) -> Tensor:
+    """Indices (H,) of at most 64 patterns, one in 16, from the denser three quarters of the scan: there
+    others see what they see. Fewer than 32 patterns: none.
+    """
+    if scan.size < 2 * _SHARE:
+        return torch.empty(0, dtype=torch.int64, device=scan.counts.device)
+    from scipy.spatial import cKDTree
+
+    places = scan.positions_xy.cpu().numpy()
+    gap = cKDTree(places).query(places, k=5)[0][:, 1:].mean(1)
+    dense = np.argsort(gap, kind="stable")[: max(1, 3 * scan.size // 4)]
+    chosen = np.random.default_rng([seed, 2]).permutation(dense)[: min(_MOST, scan.size // _SHARE)]
+    return torch.from_numpy(np.sort(chosen)).to(scan.counts.device)
+
+
+def some(scan: RefineScan) -> Tensor:
+    """At most 64 patterns spread over the scan, for a choice that no pattern has a part in."""
+    count = min(scan.size, _MOST)
+    return torch.linspace(0, scan.size - 1, count, device=scan.counts.device).round().to(torch.int64)
+
+
+def verdict(scan: RefineScan, state: RefineState, index: Tensor) -> float:
+    """Minus the log-likelihood of the patterns `index` up to a constant, with the model's total scaled to
+    fit.
+
+    The probe's scale is free where the object's is, so it must not decide between two objects.
+    """
+    floor = 1e-2 * scan.mean_counts / scan.n**2
+    models, counts = [], []
+    for part in index.split(_BATCH):
+        models.append(predict(scan, state, part).intensity)
+        counts.append(scan.counts[part])
+    model, count = torch.cat(models), torch.cat(counts)
+    if scan.good is not None:
+        model, count = model * scan.good, count * scan.good
+    scale = float(count.sum(dtype=torch.float64) / model.sum(dtype=torch.float64).clamp_min(1e-30))
+    lost = scale * model - (count + floor) * torch.log(scale * model + floor)
+    return float((lost if scan.good is None else lost * scan.good).sum(dtype=torch.float64))

@@ -1,0 +1,81 @@
+"""How many sweeps, and how far each may step.
+
+A given number of sweeps: full steps for a few, then a straight line down to `final_strength`. "auto": full
+steps as long as each sweep still lowers R by 2 %, at most 12, then a line of 18 sweeps: small steps average
+away the noise of the patterns visited last, and more of them bring nothing more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ptycho_torch.refine.options import RefineOptions
+
+_LINE = 18
+_LEAST_FULL, _MOST_FULL = 2, 12
+_STILL_FALLING = 0.02
+#: sweeps of a schedule that cannot end by itself: positions, and rules without a step to lower
+FIXED = 40
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The sweeps of one run. epochs: as asked, None for "auto"."""
+
+    options: RefineOptions
+    epochs: int | None = None
+
+    @property
+    def fixed(self) -> int | None:
+        """The number of sweeps where it does not depend on how they go."""
+        if self.epochs is not None:
+            return self.epochs
+        if self.options.position_search_px:
+            return 2 * FIXED
+        ends_alone = self.options.positions == "fixed" and self.options.rule_name in ("rpie", "epie", "lsqml")
+        return None if ends_alone else FIXED
+
+    def full_sweeps(self, course: Tensor | None) -> int:
+        """Sweeps at full step, as far as R of the finished ones (`course`) tells."""
+        values = [] if course is None else course.tolist()
+        for done in range(_LEAST_FULL, min(len(values), _MOST_FULL) + 1):
+            if values[done - 1] > (1 - _STILL_FALLING) * values[done - 2]:
+                return done
+        return min(max(len(values) + 1, _LEAST_FULL), _MOST_FULL)
+
+    def length(self, course: Tensor | None) -> int:
+        """Sweeps in all, as it looks now: it grows while R still falls."""
+        fixed = self.fixed
+        return self.full_sweeps(course) + _LINE if fixed is None else fixed
+
+    def strength(self, epoch: int, course: Tensor | None) -> float:
+        """Step factor of sweep `epoch` (0-based)."""
+        fixed = self.fixed
+        if fixed is not None:
+            return self.options.strength(epoch, fixed)
+        full, length = self.full_sweeps(course), self.length(course)
+        if epoch < full:
+            return 1.0
+        return max(self.options.final_strength, min(1.0, (length - 1 - epoch) / (length - 1 - full)))
+
+    def searches(self) -> int:
+        """Sweeps that look for positions at random."""
+        return 0 if self.fixed is None else self.options.search_epochs(self.fixed)
+
+    def joint(self) -> tuple[int, ...]:
+        """Sweeps that solve for positions together with object and probe."""
+        return () if self.fixed is None else self.options.joint_epochs(self.fixed)
+
+    def levels(self, epoch: int, course: Tensor | None) -> bool:
+        """Whether a coarse step follows sweep `epoch`: the second, then every fourth at full step."""
+        if (
+            self.options.levels < 2
+            or epoch < self.searches()
+            or self.joint()[:1]
+            and epoch >= self.joint()[0]
+        ):
+            return False
+        full = self.full_sweeps(course) if self.fixed is None else 2
+        return epoch == 1 or (epoch < full and epoch % 4 == 1)
