@@ -1,7 +1,7 @@
 """Import 20,000 frames of 256 x 256 uint32, bitshuffle LZ4: time and the most memory that the import held.
 
-Run: python benchmarks/importing.py [--frames INT]. The import runs in a process of its own, and the peak is what
-the system counted for it. Two sizes are run, so that the growth with the number of frames can be seen.
+Run: python benchmarks/importing.py [--frames INT]. Each command runs in a process of its own, and the peak is
+what the system counted for it. Two sizes are run, so that the growth with the number of frames can be seen.
 """
 
 from __future__ import annotations

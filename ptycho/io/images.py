@@ -182,7 +182,7 @@ def write_image_tiff(path: str | os.PathLike[str], image: Image) -> list[Path]:
     Resolution tags are in pixels a centimetre, from the object pixel size where it is known; its exact value
     and the origin stand in the description. The probe and the positions are not in these files.
     """
-    tifffile = _tifffile()
+    tifffile = need_tifffile()
     stem = str(path).removesuffix(".tif").removesuffix(".tiff")
     size, origin = image.object_pixel_size_m, image.origin_xy
     words = [] if size is None else [f"object_pixel_size_m={size!r}"]
@@ -203,7 +203,7 @@ def write_image_tiff(path: str | os.PathLike[str], image: Image) -> list[Path]:
 
 
 def _read_tiff(path: Path) -> Image:
-    tifffile = _tifffile()
+    tifffile = need_tifffile()
     part = next((part for part in TIFF_PARTS if path.name.endswith(part)), None)
     if part is None:
         raise InputError(
@@ -233,7 +233,8 @@ def _read_tiff(path: Path) -> Image:
     return Image(_image(obj, path), None, where, None, None, size)
 
 
-def _tifffile() -> Any:
+def need_tifffile() -> Any:
+    """The library; MissingDependencyError that says how to install it."""
     try:
         import tifffile
     except ImportError:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError, MissingDependencyError
+from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
-from ptycho.io.formats.registry import ForeignFormat, Paths
 from ptycho.io.hdf5_read import LENGTHS_M
 from ptycho.io.lazy import LazyPatterns
 from ptycho.io.ptychodus_hdf5 import one_line

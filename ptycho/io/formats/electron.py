@@ -9,8 +9,8 @@ import numpy as np
 
 from ptycho.errors import DataError, MissingDependencyError
 from ptycho.io.formats.arrays import frames_from_array
+from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
-from ptycho.io.formats.registry import ForeignFormat, Paths
 from ptycho.io.geometry import Geometry, electron_wavelength_m
 from ptycho.io.hdf5_read import LENGTHS_M, holds, is_hdf5, peeked
 from ptycho.io.ptychodus_hdf5 import one_line

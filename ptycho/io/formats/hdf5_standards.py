@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
-from ptycho.io.formats.registry import ForeignFormat, Paths
 from ptycho.io.geometry import HC_EV_M, Geometry
 from ptycho.io.hdf5_read import (
     ENERGIES_EV,

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
-from ptycho.io.formats.registry import ForeignFormat, Paths
 from ptycho.io.geometry import Geometry
 from ptycho.io.hdf5_read import is_hdf5
-from ptycho.io.lazy import NotByRows
-from ptycho.io.npz import patterns_key
-from ptycho.io.ptychodus_scan import is_ptychodus
+from ptycho.io.npz import patterns_key, read_npz
+from ptycho.io.ptychodus_scan import is_ptychodus, read_ptychodus_scan
 
 
 def _is_npz(path: Path) -> bool:
@@ -25,33 +24,33 @@ def _is_npz(path: Path) -> bool:
     return patterns_key(keys) in keys
 
 
-def _find_own(title: str, path: Path) -> Found:
+def _found(title: str, arrays: dict[str, Any]) -> Found:
     """A scan as it stands; its positions keep their object pixels."""
-    from ptycho.io.registry import read_scan
-    from ptycho.scan.raw_data import RawData
-
-    try:
-        arrays: dict[str, Any] = read_scan(path, patterns="auto", probe_required=False)
-    except NotByRows:
-        arrays = read_scan(path, probe_required=False)
-    raw = RawData(**{"xcoords_start": None, "ycoords_start": None, **arrays})
-    found = Found(title, unit=str(raw.diffraction_unit))
-    found.frames = raw.diff3d
-    found.positions_px = np.asarray(raw.positions_px)
+    frames = arrays["diff3d"]
+    places = np.stack([np.ravel(arrays["xcoords"]), np.ravel(arrays["ycoords"])], axis=1).astype(np.float64)
+    last = arrays.get("pattern_order") == "NNM" or len(frames) != len(places)
+    if last and frames.shape[-1] == len(places) and isinstance(frames, np.ndarray):
+        frames = np.moveaxis(frames, -1, 0)
+    whole = np.dtype(frames.dtype).kind in "ui"
+    found = Found(title, frames=frames, positions_px=places)
+    found.unit = arrays.get("diffraction_unit") or ("counts" if whole else None)
     found.geometry = arrays.get("geometry") or Geometry()
-    found.bad_pixels = raw.bad_pixels
-    found.probe = None if raw.probe_made else raw.probe_modes
-    found.object = raw.objectGuess
-    found.centre_px = (raw.N // 2, raw.N // 2)
+    found.bad_pixels = arrays.get("bad_pixels")
+    found.object = arrays.get("objectGuess")
+    found.centre_px = (float(frames.shape[1] // 2), float(frames.shape[2] // 2))
+    probe = arrays.get("probeGuess")
+    if probe is not None:
+        probe = probe[..., 0] if probe.ndim == 3 and probe.shape[-1] == 1 else probe
+        found.probe = probe.reshape(-1, *probe.shape[-2:])
     return found
 
 
 def _find_npz(path: Path, paths: Paths) -> Found:
-    return _find_own("NPZ scan", path)
+    return _found("NPZ scan", read_npz(path, probe_required=False))
 
 
 def _find_ptychodus(path: Path, paths: Paths) -> Found:
-    return _find_own("ptychodus", path)
+    return _found("ptychodus", read_ptychodus_scan(path, by_rows=True))
 
 
 FORMATS = (

@@ -7,42 +7,17 @@ A package declares `[project.entry-points."ptychopinn.formats"]` with lines such
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from ptycho.errors import InputError, MissingFileError
+from ptycho.io.formats.foreign import ForeignFormat as ForeignFormat
+from ptycho.io.formats.foreign import Paths as Paths
 from ptycho.io.formats.found import Found
 
 log = logging.getLogger(__name__)
 
 ENTRY_POINTS = "ptychopinn.formats"
-#: `--set path.frames=/a/b` arrives in a reader as {"frames": "/a/b"}
-Paths = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class ForeignFormat:
-    """One format of another program.
-
-    Attributes:
-        name: short and unique, as `--format` takes it.
-        title: what people call it.
-        suffixes: usual endings, for the list only: a file is recognised by its contents.
-        holds: what is read: words such as 'frames, positions, probe'.
-        library: the package that reads it.
-        recognises: whether a file is of this format; cheap, and False for anything damaged.
-        find: what the file holds; `paths` are places inside it that the user named.
-    """
-
-    name: str
-    title: str
-    suffixes: tuple[str, ...]
-    holds: str
-    library: str
-    recognises: Callable[[Path], bool]
-    find: Callable[[Path, Paths], Found]
 
 
 def formats() -> dict[str, ForeignFormat]:
