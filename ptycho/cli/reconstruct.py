@@ -139,6 +139,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bad_pixels=mask_of(arguments),
         orientation=vars(arguments).get("orientation"),
     )
+    check_writes(kinds_of(arguments.write), raw, arguments.scan)
     if raw.probe_made and model is None and not arguments.resume:
         from ptycho.workflows.probe_choice import choose_probe
 

@@ -36,7 +36,7 @@ GEOMETRY_KEYS = {
     "energy_eV": "energy_eV", "photon_energy_eV": "energy_eV", "wavelength_m": "wavelength_m",
     "voltage_V": "voltage_V", "distance_m": "distance_m", "detector_distance_m": "distance_m",
     "detector_pixel_size_m": "detector_pixel_size_m", "object_pixel_size_m": "object_pixel_size_m",
-    "angular_pixel_size_rad": "angular_pixel_size_rad",
+    "angular_pixel_size_rad": "angular_pixel_size_rad", "rotation_deg": "rotation_deg",
 }  # fmt: skip
 # The older name of diff3d in the field's files; its (N,N,M) order is settled by FORMAT-001 like any other.
 LEGACY_PATTERNS_KEY = "diffraction"

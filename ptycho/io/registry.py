@@ -105,7 +105,7 @@ def read_scan(
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path of the scan file")
     if _is_foreign(source):
-        return _read_foreign(source, patterns)
+        return _read_foreign(source, patterns, probe_required)
     if source.is_dir():
         raise InputError(f"{source} is a folder; give the scan file inside it")
     form = _format_of(source)
@@ -131,7 +131,7 @@ def _is_foreign(path: Path) -> bool:
     return suffix in (".h5", ".hdf5") and is_hdf5(path) and not is_ptychodus(path)
 
 
-def _read_foreign(path: Path, patterns: str) -> dict[str, Any]:
+def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:
     """A scan out of another program's file; DataError says what it lacks and how `ptycho import` takes it."""
     from ptycho.io.formats.registry import find
     from ptycho.io.importing import ImportOptions, prepare
@@ -141,6 +141,11 @@ def _read_foreign(path: Path, patterns: str) -> dict[str, Any]:
     except DataError as error:
         where = "" if str(path) in str(error) else f"{path}: "
         raise DataError(f"{where}{error}; or make a scan file of it: ptycho import {path.name}") from None
+    if arrays["probeGuess"] is None and probe_required:
+        raise DataError(
+            f"{path} has no probe: give one by ptycho import {path.name} --set path.probe=..., or "
+            "`ptycho reconstruct` it, which makes one"
+        )
     frames = arrays["diff3d"]
     needed = int(np.prod(frames.shape, dtype=np.int64)) * (frames.dtype.itemsize + 4)
     if isinstance(frames, LazyPatterns) and not goes_to_disk(needed, patterns):

@@ -28,7 +28,7 @@ def _is_npz(path: Path) -> bool:
     return patterns_key(keys) in keys
 
 
-def _find_own(title: str, path: Path) -> Found:
+def _found(title: str, arrays: dict[str, Any]) -> Found:
     """A scan as it stands; its positions keep their object pixels."""
     try:
         arrays: dict[str, Any] = read_scan(path, patterns="auto")
@@ -39,19 +39,22 @@ def _find_own(title: str, path: Path) -> Found:
     found.frames = raw.diff3d
     found.positions_px = np.asarray(raw.positions_px)
     found.geometry = arrays.get("geometry") or Geometry()
-    found.bad_pixels = raw.bad_pixels
-    found.probe = None if raw.probeGuess is None else raw.probe_modes
-    found.object = raw.objectGuess
-    found.centre_px = (raw.N // 2, raw.N // 2)
+    found.bad_pixels = arrays.get("bad_pixels")
+    found.object = arrays.get("objectGuess")
+    found.centre_px = (float(frames.shape[1] // 2), float(frames.shape[2] // 2))
+    probe = arrays.get("probeGuess")
+    if probe is not None:
+        probe = probe[..., 0] if probe.ndim == 3 and probe.shape[-1] == 1 else probe
+        found.probe = probe.reshape(-1, *probe.shape[-2:])
     return found
 
 
 def _find_npz(path: Path, paths: Paths) -> Found:
-    return _find_own("NPZ scan", path)
+    return _found("NPZ scan", read_npz(path, probe_required=False))
 
 
 def _find_ptychodus(path: Path, paths: Paths) -> Found:
-    return _find_own("ptychodus", path)
+    return _found("ptychodus", read_ptychodus_scan(path, by_rows=True))
 
 
 FORMATS = (
