@@ -65,9 +65,9 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Find, show, prepare, write."""
     from ptycho.io.cxi import write_scan_cxi
+    from ptycho.io.formats.registry import find
     from ptycho.io.hdf5_read import links_anywhere
     from ptycho.io.importing import prepare
-    from ptycho.scan.own_formats import find_any
 
     paths, options = parse_settings([word for words in arguments.settings for word in words])
     target = arguments.output
@@ -76,9 +76,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if target is not None:
         check_target(target, (arguments.source, arguments.positions))
     with links_anywhere(paths.get("links") == "anywhere"):
-        found = find_any(arguments.source, paths, arguments.format)
+        found = find(arguments.source, paths, arguments.format)
         if arguments.positions is not None:
-            found = found.with_positions_of(find_any(arguments.positions, paths))
+            found = found.with_positions_of(find(arguments.positions, paths))
         if arguments.dry_run:
             for line in table_of(found, None, options):
                 console.say(line)

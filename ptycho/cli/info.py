@@ -43,9 +43,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _format_lines() -> Iterator[str]:
-    from ptycho.scan.own_formats import all_formats
+    from ptycho.io.formats.registry import formats
 
-    for one in all_formats().values():
+    for one in formats().values():
         yield f"{one.name:<10}{one.title}: {one.holds} ({one.library})"
 
 

@@ -147,7 +147,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             choice = choose_probe(raw, seed=arguments.seed, progress=progress)
         console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
         raw = raw.with_probe(choice.probe)
-    check_writes(kinds_of(arguments.write), raw, arguments.scan)
     result = refine(arguments, raw, model, console, findings)
 
     from ptycho_torch.refine.product import save_result

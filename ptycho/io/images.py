@@ -17,6 +17,7 @@ from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.formats.arrays import require_tifffile
 from ptycho.io.hdf5_read import array_of, is_hdf5
+from ptycho.io.inputs import check_input
 from ptycho.io.ptychodus_hdf5 import open_hdf5
 from ptycho.io.reading import one_line
 

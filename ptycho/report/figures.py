@@ -23,6 +23,7 @@ from ptycho.evaluation.frc import RingCorrelation, crossing, half_bit_threshold
 from ptycho.evaluation.judge import Evaluation, evaluate
 from ptycho.image.cropping import covered_box
 from ptycho.image.registration import fit_phase_ramp, phase_ramp
+from ptycho.report.scale_bar import scale_bar
 from ptycho.report.wording import length_text, metrics_line, words
 
 PathLike = str | os.PathLike[str]

@@ -11,8 +11,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from ptycho.errors import InputError, MissingFileError
-from ptycho.io.formats import arrays, electron, hdf5_habits, hdf5_standards, plain_hdf5
-from ptycho.io.formats.foreign import ForeignFormat, Paths
+from ptycho.io.formats.foreign import ForeignFormat as ForeignFormat
+from ptycho.io.formats.foreign import Paths as Paths
 from ptycho.io.formats.found import Found
 
 log = logging.getLogger(__name__)
@@ -21,10 +21,11 @@ ENTRY_POINTS = "ptychopinn.formats"
 
 
 def formats() -> dict[str, ForeignFormat]:
-    """Every known format by name, in the order in which files are tried."""
+    """Every known format by name, in the order in which files are tried; own formats first."""
+    from ptycho.io.formats import arrays, electron, hdf5_habits, hdf5_standards, own, plain_hdf5
 
     known: dict[str, ForeignFormat] = {}
-    for module in (hdf5_standards, hdf5_habits, electron, arrays):
+    for module in (own, hdf5_standards, hdf5_habits, electron, arrays):
         known.update({one.name: one for one in module.FORMATS})
     for entry in entry_points(group=ENTRY_POINTS):
         try:

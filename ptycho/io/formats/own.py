@@ -1,4 +1,4 @@
-"""What `ptycho import` takes: this package's own scans (NPZ, ptychodus) first, then every foreign format."""
+"""The scans that this package has always read, NPZ and ptychodus', for `ptycho import` to complete."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.io.formats import registry as foreign
 from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.geometry import Geometry
 from ptycho.io.hdf5_read import is_hdf5
-from ptycho.io.lazy import NotByRows
-from ptycho.io.npz import patterns_key
-from ptycho.io.ptychodus_scan import is_ptychodus
-from ptycho.io.registry import read_scan
-from ptycho.scan.raw_data import RawData
+from ptycho.io.npz import patterns_key, read_npz
+from ptycho.io.ptychodus_scan import is_ptychodus, read_ptychodus_scan
 
 
 def _is_npz(path: Path) -> bool:
@@ -30,14 +26,14 @@ def _is_npz(path: Path) -> bool:
 
 def _found(title: str, arrays: dict[str, Any]) -> Found:
     """A scan as it stands; its positions keep their object pixels."""
-    try:
-        arrays: dict[str, Any] = read_scan(path, patterns="auto")
-    except NotByRows:
-        arrays = read_scan(path)
-    raw = RawData(**{"xcoords_start": None, "ycoords_start": None, **arrays})
-    found = Found(title, unit=str(raw.diffraction_unit))
-    found.frames = raw.diff3d
-    found.positions_px = np.asarray(raw.positions_px)
+    frames = arrays["diff3d"]
+    places = np.stack([np.ravel(arrays["xcoords"]), np.ravel(arrays["ycoords"])], axis=1).astype(np.float64)
+    last = arrays.get("pattern_order") == "NNM" or len(frames) != len(places)
+    if last and frames.shape[-1] == len(places) and isinstance(frames, np.ndarray):
+        frames = np.moveaxis(frames, -1, 0)
+    whole = np.dtype(frames.dtype).kind in "ui"
+    found = Found(title, frames=frames, positions_px=places)
+    found.unit = arrays.get("diffraction_unit") or ("counts" if whole else None)
     found.geometry = arrays.get("geometry") or Geometry()
     found.bad_pixels = arrays.get("bad_pixels")
     found.object = arrays.get("objectGuess")
@@ -68,16 +64,3 @@ FORMATS = (
         lambda path: is_hdf5(path) and is_ptychodus(path), _find_ptychodus,
     ),
 )  # fmt: skip
-
-
-def all_formats() -> dict[str, ForeignFormat]:
-    """Every format that can be imported, by name: own ones first."""
-    return {one.name: one for one in FORMATS} | foreign.formats()
-
-
-def find_any(path: Path, paths: Paths | None = None, name: str | None = None) -> Found:
-    """What a file of any format holds, own or foreign. Raises as `ptycho.io.formats.registry.format_of`."""
-    for one in FORMATS:
-        if name == one.name or (name is None and path.is_file() and one.recognises(path)):
-            return one.find(path, paths or {})
-    return foreign.find(path, paths, name)
