@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError, MissingDependencyError
 from ptycho.io.lazy import LazyPatterns
 from ptycho.io.ptychodus_hdf5 import is_hdf5 as is_hdf5
-from ptycho.io.ptychodus_hdf5 import one_line, open_hdf5
+from ptycho.io.ptychodus_hdf5 import open_hdf5
+from ptycho.io.reading import one_line
 
 #: filters that libhdf5 itself has
 _BUILT_IN = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset"}

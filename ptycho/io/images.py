@@ -17,7 +17,8 @@ from ptycho.errors import DataError, InputError, MissingDependencyError, Missing
 from ptycho.io.atomic import atomic_write
 from ptycho.io.hdf5_read import array_of, is_hdf5
 from ptycho.io.inputs import check_input
-from ptycho.io.ptychodus_hdf5 import one_line, open_hdf5
+from ptycho.io.ptychodus_hdf5 import open_hdf5
+from ptycho.io.reading import one_line
 
 #: the two files of a TIFF image, by what follows the stem
 TIFF_PARTS = ("_amplitude.tif", "_phase.tif")

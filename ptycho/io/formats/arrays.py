@@ -14,7 +14,7 @@ from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.hdf5_read import LENGTHS_M
 from ptycho.io.lazy import LazyPatterns
-from ptycho.io.ptychodus_hdf5 import one_line
+from ptycho.io.reading import one_line
 
 _NPY_MAGIC = b"\x93NUMPY"
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")

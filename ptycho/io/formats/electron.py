@@ -13,7 +13,7 @@ from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.geometry import Geometry, electron_wavelength_m
 from ptycho.io.hdf5_read import LENGTHS_M, holds, is_hdf5, peeked
-from ptycho.io.ptychodus_hdf5 import one_line
+from ptycho.io.reading import one_line
 
 _SUFFIXES = (".mib", ".dm3", ".dm4", ".blo", ".emd", ".hspy", ".zspy", ".seq", ".mrc", ".xml")
 _HYPERSPY = "Experiments"

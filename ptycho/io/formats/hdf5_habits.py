@@ -25,7 +25,8 @@ from ptycho.io.hdf5_read import (
     peeked,
 )
 from ptycho.io.lazy import LazyPatterns, as_lazy, joined
-from ptycho.io.ptychodus_hdf5 import one_line, open_hdf5
+from ptycho.io.ptychodus_hdf5 import open_hdf5
+from ptycho.io.reading import one_line
 
 _MATLAB_V5 = b"MATLAB 5.0"
 
