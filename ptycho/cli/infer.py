@@ -48,9 +48,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
     )
-    add_write_flag(parser)
     add_mask_flag(parser)
     add_orientation_flag(parser)
+    add_write_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_overwrite(parser)
     add_retired_flags(parser, *_CLASSES)

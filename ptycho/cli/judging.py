@@ -100,15 +100,16 @@ def judged_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 def report_product(product: Path, scan: Path, metrics: Mapping[str, Any], console: Console) -> None:
     """Judge a product where its scan knows the truth; write metrics.json beside it and say the numbers."""
-    made = read_reconstruction(product)
+    size: float | None = None
     try:
         truth = find_truth(scan)
+        made = read_reconstruction(product)
+        size = made.object_pixel_size_m
         judged = judge(made, truth) if truth is not None else {}
     except (InputError, RuntimeError, ArithmeticError, MemoryError) as error:
         # The image is made and whole: that it cannot be judged is told, and the command is done.
         console.warn(f"the image was not judged: {error}")
         judged = {}
-    size = made.object_pixel_size_m
     together = {**metrics, **judged, **({} if size is None else {"object_pixel_size_m": size})}
     write_json(product.with_name("metrics.json"), together)
     for line in judged_lines(together):

@@ -84,9 +84,9 @@ def add_arguments(parser: Parser) -> None:
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
+    add_overwrite(parser)
     add_write_flag(parser)
     add("--image", type=Path, metavar="FILE", help="start from this file's object and probe, of any kind")
-    add_overwrite(parser)
     add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
 
 
@@ -229,7 +229,7 @@ def refine(
         }
     if hasattr(arguments, "image") and not arguments.resume:
         start = start_of(arguments.image, raw)
-    read = (arguments.scan, model, mask_of(arguments), vars(arguments).get("image"))
+    read = (arguments.scan, model, getattr(arguments, "image", None), mask_of(arguments))
     output = open_output(
         console, arguments, arguments.output_dir, "reconstruct", inputs=read, resumes=arguments.resume
     )

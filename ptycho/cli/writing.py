@@ -49,9 +49,9 @@ def kinds_of(words: str) -> list[str]:
 def check_writes(kinds: Sequence[str], raw: RawData, scan: Path) -> None:
     """DataError where a file needs what the scan does not say; MissingDependencyError for a library."""
     if "tiff" in kinds:
-        from ptycho.io.images import need_tifffile
+        from ptycho.io.formats.arrays import require_tifffile
 
-        need_tifffile()
+        require_tifffile()
     if "product" in kinds:
         from ptycho.io.ptychodus_scan import check_product_geometry
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.errors import DataError, InputError, MissingDependencyError, MissingFileError
+from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
+from ptycho.io.formats.arrays import require_tifffile
 from ptycho.io.hdf5_read import array_of, is_hdf5
 from ptycho.io.inputs import check_input
 from ptycho.io.ptychodus_hdf5 import open_hdf5
@@ -183,7 +184,7 @@ def write_image_tiff(path: str | os.PathLike[str], image: Image) -> list[Path]:
     Resolution tags are in pixels a centimetre, from the object pixel size where it is known; its exact value
     and the origin stand in the description. The probe and the positions are not in these files.
     """
-    tifffile = need_tifffile()
+    tifffile = require_tifffile()
     stem = str(path).removesuffix(".tif").removesuffix(".tiff")
     size, origin = image.object_pixel_size_m, image.origin_xy
     words = [] if size is None else [f"object_pixel_size_m={size!r}"]
@@ -204,7 +205,7 @@ def write_image_tiff(path: str | os.PathLike[str], image: Image) -> list[Path]:
 
 
 def _read_tiff(path: Path) -> Image:
-    tifffile = need_tifffile()
+    tifffile = require_tifffile()
     part = next((part for part in TIFF_PARTS if path.name.endswith(part)), None)
     if part is None:
         raise InputError(
@@ -232,18 +233,6 @@ def _read_tiff(path: Path) -> Image:
     obj = (parts[0] * np.exp(1j * parts[1])).astype(np.complex64)
     where = None if origin is None else (origin[0], origin[1])
     return Image(_image(obj, path), None, where, None, None, size)
-
-
-def need_tifffile() -> Any:
-    """The library; MissingDependencyError that says how to install it."""
-    try:
-        import tifffile
-    except ImportError:
-        raise MissingDependencyError("TIFF files need tifffile: pip install 'ptychopinn[formats]'") from None
-    return tifffile
-
-
-# ----------------------------------------------------------------------------------------------------- ptypy
 
 
 def write_image_ptyr(path: str | os.PathLike[str], image: Image, energy_eV: float | None = None) -> None:

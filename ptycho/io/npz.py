@@ -26,6 +26,11 @@ logger = logging.getLogger(__name__)
 REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d", "probeGuess")
 OPTIONAL_KEYS = ("objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
 TEXT_KEYS = ("diffraction_unit", "pattern_order")
+#: keys that `ptycho simulate` and other programs write beside a scan, which are read elsewhere or by nobody
+#: here
+COMPANION_KEYS = (
+    "object_true", "probe_true", "roi", "scenario",
+)  # fmt: skip
 #: numbers of a scan's geometry by their key in the file, and the setting each of them is
 GEOMETRY_KEYS = {
     "energy_eV": "energy_eV", "photon_energy_eV": "energy_eV", "wavelength_m": "wavelength_m",
@@ -33,9 +38,6 @@ GEOMETRY_KEYS = {
     "detector_pixel_size_m": "detector_pixel_size_m", "object_pixel_size_m": "object_pixel_size_m",
     "angular_pixel_size_rad": "angular_pixel_size_rad", "rotation_deg": "rotation_deg",
 }  # fmt: skip
-#: keys that `ptycho simulate` and other programs write beside a scan, which are read elsewhere or by nobody
-#: here
-COMPANION_KEYS = ("object_true", "probe_true", "roi", "scenario")
 # The older name of diff3d in the field's files; its (N,N,M) order is settled by FORMAT-001 like any other.
 LEGACY_PATTERNS_KEY = "diffraction"
 
@@ -86,6 +88,20 @@ def read_npz(
     return arrays
 
 
+def _has_no_probe(path: str | os.PathLike[str], keys: set[str]) -> bool:
+    return "probeGuess" not in keys or stands_for_none(path, "probeGuess")
+
+
+KNOWN_KEYS = (*REQUIRED_KEYS, *OPTIONAL_KEYS, *TEXT_KEYS, *GEOMETRY_KEYS)
+
+
+def unread_keys(path: str | os.PathLike[str]) -> list[str]:
+    """Keys of a scan file that nothing in the package reads, sorted."""
+    with open_npz(path) as archive:
+        keys = set(archive.files)
+    return sorted(keys - {*KNOWN_KEYS, *COMPANION_KEYS, LEGACY_PATTERNS_KEY})
+
+
 def _geometry(archive: NpzFile, keys: set[str], path: str | os.PathLike[str]) -> Geometry:
     """What the file says of its metres; DataError names the file and the key that is wrong."""
     values: dict[str, Any] = {}
@@ -104,20 +120,6 @@ def read_geometry(path: str | os.PathLike[str]) -> Geometry:
     """Only the geometry that an NPZ scan says."""
     with open_npz(path) as archive:
         return _geometry(archive, set(archive.files), path)
-
-
-def _has_no_probe(path: str | os.PathLike[str], keys: set[str]) -> bool:
-    return "probeGuess" not in keys or stands_for_none(path, "probeGuess")
-
-
-KNOWN_KEYS = (*REQUIRED_KEYS, *OPTIONAL_KEYS, *TEXT_KEYS)
-
-
-def unread_keys(path: str | os.PathLike[str]) -> list[str]:
-    """Keys of a scan file that nothing in the package reads, sorted."""
-    with open_npz(path) as archive:
-        keys = set(archive.files)
-    return sorted(keys - {*KNOWN_KEYS, *COMPANION_KEYS, *GEOMETRY_KEYS, LEGACY_PATTERNS_KEY})
 
 
 def patterns_key(keys: Iterable[str]) -> str:
@@ -161,6 +163,8 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[NpzFile]:
         raise DataError(f"{source} is not an NPZ file; save the scan with numpy.savez")
     try:
         archive = np.load(source, allow_pickle=False)
+        for member in archive.zip.infolist()[:_MOST_ARRAYS]:  # one that lost its name would only seem absent
+            archive.zip.open(member).close()
     except Exception as error:  # a damaged directory makes zipfile raise anything
         raise DataError(
             f"{source} is truncated or damaged ({one_line(error)}); write or copy it again"

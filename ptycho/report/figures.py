@@ -24,6 +24,7 @@ from ptycho.evaluation.judge import Evaluation, evaluate
 from ptycho.image.cropping import covered_box
 from ptycho.image.registration import fit_phase_ramp, phase_ramp
 from ptycho.report.scale_bar import scale_bar
+from ptycho.report.wording import length_text, metrics_line, words
 
 PathLike = str | os.PathLike[str]
 
@@ -372,28 +373,3 @@ def _extent(
 ) -> tuple[tuple[float, float, float, float], str]:
     scale, unit = (1.0, "px") if pixel_size_m is None else (pixel_size_m * 1e6, "µm")
     return (0.0, shape[1] * scale, shape[0] * scale, 0.0), unit
-
-
-def metrics_line(metrics: Evaluation | Mapping[str, Any] | None) -> str:
-    """The measures in one line of text; empty where there are none."""
-    if metrics is None:
-        return ""
-    known = metrics.as_dict() if isinstance(metrics, Evaluation) else metrics
-    names = (
-        ("nrmse", "cNRMSE"),
-        ("frc50", "FRC50"),
-        ("amplitude_ssim", "amplitude SSIM"),
-        ("phase_ssim", "phase SSIM"),
-        ("r_factor", "R"),
-    )
-    return "   ".join(f"{label} {known[key]:.3f}" for key, label in names if known.get(key) is not None)
-
-
-def words(name: str) -> str:
-    """A metric's name as words: `val_loss` is "validation loss"."""
-    return name.replace("_", " ").replace("val ", "validation ").replace("train ", "training ")
-
-
-def length_text(metres: float) -> str:
-    """A length in nm or µm."""
-    return f"{metres * 1e9:.0f} nm" if metres < 1e-6 else f"{metres * 1e6:.2f} µm"

@@ -22,6 +22,7 @@ from ptycho.report.pictures import (
 from ptycho.report.record import provenance_rows, seconds_of
 from ptycho.report.verdict import Verdict, explained_share, judge_run, judge_training, judge_unfinished
 from ptycho.report.view import Number, Row, Ruler, RunView, Table
+from ptycho.report.wording import words
 from ptycho.scan.report import ScanReport
 
 _THUMBNAIL = 260
@@ -114,7 +115,7 @@ def _numbers(evidence: Evidence) -> list[Number]:
     for name in ("train_loss", "val_loss"):
         values = run.history.get(name)
         if values:
-            add(name, figures.words(name), values[-1], "{:.4g}", "", "at the end")
+            add(name, words(name), values[-1], "{:.4g}", "", "at the end")
     longest = max((len(values) for values in run.history.values()), default=0)
     if longest:
         step = "sweeps" if "r_loss" in run.history else "epochs"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ptycho.scan.detector import DetectorStatistics
 from ptycho.scan.findings import Finding, Severity, name_numbers, name_pixels
+from ptycho.scan.neighbours import between, rank_of_neighbours
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -207,34 +208,18 @@ def _spread(mask: Mask, n_pixels: int) -> Mask:
 
 def _hot(mean: Floats, unusable: Mask, beam: Floats | None, M: int) -> Mask:
     """Far brighter than the fourth brightest of 24 neighbours, where the beam itself has no such peak."""
-    fourth = _rank_of_neighbours(np.where(unusable, np.nan, mean), 4)
+    fourth = rank_of_neighbours(np.where(unusable, np.nan, mean), 4)
     floor = 3.0 / M  # a few counts in the whole scan are no level to compare with
     stands = ~unusable & (mean > _HOT * np.maximum(fourth, floor)) & (mean * M > _MISSED)
     if beam is not None and stands.any():
         level = 1e-6 * beam.max()
-        own = (beam + level) / (_rank_of_neighbours(beam, 4) + level)
+        own = (beam + level) / (rank_of_neighbours(beam, 4) + level)
         stands &= mean > _HOT * own * np.maximum(fourth, floor) / 2
         # the brightest spot of the beam may be sharper than the probe says
         row, column = np.unravel_index(int(beam.argmax()), beam.shape)
         rows, columns = np.indices(beam.shape)
         stands &= (np.abs(rows - row) > 1) | (np.abs(columns - column) > 1)
     return stands
-
-
-def _rank_of_neighbours(image: Floats, rank: int) -> Floats:
-    """The `rank`-th brightest of the 24 pixels around each, NaN left out; inf where there are fewer."""
-    N = len(image)
-    padded = np.pad(np.where(np.isfinite(image), image, -np.inf), 2, constant_values=-np.inf)
-    around = np.stack(
-        [
-            padded[2 + dy : 2 + dy + N, 2 + dx : 2 + dx + N]
-            for dy in range(-2, 3)
-            for dx in range(-2, 3)
-            if (dy, dx) != (0, 0)
-        ]
-    )
-    found = -np.partition(-around, rank - 1, axis=0)[rank - 1]
-    return np.where(np.isfinite(found), found, np.inf)
 
 
 def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tuple[Mask, Mask]:
@@ -248,7 +233,7 @@ def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tup
     if not zero.any() or not lit.any():
         return none, none
     total = np.where(lit, stats.mean * M, 0.0)
-    expected = _between(total, lit, 3)
+    expected = between(total, lit, 3)
     # far below the peak a null of the beam itself may hold nothing, and an even object does not fill it
     even = np.median(stats.variance[lit] / stats.mean[lit]) < 2
     dead = zero & (expected > max(_MISSED, (1e-3 if even else 1e-6) * total.max()))
@@ -265,7 +250,7 @@ def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tup
             stop = zero & (beam * scale > 4 * _MISSED) & (beam > 0.05 * beam.max())
         level = 1e-6 * beam.max()
         # a hole of the beam itself is no fault
-        dead &= ndimage.minimum_filter(beam, 3) + level > 0.05 * _between(beam + level, lit, 3)
+        dead &= ndimage.minimum_filter(beam, 3) + level > 0.05 * between(beam + level, lit, 3)
     for sideways in (False, True):
         # a line that is zero throughout is at fault throughout, also where little light would fall
         lines, faulty = (zero.T, dead.T) if sideways else (zero, dead)
@@ -288,27 +273,6 @@ def _is_line(mask: Mask) -> bool:
     rows, columns = np.nonzero(mask)
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
     return bool(max(height, width) >= 0.9 * len(mask) and mask.sum() >= 0.9 * height * width)
-
-
-def _between(image: Floats, known: Mask, reach: int) -> Floats:
-    """The lesser of two known pixels on opposite sides within `reach` px, the greatest over four
-    directions."""
-    N = len(image)
-    best = np.zeros_like(image)
-    padded = np.pad(np.where(known, image, np.nan), reach, constant_values=np.nan)
-
-    def side(dy: int, dx: int) -> Floats:
-        nearest = np.full((N, N), np.nan)
-        for step in range(reach, 0, -1):
-            y, x = reach + dy * step, reach + dx * step
-            there = padded[y : y + N, x : x + N]
-            nearest = np.where(np.isfinite(there), there, nearest)
-        return nearest
-
-    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        both = np.minimum(side(dy, dx), side(-dy, -dx))
-        best = np.fmax(best, both)
-    return best
 
 
 def _cut_columns(total: Floats, zero: Mask, open_: Mask, beam: Floats | None, level: float) -> Mask:

@@ -44,8 +44,8 @@ class RawData:
         Y: (M,N,N) complex labels, one per pattern, or None.
         scan_index: (M,) int64.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None; these pixels may hold anything in diff3d.
-        geometry: wavelength, distance and pixel sizes; empty where the file says nothing.
         source: the file the scan was read from, or None.
+        geometry: wavelength, distance and pixel sizes; empty where the file says nothing.
         patterns_place, scratch_folder: where a container of this scan stores patterns, see `with_storage`.
 
     Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
@@ -94,11 +94,11 @@ class RawData:
         self.diff3d: Any = checks.order_patterns(patterns, n_positions, pattern_order)
         checks.check_side(self.N)
         self.bad_pixels = checks.check_bad_pixels(bad_pixels, self.N)
-        self.geometry = geometry if geometry is not None else Geometry()
         checks.check_patterns(self.diff3d, self.diffraction_unit, self.bad_pixels)
         self.probe_made = isinstance(probeGuess, str) and probeGuess == MAKE_PROBE
         if self.probe_made:
             probeGuess = self._made_probe()
+        self.geometry = geometry if geometry is not None else Geometry()
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)
         self.scan_index = checks.check_scan_index(scan_index, n_positions)

@@ -9,12 +9,12 @@ them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptycho import backends
 from ptycho.errors import PtychoError
 from ptycho.evaluation.anchors import mean_pattern_r, poisson_noise_r
 from ptycho.evaluation.rfactor import predicted_amplitudes
@@ -24,8 +24,6 @@ Floats = NDArray[np.float64]
 _PATTERNS, _HELD = 80, 0.2
 _LARGEST = 128
 _BATCH = 4
-#: the iterative engine; loaded when a trial runs
-_ENGINE = "ptycho_torch.refine"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +104,7 @@ def attempt(
     positions (K,2) and probe (N,N) or (P,N,N) instead of the part's own. Time: sweeps of the fitted patterns.
     A run that diverges has R 1.
     """
-    engine: Any = import_module(_ENGINE)
+    engine = backends.engine()
 
     places = part.positions if positions is None else positions
     start = part.probe if probe is None else probe

@@ -104,7 +104,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
     ),
     IO: (
         Fault("rename turned into a copy", "atomic_write", "os.replace(temporary, target)", 'target.write_bytes(temporary.read_bytes())'),
-        Fault("temporary left behind", "atomic_write", "temporary.unlink(missing_ok=True) if", "None if"),
+        Fault("temporary left behind", "atomic_write", "temporary.unlink(missing_ok=True)", "pass"),
         Fault("full disk not named", "_as_run_error", "if error.errno in (errno.ENOSPC, errno.EDQUOT):", "if error.errno in (errno.EDQUOT,):"),
         Fault("pickle accepted", "open_npz", "allow_pickle=False", "allow_pickle=True"),
         Fault("rows out of order", "LazyPatterns._read", "part[wanted - low]", "part"),
@@ -170,7 +170,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("probe conjugate lost", "_backproject", "probe.conj() / (damped * flat)", "probe / (damped * flat)"),
         Fault("canvas off for odd difference", "_resize_canvas", "side // 2 - had // 2", "(side - had) // 2", equivalent="sides are even, so both are the same number"),
         Fault("log_scale not noted", "_metadata", '"log_scale": scan.log_scale', '"log_scale": 0.0'),
-        Fault("x_scale zero accepted", "_described", 'if not numbers["x_scale"] > 0:', 'if numbers["x_scale"] < 0:'),
+        Fault("x_scale zero accepted", "_described", "if not numbers[key] > 0:", "if numbers[key] < 0:"),
         Fault("phase of the other sign", "OnnxModel.predict", "amplitude * np.sin(phase)", "-amplitude * np.sin(phase)"),
         Fault("format version not compared", "open_onnx", "if version != str(FORMAT_VERSION):", "if not version:"),
     ),

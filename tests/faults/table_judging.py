@@ -96,7 +96,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("window strictly above", "auto_window_side", ".sum() >= power", ".sum() > power * 1.01"),
         Fault("uniform weights ignored", "window_weights", 'weighting == "uniform"', 'weighting == "flat"'),
         Fault("amplitude for intensity in the window", "window_weights", "** 2, 0)[low", ", 0)[low"),
-        Fault("frame one row short", "make_frame", "- first + 1).astype", "- first).astype"),
+        Fault("frame one row short", "make_frame", "(M - M // 2) - first + 1", "(M - M // 2) - first"),
         Fault("foreign canvas half a pixel off", "make_frame", "(low + high) / 2 - (size - 1) / 2", "(low + high) / 2 - size / 2"),
         Fault("canvas given in x, y", "make_frame", "height, width = canvas_shape", "width, height = canvas_shape"),
         Fault("position at -0.5 not on the canvas", "make_frame", "(low >= -0.5).all()", "(low >= 0).all()"),

@@ -60,7 +60,7 @@ COMMANDS = {
     ],
     "reconstruct": ["reconstruct", "{scan}", "-o", "out", "--sweeps", "2"],
     "report": ["report", "{run}", "-o", "out/page.html"],
-    "simulate": ["simulate", "-o", "out/scan.npz", "--n_positions", "9", "--N", "32"],
+    "simulate": ["simulate", "-o", "out/scan.npz", "--n_positions", "9", "--N", "32", "--overwrite"],
 }
 
 

@@ -15,9 +15,9 @@ from ptycho_torch.refine import make_rule, make_scan, reconstruct, start_state
 from ptycho_torch.refine.batches import make_batches
 from ptycho_torch.refine.engine import iterate
 from ptycho_torch.refine.forward import predict
+from ptycho_torch.refine.initial import first_background, lay, more_modes
 from ptycho_torch.refine.operators import Canvas, shift_fourier, shift_ramps, unshift_sum
 from ptycho_torch.refine.options import RefineOptions
-from ptycho_torch.refine.state import first_background, lay, more_modes
 from ptycho_torch.refine.unknowns import constrain, illumination, smoothed
 
 # the engine
@@ -156,7 +156,8 @@ CHANGED = {
     "seed": 1, "epochs": 5, "rule": "epie", "rule_options": {"alpha": 0.5}, "modes": 2, "background": True,
     "intensity": True, "positions": "free", "batch_size": 3, "batches": "compact", "full_epochs": 1,
     "final_strength": 0.3, "probe_from": 2, "smoothness": 0.1, "amplitude_limits": (0.5, 1.0),
-    "probe_support": np.ones((N, N)), "positions_from": 1, "position_step_px": 0.2,
+    "probe_support": np.ones((N, N)), "prior": "none", "start": "flat", "levels": 1,
+    "positions_from": 1, "position_step_px": 0.2,
 }  # fmt: skip
 
 

@@ -68,11 +68,12 @@ def _find_npy(path: Path, paths: Paths) -> Found:
     return found
 
 
-def _tifffile() -> Any:
+def require_tifffile() -> Any:
+    """The package tifffile; MissingDependencyError names the command that installs it."""
     try:
         import tifffile
     except ImportError:
-        raise MissingDependencyError("TIFF files need tifffile: pip install tifffile") from None
+        raise MissingDependencyError("TIFF files need tifffile: pip install 'ptychopinn[formats]'") from None
     return tifffile
 
 
@@ -91,7 +92,7 @@ def _is_tiff_folder(path: Path) -> bool:
 
 def _find_tiff(path: Path, paths: Paths) -> Found:
     """A TIFF stack, one page a frame, read page by page."""
-    tifffile = _tifffile()
+    tifffile = require_tifffile()
     try:
         with tifffile.TiffFile(path) as stack:
             n_pages, page = len(stack.pages), stack.pages[0]
@@ -115,7 +116,7 @@ def _find_tiff(path: Path, paths: Paths) -> Found:
 
 def _find_tiff_folder(path: Path, paths: Paths) -> Found:
     """A folder of TIFF files, one frame each, in the order of the numbers in their names."""
-    tifffile = _tifffile()
+    tifffile = require_tifffile()
     files = _tiffs_of(path)
     first = np.asarray(tifffile.imread(files[0]))
     if first.ndim != 2:
