@@ -368,3 +368,13 @@ def test_an_object_of_other_pixels_is_left_out_and_said(tmp_path: Path, scan: di
     found.object = scan["objectGuess"]
     made = prepare(found, ImportOptions())
     assert made.object is None and any("object is left out" in note for note in made.notes)
+
+
+def test_amplitude_stays_amplitude_on_the_way_through_an_import(tmp_path: Path, scan: dict[str, Any]):
+    from ptycho.io.cxi import write_scan_cxi
+
+    arrays = {key: value for key, value in scan.items() if key != "places_m"}
+    np.savez(tmp_path / "a.npz", **{**arrays, "diff3d": np.sqrt(scan["diff3d"]).astype(np.float32)})
+    write_scan_cxi(tmp_path / "b.h5", prepare(find(tmp_path / "a.npz"), ImportOptions()))
+    for name in ("a.npz", "b.h5"):
+        assert RawData.from_file(tmp_path / name).diffraction_unit == "amplitude"

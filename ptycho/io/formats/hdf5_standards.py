@@ -104,8 +104,7 @@ def _own_extras(archive: Any, found: Found) -> None:
         return
     extras = archive[EXTRAS]
     found.format = "CXI written by ptychopinn"
-    if "unit" in extras.attrs:
-        found.unit = text(extras.attrs["unit"])
+    found.unit = text(extras.attrs["unit"]) if "unit" in extras.attrs else None
     found.object = array_of(extras, "object")
     positions = array_of(extras, "positions_px")
     if positions is not None:
