@@ -147,7 +147,7 @@ def build_parser(command: ModuleType, prog: str) -> Parser:
 def overview() -> str:
     """The page of `ptycho --help`."""
     lines = ["usage: ptycho COMMAND [...]", "", "Ptychography with physics-informed networks.", ""]
-    lines += [f"  {name:<10} {load_command(name).HELP}" for name in COMMANDS]
+    lines += [f"  {name:<12} {load_command(name).HELP}" for name in COMMANDS]
     return "\n".join([*lines, "", "ptycho COMMAND --help shows every flag; ptycho --version the version."])
 
 
