@@ -50,7 +50,7 @@ def test_misfit_of_photons_at_any_mean():
     for mean, found in zip(means, poisson_misfit(means), strict=True):
         n = np.arange(int(mean + 20 * math.sqrt(mean) + 40))
         wanted = (poisson.pmf(n, mean) * (np.sqrt(n) - math.sqrt(mean)) ** 2).sum()
-        assert found == pytest.approx(wanted, rel=1e-3)
+        assert found == pytest.approx(wanted, rel=1e-3 if mean < 60 else 2e-4)
 
 
 def test_limits_of_r_without_bad_pixels_and_with_a_partial_chunk(scan_arrays):
