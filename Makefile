@@ -8,9 +8,12 @@ STAMP := $(VENV)/.installed-for-development
 # ptychodus drives this package in an environment of its own: its dependencies are many, and not ours.
 CLIENT_VENV := .venv-clients
 CLIENT_STAMP := $(CLIENT_VENV)/.installed
+# Programs whose files are read here write them, in an environment of their own.
+FORMATS_VENV := .venv-formats
+FORMATS_STAMP := $(FORMATS_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast faults test-clients lint types safety bench docs clean
+.PHONY: help demo test test-fast faults test-clients test-formats lint types safety bench docs clean
 
 help:
 	@echo "make demo   train on a simulated scan and show the image beside the truth (about 4 minutes)"
@@ -18,6 +21,7 @@ help:
 	@echo "make test-fast  every room without training a network (under a minute on two idle cores)"
 	@echo "make faults plants small faults one at a time and says which the tests catch (an hour or two)"
 	@echo "make test-clients  ptychodus 1.7.0 drives this package (under 10 minutes)"
+	@echo "make test-formats  cdtools, PtyLab and HyperSpy write files that are read here (under 5 minutes)"
 	@echo "make lint   ruff, mypy, import contracts, length of files"
 	@echo "make safety  damage, faults, signals and a soak: what specs/guarantees.md counts"
 	@echo "make bench  the figures of docs/benchmarks.md"
@@ -62,6 +66,19 @@ test-clients: export PTYCHO_CLIENTS := required
 test-clients: $(CLIENT_STAMP)
 	$(CLIENT_VENV)/bin/pytest -q -n 2 --dist worksteal tests/clients </dev/null
 
+$(FORMATS_STAMP): pyproject.toml tests/formats/requirements.txt tests/formats/constraints.txt setup.py
+	$(PYTHON) -m venv $(FORMATS_VENV)
+	@echo '*' > $(FORMATS_VENV)/.gitignore
+	$(FORMATS_VENV)/bin/pip install -q -c tests/formats/constraints.txt -r tests/formats/requirements.txt \
+		-e '.[formats,electron]' </dev/null
+	@touch $@
+
+# A skipped test is a failed one here: see tests/formats/conftest.py.
+test-formats: export OMP_NUM_THREADS ?= 1
+test-formats: export PTYCHO_FORMATS := required
+test-formats: $(FORMATS_STAMP)
+	$(FORMATS_VENV)/bin/pytest -q tests/formats tests/core/test_format_libraries.py </dev/null
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -87,5 +104,5 @@ docs: $(STAMP)
 	$(BIN)/python docs/build.py </dev/null
 
 clean:
-	rm -rf $(VENV) $(CLIENT_VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
+	rm -rf $(VENV) $(CLIENT_VENV) $(FORMATS_VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -24,7 +24,7 @@ from ptycho.scan.scan_set import KnownScan
 #: name -> the package whose module `backend` holds BACKEND
 PACKAGES = {"pytorch": "ptycho_torch", "tensorflow": "ptycho.tf"}
 #: the iterative engine that refines starting probes, the same for both backends
-ENGINE = "ptycho_torch.refine.starting"
+ENGINE = "ptycho_torch.refine"
 _MISSING = {
     "torch": "backend 'pytorch' needs the package torch: pip install ptychopinn",
     "lightning": "backend 'pytorch' needs the package lightning: pip install ptychopinn",
@@ -124,8 +124,13 @@ def is_installed(name: str) -> bool:
 
 def refined_modes(*arguments: Any) -> NDArray[Any]:
     """The probe after some sweeps of the iterative engine; a `ptycho.run.starting_probe.Refinement`."""
-    made: NDArray[Any] = importlib.import_module(ENGINE).refined_modes(*arguments)
+    made: NDArray[Any] = importlib.import_module(f"{ENGINE}.starting").refined_modes(*arguments)
     return made
+
+
+def engine() -> Any:
+    """The iterative engine, `ptycho_torch.refine`, which serves both backends."""
+    return importlib.import_module(ENGINE)
 
 
 def predictor_of(model: Network, scan: int = 0) -> Predictor[Any]:

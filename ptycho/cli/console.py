@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -52,10 +54,13 @@ class Console:
         if not self.quiet:
             from rich.console import Console as RichConsole
 
-            rich = RichConsole(highlight=False, soft_wrap=False)
-            with rich.capture() as drawn:
-                rich.print(renderable)
-            self._put(drawn.get().rstrip("\n"))
+            drawn, terminal = io.StringIO(), sys.stdout is not None and sys.stdout.isatty()
+            width = shutil.get_terminal_size().columns
+            rich = RichConsole(
+                file=drawn, width=width, force_terminal=terminal, highlight=False, soft_wrap=False
+            )
+            rich.print(renderable)
+            self._put(drawn.getvalue().rstrip("\n"))
 
     def _put(self, text: str) -> None:
         """A line on stdout. Where it cannot be written, what was measured is still on disk: the run goes on,

@@ -170,6 +170,7 @@ def _run_all(
     records: list[RunRecord] = []
     for point, setting in zip(found, settings, strict=True):
         folder = setting.config.output_dir
+        console.output = folder  # so that the line after an interruption names the run that goes on
         try:
             metrics = _run_one(setting, root, silent, overwrite=overwrite)
             records.append(RunRecord(folder.name, point.swept, metrics))
@@ -181,6 +182,7 @@ def _run_all(
         console.say(_line(len(records), len(found), records[-1]))
         write_tables(root, records)
         sweep_figure(root / "sweep.png", records)
+    console.output = root
     rows = summarise(records)
     shown = [name for name in METRICS if any(name in row.mean for row in rows)]
     console.say()
@@ -282,7 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_override = [not word.startswith("-") and index not in values for index, word in enumerate(words)]
     flags = [word for word, override in zip(words, is_override, strict=True) if not override]
     overrides = [word for word, override in zip(words, is_override, strict=True) if override]
-    return run_command("experiment", [*flags, *overrides], prog=PROG)
+    return run_command("experiment", [*flags, *overrides], prog=PROG, command=sys.modules[__name__])
 
 
 def console_main() -> None:

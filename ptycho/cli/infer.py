@@ -22,9 +22,10 @@ from ptycho.cli.runs import (
     add_overwrite,
     file_target,
     quiet_tensorflow,
-    read_scan,
     settings_of,
 )
+from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, write_from_npz
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 
@@ -47,6 +48,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
     )
+    add_mask_flag(parser)
+    add_orientation_flag(parser)
+    add_write_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_overwrite(parser)
     add_retired_flags(parser, *_CLASSES)
@@ -86,32 +90,40 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bundle = load_bundle(config.model_path)
         state, backend = bundle.state, config.backend or bundle.backend
     validate_inference_config(config)
-    read = (config.test_data_file, _bundle_file(config.model_path), vars(arguments).get("config"))
+    mask = mask_of(arguments)
+    read = (config.test_data_file, _bundle_file(config.model_path), vars(arguments).get("config"), mask)
     product: Path | None = vars(arguments).get("product")
     if product is not None:
         _check_product(product, config.output_dir, arguments, read)
-    raw = read_scan(
+    raw, findings = read_checked_scan(
         config.test_data_file,
         _side_of(state),
+        console,
         why=" in the model",
         patterns=execution.patterns,
         output_dir=config.output_dir,
+        bad_pixels=mask,
+        orientation=vars(arguments).get("orientation"),
     )
+    kinds = kinds_of(arguments.write)
+    check_writes([*kinds, *(["product"] if product else [])], raw, config.test_data_file)
     output = open_output(console, arguments, config.output_dir, "infer", inputs=read)
-    inputs = {"scan": config.test_data_file, "model": config.model_path}
+    inputs = {"scan": config.test_data_file, "model": config.model_path, "bad_pixels": mask}
     seeds = {"subsample_seed": config.subsample_seed}
-    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
+    device = execution.accelerator
+    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings)
 
     from ptycho.report.outputs import metrics_of, save_reconstruction
     from ptycho.workflows.infer import infer
 
     with console.progress("reconstructing") as progress:
         made = infer(model, raw, config, execution, backend=backend, progress=progress)
-    save_reconstruction(made, output, backend=backend)
+    save_reconstruction(made, output, backend=backend, object_pixel_size_m=raw.object_pixel_size_m)
     metrics: dict[str, Any] = metrics_of(made)
     if product is not None:
         _write_product(product, config, raw, made)
         console.say(f"ptychodus    {product}")
+    write_from_npz(arguments.write, output / PRODUCT, raw, config.test_data_file, console.say, made.to_counts)
     # only an NPZ scan can know the truth: the object in a product is what its client guessed
     knows = config.test_data_file if config.test_data_file.suffix == ".npz" else output / PRODUCT
     report_product(output / PRODUCT, knows, metrics, console)
@@ -150,6 +162,7 @@ def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Rec
         image.probe * image.to_counts,
         raw.positions_px,
         losses,
+        geometry=raw.geometry,
     )
     write_product(path, made)
 

@@ -23,16 +23,30 @@ _EXTRAS = {"tensorflow": "tf", "mlflow": "mlflow", "onnxruntime": "onnx"}
 def add_arguments(parser: Parser) -> None:
     """`BUNDLE`, optional."""
     parser.add_argument(
+        "--formats", action="store_true", default=False, help="list the formats that `ptycho import` reads"
+    )
+    parser.add_argument(
         "bundle", nargs="?", default=None, type=Path, metavar="BUNDLE", help="wts.h5.zip or its folder"
     )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Print a table."""
+    if arguments.formats:
+        for line in _format_lines():
+            console.say(line)
+        return 0
     rows = _machine_rows() if arguments.bundle is None else _bundle_rows(arguments.bundle)
     for name, value in rows:
         console.say(f"{name:<26}{value}")
     return 0
+
+
+def _format_lines() -> Iterator[str]:
+    from ptycho.io.formats.registry import formats
+
+    for one in formats().values():
+        yield f"{one.name:<10}{one.title}: {one.holds} ({one.library})"
 
 
 def _machine_rows() -> Iterator[tuple[str, Any]]:

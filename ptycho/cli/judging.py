@@ -35,11 +35,13 @@ class Truth(NamedTuple):
 
 
 class Reconstruction(NamedTuple):
-    """A stitched object (H, W) complex, which pixels were reached, and the object pixel of its corner."""
+    """A stitched object (H, W) complex, which pixels were reached, the object pixel of its corner, and the
+    side of an object pixel."""
 
     object: np.ndarray
     coverage: np.ndarray | None
     origin_xy: tuple[float, float] | None
+    object_pixel_size_m: float | None = None
 
 
 def find_truth(path: Path) -> Truth | None:
@@ -63,14 +65,11 @@ def read_truth(path: Path) -> Truth:
 
 
 def read_reconstruction(path: Path) -> Reconstruction:
-    """What `ptycho infer` wrote: object, and coverage and origin_xy where the file has them."""
-    from ptycho.io.npz import open_npz, read_array
+    """The image in a file of any kind that `ptycho infer` and `reconstruct` write."""
+    from ptycho.io.images import read_image
 
-    with open_npz(path) as archive:
-        obj = read_array(archive, "object", path)
-        coverage = read_array(archive, "coverage", path) if "coverage" in archive.files else None
-        origin = read_array(archive, "origin_xy", path).ravel() if "origin_xy" in archive.files else None
-    return Reconstruction(obj, coverage, None if origin is None else (float(origin[0]), float(origin[1])))
+    made = read_image(path)
+    return Reconstruction(made.object, made.coverage, made.origin_xy, made.object_pixel_size_m)
 
 
 def judge(made: Reconstruction, truth: Truth, *, pixel_size_m: float | None = None) -> dict[str, Any]:
@@ -84,7 +83,7 @@ def judge(made: Reconstruction, truth: Truth, *, pixel_size_m: float | None = No
         made.object,
         truth.object,
         truth.roi,
-        pixel_size_m=pixel_size_m,
+        pixel_size_m=pixel_size_m or made.object_pixel_size_m,
         origin_xy=origin,
         coverage=made.coverage,
     ).as_dict()
@@ -101,14 +100,17 @@ def judged_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 def report_product(product: Path, scan: Path, metrics: Mapping[str, Any], console: Console) -> None:
     """Judge a product where its scan knows the truth; write metrics.json beside it and say the numbers."""
+    size: float | None = None
     try:
         truth = find_truth(scan)
-        judged = judge(read_reconstruction(product), truth) if truth is not None else {}
+        made = read_reconstruction(product)
+        size = made.object_pixel_size_m
+        judged = judge(made, truth) if truth is not None else {}
     except (InputError, RuntimeError, ArithmeticError, MemoryError) as error:
         # The image is made and whole: that it cannot be judged is told, and the command is done.
         console.warn(f"the image was not judged: {error}")
         judged = {}
-    together = {**metrics, **judged}
+    together = {**metrics, **judged, **({} if size is None else {"object_pixel_size_m": size})}
     write_json(product.with_name("metrics.json"), together)
     for line in judged_lines(together):
         console.say(line)

@@ -20,8 +20,10 @@ from ptycho.cli import (
     demo,
     evaluate,
     export,
+    import_scan,
     infer,
     info,
+    init,
     parity,
     reconstruct,
     report,
@@ -37,7 +39,8 @@ from ptycho.cli.threads import settle_threads
 
 #: the commands, in the order of a user's day
 COMMANDS: dict[str, ModuleType] = {
-    "demo": demo, "simulate": simulate, "validate": validate, "train": train, "infer": infer,
+    "demo": demo, "simulate": simulate,
+    "import": import_scan, "validate": validate, "init": init, "train": train, "infer": infer,
     "reconstruct": reconstruct, "evaluate": evaluate, "compare": compare, "report": report,
     "parity": parity, "export": export, "info": info,
 }  # fmt: skip
@@ -77,15 +80,18 @@ def inference_main(argv: Sequence[str] | None = None) -> int:
     return run_command("infer", list(sys.argv[1:] if argv is None else argv), prog="ptycho_inference")
 
 
-def run_command(name: str, argv: Sequence[str], *, prog: str) -> int:
-    """Parse and run one command; every failure becomes one line on stderr and an exit code."""
+def run_command(name: str, argv: Sequence[str], *, prog: str, command: ModuleType | None = None) -> int:
+    """Parse and run one command; every failure becomes one line on stderr and an exit code.
+
+    `command`: its module, where it is none of COMMANDS.
+    """
     # Asked of the words, not of the parser: a command line that does not parse may still want its traceback.
     console = Console(prog, quiet="--quiet" in argv, debug="--debug" in argv)
     with stoppable() as stop:
         console.stop = stop
         try:
             with console.speaking():
-                command = load_command(name)
+                command = command or load_command(name)
                 arguments = build_parser(command, prog).read(argv)
                 console.debug = getattr(arguments, "debug", False)
                 code = int(command.run(arguments, console) or DONE)

@@ -15,11 +15,16 @@ from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.recording import begin_record, open_output, recorded
-from ptycho.cli.runs import add_overwrite, read_scan
+from ptycho.cli.runs import add_overwrite
+from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, start_of, write_from_npz
 from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ptycho.scan.findings import Finding
     from ptycho_torch.refine import IterationState, RefineResult
 
 USAGE = "%(prog)s SCAN -o OUT [--model RUN] [flags]"
@@ -74,10 +79,14 @@ def add_arguments(parser: Parser) -> None:
     )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
+    add_mask_flag(parser)
+    add_orientation_flag(parser)
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
     add_overwrite(parser)
+    add_write_flag(parser)
+    add("--image", type=Path, metavar="FILE", help="start from this file's object and probe, of any kind")
     add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
 
 
@@ -96,6 +105,8 @@ def check(arguments: argparse.Namespace) -> None:
     modes = getattr(arguments, "probe_modes", None)
     if modes is not None and not 1 <= modes <= 16:
         raise InputError(f"--probe_modes {modes}: must lie between 1 and 16")
+    if hasattr(arguments, "image") and hasattr(arguments, "model"):
+        raise InputError("--image and --model both give the first image; leave one of them out")
     if arguments.refine == "none" and not hasattr(arguments, "model"):
         raise InputError("--refine none without --model leaves nothing to do; give one of them")
     if hasattr(arguments, "objective") and arguments.refine != "adam":
@@ -119,16 +130,40 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from ptycho.models.bundle import load_bundle
 
         side = load_bundle(model).state.get("N")
-    raw = read_scan(arguments.scan, side, why=" in the model", output_dir=arguments.output_dir)
-    result = refine(arguments, raw, model, console)
+    raw, findings = read_checked_scan(
+        arguments.scan,
+        side,
+        console,
+        why=" in the model",
+        output_dir=arguments.output_dir,
+        bad_pixels=mask_of(arguments),
+        orientation=vars(arguments).get("orientation"),
+    )
+    check_writes(kinds_of(arguments.write), raw, arguments.scan)
+    if raw.probe_made and model is None and not arguments.resume:
+        from ptycho.workflows.probe_choice import choose_probe
+
+        with console.progress("probes") as progress:
+            choice = choose_probe(raw, seed=arguments.seed, progress=progress)
+        console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
+        raw = raw.with_probe(choice.probe)
+    result = refine(arguments, raw, model, console, findings)
 
     from ptycho_torch.refine.product import save_result
 
     output: Path = arguments.output_dir
-    save_result(result, output)
+    save_result(result, output, object_pixel_size_m=raw.object_pixel_size_m)
+    write_from_npz(arguments.write, output / PRODUCT, raw, arguments.scan, console.say)
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
     metrics |= {"start": result.began, "prior_weight": result.variation or 0.0}
     console.say(in_words(result))
+    if arguments.refine != "none" and result.stopped != "interrupted":
+        from ptycho.workflows.second_look import second_look
+
+        seen = second_look(raw, result.probe, intensity=result.intensity is not None, seed=arguments.seed)
+        metrics |= seen.metrics
+        for hint in seen.hints:
+            console.warn(hint)
     report_product(output / PRODUCT, arguments.scan, metrics, console)
     if result.stopped == "interrupted":
         console.warn(
@@ -172,7 +207,13 @@ class Previews:
         self.console.say(f"{self.path.name}: after {done} sweep{'s' * (done != 1)}")
 
 
-def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console: Console) -> RefineResult:
+def refine(
+    arguments: argparse.Namespace,
+    raw: Any,
+    model: Path | None,
+    console: Console,
+    findings: Sequence[Finding] = (),
+) -> RefineResult:
     """The refinement that the flags ask for; the output folder is made once scan and model are known good."""
     from ptycho_torch.refine import reconstruct
     from ptycho_torch.refine.network import start_from
@@ -186,16 +227,19 @@ def refine(arguments: argparse.Namespace, raw: Any, model: Path | None, console:
             "initial_origin_xy": made.origin_xy,
             "initial_probe": made.probe,
         }
-    read = (arguments.scan, model)
+    if hasattr(arguments, "image") and not arguments.resume:
+        start = start_of(arguments.image, raw)
+    read = (arguments.scan, model, getattr(arguments, "image", None), mask_of(arguments))
     output = open_output(
         console, arguments, arguments.output_dir, "reconstruct", inputs=read, resumes=arguments.resume
     )
     begin_record(
         console,
         arguments,
-        inputs={"scan": arguments.scan, "model": model},
+        inputs={"scan": arguments.scan, "model": model, "bad_pixels": mask_of(arguments)},
         seeds={"seed": arguments.seed},
         device=arguments.device,
+        findings=findings,
     )
     none = arguments.refine == "none"
     with console.progress("refining") as progress:

@@ -10,18 +10,23 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ptycho.cli.console import Console
 from ptycho.cli.runs import prepare_folder
 from ptycho.cli.signals import Terminated
 from ptycho.errors import InputError, PtychoError
 
+if TYPE_CHECKING:
+    from ptycho.scan.findings import Finding
+
 Command = Callable[[argparse.Namespace, Console], int]
 REPORT = "report.html"
 _INTERRUPTED = 130
+_JUDGED = ("good", "doubt", "bad", "none")
 
 
 def recorded(run: Command) -> Command:
@@ -82,10 +87,12 @@ def begin_record(
     inputs: Mapping[str, Path | None],
     seeds: Mapping[str, int | None],
     device: str | None = None,
+    findings: Sequence[Finding] = (),
 ) -> None:
     """Write the record of a run into console.output, state `running`.
 
-    inputs: role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for
+    findings: what the checks of the scans found. inputs: role -> file, the scan of the product as `scan`
+    (or `test`, `train`); a model's folder stands for
     the bundle in it.
     """
     from ptycho.models.bundle import BUNDLE_NAME
@@ -103,6 +110,7 @@ def begin_record(
         device=device,
         arguments=vars(arguments),
         kind=console.kind,
+        findings=[found.as_dict() for found in findings],
     )
 
 
@@ -138,7 +146,7 @@ def _finish(console: Console, state: str, error: str | None) -> bool:
 
 
 def _draw(console: Console) -> None:
-    from ptycho.report.html import write_report
+    from ptycho.report.html import build_views, write_page
 
     assert console.output is not None
     # The run has already told what it read of the scan.
@@ -146,7 +154,10 @@ def _draw(console: Console) -> None:
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        write_report(console.output / REPORT, [console.output])
+        views = build_views([console.output])
+        write_page(console.output / REPORT, views)
+        if views[0].verdict.level in _JUDGED:
+            console.say(f"verdict      {views[0].verdict.word}. {views[0].verdict.reason}")
     except Exception as error:
         # The run itself is done and whole: a page that cannot be drawn is told, and can be asked for again.
         console.warn(f"{REPORT} was not written: {error}; try ptycho report {console.output}")

@@ -45,17 +45,27 @@ def settings_of(
 
 
 def read_scan(
-    path: Path, N: int | None, *, why: str = "", patterns: str = "auto", output_dir: Path | None = None
+    path: Path,
+    N: int | None,
+    *,
+    why: str = "",
+    patterns: str = "auto",
+    output_dir: Path | None = None,
+    bad_pixels: Path | None = None,
 ) -> RawData:
     """A scan whose patterns have side N (None: any); the error says where N came from.
 
     `patterns`: in 'memory', on 'disk', or 'auto', see `ptycho.io.scratch`. Scratch files go beside the
-    output.
+    output. `bad_pixels`: a mask file whose pixels are ignored too.
     """
+    from ptycho.io.masks import read_mask
     from ptycho.io.scratch import folder_for
     from ptycho.scan.raw_data import RawData
 
-    raw = RawData.from_file(path, patterns=patterns, scratch_folder=folder_for(output_dir))
+    mask = None if bad_pixels is None else read_mask(bad_pixels)
+    raw = RawData.from_file(
+        path, patterns=patterns, scratch_folder=folder_for(output_dir), bad_pixels=mask, make_probe=True
+    )
     if N is not None and raw.N != N:
         sides = f"patterns are {raw.N} x {raw.N} but N is {N}{why}"
         raise ConfigError(f"{path}: {sides}; crop them, or set N to {raw.N}")

@@ -23,13 +23,14 @@ from ptycho.cli.runs import (
     add_config_flag,
     add_overwrite,
     quiet_tensorflow,
-    read_scan,
     settings_of,
 )
+from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
 
 if TYPE_CHECKING:
+    from ptycho.scan.findings import Finding
     from ptycho.scan.raw_data import RawData
 
 USAGE = "%(prog)s FILE [FILE ...] [--test FILE] -o OUT [flags]\n       %(prog)s --resume OUT [--nepochs MORE]"
@@ -47,6 +48,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--resume", type=Path, metavar="RUN", help="output folder (or checkpoint) of the run to continue"
     )
+    add_mask_flag(parser)
+    add_orientation_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
     add_overwrite(parser)
     add_retired_flags(parser, *_CLASSES)
@@ -115,22 +118,37 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if config.train_data_file is None:
         raise InputError("no scan to train on; give FILE or --train_data_file")
     validate_training_config(config)
-    place: dict[str, Any] = {"patterns": execution.patterns, "output_dir": config.output_dir}
-    scans = _read_scans(config, n_is_fixed, place)
+    place: dict[str, Any] = {
+        "patterns": execution.patterns,
+        "output_dir": config.output_dir,
+        "bad_pixels": mask_of(arguments),
+        "orientation": vars(arguments).get("orientation"),
+    }
+    scans, findings = _read_scans(config, n_is_fixed, place, console)
     config.model.N = scans[0].N
     check_network_fits(config.model)
     test = None
     if config.test_data_file is not None:
-        test = read_scan(config.test_data_file, config.model.N, why=" in the training scan", **place)
+        test, found = read_checked_scan(
+            config.test_data_file, config.model.N, console, why=" in the training scan", **place
+        )
+        findings += found
     _check_config_kept(arguments, config.output_dir)
-    read = (*config.train_data_files, config.test_data_file, vars(arguments).get("config"))
+    mask = mask_of(arguments)
+    read = (*config.train_data_files, config.test_data_file, vars(arguments).get("config"), mask)
     output = open_output(
         console, arguments, config.output_dir, "train", inputs=read, resumes=resume is not None
     )
     dump_yaml(config, execution, output / "config.yaml")
-    inputs = {**training_inputs(config), "test": config.test_data_file, "resume": resume}
+    inputs = {
+        **training_inputs(config),
+        "test": config.test_data_file,
+        "resume": resume,
+        "bad_pixels": mask,
+    }
     seeds = {"seed": config.seed, "subsample_seed": config.subsample_seed}
-    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=execution.accelerator)
+    device = execution.accelerator
+    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings)
 
     if config.backend == "tensorflow":
         quiet_tensorflow()
@@ -166,19 +184,27 @@ def _check_config_kept(arguments: argparse.Namespace, output: Path) -> None:
         check_not_read(output / "config.yaml", (given,))
 
 
-def _read_scans(config: TrainingConfig, n_is_fixed: bool, place: dict[str, Any]) -> list[RawData]:
-    """Every scan to train on, of one pattern size, with labels where they are needed."""
+def _read_scans(
+    config: TrainingConfig, n_is_fixed: bool, place: dict[str, Any], console: Console
+) -> tuple[list[RawData], list[Finding]]:
+    """Every scan to train on, of one pattern size, with labels where they are needed; what was found in
+    them."""
     assert config.train_data_file is not None
-    scans = [read_scan(config.train_data_file, config.model.N if n_is_fixed else None, **place)]
+    side = config.model.N if n_is_fixed else None
+    first, findings = read_checked_scan(config.train_data_file, side, console, **place)
+    scans = [first]
     for path in config.train_data_files[1:]:
-        scans.append(read_scan(path, scans[0].N, why=f" in {config.train_data_file}", **place))
+        why = f" in {config.train_data_file}"
+        scan, found = read_checked_scan(path, first.N, console, why=why, **place)
+        scans.append(scan)
+        findings += found
     for path, scan in zip(config.train_data_files, scans, strict=True):
         if config.model.model_type == "supervised" and scan.objectGuess is None and scan.Y is None:
             raise DataError(
                 f"{path}: model_type 'supervised' learns from objectGuess, which is not there; "
                 "add it or use model_type 'pinn'"
             )
-    return scans
+    return scans, findings
 
 
 def _report(history: dict[str, list[float]], bundle: Path, console: Console) -> None:

@@ -1,7 +1,7 @@
 """Say what a scan file is, before anything long is tried on it.
 
-One screen: what it is, its unit, its scan, overlap, photons, and what looks wrong with it.  Exit code 2 where
-it cannot be used at all.
+One screen: what it is, its unit, its scan, overlap, photons, and what was found: errors (no image can come of
+it; exit code 2), problems (look before you trust an image) and notes, each with its remedy.
 """
 
 from __future__ import annotations
@@ -11,43 +11,84 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser
-from ptycho.cli.runs import read_scan
+from ptycho.cli.scan_checks import add_mask_flag, mask_of
+
+if TYPE_CHECKING:
+    from ptycho.scan.report import ScanReport
 
 HELP = "say what a scan file is and what is wrong with it"
+_REFUSED = 2
 
 
 def add_arguments(parser: Parser) -> None:
-    """`FILE`, `--json`."""
+    """`FILE`, `--json`, `--bad_pixels`, `--write-mask`, `--orientation`."""
     parser.add_argument("file", type=Path, metavar="FILE", help="scan, .npz")
     parser.add_argument("--json", action="store_true", default=False, help="print JSON for programs")
+    add_mask_flag(parser)
+    parser.add_argument(
+        "--write-mask", dest="write_mask", type=Path, metavar="OUT", help="write the mask proposed"
+    )
+    parser.add_argument(
+        "--orientation", action="store_true", default=False, help="try the eight orientations of the axes"
+    )
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Print the report; a file that is no usable scan raises DataError or MissingFileError."""
-    raw = read_scan(arguments.file, None)
+    """Print the report; 2 where no image can come of the scan. Raises DataError, MissingFileError."""
+    from ptycho.io.masks import check_mask_target, read_mask, write_mask
+    from ptycho.scan.findings import errors
+    from ptycho.scan.report import describe_scan, open_scan
 
-    from ptycho.scan.report import describe_scan
+    target: Path | None = vars(arguments).get("write_mask")
+    if target is not None:
+        check_mask_target(target)
+    given = mask_of(arguments)
+    raw, inspection = open_scan(arguments.file, None if given is None else read_mask(given))
+    report = describe_scan(raw, arguments.file, inspection)
+    refused = errors(report.findings)
+    orientation = None
+    if arguments.orientation and not refused:
+        from ptycho.workflows.orientation import find_orientation
 
-    report = asdict(describe_scan(raw, arguments.file))
+        with console.progress("orientations") as progress:
+            orientation = find_orientation(raw, progress=progress)
+    if target is not None:
+        write_mask(target, inspection.mask)
     if arguments.json:
-        console.say(json.dumps(report, indent=1))
-        return 0
+        values = asdict(report) | {"problems": report.problems, "notes": report.notes}
+        if orientation is not None:
+            values["orientation"] = orientation.as_dict()
+        console.say(json.dumps(values, indent=1))
+        return _REFUSED if refused else 0
+    _show(report, console)
+    if orientation is not None:
+        for line in orientation.lines():
+            console.say(line)
+    if target is not None:
+        console.say(f"mask: {int(inspection.mask.sum())} pixels, written to {target}")
+    if refused:
+        console.error(f"{arguments.file}: {refused[0]}")
+        return _REFUSED
+    n = len(report.problems)
+    console.say(f"usable{f', with {n} to look at' if n else ''}")
+    return 0
+
+
+def _show(report: ScanReport, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(str(arguments.file)), show_header=False, title_justify="left")
-    for name, value in _rows(report):
+    values = asdict(report)
+    table = Table(title=escape(str(report.path)), show_header=False, title_justify="left")
+    for name, value in _rows(values):
         table.add_row(name, escape(value))
     console.show(table)
-    problems = report["problems"]
-    for problem in problems:
-        console.say(f"problem: {problem}")
-    console.say(f"usable{', with ' + str(len(problems)) + ' to look at' if problems else ''}")
-    return 0
+    for found in report.findings:
+        console.say(f"{found.severity}: {found}")
 
 
 def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -61,7 +102,7 @@ def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from row("patterns", "{n_positions} of {N} x {N} px", "n_positions", "N")
     yield from row("unit", "{unit} ({unit_reason})", "unit", "unit_reason")
     yield from row("extent", "{extent_px[0]:.1f} x {extent_px[1]:.1f} px (x, y)", "extent_px")
-    yield from row("step", "{step_px:.2f} px", "step_px")
+    yield from row("step", "{step_px:.2f} px; {area_step_px:.2f} px by area", "step_px", "area_step_px")
     yield from row("probe", "{n_modes} mode(s), {probe_diameter_px:.1f} px wide", "probe_diameter_px")
     yield from row("overlap", "{overlap:.0%}", "overlap")
     photons = "{counts_mean:.4g} a pattern ({counts_min:.4g} to {counts_max:.4g})"

@@ -138,3 +138,19 @@ def as_lazy(array: Patterns) -> LazyPatterns:
 def rows_of(array: Any, rows: NDArray[Any]) -> Any:
     """These rows of an array: a copy of an array in memory; for a lazy array nothing is read yet."""
     return array.select(rows) if isinstance(array, LazyPatterns) else array[rows]
+
+
+def joined(parts: list[LazyPatterns]) -> LazyPatterns:
+    """Several arrays of frames as one, read by rows."""
+    ends = np.cumsum([len(part) for part in parts])
+
+    def read(begin: int, end: int) -> NDArray[Any]:
+        pieces = []
+        for part, last in zip(parts, ends, strict=True):
+            first = int(last) - len(part)
+            low, high = max(begin, first), min(end, int(last))
+            if low < high:
+                pieces.append(part[low - first : high - first])
+        return np.concatenate(pieces)
+
+    return LazyPatterns(read, (int(ends[-1]), *parts[0].shape[1:]), parts[0].dtype)

@@ -16,7 +16,7 @@ import numpy as np
 from ptycho.errors import DataError
 from ptycho.io.lazy import CHUNK_BYTES, LazyPatterns, NotByRows, Source, as_lazy
 from ptycho.io.npy_header import array_header
-from ptycho.io.ptychodus_hdf5 import open_hdf5
+from ptycho.io.ptychodus_hdf5 import check_links, check_sources, open_hdf5, unreadable
 from ptycho.io.reading import check_fits, damage
 from ptycho.io.scratch import ScratchArray
 
@@ -116,6 +116,8 @@ def hdf5_header(path: str | os.PathLike[str], key: str) -> Header | None:
 
     with open_hdf5(path) as archive, damage(f"{path}: {key!r}"):
         found = archive.get(key)
+        if found is None:
+            check_links(archive, key)
         if isinstance(found, h5py.Dataset) and found.shape is None:
             raise DataError(f"{path}: {key!r} is empty: it has no shape; write the file again")
         if isinstance(found, h5py.Dataset) and found.shape:
@@ -129,13 +131,19 @@ def hdf5_patterns(path: str | os.PathLike[str], key: str) -> LazyPatterns:
     Raises DataError where the dataset is missing or holds no numbers, and when rows turn out damaged.
     """
     header = hdf5_header(path, key)
+    if header is not None:
+        with open_hdf5(path) as archive:
+            check_sources(archive, key)
     if header is None or header.dtype.kind not in "buifc" or not header.shape:
         found = "is not there" if header is None else f"has dtype {header.dtype} and shape {header.shape}"
         raise DataError(f"{path}: dataset {key!r} {found}; it must hold patterns (M, N, N)")
 
     def read(begin: int, end: int) -> Any:
         with open_hdf5(path) as archive, damage(f"{path}: {key!r}"):
-            return archive[key][begin:end]
+            try:
+                return archive[key][begin:end]
+            except (OSError, MemoryError) as error:
+                raise unreadable(archive, key, error) from error
 
     return LazyPatterns(read, header.shape, header.dtype)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
+from ptycho.io.geometry import Geometry
 from ptycho.io.inputs import check_input
 from ptycho.io.lazy_files import stands_for_none
 from ptycho.io.npy_header import array_header
@@ -25,6 +26,18 @@ logger = logging.getLogger(__name__)
 REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d", "probeGuess")
 OPTIONAL_KEYS = ("objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
 TEXT_KEYS = ("diffraction_unit", "pattern_order")
+#: keys that `ptycho simulate` and other programs write beside a scan, which are read elsewhere or by nobody
+#: here
+COMPANION_KEYS = (
+    "object_true", "probe_true", "roi", "scenario",
+)  # fmt: skip
+#: numbers of a scan's geometry by their key in the file, and the setting each of them is
+GEOMETRY_KEYS = {
+    "energy_eV": "energy_eV", "photon_energy_eV": "energy_eV", "wavelength_m": "wavelength_m",
+    "voltage_V": "voltage_V", "distance_m": "distance_m", "detector_distance_m": "distance_m",
+    "detector_pixel_size_m": "detector_pixel_size_m", "object_pixel_size_m": "object_pixel_size_m",
+    "angular_pixel_size_rad": "angular_pixel_size_rad", "rotation_deg": "rotation_deg",
+}  # fmt: skip
 # The older name of diff3d in the field's files; its (N,N,M) order is settled by FORMAT-001 like any other.
 LEGACY_PATTERNS_KEY = "diffraction"
 
@@ -32,11 +45,17 @@ _ENCRYPTED = 0x1
 _MOST_ARRAYS = 10_000
 
 
-def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | None = None) -> dict[str, Any]:
+def read_npz(
+    path: str | os.PathLike[str],
+    patterns_of: Callable[[str], Any] | None = None,
+    *,
+    probe_required: bool = True,
+) -> dict[str, Any]:
     """Arrays of a scan by the names of RawData's keyword arguments; absent optional keys are left out.
 
     Keys beyond REQUIRED_KEYS, OPTIONAL_KEYS and TEXT_KEYS are not read. An optional key that holds None is
-    absent, with a warning. `patterns_of` reads the patterns instead, by their key in the file; where their
+    absent, with a warning; so is a probe that is not `probe_required`. `patterns_of` reads the patterns
+    instead, by their key in the file; where their
     axes are equal, `pattern_order` says which counts the positions (`ptycho.io.pattern_order`). Raises
     DataError for a file that is no NPZ, truncated or damaged, lacks a key, or holds Python objects. Time and
     memory: the arrays, once.
@@ -49,6 +68,8 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
         keys = found - absent
         arrays: dict[str, Any] = {}
         for key in REQUIRED_KEYS:
+            if key == "probeGuess" and not probe_required and _has_no_probe(path, keys):
+                continue
             name = patterns_key(keys) if key == "diff3d" else key
             if key == "diff3d" and patterns_of is not None and name in keys:
                 arrays[key] = patterns_of(name)
@@ -58,10 +79,47 @@ def read_npz(path: str | os.PathLike[str], patterns_of: Callable[[str], Any] | N
             arrays[key] = read_array(archive, key, path)
         for key in (key for key in TEXT_KEYS if key in keys):
             arrays[key] = _as_text(read_array(archive, key, path), key, path)
+        geometry = _geometry(archive, keys, path)
+        if geometry != Geometry():
+            arrays["geometry"] = geometry
     if "pattern_order" not in arrays:
         order = order_of_cube(arrays["diff3d"], arrays["xcoords"].size, patterns_key(keys), keys, str(path))
         arrays.update({} if order is None else {"pattern_order": order})
     return arrays
+
+
+def _has_no_probe(path: str | os.PathLike[str], keys: set[str]) -> bool:
+    return "probeGuess" not in keys or stands_for_none(path, "probeGuess")
+
+
+KNOWN_KEYS = (*REQUIRED_KEYS, *OPTIONAL_KEYS, *TEXT_KEYS, *GEOMETRY_KEYS)
+
+
+def unread_keys(path: str | os.PathLike[str]) -> list[str]:
+    """Keys of a scan file that nothing in the package reads, sorted."""
+    with open_npz(path) as archive:
+        keys = set(archive.files)
+    return sorted(keys - {*KNOWN_KEYS, *COMPANION_KEYS, LEGACY_PATTERNS_KEY})
+
+
+def _geometry(archive: NpzFile, keys: set[str], path: str | os.PathLike[str]) -> Geometry:
+    """What the file says of its metres; DataError names the file and the key that is wrong."""
+    values: dict[str, Any] = {}
+    for key in (key for key in GEOMETRY_KEYS if key in keys):
+        number = read_array(archive, key, path)
+        if number.size != 1:
+            raise DataError(f"{path}: {key!r} has shape {number.shape}; it must be one number")
+        values.setdefault(GEOMETRY_KEYS[key], number.reshape(-1)[0])
+    try:
+        return Geometry.of_settings(values)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def read_geometry(path: str | os.PathLike[str]) -> Geometry:
+    """Only the geometry that an NPZ scan says."""
+    with open_npz(path) as archive:
+        return _geometry(archive, set(archive.files), path)
 
 
 def patterns_key(keys: Iterable[str]) -> str:
@@ -71,7 +129,10 @@ def patterns_key(keys: Iterable[str]) -> str:
 
 def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
     """Write arrays whole or not at all; None entries are left out. Raises DataError for object arrays."""
-    kept = {key: np.asarray(value) for key, value in arrays.items() if value is not None}
+    flat = {key: value for key, value in arrays.items() if key != "geometry"}
+    if isinstance(arrays.get("geometry"), Geometry):
+        flat.update(arrays["geometry"].as_settings())
+    kept = {key: np.asarray(value) for key, value in flat.items() if value is not None}
     for key, value in kept.items():
         if value.dtype.hasobject:
             raise DataError(
@@ -102,6 +163,8 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[NpzFile]:
         raise DataError(f"{source} is not an NPZ file; save the scan with numpy.savez")
     try:
         archive = np.load(source, allow_pickle=False)
+        for member in archive.zip.infolist()[:_MOST_ARRAYS]:  # one that lost its name would only seem absent
+            archive.zip.open(member).close()
     except Exception as error:  # a damaged directory makes zipfile raise anything
         raise DataError(
             f"{source} is truncated or damaged ({one_line(error)}); write or copy it again"

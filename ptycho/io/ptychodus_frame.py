@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
-
-#: Planck's constant times the speed of light, eV m
-_HC_EV_M = 1.2398419843320026e-6
+from ptycho.io.geometry import HC_EV_M
 
 
 def centre_offset_px(N: int) -> float:
@@ -61,7 +59,7 @@ class ObjectFrame:
 
 def far_field_pixel_m(energy_ev: float, distance_m: float, N: int, detector_pixel_m: float) -> float:
     """Object pixel in metres, lambda z / (N d), of N detector pixels of d metres at distance z."""
-    return _HC_EV_M / energy_ev * distance_m / (N * detector_pixel_m)
+    return HC_EV_M / energy_ev * distance_m / (N * detector_pixel_m)
 
 
 def detector_pixel_m(energy_ev: float, distance_m: float, N: int, object_pixel_m: float) -> float:

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.errors import DataError, InputError, MissingFileError
+from ptycho.errors import DataError, InputError, MissingDependencyError, MissingFileError, PtychoError
 from ptycho.io.inputs import check_input
 from ptycho.io.reading import check_fits, damage, one_line
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 SUFFIXES = (".h5", ".hdf5")
 _COPY = "copy the file that it points to as well, or write the file again"
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5: its mark at the beginning, or behind a user block of 512, 1024, ... bytes.
+
+    MATLAB 7.3 writes such a block. Up to 1 MiB is looked at.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            place = 0
+            while place + len(_HDF5_MAGIC) <= min(size, 2**20):
+                stream.seek(place)
+                if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC:
+                    return True
+                place = 2 * place or 512
+    except OSError:
+        pass
+    return False
 
 
 @contextmanager
@@ -34,10 +54,11 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise InputError(f"cannot read {source}: {error.strerror or error}; check its permissions") from error
     if not head:
         raise DataError(f"{source} is empty (0 bytes); write or copy it again")
-    if head != _HDF5_MAGIC:
+    if head != _HDF5_MAGIC and not is_hdf5(source):
         raise DataError(f"{source} is not an HDF5 file; save it with ptychodus or with this package")
     import h5py
 
+    _load_filters()
     try:
         archive = h5py.File(source, "r")
     except Exception as error:  # h5py raises what its library stumbled over
@@ -52,6 +73,7 @@ def read_dataset(archive: Any, key: str) -> NDArray[Any]:
     """One dataset of numbers. Raises DataError naming file and key."""
     value = read_optional(archive, key)
     if value is None:
+        check_links(archive, key)
         listed = ", ".join(sorted(archive)) or "nothing"
         raise DataError(f"{archive.filename} has no dataset {key!r}; it holds {listed}")
     return value
@@ -66,6 +88,7 @@ def read_optional(archive: Any, key: str) -> NDArray[Any] | None:
         found = archive.get(key)
         if found is None:
             if archive.get(key, getlink=True) is not None:
+                check_links(archive, key)
                 raise DataError(f"{what} is a link that leads nowhere; {_COPY}")
             return None
     if not isinstance(found, h5py.Dataset):
@@ -79,9 +102,85 @@ def _values(found: Any, what: str) -> NDArray[Any]:
         raise DataError(f"{what} is empty: it has no shape; write the file again")
     if found.dtype.kind not in "buifc":
         raise DataError(f"{what} has dtype {found.dtype}; it must hold numbers")
+    check_sources(found.file, found.name)
     # A few bytes of header and a fill value are a dataset of any size.
     check_fits(found.shape, found.dtype.itemsize, what, "if these are the patterns, say patterns = 'disk'")
-    return np.asarray(found[()])
+    try:
+        return np.asarray(found[()])
+    except OSError as error:
+        raise unreadable(found.file, found.name, error) from error
+
+
+#: filters of HDF5 that come with the package hdf5plugin
+_FILTERS = {
+    307: "bzip2", 32001: "blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32017: "SZ",
+    32018: "fcidecomp", 32024: "SZ3", 32026: "blosc2",
+}  # fmt: skip
+
+
+def check_links(archive: Any, key: str) -> None:
+    """Raise DataError where `key` is there only as a link whose target is not."""
+    import h5py
+
+    link = archive.get(key, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        target = Path(archive.filename).parent / link.filename
+        if not target.exists():
+            raise DataError(
+                f"{archive.filename}: {key!r} links to {link.filename}, which is not there: copy it"
+                f" beside the file"
+            )
+        raise DataError(
+            f"{archive.filename}: {key!r} links to {link.path!r} in {link.filename}, which has no such"
+            f" dataset"
+            " or cannot be opened: check that file"
+        )
+    if isinstance(link, h5py.SoftLink):
+        raise DataError(
+            f"{archive.filename}: {key!r} links to {link.path!r}, which is not in the file: write the"
+            f" file again"
+        )
+
+
+def check_sources(archive: Any, key: str) -> None:
+    """Raise DataError where files that a virtual dataset is put together from are missing; HDF5 itself would
+    give zeros."""
+    found = archive[key]
+    if not found.is_virtual:
+        return
+    folder = Path(found.file.filename).parent
+    names = dict.fromkeys(source.file_name for source in found.virtual_sources())
+    missing = [name for name in names if name != "." and not (folder / name).exists()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(
+            f"{archive.filename}: {key!r} is put together from {missing[0]}{more}, which"
+            f" {'is' if len(missing) == 1 else 'are'} not there: copy it beside the file"
+        )
+
+
+def unreadable(archive: Any, key: str, error: BaseException) -> PtychoError:
+    """Why a dataset cannot be read: a filter that is not installed, by its name, or else damage."""
+    filters = archive[key].id.get_create_plist()
+    for number in range(filters.get_nfilters()):
+        code, _, _, name = filters.get_filter(number)
+        import h5py
+
+        if not h5py.h5z.filter_avail(code):
+            known = _FILTERS.get(code) or (name.decode("utf-8", "replace") if name else "a filter of its own")
+            return MissingDependencyError(
+                f"{archive.filename}: {key!r} is compressed with {known} (HDF5 filter {code}), which is not"
+                " installed: pip install hdf5plugin"
+            )
+    return DataError(
+        f"{archive.filename}: {key!r} is damaged ({one_line(error)}); write or copy the file again"
+    )
+
+
+def _load_filters() -> None:
+    """Register the filters of hdf5plugin with HDF5 where the package is installed."""
+    with suppress(ImportError):
+        import hdf5plugin  # noqa: F401
 
 
 def read_number(archive: Any, holder: Any, *keys: str, default: float | None = None) -> float:

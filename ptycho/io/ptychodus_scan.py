@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import DataError, MissingFileError
+from ptycho.io.geometry import HC_EV_M, Geometry
 from ptycho.io.lazy import Patterns, rows_of
 from ptycho.io.lazy_files import hdf5_patterns
 from ptycho.io.ptychodus_diffraction import Diffraction, read_diffraction
-from ptycho.io.ptychodus_frame import ObjectFrame, centre_offset_px, far_field_pixel_m
+from ptycho.io.ptychodus_frame import ObjectFrame, centre_offset_px
 from ptycho.io.ptychodus_hdf5 import open_hdf5, read_dataset
 from ptycho.io.ptychodus_product import Metadata, Product, is_product, read_product
 
@@ -25,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 DIFFRACTION, PRODUCT = "diffraction.h5", "product.h5"
 _TRAINING_KEY = "probe_position_x_px"
-# What ptychodus assumes for an NPZ scan that does not say (its reader SLAC_NPZ).
-_ASSUMED = {"detector_distance_m": 0.75, "photon_energy_eV": 8000.0, "detector_pixel_size_m": 75e-6}
 
 
 class ScanFiles(NamedTuple):
@@ -54,6 +53,18 @@ def read_ptychodus_scan(path: str | os.PathLike[str], *, by_rows: bool = False) 
     files = scan_files(source)
     diffraction = read_diffraction(files.diffraction, by_rows=by_rows)
     return scan_arrays(diffraction, read_product(files.product), files)
+
+
+def is_ptychodus(path: Path) -> bool:
+    """Whether an HDF5 file is one of ptychodus': patterns, a product, or exported training data.
+
+    A file that cannot be opened counts as one, so that its damage is named by the reader.
+    """
+    try:
+        with open_hdf5(path) as archive:
+            return _TRAINING_KEY in archive or "patterns" in archive or is_product(archive)
+    except DataError:
+        return True
 
 
 def patterns_file(path: Path) -> Path:
@@ -110,8 +121,25 @@ def scan_arrays(diffraction: Diffraction, product: Product, where: ScanFiles | N
         "bad_pixels": diffraction.bad_pixels,
         "diffraction_unit": "counts",
         "pattern_order": "MNN",
+        "geometry": _geometry(product, diffraction),
     }
     return arrays | ({"objectGuess": product.object[0]} if product.object.size else {})
+
+
+def _geometry(product: Product, diffraction: Diffraction) -> Geometry:
+    """Wavelength, distance and pixels of a product; ptychodus writes 0 where nobody said."""
+    metadata = product.metadata
+
+    def said(value: float) -> float | None:
+        return value if np.isfinite(value) and value > 0 else None
+
+    energy = said(metadata.photon_energy_ev)
+    return Geometry(
+        wavelength_m=HC_EV_M / energy if energy else None,
+        distance_m=said(metadata.detector_distance_m),
+        detector_pixel_size_m=said(diffraction.detector_pixel_xy_m[0]),
+        measured_object_pixel_size_m=said(product.frame.pixel_xy_m[0]),
+    )
 
 
 def paired(indexes: NDArray[Any], product: Product) -> tuple[NDArray[np.int64], Any, Any]:
@@ -146,17 +174,18 @@ def product_of_image(
     probe: ArrayLike,
     positions_px: ArrayLike,
     losses: ArrayLike = (),
+    *,
+    geometry: Geometry | None = None,
 ) -> Product:
     """An image as a product of ptychodus, so that ptychodus shows it at the right place of the scan's object.
 
     `scan` is the file that the image was made from. For files of ptychodus, metadata and positions are kept.
-    For NPZ, the geometry is read where the file has it (detector_distance_m, photon_energy_eV,
-    detector_pixel_size_m); otherwise it is what ptychodus itself assumes for such a file, and the comments of
-    the product say so. Shapes: image (H,W) and probe (P,N,N) complex, origin_xy the scan's object pixel of
-    image[0, 0], positions_px (M,2) [x, y] px.
+    For others the scan's geometry is used (`geometry`; None: read from the file); DataError says what is
+    missing in it, nothing is assumed. Shapes: image (H,W) and probe (P,N,N) complex, origin_xy the scan's
+    object pixel of image[0, 0], positions_px (M,2) [x, y] px.
     """
     obj, modes = np.asarray(image), np.asarray(probe)
-    template = _template(Path(scan), modes, np.asarray(positions_px, np.float64))
+    template = _template(Path(scan), modes, np.asarray(positions_px, np.float64), geometry)
     history = np.asarray(losses, np.float64)
     return replace(
         template,
@@ -170,15 +199,23 @@ def product_of_image(
     )
 
 
-def _template(scan: Path, probe: NDArray[Any], positions_px: NDArray[np.float64]) -> Product:
+def check_product_geometry(scan: Path, geometry: Geometry, N: int) -> None:
+    """DataError where a product of this scan needs numbers that it does not say; by their names."""
+    if not _has_product(scan):
+        _needed(scan, geometry, N)
+
+
+def _has_product(scan: Path) -> bool:
+    return scan.suffix.lower() in (".h5", ".hdf5") and is_ptychodus(scan)
+
+
+def _template(
+    scan: Path, probe: NDArray[Any], positions_px: NDArray[np.float64], geometry: Geometry | None
+) -> Product:
     """A product with everything but the image: of the scan's own files, or made from what its file says."""
     N = probe.shape[-1]
-    if scan.suffix.lower() == ".npz":
-        values, said = _npz_geometry(scan)
-        energy_ev, distance_m = values["photon_energy_eV"], values["detector_distance_m"]
-        size = far_field_pixel_m(energy_ev, distance_m, N, values["detector_pixel_size_m"])
-        frame = ObjectFrame((1, 1), (size, size))
-    else:
+    said = ""
+    if _has_product(scan):
         with open_hdf5(scan) as archive:
             if _TRAINING_KEY not in archive:
                 return read_product(scan_files(scan).product)
@@ -186,29 +223,35 @@ def _template(scan: Path, probe: NDArray[Any], positions_px: NDArray[np.float64]
             energy_ev, distance_m = (float(read_dataset(archive, name)) for name in names)
             pixel = [float(read_dataset(archive, f"object_pixel_{side}_m")) for side in ("width", "height")]
             height, width = read_dataset(archive, "object").shape[-2:]
-        frame, said = (
-            ObjectFrame((height, width), (pixel[0], pixel[1])),
-            "positions about the object's centre",
-        )
+        frame = ObjectFrame((height, width), (pixel[0], pixel[1]))
+        said = "positions about the object's centre"
+    else:
+        if geometry is None:
+            from ptycho.io.npz import read_geometry
+
+            geometry = read_geometry(scan)
+        energy_ev, distance_m, size = _needed(scan, geometry, N)
+        frame = ObjectFrame((1, 1), (size, size))
     places = frame.to_metres(positions_px, N)
     empty = np.zeros(frame.shape, np.complex64)
     metadata = Metadata(scan.stem, said, distance_m, energy_ev)
     return Product(empty, frame, probe, np.arange(len(places)), places[:, 0], places[:, 1], metadata)
 
 
-def _npz_geometry(scan: Path) -> tuple[dict[str, float], str]:
-    from ptycho.io.npz import open_npz, read_array
-
-    values, assumed = dict(_ASSUMED), []
-    with open_npz(scan) as archive:
-        for key in _ASSUMED:
-            if key in archive.files:
-                values[key] = float(read_array(archive, key, scan).reshape(-1)[0])
-            else:
-                assumed.append(f"{key} = {values[key]:g}")
-    if assumed:
-        logger.warning("%s does not say its geometry; the product assumes %s", scan, ", ".join(assumed))
-    return values, f"assumed: {', '.join(assumed)}" if assumed else ""
+def _needed(scan: Path, geometry: Geometry, N: int) -> tuple[float, float, float]:
+    """Photon energy in eV, distance and object pixel in m; DataError names what the scan does not say."""
+    if geometry.beam == "electron":
+        raise DataError(f"{scan}: a product of ptychodus has no place for electrons; write .cxi or .npz")
+    energy_ev, distance_m, size = geometry.energy_eV, geometry.distance_m, geometry.object_pixel_size_m(N)
+    missing = list(geometry.missing())
+    missing += ["energy_eV (or wavelength_m)"] if energy_ev is None and size is not None else []
+    missing += ["distance_m"] if distance_m is None and "distance_m" not in missing else []
+    if energy_ev is None or distance_m is None or size is None:
+        raise DataError(
+            f"{scan}: a product of ptychodus needs {' and '.join(missing)}, which the scan does not say; add "
+            f"it: ptycho import {scan} --set KEY=VALUE -o with_geometry.h5"
+        )
+    return energy_ev, distance_m, size
 
 
 def _training_arrays(archive: Any, patterns: Patterns) -> dict[str, Any]:

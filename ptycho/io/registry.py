@@ -1,7 +1,8 @@
-"""Which module reads and writes a scan file, chosen by its suffix.
+"""Which module reads and writes a scan file: own formats by their suffix, foreign ones by their contents.
 
 A format is a pair of functions on plain arrays, named as the keyword arguments of
-`ptycho.scan.raw_data.RawData`. Adding one is one call to `register_format`.
+`ptycho.scan.raw_data.RawData`. Adding one is one call to `register_format`. Files of other programs are
+read by `ptycho.io.formats` where they say all that a scan needs; else `ptycho import` takes what they lack.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ptycho.errors import InputError, MissingFileError
+import numpy as np
+
+from ptycho.errors import DataError, InputError, MissingFileError
+from ptycho.io.hdf5_read import is_hdf5
 from ptycho.io.inputs import check_input
-from ptycho.io.lazy import NotByRows
+from ptycho.io.lazy import LazyPatterns, NotByRows
 from ptycho.io.lazy_files import Header, hdf5_header, npz_header, npz_patterns
 from ptycho.io.npz import open_npz, patterns_key, read_npz, write_npz
-from ptycho.io.ptychodus_scan import patterns_file, read_ptychodus_scan
+from ptycho.io.ptychodus_scan import is_ptychodus, patterns_file, read_ptychodus_scan
 from ptycho.io.scratch import goes_to_disk
 
 Reader = Callable[[Path], dict[str, Any]]
@@ -48,6 +52,16 @@ def _npz_header(path: Path) -> Header | None:
         return npz_header(path, key) if key in archive.files else None
 
 
+_WITHOUT_PROBE = Format(
+    lambda path: read_npz(path, probe_required=False),
+    None,
+    ByRows(
+        _npz_header,
+        lambda path, folder: read_npz(
+            path, lambda key: npz_patterns(path, key, folder), probe_required=False
+        ),
+    ),
+)
 _NPZ = ByRows(_npz_header, lambda path, folder: read_npz(path, lambda key: npz_patterns(path, key, folder)))
 _HDF5 = ByRows(
     lambda path: hdf5_header(patterns_file(path), "patterns"),
@@ -73,21 +87,30 @@ def known_suffixes() -> tuple[str, ...]:
 
 
 def read_scan(
-    path: str | os.PathLike[str], *, patterns: str = "memory", scratch_folder: Path | None = None
+    path: str | os.PathLike[str],
+    *,
+    patterns: str = "memory",
+    scratch_folder: Path | None = None,
+    probe_required: bool = True,
 ) -> dict[str, Any]:
     """The arrays of a scan file, by the names of RawData's keyword arguments.
 
     `patterns` says where diff3d is then: in 'memory', on 'disk' (`ptycho.io.lazy.LazyPatterns`), or, 'auto',
     on disk where it would need too much memory, see `ptycho.io.scratch`. Compressed NPZ files are unpacked
-    into a scratch file in `scratch_folder`. Raises NotByRows where patterns can only be read whole and may
+    into a scratch file in `scratch_folder`. An NPZ file may lack a probe that is not `probe_required`.
+    Raises NotByRows where patterns can only be read whole and may
     not, MissingFileError, InputError for a folder or an unknown suffix, DataError for damaged contents.
     """
     source = check_input(path)
-    if source.is_dir():
-        raise InputError(f"{source} is a folder; give the scan file inside it")
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path of the scan file")
+    if _is_foreign(source):
+        return _read_foreign(source, patterns, probe_required)
+    if source.is_dir():
+        raise InputError(f"{source} is a folder; give the scan file inside it")
     form = _format_of(source)
+    if not probe_required and form.reader is read_npz:
+        form = _WITHOUT_PROBE
     if form.by_rows is None:
         if patterns == "disk":
             raise NotByRows(f"{source}: a scan of format {source.suffix!r}")
@@ -96,6 +119,38 @@ def read_scan(
     if goes_to_disk(header.needed_bytes if header is not None else 0, patterns):
         return form.by_rows.reader(source, scratch_folder)
     return form.reader(source)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is read by `ptycho.io.formats`: no own suffix, or HDF5 that is not ptychodus'."""
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix not in _FORMATS:
+        from ptycho.io.formats.registry import formats
+
+        return any(one.recognises(path) for one in formats().values())
+    return suffix in (".h5", ".hdf5") and is_hdf5(path) and not is_ptychodus(path)
+
+
+def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:
+    """A scan out of another program's file; DataError says what it lacks and how `ptycho import` takes it."""
+    from ptycho.io.formats.registry import find
+    from ptycho.io.importing import ImportOptions, prepare
+
+    try:
+        arrays = prepare(find(path), ImportOptions()).as_arrays()
+    except DataError as error:
+        where = "" if str(path) in str(error) else f"{path}: "
+        raise DataError(f"{where}{error}; or make a scan file of it: ptycho import {path.name}") from None
+    if arrays["probeGuess"] is None and probe_required:
+        raise DataError(
+            f"{path} has no probe: give one by ptycho import {path.name} --set path.probe=..., or "
+            "`ptycho reconstruct` it, which makes one"
+        )
+    frames = arrays["diff3d"]
+    needed = int(np.prod(frames.shape, dtype=np.int64)) * (frames.dtype.itemsize + 4)
+    if isinstance(frames, LazyPatterns) and not goes_to_disk(needed, patterns):
+        arrays["diff3d"] = frames[:]
+    return {key: value for key, value in arrays.items() if value is not None}
 
 
 def write_scan(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:

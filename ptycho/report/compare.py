@@ -14,6 +14,7 @@ from ptycho.image.cropping import Box, centre_origin, common_box, covered_box
 from ptycho.report import figures
 from ptycho.report.panels import spread
 from ptycho.report.products import Product
+from ptycho.report.wording import metrics_line
 
 #: if pixel sizes differ by more than this share, the images cannot be compared pixel by pixel
 _SAME_PIXEL = 2e-3
@@ -58,9 +59,7 @@ def comparison_figure(path: str | os.PathLike[str], comparison: Comparison) -> P
     centre = np.exp(-1j * np.angle(other.mean()))
     tall = float(np.clip(made.shape[0] / made.shape[1], 0.4, 2.0))
     names = (comparison.first.name, comparison.second.name)
-    figure = figures.new_figure(
-        11.4, 2 * (3.0 * tall + 0.4) + 0.6, None, figures.metrics_line(comparison.evaluation)
-    )
+    figure = figures.new_figure(11.4, 2 * (3.0 * tall + 0.4) + 0.6, None, metrics_line(comparison.evaluation))
     axes = figure.subplots(2, 3, squeeze=False)
     rows = (
         ("amplitude", figures.AMPLITUDE_MAP, np.abs(made), np.abs(other), np.abs(made) - np.abs(other)),

@@ -5,6 +5,7 @@ What is missing (a scan that moved, a damaged product) is None, and a note gives
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import PtychoError
+from ptycho.evaluation.anchors import poisson_misfit, poisson_noise_r
 from ptycho.evaluation.judge import Evaluation
 from ptycho.evaluation.rfactor import predicted_amplitudes, r_factor
 from ptycho.io.lazy import Patterns
+from ptycho.io.masks import read_mask
 from ptycho.io.npz import open_npz, read_array
 from ptycho.report.compare import compare
 from ptycho.report.products import Product, find_truth, open_product
 from ptycho.report.runs import Run
+from ptycho.report.verdict import HeldOut
 from ptycho.run.provenance import sha256
 from ptycho.scan.report import ScanReport, describe_scan
 
@@ -29,10 +33,20 @@ _SHOWN_PATTERNS = 3
 
 
 class Limits(NamedTuple):
-    """R of an object without structure, and R that the noise alone leaves; None where counts are unknown."""
+    """R of an object of ones under the product's probe, and R that the noise alone leaves; None where counts
+    are unknown. mean: R where every pattern is the mean pattern, which no probe can raise. even: share of the
+    structure explained pixel by pixel. sigma: standard errors between `mean` and Poisson noise around it."""
 
     flat: float
     noise: float | None
+    mean: float = math.inf
+    even: float | None = None
+    sigma: float | None = None
+
+    @property
+    def without_structure(self) -> float:
+        """R that an image without structure leaves: the lesser of the two."""
+        return min(self.flat, self.mean)
 
 
 @dataclass
@@ -68,6 +82,27 @@ class Evidence:
     evaluation: Evaluation | None = None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def problems(self) -> list[str]:
+        """Open problems of the scan: as it is now, or, where it cannot be read, as the run found it."""
+        if self.measured is not None:
+            return self.measured.report.problems
+        kept = (self.run.provenance or {}).get("findings") or ()
+        return [
+            f"{one.get('what')}: {one.get('remedy')}"
+            for one in kept
+            if isinstance(one, dict) and one.get("severity") in ("error", "problem")
+        ]
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """What the run measured on patterns that a short reconstruction did not see."""
+        known = self.run.metrics
+        if "held_out_r" not in known or "held_out_flat" not in known:
+            return None
+        sigma = known.get("held_out_sigma", 0.0)
+        return HeldOut(known["held_out_r"], known["held_out_flat"], known.get("held_out_noise"), sigma)
+
 
 def collect_evidence(run: Run, pixel_size_m: float | None = None) -> Evidence:
     """Read product and scan of a run and compare them with each other and with the truth.
@@ -93,52 +128,96 @@ def r_limits(
     counts_known: bool,
     bad_pixels: NDArray[np.bool_] | None = None,
 ) -> Limits:
-    """The two anchors of R for a scan of amplitudes (M, N, N), an object (H, W) and its probe.
+    """The anchors of R for a scan of amplitudes (M, N, N), an object (H, W) and its probe.
 
     flat: an object of ones diffracts the probe itself, the same at every position, so its R needs no
-    diffraction of the scan. noise: the expected misfit of Poisson counts around the intensities that the
-    object predicts, over at most 64 positions; it needs amplitudes that are square roots of counts.
+    diffraction of the scan. mean: the same for the mean measured pattern. noise: what is expected of Poisson
+    counts whose means are the intensities that the object predicts, scaled to the measured total, one scale
+    of
+    amplitudes fitted as R fits it; over at most 64 positions; it needs amplitudes that are square roots of
+    counts. Time: two passes over the amplitudes. Memory: 64 patterns.
     """
     M = len(amplitude)
     good = np.ones(amplitude.shape[1:], np.bool_) if bad_pixels is None else ~bad_pixels
     modes = np.asarray(probe)[None] if np.ndim(probe) == 2 else np.asarray(probe)
     waves = np.fft.fftshift(np.fft.fft2(modes, norm="ortho"), axes=(-2, -1))
     beam = np.sqrt(np.sum(np.abs(waves) ** 2, axis=0)) * good
-    cross, power = _sums(amplitude, beam, good)
+    total = _sum(amplitude, good)
+    power = float((total.squares * good).sum())
+    if power <= 0:
+        return Limits(0.0, None)
     # min over a of sum (a B - A)^2 = sum A^2 - (sum A B)^2 / (M sum B^2)
-    misfit = power - cross**2 / max(M * float(np.sum(beam**2)), 1e-300)
-    flat = float(np.sqrt(max(misfit, 0.0) / power)) if power > 0 else 0.0
-    if not counts_known or power <= 0:
-        return Limits(flat, None)
+    usual = np.sqrt(total.squares / M)
+    flat, mean = (
+        float(np.sqrt(max(power - float((total.values * b).sum()) ** 2 / max(M * float((b**2).sum()),
+        1e-300), 0)
+                      / power))
+        for b in (beam, usual)
+    )  # fmt: skip
     some = np.unique(np.linspace(0, M - 1, min(M, _SAMPLE)).round().astype(int))
     x, y = positions_xy[some].T
     predicted = predicted_amplitudes(obj, modes, x, y, origin_xy).astype(np.float64) * good
-    seen = amplitude[some] * good
-    scale = float((predicted * seen).sum() / max(float((predicted**2).sum()), 1e-300))
-    expected = poisson_misfit((scale * predicted) ** 2).sum()
-    return Limits(flat, float(np.sqrt(expected / max(float((seen.astype(np.float64) ** 2).sum()), 1e-300))))
+    seen = (amplitude[some] * good).astype(np.float64)
+    counts = float((seen**2).sum())
+    expected = predicted**2 * (counts / max(float((predicted**2).sum()), 1e-300))
+    noise = sigma = None
+    each_noise = np.zeros(good.shape)
+    if counts_known and counts > 0:
+        noise = poisson_noise_r(expected)
+        # by the data alone: what the patterns hold beyond Poisson noise around their mean
+        spread = np.sqrt(M * np.minimum(usual**2, 0.125).sum()) / power
+        sigma = float((mean**2 - poisson_noise_r(usual**2) ** 2) / max(spread, 1e-300))
+        light = expected.mean(axis=0)
+        cross = light - 0.5 * poisson_misfit(expected).mean(axis=0)
+        each_noise = light - cross**2 / np.maximum(light, 1e-300)
+    missed, structure = (_misfit_of_pixels(model, seen) for model in (predicted, usual[None]))
+    # a pixel of a few counts in all shows chance, not structure
+    enough = good if noise is None else good & ((seen**2).sum(axis=0) > 20)
+    return Limits(flat, noise, mean, _even_share(structure, missed, each_noise, enough), sigma)
 
 
-def poisson_misfit(mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """E (sqrt n - sqrt mean)^2 of Poisson counts n, any shape; tends to 1/4 where photons are many."""
-    grid = np.concatenate([[0.0], np.geomspace(1e-4, 60.0, 240)])
-    n = np.arange(160)
-    log_factorial = np.cumsum(np.log(np.maximum(n, 1)))
-    weights = np.exp(n * np.log(np.maximum(grid, 1e-300))[:, None] - grid[:, None] - log_factorial)
-    root = weights @ np.sqrt(n)
-    table = np.maximum(2 * grid - 2 * np.sqrt(grid) * root, 0.0)
-    # Above the table: the series 1/4 + 7/(64 mean), right to 1e-4.
-    many = 0.25 + 7 / (64 * np.maximum(mean, 1.0))
-    return np.asarray(np.where(mean < grid[-1], np.interp(mean, grid, table), many))
+def _misfit_of_pixels(model: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean squared misfit (N,N) of amplitudes (K,N,N), one scale fitted for each pixel."""
+    model = np.broadcast_to(model, seen.shape)
+    scale = (model * seen).sum(axis=0) / np.maximum((model**2).sum(axis=0), 1e-300)
+    return np.asarray(((scale * model - seen) ** 2).mean(axis=0))
 
 
-def _sums(amplitude: Patterns, beam: NDArray[np.float64], good: NDArray[np.bool_]) -> tuple[float, float]:
-    cross = power = 0.0
+def _even_share(
+    structure: NDArray[np.float64],
+    missed: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    good: NDArray[np.bool_],
+) -> float | None:
+    """Share of the structure explained, pixel by pixel, none with more weight than the 95th percentile.
+
+    Of pixels that hold more structure than noise; None where there are few. Arrays (N,N), means per pattern.
+    """
+    parts = [np.where(good, a, 0.0).reshape(-1) for a in (structure, missed, noise)]
+    signal = parts[0] - parts[2]
+    lit = signal > parts[2] + 1e-3 * signal.max()
+    if lit.sum() < 32:
+        return None
+    limit = float(np.percentile(signal[lit], 95))
+    weight = np.minimum(signal[lit], limit)
+    share = (parts[0][lit] - parts[1][lit]) / signal[lit]
+    return float((weight * np.clip(share, -1.0, 1.0)).sum() / weight.sum())
+
+
+class _Sums(NamedTuple):
+    """Sums over patterns of amplitudes and of their squares, (N,N) float64."""
+
+    values: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+
+def _sum(amplitude: Patterns, good: NDArray[np.bool_]) -> _Sums:
+    values, squares = np.zeros(good.shape), np.zeros(good.shape)
     for begin in range(0, len(amplitude), 64):
-        part = amplitude[begin : begin + 64].astype(np.float64) * good
-        cross += float((part * beam).sum())
-        power += float((part**2).sum())
-    return cross, power
+        part = np.where(good, amplitude[begin : begin + 64], 0.0).astype(np.float64)
+        values += part.sum(axis=0)
+        squares += (part**2).sum(axis=0)
+    return _Sums(values, squares)
 
 
 def _read_product(found: Evidence) -> None:
@@ -174,7 +253,8 @@ def _read_scan(found: Evidence) -> None:
     from ptycho.scan.raw_data import RawData
 
     try:
-        raw = RawData.from_file(path)
+        mask = _mask_of(found.run)
+        raw = RawData.from_file(path, bad_pixels=mask, make_probe=True)
         report = describe_scan(raw, path)
         amplitude = raw.amplitude_by_rows()
         found.truth = find_truth(path)
@@ -197,6 +277,14 @@ def _read_scan(found: Evidence) -> None:
         _hold_against(found, amplitude.select(index), places, report.nphotons_known, raw.bad_pixels)
     except PtychoError as error:
         found.notes.append(f"product and scan do not fit together: {error}")
+
+
+def _mask_of(run: Run) -> NDArray[np.bool_] | None:
+    """The further mask that the run was given, where it is still there."""
+    for given in (run.provenance or {}).get("inputs") or ():
+        if isinstance(given, dict) and given.get("role") == "bad_pixels" and Path(given["path"]).is_file():
+            return read_mask(given["path"])
+    return None
 
 
 def _hold_against(

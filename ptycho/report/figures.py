@@ -23,6 +23,8 @@ from ptycho.evaluation.frc import RingCorrelation, crossing, half_bit_threshold
 from ptycho.evaluation.judge import Evaluation, evaluate
 from ptycho.image.cropping import covered_box
 from ptycho.image.registration import fit_phase_ramp, phase_ramp
+from ptycho.report.scale_bar import scale_bar
+from ptycho.report.wording import length_text, metrics_line, words
 
 PathLike = str | os.PathLike[str]
 
@@ -91,15 +93,22 @@ def reconstruction_figure(
             below, beside = row == rows - 1, column == 0
             dress(axis, prefix + what, f"x / {unit}" if below else "", f"y / {unit}" if beside else "")
             colour_bar(figure, axis, picture)
+            if pixel_size_m is not None:
+                scale_bar(axis, field.shape[1] * pixel_size_m * 1e6, 1.0)
     return save(figure, path)
 
 
 def probe_figure(
-    path: PathLike, probe: ArrayLike, guess: ArrayLike | None = None, title: str | None = None
+    path: PathLike,
+    probe: ArrayLike,
+    guess: ArrayLike | None = None,
+    title: str | None = None,
+    pixel_size_m: float | None = None,
 ) -> Path:
     """Amplitude over phase of every probe mode (at most six), the starting guess in front when given.
 
-    Shapes: probe and guess (N, N) or (P, N, N) complex. Phase is faded where there is no light.
+    Shapes: probe and guess (N, N) or (P, N, N) complex. Phase is faded where there is no light. With
+    pixel_size_m each amplitude has a scale bar.
     """
     columns = []
     for name, waves in (("guess", guess), ("mode", probe)):
@@ -123,6 +132,8 @@ def probe_figure(
         picture = top.imshow(amplitude, cmap=COUNT_MAP, vmin=0)
         dress(top, label, "", "amplitude" if column == 0 else "")
         colour_bar(figure, top, picture)
+        if pixel_size_m is not None:
+            scale_bar(top, amplitude.shape[-1] * pixel_size_m * 1e6, pixel_size_m * 1e6)
         light = np.clip(amplitude / max(float(amplitude.max()), 1e-30) * 4, 0, 1)
         picture = bottom.imshow(np.angle(mode), cmap=CYCLIC_MAP, vmin=-np.pi, vmax=np.pi, alpha=light)
         dress(bottom, "", "", "phase / rad" if column == 0 else "")
@@ -362,28 +373,3 @@ def _extent(
 ) -> tuple[tuple[float, float, float, float], str]:
     scale, unit = (1.0, "px") if pixel_size_m is None else (pixel_size_m * 1e6, "µm")
     return (0.0, shape[1] * scale, shape[0] * scale, 0.0), unit
-
-
-def metrics_line(metrics: Evaluation | Mapping[str, Any] | None) -> str:
-    """The measures in one line of text; empty where there are none."""
-    if metrics is None:
-        return ""
-    known = metrics.as_dict() if isinstance(metrics, Evaluation) else metrics
-    names = (
-        ("nrmse", "cNRMSE"),
-        ("frc50", "FRC50"),
-        ("amplitude_ssim", "amplitude SSIM"),
-        ("phase_ssim", "phase SSIM"),
-        ("r_factor", "R"),
-    )
-    return "   ".join(f"{label} {known[key]:.3f}" for key, label in names if known.get(key) is not None)
-
-
-def words(name: str) -> str:
-    """A metric's name as words: `val_loss` is "validation loss"."""
-    return name.replace("_", " ").replace("val ", "validation ").replace("train ", "training ")
-
-
-def length_text(metres: float) -> str:
-    """A length in nm or µm."""
-    return f"{metres * 1e9:.0f} nm" if metres < 1e-6 else f"{metres * 1e6:.2f} µm"

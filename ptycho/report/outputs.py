@@ -14,16 +14,16 @@ from ptycho.io.npz import write_npz
 from ptycho.run.reconstruction import Reconstruction
 
 PRODUCT = "reconstruction.npz"
-_ARRAYS = ("object", "coverage", "origin_xy", "probe", "positions_px", "r_per_pattern")
-_NUMBERS = ("r_factor", "groups_per_s", "intensity_scale", "backend")
+_ARRAYS = ("object", "coverage", "origin_xy", "probe", "positions_px", "r_per_pattern", "object_pixel_size_m")
+_NUMBERS = ("r_factor", "groups_per_s", "intensity_scale", "backend", "object_pixel_size_m")
 
 
 def save_outputs(amplitude: Any, phase: Any, results: dict[str, Any], prefix: str | Path) -> list[Path]:
     """Write a reconstruction under the folder `prefix` and return the files; no image, only losses.
 
-    `reconstruction.npz` (amplitude, phase, object, coverage, origin_xy, probe), `reconstruction.png`,
-    `probe.png`, `history.png`, `history.json`, `metrics.json`. Each is written to a temporary name and
-    renamed.
+    `reconstruction.npz` (amplitude, phase, object, coverage, origin_xy, probe, object_pixel_size_m),
+    `reconstruction.png`, `probe.png`, `history.png`, `history.json`, `metrics.json`. Each is written to a
+    temporary name and renamed.
     """
     from ptycho.report import figures
 
@@ -40,9 +40,12 @@ def save_outputs(amplitude: Any, phase: Any, results: dict[str, Any], prefix: st
         arrays = {name: np.asarray(results[name]) for name in _ARRAYS if results.get(name) is not None}
         arrays |= {"object": obj, "amplitude": np.asarray(amplitude), "phase": np.asarray(phase)}
         write_npz(note(PRODUCT), arrays)
-        figures.reconstruction_figure(note("reconstruction.png"), obj, coverage=results.get("coverage"))
+        size = results.get("object_pixel_size_m")
+        figures.reconstruction_figure(
+            note("reconstruction.png"), obj, coverage=results.get("coverage"), pixel_size_m=size
+        )
         if results.get("probe") is not None:
-            figures.probe_figure(note("probe.png"), np.asarray(results["probe"]))
+            figures.probe_figure(note("probe.png"), np.asarray(results["probe"]), pixel_size_m=size)
     history = results.get("history")
     if history:
         written += write_history(history, folder)
@@ -61,9 +64,12 @@ def write_history(history: Mapping[str, Any], folder: Path) -> list[Path]:
     return [folder / "history.json", folder / "history.png"]
 
 
-def save_reconstruction(made: Reconstruction, folder: Path, *, backend: str) -> list[Path]:
+def save_reconstruction(
+    made: Reconstruction, folder: Path, *, backend: str, object_pixel_size_m: float | None = None
+) -> list[Path]:
     """Write an image and its numbers as `save_outputs` does, and return the files."""
-    return save_outputs(abs(made.object), np.angle(made.object), _named(made) | {"backend": backend}, folder)
+    more = {"backend": backend, "object_pixel_size_m": object_pixel_size_m}
+    return save_outputs(abs(made.object), np.angle(made.object), _named(made) | more, folder)
 
 
 def save_run(

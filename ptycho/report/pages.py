@@ -22,6 +22,7 @@ from ptycho.report.pictures import (
 from ptycho.report.record import provenance_rows, seconds_of
 from ptycho.report.verdict import Verdict, explained_share, judge_run, judge_training, judge_unfinished
 from ptycho.report.view import Number, Row, Ruler, RunView, Table
+from ptycho.report.wording import words
 from ptycho.scan.report import ScanReport
 
 _THUMBNAIL = 260
@@ -52,7 +53,7 @@ def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> R
         notes=evidence.notes,
     )
     if evidence.measured is not None:
-        view.scan, view.problems = _scan_rows(evidence.measured.report), evidence.measured.report.problems
+        view.scan, view.problems = _scan_rows(evidence.measured.report), _open(evidence.measured.report)
     if evidence.product is None:
         return view
     if evidence.positions_xy is not None and evidence.r_per_pattern is not None:
@@ -104,7 +105,8 @@ def _numbers(evidence: Evidence) -> list[Number]:
 
     add("r_factor", "R", evidence.r, "{:.4f}", "low", "misfit of the patterns")
     if evidence.r is not None and evidence.limits is not None and evidence.limits.flat > 0:
-        share = 100 * explained_share(evidence.r, evidence.limits.noise, evidence.limits.flat)
+        limits = evidence.limits
+        share = 100 * explained_share(evidence.r, limits.noise, limits.without_structure)
         add("explained", "structure explained", share, "{:.0f} %", "high", "of what is not noise")
     if evidence.evaluation is not None:
         judged = evidence.evaluation.as_dict()
@@ -113,7 +115,7 @@ def _numbers(evidence: Evidence) -> list[Number]:
     for name in ("train_loss", "val_loss"):
         values = run.history.get(name)
         if values:
-            add(name, figures.words(name), values[-1], "{:.4g}", "", "at the end")
+            add(name, words(name), values[-1], "{:.4g}", "", "at the end")
     longest = max((len(values) for values in run.history.values()), default=0)
     if longest:
         step = "sweeps" if "r_loss" in run.history else "epochs"
@@ -150,7 +152,13 @@ def _verdict(evidence: Evidence) -> Verdict:
     judged = judge_run(
         r=evidence.r,
         noise=None if limits is None else limits.noise,
-        flat=None if limits is None else limits.flat,
+        flat=None if limits is None else limits.without_structure,
+        even_share=None if limits is None else limits.even,
+        contrast_sigma=None if limits is None else limits.sigma,
+        held_out=evidence.held_out,
+        problems=evidence.problems,
+        overlap=None if evidence.measured is None else evidence.measured.report.overlap,
+        n_patterns=None if evidence.measured is None else evidence.measured.report.n_positions,
         pearsons=_pearsons(evidence),
         truth_name="" if evidence.truth is None else f"the scan's {evidence.truth.key}",
     )
@@ -178,15 +186,16 @@ def _ruler(evidence: Evidence) -> Ruler | None:
     limits, r = evidence.limits, evidence.r
     if limits is None or r is None or limits.flat <= 0:
         return None
-    end = 1.12 * max(limits.flat, r)
+    flat = limits.without_structure
+    end = 1.12 * max(flat, r)
     noise = limits.noise
     return Ruler(
         None if noise is None else round(100 * min(noise / end, 1), 1),
         round(100 * r / end, 1),
-        round(100 * limits.flat / end, 1),
+        round(100 * flat / end, 1),
         "" if noise is None else f"{noise:.3f}",
         f"{r:.4f}",
-        f"{limits.flat:.3f}",
+        f"{flat:.3f}",
     )
 
 
@@ -210,3 +219,8 @@ def _scan_rows(report: ScanReport) -> list[Row]:
         Row("bad pixels", str(report.n_bad_pixels)),
         Row("probe modes", str(report.n_modes)),
     ]  # fmt: skip
+
+
+def _open(report: ScanReport) -> list[str]:
+    """Errors and problems of the scan, then its notes."""
+    return [*report.problems, *(f"note: {note}" for note in report.notes)]

@@ -13,6 +13,7 @@ from ptycho.report.charts import Chart, line_chart
 from ptycho.report.evidence import Evidence
 from ptycho.report.panels import MAX_SIDE, Panel, panel, spread
 from ptycho.report.view import Pictures
+from ptycho.report.wording import length_text
 
 _MAX_MODES = 6
 
@@ -135,7 +136,7 @@ def frc_chart(evidence: Evidence, pixel_size_m: float | None) -> Chart | None:
 
     def name(word: str, threshold: Any) -> str:
         where = crossing(curve, threshold)
-        size = "" if pixel_size_m is None or where <= 0 else f", {figures.length_text(pixel_size_m / where)}"
+        size = "" if pixel_size_m is None or where <= 0 else f", {length_text(pixel_size_m / where)}"
         return f"{word}: " + ("never crossed" if where >= 1 else f"crossed at {where:.2f} Nyquist{size}")
 
     half, half_bit = name("0.5", 0.5), name("half-bit", bit)

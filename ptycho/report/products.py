@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.image.cropping import Box
+from ptycho.io.images import read_image
 from ptycho.io.inputs import check_input
 from ptycho.io.npz import open_npz, read_array
+from ptycho.io.ptychodus_scan import is_ptychodus
 
 PRODUCT = "reconstruction.npz"
 _HDF5 = (".h5", ".hdf5", ".hdf")
@@ -47,14 +49,13 @@ def open_product(path: Path) -> Product:
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path")
     name = path.name or path.resolve().name
-    if source.suffix.lower() in _HDF5:
+    if source.suffix.lower() in _HDF5 and is_ptychodus(source):
         return _read_ptychodus(source, name)
     if source.suffix.lower() == ".npz":
         return _read_npz(source, name)
-    raise InputError(
-        f"{source}: cannot compare {source.suffix or 'a file without a suffix'}; "
-        "give .npz, .h5 or a run folder"
-    )
+    made = read_image(source)
+    size = made.object_pixel_size_m
+    return Product(name, made.object, "object", made.coverage, made.origin_xy, None, size)
 
 
 def find_truth(path: Path) -> Product | None:
@@ -86,11 +87,13 @@ def _read_npz(path: Path, name: str) -> Product:
         obj = _image(read_array(archive, "object", path), path, "object")
         coverage = read_array(archive, "coverage", path) if "coverage" in archive.files else None
         origin = _pair(read_array(archive, "origin_xy", path), path) if "origin_xy" in archive.files else None
+        sized = "object_pixel_size_m" in archive.files
+        size = float(read_array(archive, "object_pixel_size_m", path).ravel()[0]) if sized else None
     if coverage is not None and coverage.shape != obj.shape:
         raise DataError(
             f"{path}: coverage has shape {coverage.shape}, the object {obj.shape}; write it again"
         )
-    return Product(name, obj, "object", coverage, origin)
+    return Product(name, obj, "object", coverage, origin, None, size)
 
 
 def _read_ptychodus(path: Path, name: str) -> Product:

@@ -1,7 +1,9 @@
 """Did the reconstruction work? One word and one sentence. The rules are few and stand in the documentation.
 
-R is compared with two limits that come from the scan itself: R of the true object, which is due to counting
-noise, and R of an object without structure.
+R is put on a scale between two anchors that the scan itself gives: what the noise of the counts leaves even
+to the true object, and what an image without any structure leaves. Patterns held out, open problems of the
+scan
+and too few patterns or photons can only lower the verdict, never raise it.
 """
 
 from __future__ import annotations
@@ -10,11 +12,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ptycho.scan.positions import FEWEST_PATTERNS, MIN_OVERLAP
+
 #: share of the structure in the patterns that the image explains: above, it worked; below, it did not
 WORKED, FAILED = 0.75, 0.25
 #: the same for the correlation of amplitude and of phase with a known truth
 WORKED_PEARSON, FAILED_PEARSON = 0.85, 0.4
-#: below this ratio of R to the R of noise alone, the image has fitted noise
+#: share of the structure in held-out patterns that a short reconstruction must predict
+PREDICTED = 0.5
+#: share that must be explained pixel by pixel, none of them counting for more than the brightest twentieth
+EVEN = 0.5
+#: standard errors by which structure must stand out of the photons' noise
+_SEEN = 5.0
+#: R over that of noise alone, below which noise must have been fitted
 _BELOW_NOISE = 0.97
 _LEVELS = ("good", "doubt", "bad")
 _WORDS = {"good": "It worked", "doubt": "Look closer", "bad": "It did not work", "none": "No verdict"}
@@ -26,6 +36,23 @@ class Verdict(NamedTuple):
     level: str
     word: str
     reason: str
+
+
+class HeldOut(NamedTuple):
+    """R of patterns that a short reconstruction did not see, and its two anchors (noise None: not known).
+
+    sigma: how far the prediction is ahead of the mean pattern, in standard errors.
+    """
+
+    r: float
+    flat: float
+    noise: float | None
+    sigma: float
+
+    @property
+    def share(self) -> float:
+        """Share of their structure that was predicted; negative where worse than the mean pattern."""
+        return explained_share(self.r, self.noise, self.flat)
 
 
 def explained_share(r: float, noise: float | None, flat: float) -> float:
@@ -44,24 +71,38 @@ def judge_run(
     flat: float | None = None,
     pearsons: Sequence[float] = (),
     truth_name: str = "the truth",
+    even_share: float | None = None,
+    contrast_sigma: float | None = None,
+    held_out: HeldOut | None = None,
+    problems: Sequence[str] = (),
+    overlap: float | None = None,
+    n_patterns: int | None = None,
 ) -> Verdict:
     """The verdict from R, its two limits, and the correlations with a truth (where the truth has structure).
 
-    The worse of the two decides. Without the R of a flat object there is no scan to compare with, and R alone
-    gives no verdict.
+    The worse of the two decides. Without a flat R the scan is not there, and R alone is no verdict.
+    even_share: share explained pixel by pixel; contrast_sigma: by how many standard errors the two anchors
+    lie
+    apart; problems: open ones of the scan's checks; overlap and n_patterns of the scan. What is not known is
+    None and does not count.
     """
     levels, reasons = [], []
+    unseen = contrast_sigma is not None and contrast_sigma < _SEEN
+    few = n_patterns is not None and n_patterns < FEWEST_PATTERNS
     if r is not None and flat is not None and flat > 0:
         share = explained_share(r, noise, flat)
-        levels.append("good" if share >= WORKED else "doubt" if share >= FAILED else "bad")
-        beyond = " that is not noise" if noise is not None else ""
-        reasons.append(
-            f"The image explains {_percent(share)} of the structure in the patterns{beyond}."
-            if share > 0
-            else "The image explains the patterns no better than an object without any structure."
-        )
-        if noise is not None and r < _BELOW_NOISE * noise:
-            reasons.append(f"It fits part of the noise too: noise alone leaves R {noise:.3f}.")
+        if not unseen:
+            level = "good" if share >= WORKED else "doubt" if share >= FAILED else "bad"
+            reasons.append(_explained(share, noise is not None))
+            caps = list(_caps(r, noise, even_share, held_out, problems, overlap))
+            if level == "good" and caps:
+                level = "doubt"
+            if level == "bad" and held_out is not None and held_out.sigma > _SEEN and share > 0.1:
+                level = "doubt"
+            levels.append(level)
+            reasons += caps
+        elif problems:
+            reasons.append(f"The scan has an open problem: {_first(problems)}.")
     elif r is not None:
         reasons.append(f"R is {r:.4f}; without the scan there is nothing to hold it against.")
     if pearsons:
@@ -69,13 +110,68 @@ def judge_run(
         level = "good" if worst >= WORKED_PEARSON else "doubt" if worst >= FAILED_PEARSON else "bad"
         levels.append(level)
         what = "Amplitude and phase correlate" if len(pearsons) > 1 else "It correlates"
-        reasons.append(f"{what} with {truth_name} at {worst:.2f}{' or more' if len(pearsons) > 1 else ''}.")
+        more = " or more" if len(pearsons) > 1 else ""
+        reasons.append(f"{what} with {truth_name} at {_rounded(worst)}{more}.")
+    elif unseen and not few:
+        reason = (
+            "Too few photons: an image without structure would explain the patterns as well as the true one,"
+            " within the noise."
+        )
+        return Verdict("none", "No verdict: too few photons", " ".join([reason, *reasons]))
+    if few and r is not None and flat is not None:
+        only = "1 pattern is" if n_patterns == 1 else f"{n_patterns} patterns are"
+        reasons.insert(0, f"{only[0].upper()}{only[1:]} too few to tell a right image from a wrong one.")
+        if not pearsons:
+            return Verdict("none", "No verdict: too few patterns", " ".join(reasons))
+        levels.append("doubt")
     if not levels:
         return Verdict(
             "none", _WORDS["none"], " ".join(reasons) or "There is neither R nor a truth to judge by."
         )
     level = max(levels, key=_LEVELS.index)
     return Verdict(level, _WORDS[level], " ".join(reasons))
+
+
+def _explained(share: float, over_noise: bool) -> str:
+    beyond = " that is not noise" if over_noise else ""
+    if share > 0:
+        return f"The image explains {_percent(share)} of the structure in the patterns{beyond}."
+    return "The image explains the patterns no better than an object without any structure."
+
+
+def _caps(
+    r: float,
+    noise: float | None,
+    even_share: float | None,
+    held_out: HeldOut | None,
+    problems: Sequence[str],
+    overlap: float | None,
+) -> list[str]:
+    """Why an image that explains its patterns need not be right, one sentence each."""
+    caps = []
+    if noise is not None and r < _BELOW_NOISE * noise:
+        caps.append(f"It fits part of the noise too: noise alone leaves R {noise:.3f}.")
+    if even_share is not None and even_share < EVEN:
+        caps.append(
+            f"Few bright pixels carry that: pixel by pixel it explains {_percent(max(even_share, 0.0))}."
+        )
+    if held_out is not None and held_out.share < PREDICTED:
+        caps.append(
+            f"A short reconstruction predicts only {_percent(max(held_out.share, 0.0))} of the structure"
+            f" in patterns"
+            " that it did not see: positions, orientation, probe or overlap may be wrong"
+            " (ptycho validate --orientation tries the axes)."
+        )
+    if overlap is not None and overlap < MIN_OVERLAP:
+        caps.append(f"The overlap is {overlap:.0%}: patches that hardly overlap fit whatever is wrong.")
+    if problems:
+        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+        caps.append(f"The scan has an open problem: {_first(problems)}{more}.")
+    return caps
+
+
+def _first(problems: Sequence[str]) -> str:
+    return problems[0].rstrip(".")
 
 
 def judge_unfinished(state: str | None, error: str | None) -> Verdict | None:
@@ -107,5 +203,11 @@ def judge_training(history: Mapping[str, Sequence[float]], next_step: str | None
     )
 
 
+def _rounded(value: float) -> str:
+    """Two digits, rounded down: 0.849 is not 0.85."""
+    return f"{math.floor(100 * value) / 100:.2f}"
+
+
 def _percent(share: float) -> str:
-    return "all" if share >= 0.995 else f"{100 * share:.0f} %"
+    """Whole per cent, rounded down, so that words and limits agree."""
+    return "all" if share >= 0.995 else f"{math.floor(100 * share):d} %"

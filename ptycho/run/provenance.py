@@ -42,13 +42,15 @@ def begin(
     device: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     kind: str | None = None,
+    findings: Sequence[Mapping[str, str]] = (),
 ) -> Path:
     """Write the record of a run that starts now, state `running`, and return its path.
 
     inputs: role -> file; None entries are left out, a folder is named without a hash. seeds: name -> value.
-    device: what was asked for. kind: the command, whose folder it is. An earlier record in the folder is kept
-    under `earlier`, the last twenty of them. Passwords in addresses are cut. Time: one read of the input
-    files. Raises RunError where the folder cannot be written.
+    device: what was asked for. kind: the command, whose folder it is. findings: what the checks of the scans
+    found (`ptycho.scan.findings`). An earlier record in the folder is kept under `earlier`, the last twenty
+    of them. Passwords in addresses are cut. Time: one read of the input files. Raises RunError where the
+    folder cannot be written.
     """
     record = {
         "format": FORMAT,
@@ -67,6 +69,7 @@ def begin(
         "error": None,
         "pid": os.getpid(),
         "seeds": dict(seeds),
+        "findings": [dict(found) for found in findings],
         "inputs": [describe_file(role, path) for role, path in inputs.items() if path is not None],
         "versions": versions(),
         "git": git_state(Path(__file__).resolve().parents[1]),

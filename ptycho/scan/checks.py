@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import DataError
 from ptycho.io.lazy import LazyPatterns, NotByRows, Patterns, as_lazy
+from ptycho.scan.detector import measure_detector
+from ptycho.scan.pixels import value_findings
 from ptycho.scan.probe import as_modes
 
 MIN_N = 32
@@ -110,28 +112,26 @@ def check_side(N: int) -> None:
         )
 
 
-def check_patterns(patterns: Patterns, unit: str) -> None:
-    """Finite, nowhere negative, not zero throughout; (M,N,N). One pass in chunks of 32 MiB."""
+def check_patterns(patterns: Patterns, unit: str, bad_pixels: NDArray[np.bool_] | None = None) -> None:
+    """Finite, nowhere negative, not zero throughout, outside `bad_pixels` (N,N), where anything may stand.
+
+    The error names pixels and patterns. One pass over patterns (M,N,N) in chunks of 32 MiB.
+    """
     lit = False
-    for begin, chunk in as_lazy(patterns).chunks():
-        low, high = chunk.min(), chunk.max()
-        if not (np.isfinite(low) and np.isfinite(high)):
-            where = begin + int(np.argmax(~np.isfinite(chunk).all(axis=(1, 2))))
-            raise DataError(
-                f"diff3d holds NaN or infinite values, the first in pattern {where}: set those pixels to "
-                f"0 and mark "
-                "them in bad_pixels"
-            )
-        if low < 0:
-            where = begin + int(np.argmax((chunk < 0).any(axis=(1, 2))))
-            raise DataError(
-                f"diff3d holds negative {unit} (lowest {low:g}), the first in pattern {where}: clip them "
-                f"with "
-                "np.maximum(diff3d, 0)"
-            )
+    masked = bad_pixels is not None and bool(bad_pixels.any())
+    for _, chunk in as_lazy(patterns).chunks():
+        seen = chunk if bad_pixels is None or not masked else np.where(bad_pixels, chunk.dtype.type(0), chunk)
+        low, high = seen.min(), seen.max()
+        if not (np.isfinite(low) and np.isfinite(high)) or low < 0:
+            found = value_findings(measure_detector(patterns, unit, bad_pixels), unit)
+            raise DataError(str(found[0]))
         lit = lit or bool(high > 0)
     if not lit:
-        raise DataError("every diffraction pattern is zero: check the detector crop and the shutter")
+        raise DataError(
+            "every diffraction pattern is zero"
+            + (" outside bad_pixels (True means ignore; is the map inverted?)" if masked else "")
+            + ": check the detector crop and the shutter"
+        )
 
 
 def check_probe(probe: ArrayLike | None, N: int) -> NDArray[Any]:
@@ -139,6 +139,12 @@ def check_probe(probe: ArrayLike | None, N: int) -> NDArray[Any]:
     if probe is None:
         raise DataError("probeGuess is missing: pass a starting probe, (N,N) or modes (P,N,N)")
     array = np.asarray(probe)
+    if array.dtype.kind != "c" and array.ndim == 3 and len(array) == 2 and array.shape[2] != 1:
+        raise DataError(
+            f"probeGuess is real with shape {array.shape}: amplitude and phase, or real and imaginary"
+            f" part, and"
+            " not two modes; store amplitude * exp(1j * phase), or real + 1j * imaginary, as complex64"
+        )
     modes = as_modes(array)
     if modes.shape[-1] != N:
         raise DataError(

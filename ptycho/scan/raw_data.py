@@ -12,14 +12,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.geometry import Geometry
 from ptycho.io.lazy import LazyPatterns, NotByRows, as_lazy, rows_of
 from ptycho.scan import checks
+from ptycho.scan.findings import Finding
+from ptycho.scan.positions import measure_path
 from ptycho.scan.probe import as_modes
+from ptycho.scan.probe_guess import FEWEST_PATTERNS, candidates
 from ptycho.scan.units import Unit, decide_unit, explain_unit, to_amplitude
 
 logger = logging.getLogger(__name__)
 
 _SIMULATION_CHUNK = 64
+#: probeGuess of a scan that has none: one is made
+MAKE_PROBE = "make"
 
 
 class RawData:
@@ -31,11 +37,15 @@ class RawData:
         diff3d: (M,N,N) as given, zero frequency at (N//2, N//2), in `diffraction_unit`: an array, or, where
             it stays on disk, a `ptycho.io.lazy.LazyPatterns`, which is read by rows.
         diffraction_unit: 'counts' or 'amplitude', see `ptycho.scan.units.decide_unit`; unit_reason: why.
-        probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N).
+        probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N). Where none is given
+        one
+            is made of the mean pattern (`ptycho.scan.probe_guess`), and probe_made is True.
         objectGuess: (H,W) complex or None.
         Y: (M,N,N) complex labels, one per pattern, or None.
         scan_index: (M,) int64.
-        bad_pixels: (N,N) bool, True = ignore in the loss, or None.
+        bad_pixels: (N,N) bool, True = ignore in the loss, or None; these pixels may hold anything in diff3d.
+        source: the file the scan was read from, or None.
+        geometry: wavelength, distance and pixel sizes; empty where the file says nothing.
         patterns_place, scratch_folder: where a container of this scan stores patterns, see `with_storage`.
 
     Raises DataError for anything that cannot be used. Time: one pass over diff3d; memory: diff3d is not
@@ -55,7 +65,7 @@ class RawData:
         xcoords_start: ArrayLike | None,
         ycoords_start: ArrayLike | None,
         diff3d: ArrayLike | LazyPatterns,
-        probeGuess: ArrayLike,
+        probeGuess: ArrayLike | None = MAKE_PROBE,
         scan_index: ArrayLike | None = None,
         objectGuess: ArrayLike | None = None,
         Y: ArrayLike | None = None,
@@ -63,6 +73,7 @@ class RawData:
         bad_pixels: ArrayLike | None = None,
         diffraction_unit: str | None = None,
         pattern_order: str | None = None,
+        geometry: Geometry | None = None,
     ) -> None:
         self.xcoords = checks.check_coords(xcoords, "xcoords")
         self.ycoords = checks.check_coords(ycoords, "ycoords")
@@ -77,12 +88,17 @@ class RawData:
         patterns = diff3d if isinstance(diff3d, LazyPatterns) else np.asarray(diff3d)
         self.patterns_place = "auto"
         self.scratch_folder: Path | None = None
+        self.source: Path | None = None
         self.diffraction_unit: Unit = decide_unit(patterns, diffraction_unit, bad_pixels is not None)
         _, self.unit_reason = explain_unit(patterns, diffraction_unit, bad_pixels is not None)
         self.diff3d: Any = checks.order_patterns(patterns, n_positions, pattern_order)
         checks.check_side(self.N)
-        checks.check_patterns(self.diff3d, self.diffraction_unit)
         self.bad_pixels = checks.check_bad_pixels(bad_pixels, self.N)
+        checks.check_patterns(self.diff3d, self.diffraction_unit, self.bad_pixels)
+        self.probe_made = isinstance(probeGuess, str) and probeGuess == MAKE_PROBE
+        if self.probe_made:
+            probeGuess = self._made_probe()
+        self.geometry = geometry if geometry is not None else Geometry()
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)
         self.scan_index = checks.check_scan_index(scan_index, n_positions)
@@ -125,24 +141,38 @@ class RawData:
 
     @classmethod
     def from_file(
-        cls, path: str | os.PathLike[str], *, patterns: str = "auto", scratch_folder: Path | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        patterns: str = "auto",
+        scratch_folder: Path | None = None,
+        bad_pixels: NDArray[np.bool_] | None = None,
+        make_probe: bool = False,
     ) -> Self:
         """A scan from a file of any registered format (`ptycho.io.registry`); errors name the file.
 
         `patterns`: 'memory', 'disk', where diff3d is read by rows, or 'auto', on disk where it would need
         more than half of the available memory, see `ptycho.io.registry.read_scan`; containers follow.
+        `bad_pixels` (N,N) is added to the map in the file; it says nothing about the unit. `make_probe`: an
+        NPZ file without a probe gets one, see the class; else it is refused.
         """
         from ptycho.io.registry import read_scan
 
         arrays: dict[str, Any] | None = None
         try:
-            arrays = read_scan(path, patterns=patterns, scratch_folder=scratch_folder)
-            made = cls(**{"xcoords_start": None, "ycoords_start": None, **arrays})
+            arrays = read_scan(
+                path,
+                patterns=patterns,
+                scratch_folder=scratch_folder,
+                probe_required=not make_probe,
+            )
+            made = cls._with_mask({"xcoords_start": None, "ycoords_start": None, **arrays}, bad_pixels)
+            made.source = Path(path)
             return made.with_storage(patterns, scratch_folder)
         except NotByRows as error:
             if patterns != "disk":
                 logger.warning("%s: %s: read into memory", path, error.args[0])
-                return cls.from_file(path, patterns="memory")
+                return cls.from_file(path, patterns="memory", bad_pixels=bad_pixels, make_probe=make_probe)
             if arrays is None:
                 raise
             raise NotByRows(f"{Path(path)}: {error.args[0]}") from error
@@ -150,6 +180,20 @@ class RawData:
             if arrays is None:
                 raise
             raise DataError(f"{Path(path)}: {error}") from error
+
+    @classmethod
+    def _with_mask(cls, arrays: dict[str, Any], bad_pixels: NDArray[np.bool_] | None) -> Self:
+        """The scan of these arrays, some more pixels ignored, in the unit that it has without them."""
+        if bad_pixels is None:
+            return cls(**arrays)
+        known = arrays.get("bad_pixels")
+        patterns, declared = arrays["diff3d"], arrays.get("diffraction_unit")
+        unit, reason = explain_unit(patterns, declared, known is not None)
+        if known is not None and np.shape(known) == bad_pixels.shape:
+            bad_pixels = np.asarray(known, np.bool_) | bad_pixels
+        made = cls(**{**arrays, "bad_pixels": bad_pixels, "diffraction_unit": unit})
+        made.unit_reason = reason
+        return made
 
     @classmethod
     def from_simulation(
@@ -189,10 +233,30 @@ class RawData:
             pattern_order="MNN",
         )
 
+    def _made_probe(self) -> NDArray[np.complex64]:
+        """A first probe from the mean pattern and the step of the scan; DataError for too few patterns."""
+        if self.n_positions < FEWEST_PATTERNS:
+            raise DataError(
+                f"probeGuess is missing, and {self.n_positions} patterns are too few to make one from: pass a"
+                " starting probe, (N,N) or modes (P,N,N)"
+            )
+        total = np.zeros((self.N, self.N))
+        for _, chunk in self.amplitude_by_rows().chunks():
+            total += np.square(chunk, dtype=np.float64).sum(axis=0)
+        way = measure_path(self.positions_px, self.N, 1.0)
+        made = candidates(total / self.n_positions, way.area_step_px or 4.0)
+        logger.info("the scan has no probeGuess: one is made of the mean pattern")
+        return next(iter(made.values()))
+
     @property
     def N(self) -> int:
         """Side of a pattern, px."""
         return int(self.diff3d.shape[1])
+
+    @property
+    def object_pixel_size_m(self) -> float | None:
+        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        return self.geometry.object_pixel_size_m(self.N)
 
     @property
     def n_positions(self) -> int:
@@ -210,13 +274,24 @@ class RawData:
         return as_modes(self.probeGuess)
 
     def amplitude(self) -> NDArray[np.float32]:
-        """Amplitude X = sqrt(counts), (M,N,N) float32; a new array unless diff3d already is that."""
-        return to_amplitude(self.diff3d, self.diffraction_unit)
+        """Amplitude X = sqrt(counts), (M,N,N) float32, 0 in bad pixels; a new array unless diff3d already is
+        that."""
+        return to_amplitude(self.diff3d, self.diffraction_unit, self.bad_pixels)
 
     def amplitude_by_rows(self) -> LazyPatterns:
         """The same amplitude, computed only for the rows that are read."""
-        unit = self.diffraction_unit
-        return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit), np.float32)
+        unit, mask = self.diffraction_unit, self.bad_pixels
+        return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit, mask), np.float32)
+
+    def check(self) -> list[Finding]:
+        """What is wrong with the scan, errors first; an empty list where nothing is.
+
+        Each finding says kind, severity ('error', 'problem' or 'note'), where, what, and the remedy. One pass
+        over the patterns, see `ptycho.scan.inspection.inspect_scan`.
+        """
+        from ptycho.scan.inspection import inspect_scan
+
+        return inspect_scan(self).findings
 
     def with_storage(self, patterns: str, scratch_folder: Path | None = None) -> Self:
         """The same scan with another place for the patterns of its containers.
@@ -227,6 +302,21 @@ class RawData:
         made = copy.copy(self)
         made.patterns_place = patterns
         made.scratch_folder = scratch_folder or self.scratch_folder
+        return made
+
+    def moved_to(self, positions_px: NDArray[np.float64]) -> Self:
+        """The same patterns at other positions (M,2) [x, y] px; objectGuess, which lay under the old ones, is
+        left out."""
+        made = copy.copy(self)
+        made.xcoords, made.ycoords = positions_px[:, 0].copy(), positions_px[:, 1].copy()
+        made.xcoords_start, made.ycoords_start = made.xcoords, made.ycoords
+        made.objectGuess = None
+        return made
+
+    def with_probe(self, probe: NDArray[Any]) -> Self:
+        """The same scan with another probe, (N,N), (N,N,1) or (P,N,N); nothing else is copied."""
+        made = copy.copy(self)
+        made.probeGuess = checks.check_probe(probe, self.N)
         return made
 
     def subsample(self, n: int | None, seed: int | None = 0) -> Self:
@@ -260,6 +350,7 @@ class RawData:
             "bad_pixels": self.bad_pixels,
             "diffraction_unit": self.diffraction_unit,
             "pattern_order": "MNN" if self.n_positions == self.N else None,
+            "geometry": self.geometry,
         }
 
     def to_file(self, path: str | os.PathLike[str]) -> None:

@@ -83,24 +83,31 @@ def looks_like_counts(diff3d: Patterns) -> bool:
     >>> looks_like_counts(np.array([[[0.0, 7.0]]])), looks_like_counts(np.array([[[0.5, 7.0]]]))
     (True, False)
     """
-    sample = diff3d[:_PROBED_PATTERNS]
+    sample = np.asarray(diff3d[:_PROBED_PATTERNS])
     if sample.size == 0 or not np.all(np.isfinite(sample)):
         return False
     return bool(sample.max() > 1) and bool(np.all(sample == np.rint(sample)))
 
 
-def to_amplitude(diff3d: Patterns, unit: Unit) -> NDArray[np.float32]:
+def to_amplitude(
+    diff3d: Patterns, unit: Unit, bad_pixels: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
     """Amplitude, float32, same shape: sqrt of counts (taken in float64), amplitude as it is (no copy if
-    float32).
+    float32 and nothing is masked); 0 in `bad_pixels` (N,N), whatever stands there.
 
     Time and memory: one pass, one float32 array of the input's shape; the root is taken pattern by pattern.
 
     >>> to_amplitude(np.array([[[4, 9]]]), "counts").tolist()
     [[[2.0, 3.0]]]
     """
+    masked = bad_pixels is not None and bool(bad_pixels.any())
     if unit == "amplitude":
-        return np.asarray(diff3d, dtype=np.float32)
-    amplitude = np.empty(diff3d.shape, dtype=np.float32)
-    for pattern, out in zip(diff3d, amplitude, strict=True):
-        out[...] = np.sqrt(pattern, dtype=np.float64)
+        amplitude = np.array(diff3d, dtype=np.float32) if masked else np.asarray(diff3d, dtype=np.float32)
+    else:
+        amplitude = np.empty(diff3d.shape, dtype=np.float32)
+        for pattern, out in zip(diff3d, amplitude, strict=True):
+            seen = np.where(bad_pixels, 0, pattern) if bad_pixels is not None and masked else pattern
+            out[...] = np.sqrt(seen, dtype=np.float64)
+    if masked and unit == "amplitude":
+        amplitude[..., bad_pixels] = 0
     return amplitude

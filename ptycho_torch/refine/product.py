@@ -35,7 +35,9 @@ def as_outputs(result: RefineResult) -> tuple[Any, Any, dict[str, Any]]:
     return amplitude, phase, results
 
 
-def save_result(result: RefineResult, folder: str | Path) -> list[Path]:
+def save_result(
+    result: RefineResult, folder: str | Path, *, object_pixel_size_m: float | None = None
+) -> list[Path]:
     """Write `reconstruction.npz`, figures, history and metrics, `r_map.png`, and `unknowns.npz` if any.
 
     unknowns.npz: intensity (M,) amplitude factors, background (N, N) counts. Each file is whole or absent.
@@ -44,7 +46,9 @@ def save_result(result: RefineResult, folder: str | Path) -> list[Path]:
     from ptycho.report.figures import r_map_figure
     from ptycho.report.outputs import save_outputs
 
-    written = save_outputs(*as_outputs(result), folder)
+    amplitude, phase, named = as_outputs(result)
+    named["object_pixel_size_m"] = object_pixel_size_m
+    written = save_outputs(amplitude, phase, named, folder)
     written.append(Path(folder) / "r_map.png")
     r_map_figure(written[-1], result.positions_xy, result.r_map, result.r)
     more = {"intensity": result.intensity, "background": result.background}

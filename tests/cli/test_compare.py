@@ -151,7 +151,7 @@ def test_the_figure_is_drawn(tmp_path: Path, truth: np.ndarray) -> None:
     [
         (("a.npz", "nowhere.npz"), "nowhere.npz does not exist"),
         (("a.npz", "empty"), "empty holds no reconstruction.npz"),
-        (("a.npz", "notes.txt"), "cannot compare .txt"),
+        (("a.npz", "notes.txt"), "holds no image that is known"),
         (("a.npz", "scan.npz"), "none of object, object_true, objectGuess"),
         (("a.npz", "text.h5"), "not an HDF5 file"),
         (("a.npz", "none.h5"), "is no product of ptychodus"),

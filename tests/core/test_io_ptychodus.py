@@ -10,6 +10,7 @@ import pytest
 
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.evaluation.rfactor import predicted_amplitudes
+from ptycho.io.geometry import Geometry
 from ptycho.io.ptychodus_diffraction import Diffraction, read_diffraction, write_diffraction
 from ptycho.io.ptychodus_frame import ObjectFrame, centre_offset_px, detector_pixel_m, far_field_pixel_m
 from ptycho.io.ptychodus_product import Metadata, Product, read_product, write_product
@@ -281,7 +282,7 @@ def test_what_a_scan_cannot_be(scan_folder, product, tmp_path):
         RawData.from_file(scan_folder / "diffraction.h5")
     with h5py.File(tmp_path / "other.h5", "w") as archive:
         archive["something"] = np.ones(3)
-    with pytest.raises(DataError, match="neither diffraction"):
+    with pytest.raises(DataError, match="layout that is not known; name its places"):
         RawData.from_file(tmp_path / "other.h5")
     with pytest.raises(InputError, match="can only be read"):
         write_scan(tmp_path / "scan.h5", {})
@@ -324,17 +325,20 @@ def test_an_image_lies_where_its_scan_was(scan_folder, scan_arrays):
     assert made.metadata.name == "star" and made.metadata.photon_energy_ev == 8800.0
 
 
-def test_an_image_of_an_npz_scan_says_what_was_assumed(make_scan, tmp_path, caplog):
+def test_a_product_of_a_scan_without_geometry_is_refused_and_names_what_is_missing(make_scan, tmp_path):
     raw = make_scan()
     raw.to_file(tmp_path / "scan.npz")
-    made = product_of_image(
-        tmp_path / "scan.npz", raw.objectGuess[2:, 1:], (1, 2), raw.probe_modes, raw.positions_px
-    )
-    assert made.metadata.photon_energy_ev == 8000.0 and "photon_energy_eV = 8000" in made.metadata.comments
-    assert "does not say its geometry" in caplog.text
-    np.testing.assert_allclose(
-        made.frame.to_pixels(made.x_m, made.y_m, 32), raw.positions_px - [1, 2], atol=1e-6
-    )
+    words = (raw.objectGuess, (1, 2), raw.probe_modes, raw.positions_px)
+    with pytest.raises(
+        DataError, match="needs energy_eV.*distance_m and detector_pixel_size_m.*ptycho import"
+    ):
+        product_of_image(tmp_path / "scan.npz", *words)
+    only_pixel = Geometry.of_settings({"object_pixel_size_m": 1e-8, "energy_eV": 8000.0})
+    with pytest.raises(DataError, match="needs distance_m, which"):
+        product_of_image(tmp_path / "scan.npz", *words, geometry=only_pixel)
+    electrons = Geometry.of_settings({"voltage_V": 80e3, "angular_pixel_size_rad": 1e-3})
+    with pytest.raises(DataError, match="no place for electrons"):
+        product_of_image(tmp_path / "scan.npz", *words, geometry=electrons)
 
 
 def test_an_npz_scan_may_say_its_geometry(scan_arrays, tmp_path, caplog):

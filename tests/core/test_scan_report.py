@@ -79,7 +79,8 @@ def test_each_problem_is_told(make_scan, scan_arrays, case):
     change, message = PROBLEMS[case]
     import re
 
-    problems = describe_scan(make_scan(**change(scan_arrays))).problems
+    report = describe_scan(make_scan(**change(scan_arrays)))
+    problems = report.problems + report.notes
     assert any(re.search(message, problem) for problem in problems), problems
     assert all("\n" not in problem for problem in problems)
 

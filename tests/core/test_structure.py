@@ -56,11 +56,11 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_only_the_registry_of_backends_imports_by_string():
-    """The contracts of import-linter see import statements only."""
+    """The contracts of import-linter see import statements only. rosettasciio lists its readers by name."""
     by_string = {
         name_of(path) for path in CODE for name, _ in calls(path) if name in ("import_module", "__import__")
     }
-    assert by_string <= {REGISTRY}
+    assert by_string <= {REGISTRY, "ptycho/io/formats/electron.py"}
 
 
 def imports_of_this_project(path: Path) -> Iterator[tuple[str, ast.alias]]:

@@ -160,8 +160,8 @@ def _read_lightning(path: Path) -> dict[str, Any]:
 def _refinement(path: Path) -> None:
     import torch
 
+    from ptycho_torch.refine import RefineState, save_state
     from ptycho_torch.refine.operators import Canvas
-    from ptycho_torch.refine.state import RefineState, save_state
 
     torch_state = RefineState(
         Canvas((40, 40), (3, 4)),
@@ -174,7 +174,7 @@ def _refinement(path: Path) -> None:
 
 
 def _read_refinement(path: Path) -> dict[str, Any]:
-    from ptycho_torch.refine.state import load_state
+    from ptycho_torch.refine import load_state
 
     made, extra, settings = load_state(path)
     tensors = {**made.tensors(), **extra}

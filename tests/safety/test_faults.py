@@ -46,10 +46,21 @@ def whole(folder: Path) -> None:
 
 COMMANDS = {
     "train": ["train", "{scan}", "-o", "out", "--nepochs", "1", *SMALL],
-    "infer": ["infer", "--model", "{run}", "--data", "{scan}", "-o", "out", "--product", "out/product.h5"],
+    "infer": [
+        "infer",
+        "--model",
+        "{run}",
+        "--data",
+        "{scan}",
+        "-o",
+        "out",
+        "--product",
+        "out/a.h5",
+        "--overwrite",
+    ],
     "reconstruct": ["reconstruct", "{scan}", "-o", "out", "--sweeps", "2"],
     "report": ["report", "{run}", "-o", "out/page.html"],
-    "simulate": ["simulate", "-o", "out/scan.npz", "--n_positions", "9", "--N", "32"],
+    "simulate": ["simulate", "-o", "out/scan.npz", "--n_positions", "9", "--N", "32", "--overwrite"],
 }
 
 

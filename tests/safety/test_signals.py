@@ -19,7 +19,7 @@ EXPERIMENT = ("-c", "from ptycho.cli.experiment import console_main; console_mai
 LONG = ("--nepochs", 4000, "--checkpoint_save_top_k", 0)
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 500) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         if process.poll() is not None:

@@ -7,90 +7,19 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from delta_network import PLAIN, Deltas, N, delta_patches, landed, pixels, smooth_object, uniform
 
 from ptycho import physics as oracle
 from ptycho.backends import predictor_of
 from ptycho.cli.main import main
-from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError, DataError
 from ptycho.forward.merging import merge
 from ptycho.image.canvas import auto_window_side, chunks, make_frame, scan_order, window_weights
 from ptycho.image.stitching import centroid_canvas, reassemble_position
-from ptycho.networks import graphs as architectures
 from ptycho.run.reconstruction import reconstruct
-from ptycho.scan.normalization import normalize_probe
-from ptycho_torch.config_bridge import from_training_config
-from ptycho_torch.model import PtychoPINN_Lightning
 from ptycho_torch.reassembly import Stitcher, stitch
 from ptycho_torch.workflows import components
 from ptycho_torch.workflows.trained import TrainedModel, save_trained
-
-N = 32
-PLAIN = np.ones((1, N, N), np.complex64)
-
-
-class Deltas(nn.Module):
-    """Answers any diffraction with patches that are one at pixel (N//2, N//2) and zero elsewhere."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.unused = nn.Parameter(torch.zeros(1))
-
-    def forward(self, diffraction: torch.Tensor, probe: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        N = diffraction.shape[-1]
-        modulus = torch.zeros(len(diffraction), self.channels, N, N)
-        modulus[..., N // 2, N // 2] = 1
-        return modulus, torch.zeros_like(modulus)
-
-
-@pytest.fixture
-def deltas(monkeypatch) -> str:
-    """The name of a registered architecture that answers deltas."""
-    monkeypatch.setattr(architectures, "_REGISTRY", dict(architectures._REGISTRY))
-    architectures.register("deltas")(lambda spec: Deltas(spec.out_channels))
-    return "deltas"
-
-
-@pytest.fixture
-def delta_module(deltas, small_config):
-    """Builds (module, container, config) for a scan; keywords are fields of the configuration."""
-
-    def build(raw, **changes):
-        config = small_config(raw, architecture=deltas, **changes)
-        container = components._ensure_container(raw, config)
-        scan, model, run, inference = from_training_config(config, PyTorchExecutionConfig())
-        module = PtychoPINN_Lightning(model, scan, run, inference)
-        modes, factor = normalize_probe(container.probe, config.model.probe_scale)
-        module.attach_scan(modes, x_scale=container.x_scale, nphotons=container.nphotons, probe_factor=factor)
-        return module, container, config
-
-    return build
-
-
-def delta_patches(count: int) -> np.ndarray:
-    patches = np.zeros((count, N, N), np.complex64)
-    patches[:, N // 2, N // 2] = 1
-    return patches
-
-
-def uniform(M: int) -> np.ndarray:
-    return window_weights(PLAIN, M, "uniform")
-
-
-def landed(image: np.ndarray, origin_xy) -> set[tuple[float, float]]:
-    """Object pixels [x, y] at which the image is not zero."""
-    return {(float(x + origin_xy[0]), float(y + origin_xy[1])) for y, x in np.argwhere(np.abs(image) > 1e-6)}
-
-
-def pixels(positions_xy: np.ndarray) -> set[tuple[float, float]]:
-    return {(float(x), float(y)) for x, y in positions_xy}
-
-
-def smooth_object(side: int = 128) -> np.ndarray:
-    y, x = np.mgrid[:side, :side] / 16
-    return (1 + 0.3 * np.cos(x + 0.4 * y)) * np.exp(1j * np.sin(0.9 * y - 0.7 * x))
 
 
 class TestADeltaLandsOnItsPixel:
@@ -212,86 +141,6 @@ class TestADeltaLandsOnItsPixel:
         module, container, _ = delta_module(raw)
         with pytest.raises(ConfigError, match="coord_scale"):
             reconstruct(predictor_of(module), container, coord_scale=bad)
-
-
-class TestCanvas:
-    @pytest.mark.parametrize(
-        "positions",
-        [
-            [[50.0, 60.0]],
-            [[50.3, 60.7]],
-            [[50.0, 60.0], [50.0, 60.0]],
-            [[50.0, 60.0], [90.5, 60.0], [130.25, 60.0]],
-            [[-50.0, -60.5], [-20.0, 300.0]],
-        ],
-        ids=["one", "one between pixels", "twice the same", "a line", "far apart, negative"],
-    )
-    def test_it_holds_every_window_and_hardly_more(self, positions):
-        where, M = np.array(positions), 16
-        made = stitch(np.ones((len(where), N, N), np.complex64), where, uniform(M))
-        np.testing.assert_allclose(made.object[made.covered], 1, rtol=1e-6)
-        total = stitch_weight(where, M)
-        assert total == pytest.approx(len(where) * M * M, rel=1e-6)
-        rows, columns = np.nonzero(made.covered)
-        height, width = made.object.shape
-        assert rows.min() == columns.min() == 0 and height - rows.max() <= 2 and width - columns.max() <= 2
-
-    def test_pixels_between_patches_are_flagged_and_zero(self):
-        made = stitch(np.ones((2, N, N), np.complex64), np.array([[20.0, 20.0], [80.0, 60.0]]), uniform(16))
-        assert made.covered.sum() == 2 * 16 * 16
-        assert (made.object[~made.covered] == 0).all() and (made.coverage[~made.covered] == 0).all()
-        assert (made.coverage[made.covered] == 1).all()
-        assert np.isfinite(made.object).all()
-
-    def test_coverage_counts_the_patches(self):
-        where = np.array([[20.0, 20.0], [20.0, 20.0], [60.0, 20.0]])
-        made = stitch(np.ones((3, N, N), np.complex64), where, uniform(16))
-        assert sorted(set(made.coverage[made.covered].tolist())) in ([1, 2], [0.5, 1])
-
-    def test_a_given_canvas_is_the_clients_own_object(self):
-        where = np.array([[3.0, 40.0], [50.0, 5.0], [99.0, 60.0]])
-        made = stitch(delta_patches(3), where, uniform(16), canvas_shape=(70, 100))
-        assert made.object.shape == (70, 100) and made.frame.origin_xy == (0, 0)
-        assert landed(made.object, (0, 0)) == pixels(where)
-
-    def test_positions_of_another_frame_are_laid_centre_on_centre(self):
-        where = np.array([[-30.0, -20.0], [31.0, 20.0], [0.0, 3.0]])
-        made = stitch(delta_patches(3), where, uniform(16), canvas_shape=(70, 101))
-        assert made.object.shape == (70, 101)
-        middle = (where.min(0) + where.max(0)) / 2
-        centre = np.array(made.frame.origin_xy) + (np.array([101, 70]) - 1) / 2
-        assert np.abs(centre - middle).max() <= 0.5
-        assert landed(made.object, made.frame.origin_xy) == pixels(where)
-
-    def test_patches_that_hang_over_a_given_canvas_are_cut_not_moved(self):
-        obj = smooth_object()
-        where = np.random.default_rng(0).integers(0, 60, (60, 2)).astype(float)
-        patches = oracle.extract(obj, *where.T + 30, N).astype(np.complex64)
-        made = stitch(patches, where, uniform(N), canvas_shape=(60, 60))
-        np.testing.assert_allclose(
-            made.object[made.covered], obj[30:90, 30:90][made.covered], rtol=1e-4, atol=1e-5
-        )
-        assert made.covered.all()
-
-    def test_a_canvas_that_no_patch_reaches(self):
-        frame = make_frame(np.array([[10.0, 10.0]]), 16, (40, 40))
-        stitcher = Stitcher(frame, uniform(16))
-        stitcher.add(torch.from_numpy(delta_patches(1)), np.array([[500.0, 500.0]]))
-        with pytest.raises(DataError, match="no patch reached the canvas"):
-            stitcher.result()
-
-    def test_a_place_for_every_patch(self):
-        with pytest.raises(DataError, match="2 patches but 1 positions"):
-            stitch(delta_patches(2), np.zeros((1, 2)), uniform(16))
-
-
-def stitch_weight(where: np.ndarray, M: int) -> float:
-    """Sum of all weights that fell on the canvas."""
-    stitcher = Stitcher(make_frame(where, M), uniform(M))
-    stitcher.add(torch.ones(len(where), N, N, dtype=torch.complex64), where)
-    m = stitcher._margin
-    height, width = stitcher.frame.shape
-    return float(stitcher._weight[m : m + height, m : m + width].sum())
 
 
 class TestValues:

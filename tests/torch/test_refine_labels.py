@@ -21,7 +21,7 @@ def refined():
     """A scan of 64 patterns with no truth in it, and what a refinement made of it."""
     made = simulate(Scenario(N=32, n_positions=64, step_px=3.0, photons=1e6, object="gaussian_random_field"))
     raw = type(made.raw)(**{**made.raw.as_arrays(), "objectGuess": None})
-    return raw, reconstruct(raw, epochs=30)
+    return raw, reconstruct(raw, epochs=30, start="flat", levels=1, prior="none")
 
 
 def test_labels_are_the_refined_object_under_each_pattern(refined):

@@ -1,0 +1,66 @@
+"""The checks of `ptycho validate`, run by every command that works on a scan before it works."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptycho.cli.console import Console
+from ptycho.cli.runs import read_scan
+from ptycho.errors import DataError
+
+if TYPE_CHECKING:
+    from ptycho.scan.findings import Finding
+    from ptycho.scan.raw_data import RawData
+
+
+def add_mask_flag(parser: Any) -> None:
+    """`--bad_pixels FILE`."""
+    parser.add_argument(
+        "--bad_pixels", type=Path, metavar="FILE", help="mask of further pixels to ignore, .npy or .npz"
+    )
+
+
+def add_orientation_flag(parser: Any) -> None:
+    """`--orientation NAME`."""
+    from ptycho.scan.orientation import ORIENTATIONS
+
+    parser.add_argument(
+        "--orientation",
+        choices=tuple(ORIENTATIONS),
+        help="turn the positions first (ptycho validate finds it)",
+    )
+
+
+def mask_of(arguments: argparse.Namespace) -> Path | None:
+    """The mask file that was given."""
+    path: Path | None = vars(arguments).get("bad_pixels")
+    return path
+
+
+def read_checked_scan(
+    path: Path, N: int | None, console: Console, *, orientation: str | None = None, **options: Any
+) -> tuple[RawData, list[Finding]]:
+    """A scan that work can start on, and what was found in it; `options` as for `read_scan`.
+
+    orientation: the positions are turned so (`ptycho.scan.orientation`); then objectGuess is dropped.
+
+    Problems and notes are told. Raises DataError for a scan that no image can come of.
+    """
+    from ptycho.scan.findings import errors
+
+    raw = read_scan(path, N, **options)
+    if orientation is not None and orientation != "as_given":
+        from ptycho.scan.orientation import reorient
+
+        raw = raw.moved_to(reorient(raw.positions_px, orientation))
+    found = raw.check()
+    refused = errors(found)
+    if refused:
+        more = f" (and {len(refused) - 1} more; see ptycho validate {path})" if len(refused) > 1 else ""
+        raise DataError(f"{path}: {refused[0]}{more}")
+    for one in found:
+        if one.severity == "problem":
+            console.warn(f"{path}: {one}")
+    return raw, found

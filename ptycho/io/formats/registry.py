@@ -1,0 +1,67 @@
+"""The known foreign formats, and which of them a file is. Other packages add theirs by an entry point.
+
+A package declares `[project.entry-points."ptychopinn.formats"]` with lines such as
+`mine = "my_package.module:FORMAT"`, where FORMAT is a `ForeignFormat`.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from ptycho.errors import InputError, MissingFileError
+from ptycho.io.formats.foreign import ForeignFormat as ForeignFormat
+from ptycho.io.formats.foreign import Paths as Paths
+from ptycho.io.formats.found import Found
+
+log = logging.getLogger(__name__)
+
+ENTRY_POINTS = "ptychopinn.formats"
+
+
+def formats() -> dict[str, ForeignFormat]:
+    """Every known format by name, in the order in which files are tried; own formats first."""
+    from ptycho.io.formats import arrays, electron, hdf5_habits, hdf5_standards, own, plain_hdf5
+
+    known: dict[str, ForeignFormat] = {}
+    for module in (own, hdf5_standards, hdf5_habits, electron, arrays):
+        known.update({one.name: one for one in module.FORMATS})
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            made = entry.load()
+        except Exception as error:  # another package's fault must not stop this one
+            log.warning("format %s of %s cannot be loaded: %s", entry.name, entry.value, error)
+            continue
+        if isinstance(made, ForeignFormat):
+            known.setdefault(made.name, made)
+        else:
+            log.warning("format %s of %s is no ForeignFormat: left out", entry.name, entry.value)
+    known.update({one.name: one for one in plain_hdf5.FORMATS})
+    return known
+
+
+def format_of(path: Path, name: str | None = None) -> ForeignFormat:
+    """The format of a file: the named one, or the first that recognises its contents.
+
+    Raises MissingFileError, InputError for an unknown name or contents that nobody knows.
+    """
+    if not path.exists():
+        raise MissingFileError(f"{path} does not exist; check the path")
+    known = formats()
+    if name is not None:
+        if name not in known:
+            raise InputError(f"format {name!r} is not known; known: {', '.join(known)}")
+        return known[name]
+    for one in known.values():
+        if one.recognises(path):
+            return one
+    raise InputError(
+        f"{path}: no known format; `ptycho info --formats` lists them; an HDF5 file of another layout needs "
+        "--set path.frames=/place/in/the/file"
+    )
+
+
+def find(path: Path, paths: Paths | None = None, name: str | None = None) -> Found:
+    """What a file holds, whatever its format; frames are not read yet."""
+    return format_of(path, name).find(path, paths or {})
