@@ -143,13 +143,15 @@ def test_options_of_reconstruct_at_their_edges(good: str, bad: str) -> None:
         asked(*bad.split())
 
 
-def test_a_product_has_a_suffix_that_is_known() -> None:
+def test_a_product_has_a_suffix_that_is_known(tmp_path: Path) -> None:
+    def check(name: str) -> None:
+        infer._check_product(tmp_path / name, tmp_path / "out", argparse.Namespace(), ())
+
     for name in ("a.h5", "a.HDF5", "a.npz"):
-        assert infer._product_target(Path(name)) == Path(name)
+        check(name)
     for name in ("a.txt", "a.h4", "a"):
         with pytest.raises(InputError, match="a product of ptychodus ends in"):
-            infer._product_target(Path(name))
-    assert infer._product_target(None) is None
+            check(name)
 
 
 def test_simulate_takes_every_option(tmp_path: Path) -> None:

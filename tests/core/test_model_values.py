@@ -15,6 +15,7 @@ from ptycho.config.settings import ModelConfig, TrainingConfig
 from ptycho.errors import BundleError, ConfigError, RunError
 from ptycho.models.bundle import load_bundle, save_bundle
 from ptycho.models.trained_state import TrainedState, load_trained_state
+from ptycho.networks.graphs import describe, initial_weights, spec_from_config
 from ptycho.scan.scan_set import KnownScan
 
 WEIGHTS = {"a": np.arange(6.0, dtype=np.float32).reshape(2, 3), "z": np.array([1 + 2j, 3 - 4j])}
@@ -134,8 +135,10 @@ def state() -> TrainedState:
             guess=(modes * (2 + number) + 1).astype(np.complex64), log_scale=0.1 * number,
         )  # fmt: skip
 
-    config = TrainingConfig(model=ModelConfig(N=32))
-    return TrainedState(config, {"w": np.ones(3, np.float32)}, tuple(scan(n) for n in range(3)))
+    config = TrainingConfig(model=ModelConfig(N=32, n_filters_scale=1))
+    spec = spec_from_config(config.model)
+    weights = initial_weights(describe("swift", spec), spec, 0)
+    return TrainedState(config, weights, tuple(scan(n) for n in range(3)))
 
 
 def test_every_scan_of_a_bundle_comes_back(state, tmp_path):

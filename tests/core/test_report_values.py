@@ -13,7 +13,7 @@ from scipy.stats import poisson
 from ptycho.errors import InputError
 from ptycho.report.charts import line_chart, ticks
 from ptycho.report.compare import compare
-from ptycho.report.evidence import _sums, collect_evidence, poisson_misfit, r_limits
+from ptycho.report.evidence import collect_evidence, poisson_misfit, r_limits
 from ptycho.report.html import _render
 from ptycho.report.pages import Number, side_by_side, view_of
 from ptycho.report.panels import _shrunk
@@ -50,7 +50,7 @@ def test_misfit_of_photons_at_any_mean():
     for mean, found in zip(means, poisson_misfit(means), strict=True):
         n = np.arange(int(mean + 20 * math.sqrt(mean) + 40))
         wanted = (poisson.pmf(n, mean) * (np.sqrt(n) - math.sqrt(mean)) ** 2).sum()
-        assert found == pytest.approx(wanted, rel=1e-3)
+        assert found == pytest.approx(wanted, rel=1e-3 if mean < 60 else 2e-4)
 
 
 def test_limits_of_r_without_bad_pixels_and_with_a_partial_chunk(scan_arrays):
@@ -64,8 +64,6 @@ def test_limits_of_r_without_bad_pixels_and_with_a_partial_chunk(scan_arrays):
     for mask in (None, bad):
         good = np.ones((32, 32)) if mask is None else ~mask
         a, b = amplitude * good, beam * good
-        cross, power = _sums(amplitude, b, good.astype(bool))
-        assert (cross, power) == pytest.approx(((a * b).sum(), (a**2).sum()), rel=1e-5)
         scale = (a * b).sum() / (70 * (b**2).sum())
         wanted = math.sqrt(((a - scale * b) ** 2).sum() / (a**2).sum())
         dirty = amplitude.copy()

@@ -219,7 +219,6 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("first level counts", "judge_run", "max(levels, key=_LEVELS.index)", "levels[0]"),
         Fault("Poisson misfit of many", "poisson_misfit", "0.25 + 7 / (64", "0.25 + 8 / (64"),
         Fault("limits without the mask", "r_limits", "~bad_pixels", "np.ones_like(bad_pixels)"),
-        Fault("last chunk of the limits", "_sums", "range(0, len(amplitude), 64)", "range(0, max(1, len(amplitude) - len(amplitude) % 64), 64)"),
         Fault("lower is better for SSIM", "", '"{:.3f}", "high", "against the truth")', '"{:.3f}", "low", "against the truth")'),
         Fault("winner although equal", "side_by_side", "if best is not None and differ else None", "if best is not None else None"),
         Fault("spread of the population", "_row", "statistics.stdev(found)", "statistics.pstdev(found)"),
@@ -243,7 +242,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
     CLI: (
         Fault("truth's origin ignored", "judge", "origin[0] - truth.origin_xy[0]", "origin[0]"),
         Fault("coverage not judged", "judge", "coverage=made.coverage,", ""),
-        Fault("pixel size not passed", "judge", "pixel_size_m=pixel_size_m,", ""),
+        Fault("pixel size not passed", "judge", "pixel_size_m=pixel_size_m or made.object_pixel_size_m,", ""),
         Fault("roi not passed", "judge", "truth.roi,", "None,"),
         Fault("roi dropped", "find_truth", "Truth(found.object, found.roi)", "Truth(found.object)"),
         Fault("no- ignored", "SwitchAction.__call__", 'not (option_string or "").startswith("--no-")', "True"),
