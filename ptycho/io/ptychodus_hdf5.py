@@ -162,6 +162,7 @@ def check_sources(archive: Any, key: str) -> None:
 def unreadable(archive: Any, key: str, error: BaseException) -> PtychoError:
     """Why a dataset cannot be read: a filter that is not installed, by its name, or else damage."""
     filters = archive[key].id.get_create_plist()
+    key = key.lstrip("/")
     for number in range(filters.get_nfilters()):
         code, _, _, name = filters.get_filter(number)
         import h5py

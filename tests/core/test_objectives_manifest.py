@@ -13,6 +13,7 @@ import yaml
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.models.trained_state import TrainedState, load_trained_state
+from ptycho.networks.graphs import describe, initial_weights, spec_from_config
 from ptycho.objectives.diagnostics import SUMS, CollapseAlarm, finish, slots
 from ptycho.objectives.manifest import Module, resolve
 from ptycho.objectives.terms import DIAGNOSTICS, OBJECTIVES
@@ -189,10 +190,10 @@ def test_the_log_says_what_is_minimised_under_which_name(tmp_path, caplog):
 
 
 def state_of(config: TrainingConfig) -> TrainedState:
-    N = config.model.N
+    N, spec = config.model.N, spec_from_config(config.model)
     return TrainedState(
         config=config,
-        weights={"a.weight": np.zeros(3, np.float32)},
+        weights=initial_weights(describe(config.model.architecture, spec), spec, 0),
         scans=(
             KnownScan(
                 probe=np.ones((1, N, N), np.complex64),

@@ -11,6 +11,7 @@ import pytest
 from both_backends import SIDES, settings
 
 from ptycho import physics as oracle
+from ptycho.clients.trained_model import TrainedModel
 from ptycho.forward import diffraction, merging
 from ptycho.forward.seen import illumination
 from ptycho.run.preparation import ensure_container, plan_training
@@ -82,7 +83,7 @@ def evaluated(raw: Any, bare: Any, tf: Any) -> Values:
             "tf": tf, "model": model, "container": container, "N": N, "merging": merging,
             "illumination": illumination, "diffraction": diffraction,
             "batch": side.batch(container, np.arange(B), False, label_scale=scale),
-            "trained": side.trained.TrainedModel(model),
+            "trained": TrainedModel(model),
             "neutral_weights": side.rooms.layers.neutral_weights,
             "image": side.infer(model, bare, M=16),
         }  # fmt: skip
@@ -250,6 +251,6 @@ def test_with_offsets_predict_merges_each_group_to_one_patch(name, make_scan, tf
     raw = make_scan(n_positions=9)
     side = SIDES[name]()
     model, container = side.model(raw, settings(raw, gridsize=2))
-    client = side.trained.TrainedModel(model)
+    client = TrainedModel(model)
     answer = client.predict([container.X * client.intensity_scale, container.local_offsets])
     assert answer.shape == (9, N, N, 1)

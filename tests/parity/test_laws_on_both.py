@@ -8,6 +8,7 @@ from both_backends import settings
 from scipy.ndimage import gaussian_filter
 
 from ptycho import physics as oracle
+from ptycho.clients.trained_model import TrainedModel
 from ptycho.forward.merging import merge
 from ptycho.scan.raw_data import RawData
 from ptycho.tf_helper import reassemble_position
@@ -108,7 +109,7 @@ def test_a_delta_at_a_known_position_lands_on_its_pixel_by_merge_workflow_and_cl
     found = side.infer(model, raw, M=20)
     x0, y0 = found["origin_xy"]
     assert {(x + x0, y + y0) for y, x in np.argwhere(np.abs(found["object"]) > 1e-6)} == known
-    client = side.trained.TrainedModel(model)
+    client = TrainedModel(model)
     patches = client.predict([container.X * client.intensity_scale, container.local_offsets])
     image = np.squeeze(reassemble_position(patches, container.global_offsets, M=20))
     assert np.count_nonzero(np.abs(image) > 1e-6) == len(known)
