@@ -15,7 +15,8 @@ import pytest
 from programs import small_scan
 
 from ptycho.cli.main import main
-from ptycho.errors import BundleError, InputError
+from ptycho.errors import BundleError, DataError, InputError
+from ptycho.image.canvas import check_canvas
 from ptycho.io.npz import open_npz, read_array
 from ptycho.io.ptychodus_hdf5 import open_hdf5, read_dataset
 
@@ -261,7 +262,11 @@ def test_a_canvas_larger_than_the_memory(tmp_path: Path, monkeypatch: Any, capsy
     scan["ycoords"] = scan["ycoords"] * 1e6
     np.savez("scan.npz", **scan)
     assert main(["reconstruct", "scan.npz", "-o", "out", "--sweeps", "1"]) == 2
-    assert "does not fit in memory" in capsys.readouterr().err and not Path("out").exists()
+    said = capsys.readouterr().err
+    # the checks of the scan name the unit first; whoever goes past them meets the memory
+    assert "divide lengths by the object pixel size" in said and not Path("out").exists()
+    with pytest.raises(DataError, match="does not fit in memory"):
+        check_canvas((5e7, 5e7))
 
 
 @pytest.mark.parametrize("mask", [0o027, 0o077])
