@@ -350,7 +350,7 @@ class RawData:
             "bad_pixels": self.bad_pixels,
             "diffraction_unit": self.diffraction_unit,
             "pattern_order": "MNN" if self.n_positions == self.N else None,
-            "geometry": self.geometry,
+            "geometry": None if self.geometry == Geometry() else self.geometry,
         }
 
     def to_file(self, path: str | os.PathLike[str]) -> None:

@@ -43,9 +43,9 @@ def twins(raw, config, dtype, rate=1e-3):
 
 def torch_steps(module, loader, count, dtype):
     """Train as Lightning does; the loss of every step."""
-    from ptycho_torch.fit import trainer as training
+    from ptycho_torch.optimizers import configure_optimizers
 
-    optimizer, losses, epoch = training.configure_optimizers(module), [], 0
+    optimizer, losses, epoch = configure_optimizers(module), [], 0
     while len(losses) < count:
         loader.sampler.set_epoch(epoch)
         epoch += 1

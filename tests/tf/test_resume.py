@@ -33,7 +33,8 @@ def command(words: str) -> list[str]:
 def killed(words: str, folder: Path) -> bool:
     """Run a training and kill it after its second epoch; whether it was still at work."""
     shutil.rmtree(folder, ignore_errors=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # as many threads of TensorFlow as in this process: another number rounds sums differently
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "0"}
     process = subprocess.Popen(command(words), cwd=folder.parent, env=environment)
     log, deadline = folder / "training.log", time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:

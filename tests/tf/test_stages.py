@@ -67,10 +67,11 @@ def twins(raw, config, accumulate):
 
 def torch_steps(module, loader, config, count, batches, accumulate):
     """The staged steps by hand: freeze, rate, gather, Adam."""
-    from ptycho_torch.fit.stages import Freezer, Stages
-    from ptycho_torch.optimizers import parameter_groups
+    from ptycho_torch.fit.stages import Freezer
+    from ptycho_torch.optimizers import StagedRates, parameter_groups
 
-    stages, freezer = Stages(resolve_stages(config), -(-batches // accumulate)), Freezer()
+    course, freezer = spans(resolve_stages(config), -(-batches // accumulate)), Freezer()
+    stages = StagedRates(course, -(-batches // accumulate))
     optimizer = torch.optim.Adam(parameter_groups(module), lr=RATE, betas=(0.9, 0.99))
     courses = [stages.factors(config, RATE, group["name"]) for group in optimizer.param_groups]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, courses)
@@ -78,7 +79,7 @@ def torch_steps(module, loader, config, count, batches, accumulate):
     for epoch in range(count // batches):
         loader.sampler.set_epoch(epoch)
         for i, batch in enumerate(loader, 1):
-            module.stage = span_at(stages.spans, step).stage
+            module.stage = span_at(course, step).stage
             freezer.only(module, [part for part in PARTS if module.stage.trains(part)])
             batch["x"] = batch["x"].double()
             (module.terms(batch)["loss"] / accumulate).backward()

@@ -175,7 +175,7 @@ def test_a_checkpoint_is_whole_or_the_former_one(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def cut_short(values, target):
-        Path(target).write_bytes(b"half")
+        target.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", cut_short)
