@@ -10,22 +10,16 @@ object that the package does not ship. --out: curves of cNRMSE over CPU seconds 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from refining import SHARED, centres, evaluate, simulate
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-sys.path[:0] = [str(SHARED / "bench"), str(Path(__file__).resolve().parents[1])]
-
-import simulate  # noqa: E402
-
-from benchmarks.refine import centres, evaluate  # noqa: E402
-from ptycho_torch.refine import make_scan, reconstruct  # noqa: E402
-from ptycho_torch.refine.operators import Canvas  # noqa: E402
+from ptycho_torch.refine import make_scan, reconstruct
+from ptycho_torch.refine.operators import Canvas
 
 PLAIN = {"start": "flat", "levels": 1, "prior": "none", "epochs": 40}
 GOALS = (0.06, 0.045, 0.03)

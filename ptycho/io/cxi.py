@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ptycho.io.atomic import atomic_write
 from ptycho.io.geometry import Geometry
-from ptycho.io.hdf5_read import load_filters
 from ptycho.io.importing import Imported
 from ptycho.io.lazy import CHUNK_BYTES
+from ptycho.io.ptychodus_hdf5 import load_filters
 
 _EV_J = 1.602176634e-19
 #: bit of a CXI mask: the pixel is invalid

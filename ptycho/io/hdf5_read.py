@@ -13,16 +13,13 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError, MissingDependencyError
 from ptycho.io.lazy import LazyPatterns
+from ptycho.io.ptychodus_hdf5 import FILTERS, load_filters, open_hdf5
 from ptycho.io.ptychodus_hdf5 import is_hdf5 as is_hdf5
-from ptycho.io.ptychodus_hdf5 import open_hdf5
 from ptycho.io.reading import one_line
 
 #: filters that libhdf5 itself has
 _BUILT_IN = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset"}
-_KNOWN = {
-    32000: "lzf", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd",
-    32017: "sz", 32023: "fcidecomp", 32024: "sz3", 32026: "blosc2", 307: "bzip2",
-}  # fmt: skip
+_KNOWN = {32000: "lzf", **FILTERS}
 #: factor to metres
 LENGTHS_M = {
     "m": 1.0, "metre": 1.0, "meter": 1.0, "metres": 1.0, "meters": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6,
@@ -186,15 +183,6 @@ def text(value: Any) -> str:
     if isinstance(value, np.ndarray):
         value = value.ravel()[0] if value.size else ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def load_filters() -> bool:
-    """Make the usual filters of detectors known to libhdf5, where hdf5plugin is installed; else False."""
-    try:
-        import hdf5plugin  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def codec_of(found: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise DataError(f"{source} is not an HDF5 file; save it with ptychodus or with this package")
     import h5py
 
-    _load_filters()
+    load_filters()
     try:
         archive = h5py.File(source, "r")
     except Exception as error:  # h5py raises what its library stumbled over
@@ -112,9 +112,9 @@ def _values(found: Any, what: str) -> NDArray[Any]:
 
 
 #: filters of HDF5 that come with the package hdf5plugin
-_FILTERS = {
-    307: "bzip2", 32001: "blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32017: "SZ",
-    32018: "fcidecomp", 32024: "SZ3", 32026: "blosc2",
+FILTERS = {
+    307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32017: "sz",
+    32018: "fcidecomp", 32024: "sz3", 32026: "blosc2",
 }  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def unreadable(archive: Any, key: str, error: BaseException) -> PtychoError:
         import h5py
 
         if not h5py.h5z.filter_avail(code):
-            known = _FILTERS.get(code) or (name.decode("utf-8", "replace") if name else "a filter of its own")
+            known = FILTERS.get(code) or (name.decode("utf-8", "replace") if name else "a filter of its own")
             return MissingDependencyError(
                 f"{archive.filename}: {key!r} is compressed with {known} (HDF5 filter {code}), which is not"
                 " installed: pip install hdf5plugin"
@@ -178,10 +178,13 @@ def unreadable(archive: Any, key: str, error: BaseException) -> PtychoError:
     )
 
 
-def _load_filters() -> None:
-    """Register the filters of hdf5plugin with HDF5 where the package is installed."""
-    with suppress(ImportError):
+def load_filters() -> bool:
+    """Make the usual filters of detectors known to libhdf5, where hdf5plugin is installed; else False."""
+    try:
         import hdf5plugin  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def read_number(archive: Any, holder: Any, *keys: str, default: float | None = None) -> float:
