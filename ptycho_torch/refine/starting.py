@@ -42,6 +42,10 @@ def refined_modes(
         progress=progress,
         modes=wanted,
         scratch_folder=container.scratch_folder,
+        # the loop with one level: with two, a network that was trained afterwards had the poorer image
+        start="flat",
+        levels=1,
+        prior="none",
     )
     log.info("probe refined in %d sweeps: R %.4f", config.probe_refine_sweeps, refined.history[-1]["r"])
     return np.asarray(refined.probe, np.complex64).reshape(-1, container.N, container.N)
