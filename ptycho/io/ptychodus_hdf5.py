@@ -151,8 +151,8 @@ def check_sources(found: Any) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(
-            f"{found.file.filename}: {found.name.lstrip('/')!r} is put together from {missing[0]}{more}, which"
-            f" {'is' if len(missing) == 1 else 'are'} not there: copy it beside the file"
+            f"{found.file.filename}: {found.name.lstrip('/')!r} is put together from {missing[0]}{more}, "
+            f"which {'is' if len(missing) == 1 else 'are'} not there: copy it beside the file"
         )
 
 
@@ -180,11 +180,11 @@ def check_filters(found: Any) -> None:
 
 
 def unreadable(found: Any, error: BaseException) -> DataError:
-    """Why a dataset cannot be read: it is damaged. Raises MissingDependencyError where a filter is missing."""
+    """Why a dataset cannot be read: it is damaged. MissingDependencyError where a filter is missing."""
     check_filters(found)
     return DataError(
-        f"{found.file.filename}: {found.name.lstrip('/')!r} is damaged ({one_line(error)}); write or copy the"
-        " file again"
+        f"{found.file.filename}: {found.name.lstrip('/')!r} is damaged ({one_line(error)}); "
+        "write or copy the file again"
     )
 
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ptycho.config.settings import TrainingConfig
 from ptycho.evaluation.rfactor import RFactor, r_factor
 from ptycho.image.canvas import (
-    Frame,
     Stitched,
     auto_window_side,
     chunks,
@@ -24,6 +23,8 @@ from ptycho.image.canvas import (
     transform_positions,
     window_weights,
 )
+from ptycho.image.stitcher import Stitcher
+from ptycho.ops import ops_of
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.pattern_store import room_for_patches
@@ -33,7 +34,6 @@ PATTERNS_A_BATCH = 64
 
 #: patches as a backend holds them: its own tensors
 Patches = TypeVar("Patches")
-Given = TypeVar("Given", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -68,24 +68,13 @@ class Reconstruction:
         return self.image.frame.origin_xy
 
 
-class Stitches(Protocol[Given]):
-    """A backend's stitcher: takes its own tensors, gives NumPy."""
-
-    def add(self, patches: Given, positions_xy: NDArray[np.float64]) -> None:
-        """Patches (K, N, N) at the object pixels (K, 2) under their pixel (N//2, N//2)."""
-
-    def result(self) -> Stitched:
-        """The image as it stands."""
-
-
 @dataclass(frozen=True)
 class Predictor(Generic[Patches]):
     """A trained network as it sees one scan: its numbers, and what a backend does for it.
 
     config: of the training. x_scale, nphotons: the normalisation of the scan, see
     `ptycho.scan.normalization`. probe (P, N, N) complex64. log_scale: the trained correction of the intensity
-    scale. predict: x (b, C, N, N) float32 to patches (b, C_out, N, N). stitcher: an empty canvas for them.
-    as_numpy: the patches as an array.
+    scale. predict: x (b, C, N, N) float32 to patches (b, C_out, N, N).
     """
 
     config: TrainingConfig
@@ -94,8 +83,6 @@ class Predictor(Generic[Patches]):
     probe: NDArray[np.complex64]
     log_scale: float
     predict: Callable[[NDArray[np.float32]], Patches]
-    stitcher: Callable[[Frame, NDArray[np.float32]], Stitches[Patches]]
-    as_numpy: Callable[[Patches], NDArray[np.complex64]]
 
     @property
     def to_counts(self) -> float:
@@ -135,7 +122,7 @@ def reconstruct(
     positions = transform_positions(
         container.positions_px, flip_x=flip_x, flip_y=flip_y, transpose=transpose, coord_scale=coord_scale
     )
-    canvas = seen.stitcher(make_frame(positions, weights.shape[0], canvas_shape), weights)
+    canvas = Stitcher(make_frame(positions, weights.shape[0], canvas_shape), weights)
     size = batch_size or max(1, PATTERNS_A_BATCH // C)
     order = scan_order(positions[container.nn_indices[:, 0]], size)
     shape = (len(order), 1 if seen.one_patch_a_group else C, N, N)
@@ -150,7 +137,7 @@ def reconstruct(
             places = places.mean(1, keepdims=True)
         canvas.add(patches, places.reshape(-1, 2))
         if kept is not None:
-            kept.put(groups, seen.as_numpy(patches))
+            kept.put(groups, ops_of(patches).to_numpy(patches))
         if progress is not None:
             progress(min(part.stop, len(order)), len(order))
     rate = len(order) / max(time.perf_counter() - begun, 1e-9)

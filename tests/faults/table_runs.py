@@ -125,7 +125,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("flip not passed", "reconstruct", "flip_x=flip_x, flip_y=flip_y, transpose=transpose", "flip_x=flip_x, flip_y=flip_x, transpose=transpose"),
         Fault("shared patch at the first place", "reconstruct", "places.mean(1, keepdims=True)", "places[:, :1]"),
         Fault("canvas_shape not passed", "reconstruct", "weights.shape[0], canvas_shape)", "weights.shape[0])"),
-        Fault("patches kept in stitching order", "reconstruct", "kept.put(groups, seen.as_numpy(patches))", "kept.put(np.arange(part.start, part.stop), seen.as_numpy(patches))"),
+        Fault("patches kept in stitching order", "reconstruct", "kept.put(groups, ops_of", "kept.put(np.arange(part.start, part.stop), ops_of"),
         Fault("probe mask not applied", "starting_probe", "if model.probe_mask:", "if False:"),
         Fault("mask diameter not passed", "starting_probe", "model.probe_mask_sigma, model.probe_mask_diameter)", "model.probe_mask_sigma)"),
         Fault("smoothing across modes", "starting_probe", "sigma = (0, model", "sigma = (model.gaussian_smoothing_sigma, model"),

@@ -21,7 +21,7 @@ from ptycho.scan.normalization import normalize_probe
 from ptycho.scan.raw_data import RawData
 
 Arrays = dict[str, np.ndarray]
-ROOMS = ("layers", "reassembly")
+ROOMS = ("layers",)
 
 
 def rooms_of(package: str) -> SimpleNamespace:
