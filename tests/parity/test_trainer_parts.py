@@ -44,7 +44,7 @@ def built(side, make_scan):
     """Builds (backend, model, scans that it knows)."""
 
     def build(*seeds, **changes):
-        config = settings(make_scan(), backend=side.name, probe_trainable=True, **changes)
+        config = settings(make_scan(), backend=side.name, **{"probe_trainable": True, **changes})
         backend = backends.find(side.name)
         model = backend.build(config, silent())
         known = [known_scan(seed) for seed in seeds]
@@ -118,13 +118,13 @@ def test_what_trains_is_what_the_settings_say(side, built):
     def moving(**changes):
         _, model, _ = built(1, **changes)
         if side.name == "tensorflow":
-            return {id(v) for v in model.trained()} >= {id(model.probe)}, any(
-                v is model.log_scale for v in model.trained()
-            )
+            trained = {id(variable) for variable in model.trained()}
+            return id(model.probe) in trained, id(model.log_scale) in trained
         return model.probe.requires_grad, model.log_scale.requires_grad
 
     assert moving(intensity_scale_trainable=True) == (True, True)
     assert moving(intensity_scale_trainable=False) == (True, False)
+    assert moving(intensity_scale_trainable=True, probe_trainable=False) == (False, True)
     assert moving(intensity_scale_trainable=True, model_type="supervised")[1] is False
 
 
@@ -215,6 +215,13 @@ def test_every_part_has_its_rate_at_every_step(side, built):
     assert list(found) == list(wanted)
     for part, rates in wanted.items():
         np.testing.assert_allclose(found[part], rates, err_msg=part)
+
+
+def test_a_part_that_does_not_train_has_no_rate(side, built):
+    stages = [{"name": "a", "steps": 2}]
+    _, model, _ = built(1, stages=stages, probe_trainable=False, intensity_scale_trainable=True)
+    found = side.rates(model, spans(resolve_stages(model.config), 2), rate=0.1, steps=1)
+    assert found["scale"] == [0.1] and "probe" not in found
 
 
 def test_a_network_without_parts_takes_no_stages(side, built):

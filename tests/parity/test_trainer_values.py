@@ -176,6 +176,16 @@ def test_stages_move_their_parts_at_their_rates_and_end_after_their_last_step(tr
     assert left.history["learning_rate/probe"][-1] == 0.25 and left.history["learning_rate/scale"][-1] == 1
 
 
+def test_an_epoch_of_a_stage_is_as_many_steps_as_accumulation_leaves(train):
+    stages = [
+        {"name": "a", "epochs": 2, "learning_rate": 0.5},
+        {"name": "b", "steps": 1},
+    ]
+    left = train([1.0] * 12, 22, batch_size=8, stages=stages, execution={"accum_steps": 2})
+    # three batches make two steps an epoch, the second of one batch, which counts one half
+    assert left.scale == 2 * (0.5 + 0.25) + 1 and len(left.history["val_loss"]) == 3
+
+
 def test_a_loss_that_is_no_number_ends_the_run(train):
     lost = float("nan")
     with pytest.raises(RunError, match="training diverged: the loss is nan at epoch 0, step 2 - lower"):
