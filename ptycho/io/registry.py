@@ -17,7 +17,7 @@ import numpy as np
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.hdf5_read import is_hdf5
 from ptycho.io.inputs import check_input
-from ptycho.io.lazy import LazyPatterns, NotByRows
+from ptycho.io.lazy import LazyPatterns, NotByRows, Patterns
 from ptycho.io.lazy_files import Header, hdf5_header, npz_header, npz_patterns
 from ptycho.io.npz import open_npz, patterns_key, read_npz, write_npz
 from ptycho.io.ptychodus_scan import is_ptychodus, patterns_file, read_ptychodus_scan
@@ -146,11 +146,16 @@ def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, 
             f"{path} has no probe: give one by ptycho import {path.name} --set path.probe=..., or "
             "`ptycho reconstruct` it, which makes one"
         )
-    frames = arrays["diff3d"]
-    needed = int(np.prod(frames.shape, dtype=np.int64)) * (frames.dtype.itemsize + 4)
-    if isinstance(frames, LazyPatterns) and not goes_to_disk(needed, patterns):
-        arrays["diff3d"] = frames[:]
+    arrays["diff3d"] = kept_patterns(arrays["diff3d"], patterns)
     return {key: value for key, value in arrays.items() if value is not None}
+
+
+def kept_patterns(frames: Patterns, place: str) -> Patterns:
+    """Frames (M, N, N) read by rows, read whole where `place` is 'memory', or 'auto' and they are small."""
+    needed = int(np.prod(frames.shape, dtype=np.int64)) * (frames.dtype.itemsize + 4)
+    if isinstance(frames, LazyPatterns) and not goes_to_disk(needed, place):
+        return frames[:]
+    return frames
 
 
 def write_scan(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:

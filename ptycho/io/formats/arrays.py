@@ -57,15 +57,18 @@ def frames_from_array(array: Any, found: Found, where: str) -> None:
 
 def _find_npy(path: Path, paths: Paths) -> Found:
     """One NPY array: frames, a grid of frames, or positions (M, 2) [x, y]; mapped, never unpickled."""
+    found = Found("NPY", codec="none")
+    frames_from_array(_loaded(path), found, str(path))
+    return found
+
+
+def _loaded(path: Path) -> Any:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # what numpy's reader of a header stumbled over
         raise DataError(
             f"{path} is damaged or holds Python objects ({one_line(error)}); save it again"
         ) from error
-    found = Found("NPY", codec="none")
-    frames_from_array(array, found, str(path))
-    return found
 
 
 def require_tifffile() -> Any:
@@ -75,6 +78,19 @@ def require_tifffile() -> Any:
     except ImportError:
         raise MissingDependencyError("TIFF files need tifffile: pip install 'ptychopinn[formats]'") from None
     return tifffile
+
+
+def array_in(path: Path) -> NDArray[Any]:
+    """The one array of an NPY or TIFF file, read whole; DataError for anything else."""
+    if _begins(path, _NPY_MAGIC):
+        return np.array(_loaded(path))
+    if _begins(path, *_TIFF_MAGIC):
+        tifffile = require_tifffile()
+        try:
+            return np.asarray(tifffile.imread(path))
+        except Exception as error:  # what a reader of damaged bytes stumbled over
+            raise DataError(f"{path} is damaged ({one_line(error)}); write or copy it again") from error
+    raise DataError(f"{path} is neither an NPY nor a TIFF file; save the array as one of them")
 
 
 def _natural(path: Path) -> list[Any]:
@@ -251,15 +267,15 @@ _AXES = {
 FORMATS = (
     ForeignFormat(
         "npy", "NPY array", (".npy",), "frames or positions", "numpy",
-        lambda path: path.is_file() and _begins(path, _NPY_MAGIC), _find_npy,
+        lambda path: path.is_file() and _begins(path, _NPY_MAGIC), _find_npy, places=(),
     ),
     ForeignFormat(
         "tiff", "TIFF stack", _TIFF_SUFFIXES, "frames", "tifffile",
-        lambda path: path.is_file() and _begins(path, *_TIFF_MAGIC), _find_tiff,
+        lambda path: path.is_file() and _begins(path, *_TIFF_MAGIC), _find_tiff, places=(),
     ),
     ForeignFormat(
-        "tiffs", "folder of TIFF files", (), "frames", "tifffile", _is_tiff_folder, _find_tiff_folder
+        "tiffs", "folder of TIFF files", (), "frames", "tifffile", _is_tiff_folder, _find_tiff_folder, places=()
     ),
-    ForeignFormat("zarr", "zarr store", (".zarr",), "frames, positions", "zarr", _is_zarr, _find_zarr),
-    ForeignFormat("text", "text, CSV", (".csv", ".txt"), "positions", "numpy", _is_text, _find_text),
+    ForeignFormat("zarr", "zarr store", (".zarr",), "frames, positions", "zarr", _is_zarr, _find_zarr, places=("frames", "positions")),
+    ForeignFormat("text", "text, CSV", (".csv", ".txt"), "positions", "numpy", _is_text, _find_text, places=()),
 )  # fmt: skip

@@ -108,6 +108,6 @@ def _deep(values: Any, *keys: str) -> Any:
 FORMATS = (
     ForeignFormat(
         "electron", "electron microscopes (.mib, .dm4, .emd, .hspy, .blo)", _SUFFIXES,
-        "frames, positions, geometry", "rosettasciio", _is_microscope, _find_microscope,
+        "frames, positions, geometry", "rosettasciio", _is_microscope, _find_microscope, places=(),
     ),
 )  # fmt: skip

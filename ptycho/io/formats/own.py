@@ -56,11 +56,11 @@ def _find_ptychodus(path: Path, paths: Paths) -> Found:
 FORMATS = (
     ForeignFormat(
         "npz", "NPZ scan", (".npz",), "frames, positions, geometry, mask, probe, object", "numpy",
-        _is_npz, _find_npz,
+        _is_npz, _find_npz, places=(),
     ),
     ForeignFormat(
         "ptychodus", "ptychodus diffraction and product", (".h5", ".hdf5"),
         "frames, positions, geometry, mask, probe, object", "h5py",
-        lambda path: is_hdf5(path) and is_ptychodus(path), _find_ptychodus,
+        lambda path: is_hdf5(path) and is_ptychodus(path), _find_ptychodus, places=(),
     ),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from ptycho.errors import InputError, MissingFileError
 from ptycho.io.formats.foreign import ForeignFormat as ForeignFormat
 from ptycho.io.formats.foreign import Paths as Paths
 from ptycho.io.formats.found import Found
+from ptycho.io.hdf5_read import is_hdf5
 
 log = logging.getLogger(__name__)
 
@@ -63,5 +64,22 @@ def format_of(path: Path, name: str | None = None) -> ForeignFormat:
 
 
 def find(path: Path, paths: Paths | None = None, name: str | None = None) -> Found:
-    """What a file holds, whatever its format; frames are not read yet."""
-    return format_of(path, name).find(path, paths or {})
+    """What a file holds, whatever its format; frames are not read yet.
+
+    Places that are named win over what the format says. InputError where it is no HDF5 file and has no such
+    places.
+    """
+    form = format_of(path, name)
+    named = {key: place for key, place in (paths or {}).items() if key != "links"}
+    others = [] if form.places is None else [key for key in named if key not in form.places]
+    if not others:
+        return form.find(path, named)
+    if not is_hdf5(path):
+        known = ", ".join(f"path.{key}" for key in form.places or ()) or "none"
+        raise InputError(
+            f"{path} ({form.title}) has no places that path.{others[0]} could name; known there: {known}"
+        )
+    from ptycho.io.formats.plain_hdf5 import find_named
+
+    found = form.find(path, {key: place for key, place in named.items() if key not in others})
+    return found.overruled_by(find_named(path, {key: named[key] for key in others}, found.grid))
