@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, UsageError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 USAGE = "%(prog)s SOURCE [--positions FILE] [--set KEY=VALUE ...] -o SCAN.h5 [flags]"
 HELP = "make a scan file of a beamline's or another program's files"
+
 
 def add_arguments(parser: Parser) -> None:
     """Source, positions, settings, output."""
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.io.hdf5_read import links_anywhere
     from ptycho.io.import_settings import found_in
     from ptycho.io.importing import prepare
+    from ptycho.scan.opening import checked
 
     paths, options = parse_settings([word for words in arguments.settings for word in words])
     target = arguments.output
@@ -63,7 +65,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     with links_anywhere(paths.get("links") == "anywhere"):
         found = found_in(arguments.source, arguments.positions, paths, arguments.format)
         try:
-            made = prepare(found, options)
+            made = checked(prepare(found, options))
         except InputError:  # what is there helps to see what is missing
             for line in table_of(found, None, options):
                 console.say(line)

@@ -68,7 +68,10 @@ def read_settings(settings: Mapping[str, Any]) -> tuple[dict[str, str], ImportOp
 
 
 def found_in(
-    source: Path, positions: Path | None = None, paths: Mapping[str, str] | None = None, form: str | None = None
+    source: Path,
+    positions: Path | None = None,
+    paths: Mapping[str, str] | None = None,
+    form: str | None = None,
 ) -> Found:
     """What a source holds, with the positions of a second file; `form` names a format, None: by contents.
 

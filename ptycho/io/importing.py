@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,9 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
         size = geometry.require_object_pixel_size_m(N)
         positions_m = _turned(places, options, geometry.rotation_rad)
         positions_px = _whole_where_nearly(positions_m / size)
+    if geometry.rotation_rad:  # the positions lie along the detector's axes now
+        notes.append(f"positions turned by {math.degrees(geometry.rotation_rad):g} degrees")
+        geometry = replace(geometry, rotation_rad=0.0)
     if found.object is not None and obj is None:
         notes.append("the file's object is left out: its pixels are not those of the positions")
     if obj is None:  # a shift by whole pixels, so that the object begins near (0, 0)

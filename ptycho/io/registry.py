@@ -8,6 +8,7 @@ read by `ptycho.io.formats` where they say all that a scan needs; else `ptycho i
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,13 +123,16 @@ def read_scan(
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether a file is read by `ptycho.io.formats`: no own suffix, or HDF5 that is not ptychodus'."""
+    """Whether a file is read by `ptycho.io.formats`: its contents are not what an own suffix says."""
     suffix = path.suffix.lower()
-    if path.is_dir() or suffix not in _FORMATS:
-        from ptycho.io.formats.registry import formats
+    own = path.is_file() and {
+        ".npz": zipfile.is_zipfile, ".h5": is_hdf5, ".hdf5": is_hdf5
+    }.get(suffix, lambda _: suffix in _FORMATS)(path)  # fmt: skip
+    if own:
+        return suffix in (".h5", ".hdf5") and not is_ptychodus(path)
+    from ptycho.io.formats.registry import formats
 
-        return any(one.recognises(path) for one in formats().values())
-    return suffix in (".h5", ".hdf5") and is_hdf5(path) and not is_ptychodus(path)
+    return any(one.recognises(path) for one in formats().values())
 
 
 def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:

@@ -120,11 +120,16 @@ def _scans_in(state: Mapping[str, Any], arrays: Mapping[str, Any], N: int) -> tu
         numbers = {name: float(state[name]) for name in _NUMBERS}
         bad = arrays.get("bad_pixels", np.zeros((N, N), bool))
         geometry = _geometry_in(state)
-        return (KnownScan(arrays["probe"], bad_pixels=bad, guess=arrays["probe"], geometry=geometry, **numbers),)
+        return (
+            KnownScan(arrays["probe"], bad_pixels=bad, guess=arrays["probe"], geometry=geometry, **numbers),
+        )
     named = (arrays[name] for name in ("scan_probes", "scan_guesses", "scan_bad_pixels"))
     return tuple(
         KnownScan(
-            probe=probe, bad_pixels=bad, guess=guess, geometry=_geometry_in(numbers),
+            probe=probe,
+            bad_pixels=bad,
+            guess=guess,
+            geometry=_geometry_in(numbers),
             **{name: float(numbers[name]) for name in _NUMBERS},
         )  # fmt: skip
         for numbers, probe, guess, bad in zip(state["scans"], *named, strict=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ptycho.io.hdf5_read import links_anywhere
 from ptycho.io.import_settings import found_in, read_settings
-from ptycho.io.importing import prepare
+from ptycho.io.importing import Imported, prepare
 from ptycho.io.inputs import check_input
 from ptycho.io.registry import kept_patterns
+from ptycho.scan.checks import check_side
 from ptycho.scan.raw_data import RawData
+from ptycho.scan.units import explain_unit
 
 
 def open_scan(
@@ -42,9 +43,8 @@ def open_scan(
     ...     file = f"{folder}/frames.npy"
     ...     np.save(file, np.random.default_rng(0).poisson(3.0, (36, 32, 32)).astype(np.uint16))
     ...     np.save(f"{folder}/places.npy", np.stack([x, np.sort(x)], axis=1))
-    ...     scan = open_scan(
-    ...         file, positions=f"{folder}/places.npy", settings={"object_pixel_size_m": 30e-9}, patterns="memory"
-    ...     )
+    ...     metres = {"object_pixel_size_m": 30e-9}
+    ...     scan = open_scan(file, positions=f"{folder}/places.npy", settings=metres, patterns="memory")
     >>> scan.n_positions, scan.N, scan.object_pixel_size_m, scan.probe_made
     (36, 32, 3e-08, True)
     """
@@ -54,9 +54,16 @@ def open_scan(
     paths, options = read_settings(settings or {})
     with links_anywhere(paths.get("links") == "anywhere"):
         found = found_in(source, None if positions is None else check_input(positions), paths, format)
-        arrays = prepare(found, options).as_arrays()
+        arrays = checked(prepare(found, options)).as_arrays()
     arrays["diff3d"] = kept_patterns(arrays["diff3d"], patterns)
     known = {key: value for key, value in arrays.items() if value is not None}
     made = RawData(**{"xcoords_start": None, "ycoords_start": None, **known})
     made.source = source
     return made.with_storage(patterns)
+
+
+def checked(made: Imported) -> Imported:
+    """The same scan; DataError where a scan cannot have such a side or unit. Its values are not read."""
+    check_side(int(made.frames.shape[-1]))
+    explain_unit(made.frames, made.unit, made.bad_pixels is not None)
+    return made

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ptycho.errors import ConfigError, DataError
+from ptycho.io.geometry import Geometry
 from ptycho.io.lazy import LazyPatterns, Patterns
 from ptycho.io.scratch import ScratchArray
 from ptycho.scan.units import decide_unit

@@ -274,8 +274,14 @@ FORMATS = (
         lambda path: path.is_file() and _begins(path, *_TIFF_MAGIC), _find_tiff, places=(),
     ),
     ForeignFormat(
-        "tiffs", "folder of TIFF files", (), "frames", "tifffile", _is_tiff_folder, _find_tiff_folder, places=()
+        "tiffs", "folder of TIFF files", (), "frames", "tifffile",
+        _is_tiff_folder, _find_tiff_folder, places=(),
     ),
-    ForeignFormat("zarr", "zarr store", (".zarr",), "frames, positions", "zarr", _is_zarr, _find_zarr, places=("frames", "positions")),
-    ForeignFormat("text", "text, CSV", (".csv", ".txt"), "positions", "numpy", _is_text, _find_text, places=()),
+    ForeignFormat(
+        "zarr", "zarr store", (".zarr",), "frames, positions", "zarr", _is_zarr, _find_zarr,
+        places=("frames", "positions"),
+    ),
+    ForeignFormat(
+        "text", "text, CSV", (".csv", ".txt"), "positions", "numpy", _is_text, _find_text, places=(),
+    ),
 )  # fmt: skip

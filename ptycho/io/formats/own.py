@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from ptycho.io.ptychodus_scan import is_ptychodus, read_ptychodus_scan
 
 
 def _is_npz(path: Path) -> bool:
-    if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        keys = {name.removesuffix(".npy") for name in archive.namelist()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            keys = {name.removesuffix(".npy") for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
     return patterns_key(keys) in keys
 
 
@@ -34,7 +38,8 @@ def _found(title: str, arrays: dict[str, Any]) -> Found:
     whole = np.dtype(frames.dtype).kind in "ui"
     found = Found(title, frames=frames, positions_px=places)
     found.unit = arrays.get("diffraction_unit") or ("counts" if whole else None)
-    found.geometry = arrays.get("geometry") or Geometry()
+    # such positions lie along the detector's axes, whatever angle the file tells
+    found.geometry = replace(arrays.get("geometry") or Geometry(), rotation_rad=0.0)
     found.bad_pixels = arrays.get("bad_pixels")
     found.object = arrays.get("objectGuess")
     found.centre_px = (float(frames.shape[1] // 2), float(frames.shape[2] // 2))

@@ -90,9 +90,7 @@ def find_named(path: Path, paths: Paths, grid: tuple[int, int] | None = None) ->
     return found
 
 
-def _positions(
-    archive: Any, paths: Paths, grid: tuple[int, int] | None
-) -> NDArray[np.float64] | None:
+def _positions(archive: Any, paths: Paths, grid: tuple[int, int] | None) -> NDArray[np.float64] | None:
     """Positions (M, 2) [x, y] in metres from the named places; None where none is named."""
     if "positions" in paths:
         columns = [_metres(archive, paths["positions"])]
