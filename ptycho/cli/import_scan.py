@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.io.cxi import write_scan_cxi
     from ptycho.io.hdf5_read import links_anywhere
     from ptycho.io.import_settings import found_in
-    from ptycho.io.importing import prepare
+    from ptycho.io.importing import prepare_from
     from ptycho.scan.opening import checked
 
     paths, options = parse_settings([word for words in arguments.settings for word in words])
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     with links_anywhere(paths.get("links") == "anywhere"):
         found = found_in(arguments.source, arguments.positions, paths, arguments.format)
         try:
-            made = checked(prepare(found, options))
+            made = checked(prepare_from(arguments.source, found, options))
         except InputError:  # what is there helps to see what is missing
             for line in table_of(found, None, options):
                 console.say(line)

@@ -138,13 +138,12 @@ def _is_foreign(path: Path) -> bool:
 def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:
     """A scan out of another program's file; DataError says what it lacks and how `ptycho import` takes it."""
     from ptycho.io.formats.registry import find
-    from ptycho.io.importing import ImportOptions, prepare
+    from ptycho.io.importing import ImportOptions, prepare_from
 
     try:
-        arrays = prepare(find(path), ImportOptions()).as_arrays()
+        arrays = prepare_from(path, find(path), ImportOptions()).as_arrays()
     except DataError as error:
-        where = "" if str(path) in str(error) else f"{path}: "
-        raise DataError(f"{where}{error}; or make a scan file of it: ptycho import {path.name}") from None
+        raise DataError(f"{error}; or make a scan file of it: ptycho import {path.name}") from None
     if arrays["probeGuess"] is None and probe_required:
         raise DataError(
             f"{path} has no probe: give one by ptycho import {path.name} --set path.probe=..., or "

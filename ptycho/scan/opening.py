@@ -8,7 +8,7 @@ from typing import Any
 
 from ptycho.io.hdf5_read import links_anywhere
 from ptycho.io.import_settings import found_in, read_settings
-from ptycho.io.importing import Imported, prepare
+from ptycho.io.importing import Imported, prepare_from
 from ptycho.io.inputs import check_input
 from ptycho.io.registry import kept_patterns
 from ptycho.scan.checks import check_side
@@ -54,7 +54,7 @@ def open_scan(
     paths, options = read_settings(settings or {})
     with links_anywhere(paths.get("links") == "anywhere"):
         found = found_in(source, None if positions is None else check_input(positions), paths, format)
-        arrays = checked(prepare(found, options)).as_arrays()
+        arrays = checked(prepare_from(source, found, options)).as_arrays()
     arrays["diff3d"] = kept_patterns(arrays["diff3d"], patterns)
     known = {key: value for key, value in arrays.items() if value is not None}
     made = RawData(**{"xcoords_start": None, "ycoords_start": None, **known})

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ptycho.errors import DataError
 from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.geometry import Geometry
@@ -31,6 +32,8 @@ def _is_npz(path: Path) -> bool:
 def _found(title: str, arrays: dict[str, Any]) -> Found:
     """A scan as it stands; its positions keep their object pixels."""
     frames = arrays["diff3d"]
+    if len(frames.shape) != 3:
+        raise DataError(f"the frames have shape {frames.shape}; expected three axes (M, N, N)")
     places = np.stack([np.ravel(arrays["xcoords"]), np.ravel(arrays["ycoords"])], axis=1).astype(np.float64)
     last = arrays.get("pattern_order") == "NNM" or len(frames) != len(places)
     if last and frames.shape[-1] == len(places) and isinstance(frames, np.ndarray):

@@ -6,6 +6,7 @@ A package declares `[project.entry-points."ptychopinn.formats"]` with lines such
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +16,8 @@ from ptycho.io.formats.foreign import ForeignFormat as ForeignFormat
 from ptycho.io.formats.foreign import Paths as Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.hdf5_read import is_hdf5
+from ptycho.io.lazy import as_lazy
+from ptycho.io.reading import damage
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +58,9 @@ def format_of(path: Path, name: str | None = None) -> ForeignFormat:
             raise InputError(f"format {name!r} is not known; known: {', '.join(known)}")
         return known[name]
     for one in known.values():
-        if one.recognises(path):
-            return one
+        with contextlib.suppress(Exception):  # a reader stumbles over damage: then the file is not its own
+            if one.recognises(path):
+                return one
     raise InputError(
         f"{path}: no known format; `ptycho info --formats` lists them; an HDF5 file of another layout needs "
         "--set path.frames=/place/in/the/file"
@@ -72,14 +76,17 @@ def find(path: Path, paths: Paths | None = None, name: str | None = None) -> Fou
     form = format_of(path, name)
     named = {key: place for key, place in (paths or {}).items() if key != "links"}
     others = [] if form.places is None else [key for key in named if key not in form.places]
-    if not others:
-        return form.find(path, named)
-    if not is_hdf5(path):
+    if others and not is_hdf5(path):
         known = ", ".join(f"path.{key}" for key in form.places or ()) or "none"
         raise InputError(
             f"{path} ({form.title}) has no places that path.{others[0]} could name; known there: {known}"
         )
-    from ptycho.io.formats.plain_hdf5 import find_named
+    with damage(f"{path} ({form.title})"):
+        found = form.find(path, {key: place for key, place in named.items() if key not in others})
+        if others:
+            from ptycho.io.formats.plain_hdf5 import find_named
 
-    found = form.find(path, {key: place for key, place in named.items() if key not in others})
-    return found.overruled_by(find_named(path, {key: named[key] for key in others}, found.grid))
+            found = found.overruled_by(find_named(path, {key: named[key] for key in others}, found.grid))
+    if found.frames is not None:
+        found.frames = as_lazy(found.frames).guarded(f"{path} ({form.title})")
+    return found
