@@ -94,6 +94,9 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
     if found.frames is None:
         raise DataError(f"{found.format}: no frames were found; give the file that holds them")
     frames = as_lazy(found.frames)
+    if not frames.dtype.isnative:
+        native = frames.dtype.newbyteorder("=")
+        frames = frames.map(lambda part: part.astype(native), native)
     _check_shapes(found, frames)
     notes = list(found.notes)
     positions, in_pixels = _positions(found, options, len(frames))

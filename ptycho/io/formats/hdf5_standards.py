@@ -67,7 +67,10 @@ def _find_cxi(path: Path, paths: Paths) -> Found:
             raise DataError(f"{path}: no frames in entry_1/data_1/data; name them by --set path.frames=...")
         detector, source = "entry_1/instrument_1/detector_1", "entry_1/instrument_1/source_1"
         wavelength = number_of(archive, LENGTHS_M, "m", f"{source}/wavelength")
-        energy = number_of(archive, ENERGIES_EV, "j", f"{source}/energy")
+        beam = "entry_1/instrument_1/beam_1"  # NXcxi_ptycho: there the energy of the source is the machine's
+        energy = number_of(
+            archive, ENERGIES_EV, "j", f"{beam}/energy", f"{beam}/incident_beam_energy", f"{source}/energy"
+        )
         if wavelength is None and energy:
             wavelength = HC_EV_M / energy
         basis = array_of(archive, f"{detector}/basis_vectors")

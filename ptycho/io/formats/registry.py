@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from ptycho.errors import InputError, MissingFileError
+from ptycho.io.formats.arrays import begins
 from ptycho.io.formats.foreign import ForeignFormat as ForeignFormat
 from ptycho.io.formats.foreign import Paths as Paths
 from ptycho.io.formats.found import Found
@@ -22,6 +23,11 @@ from ptycho.io.reading import damage
 log = logging.getLogger(__name__)
 
 ENTRY_POINTS = "ptychopinn.formats"
+#: how files begin whose positions must be exported: no kept library reads them without much beside it
+_NOT_READ = {
+    b"#F ": "a SPEC file", b'["start", {': "a stream of bluesky documents",
+    b'{"name": "start"': "a stream of bluesky documents",
+}  # fmt: skip
 
 
 def formats() -> dict[str, ForeignFormat]:
@@ -61,6 +67,12 @@ def format_of(path: Path, name: str | None = None) -> ForeignFormat:
         with contextlib.suppress(Exception):  # a reader stumbles over damage: then the file is not its own
             if one.recognises(path):
                 return one
+    for mark, what in _NOT_READ.items():
+        if path.is_file() and begins(path, mark):
+            raise InputError(
+                f"{path} is {what}, which is not read; export its positions as a CSV file whose first line "
+                "names them, such as x_mm,y_mm, and give that by --positions"
+            )
     raise InputError(
         f"{path}: no known format; `ptycho info --formats` lists them; an HDF5 file of another layout needs "
         "--set path.frames=/place/in/the/file"
