@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     with console.progress("reconstructing") as progress:
         made = infer(model, raw, config, execution, backend=backend, progress=progress)
-    save_reconstruction(made, output, backend=backend, object_pixel_size_m=raw.object_pixel_size_m)
+    save_reconstruction(made, output, backend=backend, object_pixel_size_m=made.object_pixel_size_m)
     metrics: dict[str, Any] = metrics_of(made)
     if product is not None:
         _write_product(product, config, raw, made)

@@ -86,6 +86,8 @@ def _show(report: ScanReport, console: Console) -> None:
     table = Table(title=escape(str(report.path)), show_header=False, title_justify="left")
     for name, value in _rows(values):
         table.add_row(name, escape(value))
+    for name, value in report.geometry:
+        table.add_row(name, escape(value))
     console.show(table)
     for found in report.findings:
         console.say(f"{found.severity}: {found}")

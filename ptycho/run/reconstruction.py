@@ -25,6 +25,7 @@ from ptycho.image.canvas import (
 )
 from ptycho.image.stitcher import Stitcher
 from ptycho.ops import ops_of
+from ptycho.io.geometry import Geometry
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.pattern_store import room_for_patches
@@ -44,7 +45,7 @@ class Reconstruction:
     stitched. global_offsets (G, 1, 2, 1) and coords_nominal (G, 1, 2, C): the groups' places, px.
     to_counts: the factor that makes the probe's power counts. groups_per_s: speed of prediction and
     stitching. patches (K, N, N) complex64, where they were kept. agreement: how well object and probe explain
-    the patterns, where that was asked.
+    the patterns, where that was asked. geometry: what the scan says of its metres.
     """
 
     image: Stitched
@@ -56,6 +57,12 @@ class Reconstruction:
     groups_per_s: float
     patches: NDArray[np.complex64] | None = None
     agreement: RFactor | None = None
+    geometry: Geometry = Geometry()
+
+    @property
+    def object_pixel_size_m(self) -> float | None:
+        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        return self.geometry.object_pixel_size_m(int(self.probe.shape[-1]))
 
     @property
     def object(self) -> NDArray[np.complex64]:
@@ -150,6 +157,7 @@ def reconstruct(
         to_counts=seen.to_counts,
         groups_per_s=rate,
         patches=kept.array().reshape(-1, N, N) if kept is not None else None,
+        geometry=container.geometry,
     )
 
 

@@ -35,7 +35,8 @@ class ScanReport:
     shapes. `overlap` is 1 - step/diameter, with the median step to the nearest other position and the
     diameter that holds 90 % of the probe's power; both are None for a single position. area_step_px: side of
     the area that falls on one position. `findings`: errors, problems and notes; `problems`: errors and
-    problems as sentences, what, then the remedy; `notes`: the rest.
+    problems as sentences, what, then the remedy; `notes`: the rest. `geometry`: (name, value with its unit)
+    of what the scan says of its metres; object_pixel_size_m, None where it does not follow from that.
     """
 
     path: str | None
@@ -62,6 +63,8 @@ class ScanReport:
     canvas_shape: tuple[int, int]
     area_step_px: float | None = None
     findings: list[Finding] = field(default_factory=list)
+    geometry: list[tuple[str, str]] = field(default_factory=list)
+    object_pixel_size_m: float | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -112,6 +115,8 @@ def describe_scan(
         canvas_shape=way.canvas_shape,
         area_step_px=way.area_step_px,
         findings=seen.findings,
+        geometry=raw.geometry.rows(raw.N),
+        object_pixel_size_m=raw.object_pixel_size_m,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from ptycho.io.geometry import Geometry
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.rule import Rule
@@ -43,7 +44,7 @@ class RefineResult:
     the final object re-diffracted; history: one row a sweep (epoch, r, strength, seconds); intensity (M,),
     background (N, N) centred, or None; stopped: "epochs", "tolerance", "callback" or "interrupted"; began:
     the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of the
-    prior, None where it was not tried.
+    prior, None where it was not tried; geometry: what the scan says of its metres.
     """
 
     object: np.ndarray
@@ -59,6 +60,12 @@ class RefineResult:
     stopped: str = "epochs"
     began: str = ""
     variation: float | None = None
+    geometry: Geometry = Geometry()
+
+    @property
+    def object_pixel_size_m(self) -> float | None:
+        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        return self.geometry.object_pixel_size_m(int(self.probe.shape[-1]))
 
 
 def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[float, np.ndarray]:
@@ -94,4 +101,5 @@ def make_result(
         stopped=stopped,
         began=began,
         variation=None if state.variation is None else float(state.variation[0]),
+        geometry=scan.geometry,
     )
