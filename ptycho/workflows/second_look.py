@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.report.verdict import PREDICTED, HeldOut
+from ptycho.workflows.near_field import near_field
 from ptycho.workflows.orientation import find_orientation
 from ptycho.workflows.trials import Attempt, attempt, take_part
 
@@ -42,8 +44,13 @@ def second_look(raw: Any, probe: NDArray[Any], *, intensity: bool = False, seed:
     metrics = {"held_out_r": held.r, "held_out_flat": held.flat, "held_out_sigma": held.sigma}
     if held.noise is not None:
         metrics["held_out_noise"] = held.noise
-    hints = list(_hints(raw, held, intensity, seed)) if held.share < PREDICTED else []
-    return SecondLook(metrics, hints)
+    if held.share < PREDICTED:
+        return SecondLook(metrics, list(_hints(raw, held, intensity, seed)))
+    if not raw.probe_made:
+        near = near_field(raw, seed=seed)
+        if near.sigma > -math.inf:
+            metrics["near_field_sigma"] = near.sigma
+    return SecondLook(metrics, [])
 
 
 def held_out_of(tried: Attempt) -> HeldOut:
