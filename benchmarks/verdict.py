@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -229,7 +230,7 @@ def _against_truth(
         v for v, c in zip((judged.amplitude_pearson, judged.phase_pearson), contrast, strict=True) if c > 0.02
     ]
     # the stronger of the two tells whether the object is there; noise drowns the weaker first
-    return float(max(values)) if values else 1.0, judged.frc50
+    return float(max(values)) if values else math.nan, judged.frc50
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ptycho.errors import PtychoError
+from ptycho.errors import DataError, PtychoError
 from ptycho.evaluation.anchors import poisson_misfit, poisson_noise_r
 from ptycho.evaluation.dispersion import measure_dispersion, quanta_per_count
 from ptycho.evaluation.judge import Evaluation
@@ -103,8 +103,15 @@ class Evidence:
         known = self.run.metrics
         if "held_out_r" not in known or "held_out_flat" not in known:
             return None
-        sigma, near = known.get("held_out_sigma", 0.0), known.get("near_field_sigma")
-        return HeldOut(known["held_out_r"], known["held_out_flat"], known.get("held_out_noise"), sigma, near)
+        turned = known.get("held_out_r_turned")
+        return HeldOut(
+            known["held_out_r"],
+            known["held_out_flat"],
+            known.get("held_out_noise"),
+            known.get("held_out_sigma", 0.0),
+            near_field=known.get("near_field_sigma"),
+            turned=None if turned is None else (turned, known.get("held_out_r_as_given", math.nan)),
+        )
 
 
 def collect_evidence(run: Run, pixel_size_m: float | None = None) -> Evidence:
@@ -287,11 +294,15 @@ def _read_scan(found: Evidence) -> None:
 
 
 def _mask_of(run: Run) -> NDArray[np.bool_] | None:
-    """The further mask that the run was given, where it is still there."""
+    """The further mask that the run was given, where it is still there, and the one for this report."""
+    mask = run.bad_pixels
     for given in (run.provenance or {}).get("inputs") or ():
         if isinstance(given, dict) and given.get("role") == "bad_pixels" and Path(given["path"]).is_file():
-            return read_mask(given["path"])
-    return None
+            known = read_mask(given["path"])
+            if mask is not None and mask.shape != known.shape:
+                raise DataError(f"--bad_pixels has shape {mask.shape}, the run's own mask {known.shape}")
+            return known if mask is None else known | mask
+    return mask
 
 
 def _hold_against(

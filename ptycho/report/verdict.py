@@ -44,7 +44,8 @@ class HeldOut(NamedTuple):
     """R of patterns that a short reconstruction did not see, and its two anchors (noise None: not known).
 
     sigma: how far the prediction is ahead of the mean pattern, in standard errors. near_field: how far a
-    near-field model is ahead of the far field (negative: behind); None where nothing speaks for one.
+    near-field model is ahead of the far field (negative: behind); None where nothing speaks for one. turned:
+    R of held-out patterns under another orientation of the axes and as given, where the other one is better.
     """
 
     r: float
@@ -52,6 +53,7 @@ class HeldOut(NamedTuple):
     noise: float | None
     sigma: float
     near_field: float | None = None
+    turned: tuple[float, float] | None = None
 
     @property
     def share(self) -> float:
@@ -138,7 +140,7 @@ def judge_run(
 
 
 def _raised(share: float, held_out: HeldOut) -> tuple[str, list[str]]:
-    """The level of an image that does not fit a scan whose patterns belong together, and why: the image may be
+    """The level of an image that does not fit a scan whose patterns belong together, and why: it may be
     right, under a probe that is not."""
     if held_out.share >= PREDICTED:
         return "doubt", [
@@ -178,6 +180,12 @@ def _caps(
             f" in patterns"
             " that it did not see: positions, orientation, probe or overlap may be wrong"
             " (ptycho validate --orientation tries the axes)."
+        )
+    if held_out is not None and held_out.turned is not None:
+        other, given = held_out.turned
+        caps.append(
+            f"Patterns held out are predicted better when the positions are turned (R {other:.3f}, as given"
+            f" {given:.3f}): ptycho validate --orientation names the orientation."
         )
     if held_out is not None and held_out.near_field is not None and held_out.near_field > -_FAR:
         caps.append(
