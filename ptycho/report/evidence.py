@@ -103,14 +103,14 @@ class Evidence:
         known = self.run.metrics
         if "held_out_r" not in known or "held_out_flat" not in known:
             return None
-        turned = known.get("held_out_r_turned")
+        other = known.get("held_out_r_elsewhere")
         return HeldOut(
             known["held_out_r"],
             known["held_out_flat"],
             known.get("held_out_noise"),
             known.get("held_out_sigma", 0.0),
             near_field=known.get("near_field_sigma"),
-            turned=None if turned is None else (turned, known.get("held_out_r_as_given", math.nan)),
+            elsewhere=None if other is None else (other, known.get("held_out_r_as_given", math.nan)),
         )
 
 

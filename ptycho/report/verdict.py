@@ -44,8 +44,9 @@ class HeldOut(NamedTuple):
     """R of patterns that a short reconstruction did not see, and its two anchors (noise None: not known).
 
     sigma: how far the prediction is ahead of the mean pattern, in standard errors. near_field: how far a
-    near-field model is ahead of the far field (negative: behind); None where nothing speaks for one. turned:
-    R of held-out patterns under another orientation of the axes and as given, where the other one is better.
+    near-field model is ahead of the far field (negative: behind); None where nothing speaks for one.
+    elsewhere: R of held-out patterns with the axes turned, or paired anew, and as given, where the former is
+    better.
     """
 
     r: float
@@ -53,7 +54,7 @@ class HeldOut(NamedTuple):
     noise: float | None
     sigma: float
     near_field: float | None = None
-    turned: tuple[float, float] | None = None
+    elsewhere: tuple[float, float] | None = None
 
     @property
     def share(self) -> float:
@@ -181,11 +182,12 @@ def _caps(
             " that it did not see: positions, orientation, probe or overlap may be wrong"
             " (ptycho validate --orientation tries the axes)."
         )
-    if held_out is not None and held_out.turned is not None:
-        other, given = held_out.turned
+    if held_out is not None and held_out.elsewhere is not None:
+        other, given = held_out.elsewhere
         caps.append(
-            f"Patterns held out are predicted better when the positions are turned (R {other:.3f}, as given"
-            f" {given:.3f}): ptycho validate --orientation names the orientation."
+            f"Patterns held out are predicted better at other positions (R {other:.3f}, as given"
+            f" {given:.3f}): axes may be turned, or patterns and positions off by one;"
+            " ptycho validate --orientation names it."
         )
     if held_out is not None and held_out.near_field is not None and held_out.near_field > -_FAR:
         caps.append(

@@ -57,10 +57,16 @@ def second_look(raw: Any, probe: NDArray[Any], *, intensity: bool = False, seed:
             sweeps=_SEARCH_SWEEPS,
             seed=seed,
             with_scale=held.share < PREDICTED,
+            with_pairing=True,
         )
         hints = list(_hints(raw, found, held, intensity, seed))
+        others = []
         if found.name != "as_given" and found.sure != "cannot tell":
-            metrics["held_out_r_turned"] = found.r_held[found.name]
+            others.append(found.r_held[found.name])
+        if found.pairing is not None and found.pairing.words:
+            others.append(found.pairing.r_held)
+        if others:
+            metrics["held_out_r_elsewhere"] = min(others)
             metrics["held_out_r_as_given"] = found.r_held["as_given"]
     if held.share >= PREDICTED and not raw.probe_made:
         near = near_field(raw, seed=seed)
@@ -97,6 +103,8 @@ def held_out_of(tried: Attempt) -> HeldOut:
 
 
 def _hints(raw: Any, found: Orientation, held: HeldOut, intensity: bool, seed: int) -> Iterator[str]:
+    if found.pairing is not None and found.pairing.words:
+        yield found.pairing.words
     if found.sure != "cannot tell":
         if found.name != "as_given":
             yield (

@@ -30,13 +30,16 @@ _BATCH = 4
 @dataclass(frozen=True, eq=False)
 class Part:
     """A part of a scan: counts (K,N,N) float32, zero frequency at (N//2, N//2), 0 in bad pixels; positions
-    (K,2) [x, y] px; held (K,) bool, True = not to be fitted; probe (P,N,N); bad (N,N) bool."""
+    (K,2) [x, y] px; held (K,) bool, True = not to be fitted; probe (P,N,N); bad (N,N) bool; rows (K,) of the
+    scan; scale: these positions over the scan's."""
 
     counts: NDArray[np.float32]
     positions: Floats
     held: NDArray[np.bool_]
     probe: NDArray[np.complex64]
     bad: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+    scale: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +89,7 @@ def take_part(raw: Any, n_patterns: int = _PATTERNS, seed: int = 0, *, largest: 
         cut = slice(N // 2 - side // 2, N // 2 - side // 2 + side)
         counts, bad = counts[:, cut, cut].copy(), bad[cut, cut]
         probe = _coarser(probe, side)
-    return Part(counts, places[rows] * scale, np.isin(rows, out), probe, bad)
+    return Part(counts, places[rows] * scale, np.isin(rows, out), probe, bad, rows, scale)
 
 
 def attempt(
