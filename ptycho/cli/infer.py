@@ -120,6 +120,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         made = infer(model, raw, config, execution, backend=backend, progress=progress)
     save_reconstruction(made, output, backend=backend, object_pixel_size_m=made.object_pixel_size_m)
     metrics: dict[str, Any] = metrics_of(made)
+    metrics |= _looked_at(raw, made, config, console)
     if product is not None:
         _write_product(product, config, raw, made)
         console.say(f"ptychodus    {product}")
@@ -128,6 +129,20 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     knows = config.test_data_file if config.test_data_file.suffix == ".npz" else output / PRODUCT
     report_product(output / PRODUCT, knows, metrics, console)
     return 0
+
+
+def _looked_at(
+    raw: RawData, made: Reconstruction, config: InferenceConfig, console: Console
+) -> dict[str, float]:
+    """What a second look measures where the image looks wrong; its hints are told."""
+    from ptycho.workflows.second_look import look_where_wrong
+
+    seed = config.subsample_seed or 0
+    r = None if made.agreement is None else made.agreement.whole
+    seen = look_where_wrong(raw, r, made.probe * made.to_counts, seed=seed)
+    for hint in seen.hints:
+        console.warn(hint)
+    return seen.metrics
 
 
 def _bundle_file(path: Path) -> Path:

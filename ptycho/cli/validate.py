@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from ptycho.workflows.orientation import find_orientation
 
         with console.progress("orientations") as progress:
-            orientation = find_orientation(raw, progress=progress)
+            orientation = find_orientation(raw, with_rotation=True, with_pairing=True, progress=progress)
     if target is not None:
         write_mask(target, inspection.mask)
     if arguments.json:
