@@ -93,6 +93,11 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
     if found.frames is None:
         raise DataError(f"{found.format}: no frames were found; give the file that holds them")
     frames = as_lazy(found.frames)
+    if frames.ndim != 3 or frames.dtype.kind not in "buif" or 0 in frames.shape:
+        raise DataError(
+            f"{found.format}: the frames have shape {frames.shape} and dtype {frames.dtype}; they must be "
+            "numbers (frames, rows, columns)"
+        )
     notes = list(found.notes)
     positions, in_pixels = _positions(found, options, len(frames))
     rows, places, said = pair(found, len(frames), positions, options.max_time_gap_s)

@@ -21,6 +21,7 @@ from ptycho.io.lazy import LazyPatterns, NotByRows
 from ptycho.io.lazy_files import Header, hdf5_header, npz_header, npz_patterns
 from ptycho.io.npz import open_npz, patterns_key, read_npz, write_npz
 from ptycho.io.ptychodus_scan import is_ptychodus, patterns_file, read_ptychodus_scan
+from ptycho.io.reading import damage
 from ptycho.io.scratch import goes_to_disk
 
 Reader = Callable[[Path], dict[str, Any]]
@@ -104,6 +105,13 @@ def read_scan(
     source = check_input(path)
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path of the scan file")
+    with damage(str(source)):
+        return _read_scan(source, patterns, scratch_folder, probe_required)
+
+
+def _read_scan(
+    source: Path, patterns: str, scratch_folder: Path | None, probe_required: bool
+) -> dict[str, Any]:
     if _is_foreign(source):
         return _read_foreign(source, patterns, probe_required)
     if source.is_dir():
@@ -125,9 +133,9 @@ def _is_foreign(path: Path) -> bool:
     """Whether a file is read by `ptycho.io.formats`: no own suffix, or HDF5 that is not ptychodus'."""
     suffix = path.suffix.lower()
     if path.is_dir() or suffix not in _FORMATS:
-        from ptycho.io.formats.registry import formats
+        from ptycho.io.formats.registry import recognised
 
-        return any(one.recognises(path) for one in formats().values())
+        return recognised(path) is not None
     return suffix in (".h5", ".hdf5") and is_hdf5(path) and not is_ptychodus(path)
 
 

@@ -146,7 +146,7 @@ def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[R
         if not wrong.any():
             return None
         raw = RawData.from_file(path, bad_pixels=wrong if mask is None else wrong | mask, make_probe=True)
-    except (PtychoError, ValueError):
+    except (PtychoError, ValueError, TypeError, IndexError):
         return None
     seen = inspect_scan(raw)
     return raw, replace(seen, findings=[*value_findings(stats, unit), *seen.findings])
