@@ -42,21 +42,7 @@ def load_yaml_config(path: Path | str, *, unchanged: bool = True) -> dict[str, A
     line): no file, not YAML, no mapping, empty, cut short, a key twice.
     """
     path = Path(path)
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ConfigError(f"{path}: is a folder; give a YAML file")
-        if not stat.S_ISREG(mode):
-            raise ConfigError(f"{path}: is a pipe or a device, not a file; give a YAML file")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such file; give a YAML configuration") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text; save it as UTF-8") from error
-    except ValueError:
-        raise ConfigError(f"{str(path)!r}: no such name can be; check the path") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    text = _text_of(path)
     _check_end(text, path, unchanged)
     try:
         values = yaml.load(text, Loader=_Loader)
@@ -71,6 +57,27 @@ def load_yaml_config(path: Path | str, *, unchanged: bool = True) -> dict[str, A
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must hold 'key: value' lines, found a {type(values).__name__}")
     return values
+
+
+def _text_of(path: Path) -> str:
+    """What an ordinary file holds; every reason against it in one line."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ConfigError(f"{path}: is a folder; give a YAML file")
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"{path}: is a pipe or a device, not a file; give a YAML file")
+        return path.read_text(encoding="utf-8")
+    except ConfigError:
+        raise
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file; give a YAML configuration") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    except ValueError:
+        raise ConfigError(f"{str(path)!r}: no such name can be; check the path") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
 def training_config_from(

@@ -207,9 +207,10 @@ def _check_unchanged(folder: Path, now: Mapping[str, Any]) -> None:
         return
     for name, value in begun.items() if isinstance(begun, Mapping) else ():
         if name in now and now[name] != value:
+            said = f"{name} is {shown(now[name])}, but the run began with {shown(value)}"
             raise ConfigError(
-                f"{folder / CONFIG}: {name} is {shown(now[name])}, but the run began with {shown(value)}; put "
-                f"it back, or start another run with --config {folder / CONFIG} -o OUT"
+                f"{folder / CONFIG}: {said}; put it back, or start another run with --config "
+                f"{folder / CONFIG} -o OUT"
             )
 
 
