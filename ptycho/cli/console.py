@@ -161,4 +161,5 @@ def _printable(text: str, stream: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Without line breaks; a name of thousands of letters without its middle."""
+    return " ".join(word if len(word) <= 400 else f"{word[:90]}...{word[-90:]}" for word in text.split())

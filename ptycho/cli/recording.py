@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.runs import prepare_folder
@@ -88,12 +88,13 @@ def begin_record(
     seeds: Mapping[str, int | None],
     device: str | None = None,
     findings: Sequence[Finding] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the record of a run into console.output, state `running`.
 
-    findings: what the checks of the scans found. inputs: role -> file, the scan of the product as `scan`
-    (or `test`, `train`); a model's folder stands for
-    the bundle in it.
+    findings: what the checks of the scans found. settings: what the weights of a training depend on. inputs:
+    role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for the
+    bundle in it.
     """
     from ptycho.models.bundle import BUNDLE_NAME
     from ptycho.run.provenance import begin
@@ -111,6 +112,7 @@ def begin_record(
         arguments=vars(arguments),
         kind=console.kind,
         findings=[found.as_dict() for found in findings],
+        settings=settings,
     )
 
 

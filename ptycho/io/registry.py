@@ -22,6 +22,7 @@ from ptycho.io.lazy import LazyPatterns, NotByRows, Patterns
 from ptycho.io.lazy_files import Header, hdf5_header, npz_header, npz_patterns
 from ptycho.io.npz import open_npz, patterns_key, read_npz, write_npz
 from ptycho.io.ptychodus_scan import is_ptychodus, patterns_file, read_ptychodus_scan
+from ptycho.io.reading import damage
 from ptycho.io.scratch import goes_to_disk
 
 Reader = Callable[[Path], dict[str, Any]]
@@ -105,6 +106,13 @@ def read_scan(
     source = check_input(path)
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path of the scan file")
+    with damage(str(source)):
+        return _read_scan(source, patterns, scratch_folder, probe_required)
+
+
+def _read_scan(
+    source: Path, patterns: str, scratch_folder: Path | None, probe_required: bool
+) -> dict[str, Any]:
     if _is_foreign(source):
         return _read_foreign(source, patterns, probe_required)
     if source.is_dir():
@@ -130,9 +138,9 @@ def _is_foreign(path: Path) -> bool:
     }.get(suffix, lambda _: suffix in _FORMATS)(path)  # fmt: skip
     if own:
         return suffix in (".h5", ".hdf5") and not is_ptychodus(path)
-    from ptycho.io.formats.registry import formats
+    from ptycho.io.formats.registry import recognised
 
-    return any(one.recognises(path) for one in formats().values())
+    return recognised(path) is not None
 
 
 def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:

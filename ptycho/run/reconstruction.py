@@ -24,8 +24,8 @@ from ptycho.image.canvas import (
     window_weights,
 )
 from ptycho.image.stitcher import Stitcher
-from ptycho.ops import ops_of
 from ptycho.io.geometry import Geometry
+from ptycho.ops import ops_of
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.pattern_store import room_for_patches

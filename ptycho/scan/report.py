@@ -166,7 +166,7 @@ def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[R
             return None
         mask = wrong if mask is None else wrong | mask
         raw = _by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
-    except (PtychoError, ValueError):
+    except (PtychoError, ValueError, TypeError, IndexError):
         return None
     seen = inspect_scan(raw)
     return raw, replace(seen, findings=[*value_findings(stats, unit), *seen.findings])
