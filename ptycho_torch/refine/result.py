@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.unknowns import illumination
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,21 @@ class RefineResult:
     stopped: str = "epochs"
     began: str = ""
     variation: float | None = None
+
+    def plot(self, pixel_size_m: float | None = None) -> Figure:
+        """Amplitude, phase and both as one colour, where it is well lit, as a matplotlib Figure."""
+        from ptycho.report.showing import draw_reconstruction
+
+        title = f"R = {self.r:.4f}"
+        return draw_reconstruction(
+            self.object, coverage=self.coverage, title=title, pixel_size_m=pixel_size_m
+        )
+
+    def _repr_html_(self) -> str:
+        from ptycho.report.showing import image_html
+
+        sweeps = f"{len(self.history)}, start: {self.began}"
+        return image_html(self.object, self.coverage, numbers={"R": f"{self.r:.4f}", "sweeps": sweeps})
 
 
 def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[float, np.ndarray]:
