@@ -30,6 +30,8 @@ from ptycho.cli import (
     simulate,
     train,
     validate,
+    view,
+    watch,
 )
 from ptycho.cli.console import Console
 from ptycho.cli.failures import end_of
@@ -42,6 +44,7 @@ COMMANDS: dict[str, ModuleType] = {
     "demo": demo, "simulate": simulate,
     "import": import_scan, "validate": validate, "init": init, "train": train, "infer": infer,
     "reconstruct": reconstruct, "evaluate": evaluate, "compare": compare, "report": report,
+    "view": view, "watch": watch,
     "parity": parity, "export": export, "info": info,
 }  # fmt: skip
 

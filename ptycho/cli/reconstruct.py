@@ -152,7 +152,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho_torch.refine.product import save_result
 
     output: Path = arguments.output_dir
-    save_result(result, output, object_pixel_size_m=result.object_pixel_size_m)
+    start = None if arguments.positions == "fixed" else raw.positions_px
+    save_result(
+        result, output, object_pixel_size_m=result.object_pixel_size_m, start_positions_xy=start
+    )
     write_from_npz(arguments.write, output / PRODUCT, raw, arguments.scan, console.say)
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
     metrics |= {"start": result.began, "prior_weight": result.variation or 0.0}

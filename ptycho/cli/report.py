@@ -1,8 +1,8 @@
 """Make one HTML page of one run, or of several side by side.
 
 RUN is the output folder of ptycho train, infer, reconstruct or demo. The page shows whether it worked, what
-was measured and reconstructed, curves, numbers, configuration and provenance. It is one file that needs no
-network and runs no script; what a folder lacks is said on the page.
+was measured and reconstructed, curves, numbers, configuration and provenance. It is one file that fetches
+nothing: pictures zoom, sliders compare; what a folder lacks is said on the page.
 """
 
 from __future__ import annotations

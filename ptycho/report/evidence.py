@@ -61,6 +61,7 @@ class Measured:
     report: ScanReport
     mean_counts: NDArray[np.float64]
     positions_xy: NDArray[np.float64]
+    object_pixel_size_m: float | None = None
 
 
 @dataclass
@@ -283,7 +284,7 @@ def _read_scan(found: Evidence) -> None:
     if raw.bad_pixels is not None:
         mean[raw.bad_pixels] = np.nan
     positions = np.asarray(raw.positions_px, np.float64)
-    found.measured = Measured(report, mean, positions)
+    found.measured = Measured(report, mean, positions, raw.object_pixel_size_m)
     if found.product is None or found.probe is None or found.probe.shape[-1] != raw.N:
         return
     index, places = _matched(found.positions_xy, positions)

@@ -1,13 +1,17 @@
 """One HTML page about one run or several: complete and self-contained.
 
-Pictures are data URIs, charts are inline SVG, and there is no script. Every text passes through the
-template's escaping; no part of the page is put together outside it.
+Pictures are data URIs, charts are inline SVG. One fixed script zooms and slides; the page's policy names its
+digest, so that no other script runs, and nothing is fetched. Every text passes through the template's
+escaping; no part of the page is put together outside it.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from ptycho.errors import InputError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.reading import one_line
 from ptycho.report.evidence import collect_evidence
-from ptycho.report.pages import side_by_side, view_of
+from ptycho.report.pages import choices, side_by_side, view_of
 from ptycho.report.runs import Run, find_runs
 from ptycho.report.view import RunView
 
@@ -100,6 +104,7 @@ def write_page(path: PathLike, views: Sequence[RunView]) -> Path:
 
 def _render(views: Sequence[RunView]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("ptycho.report", "templates"),
@@ -108,5 +113,13 @@ def _render(views: Sequence[RunView]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    context: dict[str, Any] = {"runs": views, "table": side_by_side(views) if len(views) > 1 else None}
+    script = resources.files("ptycho.report").joinpath("templates/script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    context: dict[str, Any] = {
+        "runs": views,
+        "table": side_by_side(views) if len(views) > 1 else None,
+        "pairs": choices(views),
+        "script": Markup(script),
+        "script_hash": Markup(f"sha256-{digest}"),
+    }
     return environment.get_template("page.html").render(context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.unknowns import illumination
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,21 @@ class RefineResult:
     def object_pixel_size_m(self) -> float | None:
         """Side of an object pixel, m; None where the scan does not say what it follows from."""
         return self.geometry.object_pixel_size_m(int(self.probe.shape[-1]))
+
+    def plot(self, pixel_size_m: float | None = None) -> Figure:
+        """Amplitude, phase and both as one colour, where it is well lit, as a matplotlib Figure."""
+        from ptycho.report.showing import draw_reconstruction
+
+        title = f"R = {self.r:.4f}"
+        return draw_reconstruction(
+            self.object, coverage=self.coverage, title=title, pixel_size_m=pixel_size_m
+        )
+
+    def _repr_html_(self) -> str:
+        from ptycho.report.showing import image_html
+
+        sweeps = f"{len(self.history)}, start: {self.began}"
+        return image_html(self.object, self.coverage, numbers={"R": f"{self.r:.4f}", "sweeps": sweeps})
 
 
 def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[float, np.ndarray]:
