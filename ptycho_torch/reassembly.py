@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ptycho.errors import DataError
 from ptycho.image.canvas import COVERAGE_FLOOR, Frame, Stitched, chunks, make_frame, scan_order
+from ptycho.ops.team import Team
 from ptycho.ops.torch import splat
 
 
@@ -58,6 +59,13 @@ class Stitcher:
         target = (slice(y, y + box[0]), slice(x, x + box[1]))
         self._sum[target] += splat(w * window, corners - first, one, 1, box)[0]
         self._weight[target] += splat(w, corners - first, one, 1, box)[0]
+
+    def pool(self, team: Team) -> None:
+        """Add what the other processes have on their canvases; one message of three floats a pixel."""
+        total, weight = self._sum.cpu().numpy(), self._weight.cpu().numpy()
+        team.add_up(total, weight)
+        self._sum.copy_(torch.from_numpy(total))
+        self._weight.copy_(torch.from_numpy(weight))
 
     def result(self) -> Stitched:
         """The weighted mean, its coverage and its frame; pixels that hardly any weight reached are zero."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError
 from ptycho.image.canvas import COVERAGE_FLOOR, Frame, Stitched
+from ptycho.ops.team import Team
 
 
 class Stitcher:
@@ -45,6 +46,10 @@ class Stitcher:
             target = (slice(y, y + M + 1), slice(x, x + M + 1))
             self._sum[target] += value
             self._weight[target] += weight
+
+    def pool(self, team: Team) -> None:
+        """Add what the other processes have on their canvases; one message of three floats a pixel."""
+        team.add_up(self._sum, self._weight)
 
     def result(self) -> Stitched:
         """The weighted mean, its coverage and its frame; pixels that hardly any weight reached are zero.
