@@ -101,12 +101,14 @@ def run_command(name: str, argv: Sequence[str], *, prog: str, command: ModuleTyp
                 return stop.exit_code
             return code or _heard(console)
         except KeyboardInterrupt:
-            console.interrupted()
+            if rank() == 0:
+                console.interrupted()
             return stop.exit_code
         except SystemExit as end:
             # Lightning turns Ctrl-C into an exit of its own.
             if isinstance(end.__context__, KeyboardInterrupt):
-                console.interrupted()
+                if rank() == 0:
+                    console.interrupted()
                 return stop.exit_code
             return end.code if isinstance(end.code, int) else DONE
         except Exception as error:

@@ -5,6 +5,7 @@ The first process (rank 0) speaks and writes; the others work, and say only what
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -45,7 +46,11 @@ def run_together(words: Sequence[str], devices: int, console: Console) -> int | 
         max_restarts=0,
         monitor_interval=_LOOK_EVERY_S,
     )
+    # its log speaks of the launcher's own signals; what matters is said below
+    log = logging.getLogger("torch.distributed")
+    level = log.level
     with _shared_cores(devices, os.environ):
+        log.setLevel(logging.CRITICAL)
         try:
             elastic_launch(config, sys.executable)("-m", "ptycho", *words)
         except ChildFailedError as error:
@@ -56,6 +61,8 @@ def run_together(words: Sequence[str], devices: int, console: Console) -> int | 
                 console.error(f"process {first} of {devices} was ended by {name}; the others were stopped")
                 return 1
             return code
+        finally:
+            log.setLevel(level)
     return 0
 
 

@@ -71,6 +71,8 @@ def gather(canvas: Tensor, corners_yx: Tensor, n: int) -> Tensor:
     if canvas.device.type == "cpu":
         plain = canvas.detach().numpy()
         windows = [plain[y : y + n, x : x + n] for y, x in corners_yx.tolist()]
+        if not windows:
+            return canvas.new_zeros((0, n, n))
         return torch.from_numpy(np.stack(windows))
     return gather_indexed(canvas, corners_yx, n)
 

@@ -18,6 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ptycho.errors import ConfigError
 from ptycho_torch.refine.forward import Exit, predict, probe_sums, regularised
 from ptycho_torch.refine.noise import factor
 from ptycho_torch.refine.operators import power, scatter_add
@@ -38,6 +39,8 @@ class RAAR(Rule):
 
     def start(self, scan: RefineScan, state: RefineState) -> None:
         """The first waves are those of the starting object and probe."""
+        if scan.team is not None:
+            raise ConfigError("--refine raar keeps every exit wave and runs in one process; leave --devices out")
         shape = (scan.size, *state.probe.shape)
         self.kept = torch.zeros(shape, dtype=state.probe.dtype, device=state.probe.device)
         for index in torch.arange(scan.size, device=state.probe.device).split(self.batch_size):

@@ -14,6 +14,7 @@ from ptycho.errors import ConfigError, DataError
 from ptycho.io.lazy import LazyPatterns, Patterns
 from ptycho.io.scratch import ScratchArray
 from ptycho.scan.units import decide_unit
+from ptycho_torch.processes import Processes
 
 _CHUNK = 256
 
@@ -24,7 +25,7 @@ class RefineScan:
 
     counts (M, N, N) real, zero frequency at [0, 0]; good (N, N) of the same dtype, 0 where a pixel is
     ignored; positions_xy (M, 2) float64 [x, y], object pixels; probe (P, N, N) complex; mean_counts per
-    pattern.
+    pattern. team: the processes that share the work, None for one alone.
     """
 
     counts: Tensor
@@ -32,6 +33,7 @@ class RefineScan:
     positions_xy: Tensor
     probe: Tensor
     mean_counts: float
+    team: Processes | None = None
 
     @property
     def n(self) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ptycho_torch.refine.forward import Exit, predict
 from ptycho_torch.refine.operators import gather
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, own, total
 from ptycho_torch.refine.state import RefineState
 
 _GAIN = 2.5  # the object gives way to strained positions: what its windows show is less than what is there
@@ -37,7 +38,7 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
     normal = torch.zeros((4, 4), dtype=torch.float64, device=index.device)
     right = torch.zeros(4, dtype=torch.float64, device=index.device)
     wrong, seen = 0.0, 0
-    for part in index.split(32):
+    for part in own(scan, index).split(32):
         exit = predict(scan, state, part)
         modulus = (exit.intensity + floor).sqrt()
         shifts = [exit.probes * gather(s, exit.corners_yx, n)[:, None] for s in (slope_x, slope_y)]
@@ -55,6 +56,8 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
         normal += (inner[:, 2:, 2:] - inner[:, 2:, :2] @ solved[:, :, :4]).sum(0)
         right += (asked[:, 2:] - (inner[:, 2:, :2] @ solved[:, :, 4:])[..., 0]).sum(0)
         wrong, seen = wrong + float(missing.square().sum()), seen + missing.numel()
+    add_up(scan, normal, right)
+    wrong, seen = total(scan, wrong, seen)
     normal += torch.diag_embed(1e-9 * normal.diagonal() + 1e-30)
     deviation = (torch.linalg.inv(normal).diagonal().clamp_min(0) * wrong / max(seen, 1)).sqrt()
     return torch.linalg.solve(normal, right).reshape(2, 2), deviation.reshape(2, 2)

@@ -11,6 +11,7 @@ from ptycho_torch.refine.forward import Exit, predict
 from ptycho_torch.refine.operators import power
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, own
 from ptycho_torch.refine.state import RefineState
 
 # how many times the noise's variance the moves must show before any is believed: with object and probe
@@ -78,8 +79,9 @@ def believe_positions(scan: RefineScan, state: RefineState, options: RefineOptio
     pass over the scan.
     """
     information = torch.zeros((scan.size, 2, 2), dtype=torch.float64, device=state.positions_xy.device)
-    for part in torch.arange(scan.size, device=information.device).split(64):
+    for part in own(scan, torch.arange(scan.size, device=information.device)).split(64):
         information[part] = position_step(scan, state, predict(scan, state, part))[1]
+    add_up(scan, information)
     information = information / _NOISE_MARGIN
     trusted = None if state.lost is None else ~state.lost
     whole = affine_part(scan.positions_xy, state.positions_xy - scan.positions_xy, trusted)
