@@ -44,7 +44,11 @@ class Processes:
         process has ended.
         """
         real = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
-        wide = torch.float64 if any(t.dtype not in (torch.float32, torch.float16) for t in real) else torch.float32
+        wide = (
+            torch.float64
+            if any(t.dtype not in (torch.float32, torch.float16) for t in real)
+            else torch.float32
+        )
         message = torch.cat([t.reshape(-1).to(wide) for t in real])
         try:
             dist.all_reduce(message)
@@ -71,7 +75,9 @@ def team_of_environment(environment: Mapping[str, str] = os.environ) -> Iterator
     try:
         dist.init_process_group("gloo", timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
-        raise RunError(f"the {size} processes of this run did not find each other: {_first(error)}") from error
+        raise RunError(
+            f"the {size} processes of this run did not find each other: {_first(error)}"
+        ) from error
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:

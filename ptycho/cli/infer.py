@@ -119,7 +119,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from ptycho.report.outputs import metrics_of, save_reconstruction
     from ptycho.workflows.infer import infer
-
     from ptycho_torch.processes import team_of_environment
 
     with team_of_environment() as team, console.progress("reconstructing") as progress:

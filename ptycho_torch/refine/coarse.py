@@ -21,7 +21,7 @@ from ptycho.run.coarse_grid import CoarseGrid, Real, conjugate_gradients
 from ptycho.run.coarse_start import grid_step_px
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.held_out import verdict
-from ptycho_torch.refine.operators import power
+from ptycho_torch.refine.operators import fft2, power
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.shared import of_all, own, total
 from ptycho_torch.refine.state import RefineState
@@ -63,7 +63,7 @@ def local_problems(
         changes = [power(exit.far).sum(1)]
         imaginary = []
         for arm in (across, down):
-            far = torch.fft.fft2(wave * arm, norm="ortho")
+            far = fft2(wave * arm, norm="ortho")
             product = (exit.far.conj() * far).sum(1)
             changes.append(product.real)
             imaginary.append(-product.imag)

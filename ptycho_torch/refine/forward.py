@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ptycho_torch.refine.noise import factor
 from ptycho_torch.refine.operators import (
+    fft2,
     gather,
+    ifft2,
     power,
     scatter_add,
     shift_fourier,
@@ -48,7 +50,7 @@ def predict(scan: RefineScan, state: RefineState, index: Tensor) -> Exit:
     probes = shift_fourier(state.probe, ramps)
     if state.intensity is not None:
         probes = probes * state.intensity[index, None, None, None]
-    far = torch.fft.fft2(probes * patches[:, None], norm="ortho")
+    far = fft2(probes * patches[:, None], norm="ortho")
     model = power(far[:, 0]) if far.shape[1] == 1 else power(far).sum(1)
     if state.background is not None:
         model = model + state.background
@@ -58,7 +60,7 @@ def predict(scan: RefineScan, state: RefineState, index: Tensor) -> Exit:
 def residual(scan: RefineScan, exit: Exit, noise: str) -> Tensor:
     """The change (B, P, N, N) of the exit waves that the data ask for."""
     change = factor(noise, scan.counts[exit.index], exit.intensity, scan.floor, scan.good)
-    return torch.fft.ifft2(exit.far * change[:, None], norm="ortho")
+    return ifft2(exit.far * change[:, None], norm="ortho")
 
 
 class Overlap(NamedTuple):

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
-from ptycho_torch.refine.operators import gather, power, scatter_add
+from ptycho_torch.refine.operators import fft2, gather, ifft2, power, scatter_add
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.search import held
 from ptycho_torch.refine.shared import add_up, own, total
@@ -106,7 +106,7 @@ class Linear:
         if self._kept is not None:
             yield from self._kept
             return
-        spectrum = torch.fft.fft2(self.state.probe)
+        spectrum = fft2(self.state.probe)
         for part in self.index.split(_BATCH):
             exit = predict(self.scan, self.state, part)
             weight = (exit.intensity + self.floor).rsqrt()
@@ -153,7 +153,7 @@ class Linear:
             scatter_add(light, power(batch.probes).sum(1), batch.corners_yx)
             seen += power(batch.patches).sum(0)
             for axis, k in enumerate(self._k):
-                wave = torch.fft.ifft2(batch.spectra * k) * batch.patches[:, None]
+                wave = ifft2(batch.spectra * k) * batch.patches[:, None]
                 moves[batch.index, axis] = self._change(batch, wave).square().sum((-2, -1))
             if strain:
                 changes = [self._change(batch, batch.probes * bent[:, None]) for bent in self._bent(batch)]
@@ -169,7 +169,7 @@ class Linear:
 
     def _change(self, batch: _Batch, wave: Tensor) -> Tensor:
         """Weighted change (B, N, N) of the counts for a change (B, P, N, N) of the exit waves."""
-        far = torch.fft.fft2(wave, norm="ortho")
+        far = fft2(wave, norm="ortho")
         return (batch.waves.real * far.real + batch.waves.imag * far.imag).sum(1)
 
     def zero(self) -> Move:
@@ -192,15 +192,15 @@ class Linear:
         window = gather(move.object, batch.corners_yx, self.scan.n)
         if bool(move.strain.any()):
             window = window + sum(s * bent for s, bent in zip(move.strain, self._bent(batch), strict=True))
-        wave = torch.fft.ifft2(spectra) * batch.patches[:, None] + batch.probes * window[:, None]
+        wave = ifft2(spectra) * batch.patches[:, None] + batch.probes * window[:, None]
         return self._change(batch, wave)
 
     def adjoint(self, batch: _Batch, change: Tensor, total: Move, probe_spectrum: Tensor) -> None:
         """J^T change of one batch, added to `total`; the probe's part, as a spectrum, to `probe_spectrum`."""
-        wave = torch.fft.ifft2(batch.waves * change[:, None], norm="ortho")
+        wave = ifft2(batch.waves * change[:, None], norm="ortho")
         pulled = (batch.probes.conj() * wave).sum(1)
         scatter_add(total.object, pulled, batch.corners_yx)
-        spectra = torch.fft.fft2(batch.patches.conj()[:, None] * wave)
+        spectra = fft2(batch.patches.conj()[:, None] * wave)
         along = (batch.spectra.conj() * spectra).sum(1) / self.scan.n**2
         for axis, k in enumerate(self._k):
             total.positions[batch.index, axis] = (k.conj() * along).real.sum((-2, -1))
@@ -225,7 +225,7 @@ class Linear:
         """The normal matrix times a move in the unknowns' own units: 4 FFTs a pattern and mode."""
         plain = move.times(self.unit)
         sums, spectrum = self.zero(), torch.zeros_like(self.state.probe)
-        moved = torch.fft.fft2(plain.probe)
+        moved = fft2(plain.probe)
         for batch in self._batches():
             self.adjoint(batch, self.forward(batch, plain, moved), sums, spectrum)
         add_up(self.scan, *sums, spectrum)
@@ -234,13 +234,13 @@ class Linear:
 
     def _own_units(self, total: Move, probe_spectrum: Tensor) -> Move:
         """A sum over batches in the unknowns' own units, without the free common shift of positions."""
-        there = total._replace(probe=torch.fft.ifft2(probe_spectrum)).times(self.unit)
+        there = total._replace(probe=ifft2(probe_spectrum)).times(self.unit)
         unit = self.unit.positions
         common = (there.positions * unit).sum(0) / unit.square().sum(0).clamp_min(1e-30)
         return there._replace(positions=there.positions - unit * common)
 
     def _pull(self, image: Tensor) -> Tensor:
-        return torch.fft.ifft2(self._stiff * torch.fft.fft2(image))
+        return ifft2(self._stiff * fft2(image))
 
     def solve(self, iterations: int, damping: float) -> Move:
         """The damped least-squares move by conjugate gradients, in px and in the units of each field."""
@@ -258,7 +258,7 @@ class Linear:
 
     def loss(self, state: RefineState) -> float:
         """Poisson likelihood of n + f under I + f, and the prior, up to a constant."""
-        prior = 0.5 * float((self._stiff * power(torch.fft.fft2(state.object, norm="ortho"))).sum())
+        prior = 0.5 * float((self._stiff * power(fft2(state.object, norm="ortho"))).sum())
         seen = 0.0
         for part in self.index.split(_BATCH):
             model, counts = predict(self.scan, state, part).intensity, self.scan.counts[part]
@@ -281,7 +281,7 @@ def object_prior(state: RefineState) -> Tensor:
     ky = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
     kx = torch.fft.fftfreq(width, dtype=torch.float64)[None, :]
     k = (ky.square() + kx.square()).sqrt()
-    size = power(torch.fft.fft2(state.object, norm="ortho")).to("cpu", torch.float64)
+    size = power(fft2(state.object, norm="ortho")).to("cpu", torch.float64)
     edges = np.geomspace(0.02, 0.3, 13)
     rings = [(k >= low) & (k < high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
     at = [math.log(low * high) / 2 for low, high in zip(edges[:-1], edges[1:], strict=True)]

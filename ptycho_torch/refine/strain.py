@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.refine.forward import Exit, predict
-from ptycho_torch.refine.operators import gather
+from ptycho_torch.refine.operators import fft2, gather, ifft2
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.shared import add_up, own, total
 from ptycho_torch.refine.state import RefineState
@@ -65,16 +65,16 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
 
 def slopes(image: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives of a (H, W) canvas by x and y, per px, through its spectrum: exact where band-limited."""
-    spectrum = torch.fft.fft2(image)
+    spectrum = fft2(image)
     height, width = image.shape
     kx = torch.fft.fftfreq(width, device=image.device, dtype=image.real.dtype)
     ky = torch.fft.fftfreq(height, device=image.device, dtype=image.real.dtype)[:, None]
-    return torch.fft.ifft2(2j * torch.pi * kx * spectrum), torch.fft.ifft2(2j * torch.pi * ky * spectrum)
+    return ifft2(2j * torch.pi * kx * spectrum), ifft2(2j * torch.pi * ky * spectrum)
 
 
 def _change(exit: Exit, wave: Tensor, modulus: Tensor, good: Tensor | None) -> Tensor:
     """What adding `wave` (B, P, N, N) to the exit waves changes in the modulus, (B, N N)."""
-    far = torch.fft.fft2(wave, norm="ortho")
+    far = fft2(wave, norm="ortho")
     change = (exit.far.real * far.real + exit.far.imag * far.imag).sum(1) / modulus
     return (change if good is None else change * good).flatten(1)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.refine.forward import Exit, predict
-from ptycho_torch.refine.operators import power
+from ptycho_torch.refine.operators import fft2, ifft2, power
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.shared import add_up, own
@@ -34,12 +34,12 @@ def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Ten
     """
     n = exit.far.shape[-1]
     k = torch.fft.fftfreq(n, device=exit.far.device, dtype=exit.intensity.dtype)
-    spectrum = torch.fft.fft2(exit.probes)
+    spectrum = fft2(exit.probes)
     modulus = (exit.intensity + scan.floor).sqrt()
     slopes = []
     for axis in (k, k[:, None]):
-        wave = torch.fft.ifft2(spectrum * (-2j * torch.pi * axis)) * exit.patches[:, None]
-        far = torch.fft.fft2(wave, norm="ortho")
+        wave = ifft2(spectrum * (-2j * torch.pi * axis)) * exit.patches[:, None]
+        far = fft2(wave, norm="ortho")
         slope = (exit.far.real * far.real + exit.far.imag * far.imag).sum(1) / modulus
         slopes.append(slope if scan.good is None else slope * scan.good)
     missing = ((scan.counts[exit.index] + scan.floor).sqrt() - modulus).flatten(1)
