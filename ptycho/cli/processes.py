@@ -33,6 +33,7 @@ def run_together(words: Sequence[str], devices: int, console: Console) -> int | 
     """
     if devices < 2 or "RANK" in os.environ:
         return None
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -53,6 +54,8 @@ def run_together(words: Sequence[str], devices: int, console: Console) -> int | 
         log.setLevel(logging.CRITICAL)
         try:
             elastic_launch(config, sys.executable)("-m", "ptycho", *words)
+        except SignalException as stop:
+            return 128 + int(stop.sigval)  # the processes got the signal too: the first has said what is kept
         except ChildFailedError as error:
             first, failure = error.get_first_failure()
             code = int(failure.exitcode)

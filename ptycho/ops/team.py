@@ -18,7 +18,7 @@ class Team(Protocol):
     size: int
 
     def add_up(self, *arrays: NDArray[Any]) -> None:
-        """Replace each array, in place, by its sum over all processes; all give the same shapes and dtypes."""
+        """Replace each array, in place, by its sum over all processes; of the same shapes."""
 
 
 class Alone:

@@ -41,7 +41,7 @@ class RAAR(Rule):
         """The first waves are those of the starting object and probe."""
         if scan.team is not None:
             raise ConfigError(
-                "--refine raar keeps every exit wave and runs in one process; leave --devices out"
+                "--refine raar keeps all exit waves and runs in one process; leave --devices out"
             )
         shape = (scan.size, *state.probe.shape)
         self.kept = torch.zeros(shape, dtype=state.probe.dtype, device=state.probe.device)
