@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_fields, fields_given
+from ptycho.cli.processes import rank, run_together
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.retired import add_retired_flags
 from ptycho.cli.runs import (
@@ -28,6 +29,7 @@ from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of,
 from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, write_from_npz
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
+from ptycho.ops.team import ALONE
 
 if TYPE_CHECKING:
     from ptycho.models.onnx_model import OnnxModel
@@ -73,6 +75,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.run.validation import validate_inference_config
 
     config, execution = configure(arguments, console)
+    if (code := run_together(console.words, execution.devices, console)) is not None:
+        return code
     if config.backend == "tensorflow":
         quiet_tensorflow()
     if config.model_path is None:
@@ -115,9 +119,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from ptycho.report.outputs import metrics_of, save_reconstruction
     from ptycho.workflows.infer import infer
+    from ptycho_torch.processes import team_of_environment
 
-    with console.progress("reconstructing") as progress:
-        made = infer(model, raw, config, execution, backend=backend, progress=progress)
+    with team_of_environment() as team, console.progress("reconstructing") as progress:
+        made = infer(model, raw, config, execution, backend=backend, progress=progress, team=team or ALONE)
+    if rank():
+        return 0
     save_reconstruction(made, output, backend=backend, object_pixel_size_m=made.object_pixel_size_m)
     metrics: dict[str, Any] = metrics_of(made)
     metrics |= _looked_at(raw, made, config, console)

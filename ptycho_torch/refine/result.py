@@ -13,6 +13,7 @@ from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, own
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.unknowns import illumination
 
@@ -91,10 +92,11 @@ def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[fl
     """R of the whole scan and of each pattern (M,): sqrt(sum (sqrt(model) - sqrt(counts))^2 / sum counts)."""
     wrong = torch.zeros(scan.size, dtype=torch.float64)
     total = torch.zeros(scan.size, dtype=torch.float64)
-    for index in torch.arange(scan.size, device=scan.counts.device).split(batch):
+    for index in own(scan, torch.arange(scan.size, device=scan.counts.device)).split(batch):
         counts = scan.counts[index]
         wrong[index.cpu()] = misfit(counts, predict(scan, state, index).intensity, scan.good).cpu()
         total[index.cpu()] = counts.sum((-2, -1), dtype=torch.float64).cpu()
+    add_up(scan, wrong, total)
     whole = float((wrong.sum() / total.sum()).sqrt())
     return whole, (wrong / total.clamp_min(1e-30)).sqrt().numpy()
 
