@@ -11,10 +11,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptycho.backends import is_installed
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_fields, fields_given
-from ptycho.cli.processes import rank, run_together
+from ptycho.cli.processes import rank, run_together, the_team
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.retired import add_retired_flags
 from ptycho.cli.runs import (
@@ -119,15 +120,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from ptycho.report.outputs import metrics_of, save_reconstruction
     from ptycho.workflows.infer import infer
-    from ptycho_torch.processes import team_of_environment
 
-    with team_of_environment() as team, console.progress("reconstructing") as progress:
+    with the_team() as team, console.progress("reconstructing") as progress:
         made = infer(model, raw, config, execution, backend=backend, progress=progress, team=team or ALONE)
     if rank():
         return 0
     save_reconstruction(made, output, backend=backend, object_pixel_size_m=made.object_pixel_size_m)
     metrics: dict[str, Any] = metrics_of(made)
-    metrics |= _looked_at(raw, made, config, console)
+    if backend != "onnxruntime" and is_installed("pytorch"):
+        metrics |= _looked_at(raw, made, config, console)
     if product is not None:
         _write_product(product, config, raw, made)
         console.say(f"ptychodus    {product}")

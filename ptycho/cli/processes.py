@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.threads import usable_cores
@@ -23,6 +24,18 @@ def rank(environment: Mapping[str, str] = os.environ) -> int:
     """Which process of the run this is: 0 where it is the only one."""
     found = environment.get("RANK") or environment.get("LOCAL_RANK") or "0"
     return int(found) if found.isdigit() else 0
+
+
+@contextmanager
+def the_team() -> Iterator[Any]:
+    """The processes of this run for the time of a `with`: a `Processes` of torch's, or None for one alone."""
+    if "RANK" not in os.environ:
+        yield None
+        return
+    from ptycho_torch.processes import team_of_environment
+
+    with team_of_environment() as team:
+        yield team
 
 
 def run_together(words: Sequence[str], devices: int, console: Console) -> int | None:

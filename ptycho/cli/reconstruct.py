@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
-from ptycho.cli.processes import rank, run_together
+from ptycho.cli.processes import rank, run_together, the_team
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.runs import add_overwrite
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
@@ -251,9 +251,7 @@ def refine(
         findings=findings,
     )
     none = arguments.refine == "none"
-    from ptycho_torch.processes import team_of_environment
-
-    with team_of_environment() as team, console.progress("refining") as progress:
+    with the_team() as team, console.progress("refining") as progress:
 
         def show(now: IterationState) -> None:
             progress(now.epoch, now.epochs, {"R": now.r})

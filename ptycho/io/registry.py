@@ -133,14 +133,19 @@ def _read_scan(
 def _is_foreign(path: Path) -> bool:
     """Whether a file is read by `ptycho.io.formats`: its contents are not what an own suffix says."""
     suffix = path.suffix.lower()
-    own = path.is_file() and {
-        ".npz": zipfile.is_zipfile, ".h5": is_hdf5, ".hdf5": is_hdf5
-    }.get(suffix, lambda _: suffix in _FORMATS)(path)  # fmt: skip
+    if suffix in (".h5", ".hdf5"):
+        own = path.is_file() and is_hdf5(path)
+    elif suffix == ".npz":
+        own = path.is_file() and zipfile.is_zipfile(path)
+    else:
+        own = path.is_file() and suffix in _FORMATS
     if own:
         return suffix in (".h5", ".hdf5") and not is_ptychodus(path)
     from ptycho.io.formats.registry import recognised
 
-    return recognised(path) is not None
+    found = recognised(path)
+    # a table of positions under the name of a scan is a damaged scan
+    return found is not None and ("frames" in found.holds or suffix not in _FORMATS)
 
 
 def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:

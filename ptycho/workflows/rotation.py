@@ -59,12 +59,12 @@ def find_rotation(
         coarse = []
         # mirrored and not: the eight orientations are the turns of these two by 90 degrees
         for base in ("as_given", "x_negated"):
-            for degrees in _COARSE_DEG:
+            for coarse_deg in _COARSE_DEG:
                 for quarter in (0.0, 90.0):
-                    places = turned(reorient(small.positions, base), degrees + quarter)
+                    places = turned(reorient(small.positions, base), coarse_deg + quarter)
                     there = replace(small, positions=places)
                     made = attempt(there, sweeps=_FEW_SWEEPS, modes=modes, seed=seed)
-                    coarse.append((made.r_held, base, degrees + quarter))
+                    coarse.append((made.r_held, base, coarse_deg + quarter))
         tried += len(coarse)
         for _, base, degrees in sorted(coarse)[:_KEPT]:
             centres.append((base, degrees, _at(part, base, degrees, sweeps, modes, seed)))

@@ -195,18 +195,18 @@ class Linear:
         wave = ifft2(spectra) * batch.patches[:, None] + batch.probes * window[:, None]
         return self._change(batch, wave)
 
-    def adjoint(self, batch: _Batch, change: Tensor, total: Move, probe_spectrum: Tensor) -> None:
-        """J^T change of one batch, added to `total`; the probe's part, as a spectrum, to `probe_spectrum`."""
+    def adjoint(self, batch: _Batch, change: Tensor, sums: Move, probe_spectrum: Tensor) -> None:
+        """J^T change of one batch, added to `sums`; the probe's part, as a spectrum, to `probe_spectrum`."""
         wave = ifft2(batch.waves * change[:, None], norm="ortho")
         pulled = (batch.probes.conj() * wave).sum(1)
-        scatter_add(total.object, pulled, batch.corners_yx)
+        scatter_add(sums.object, pulled, batch.corners_yx)
         spectra = fft2(batch.patches.conj()[:, None] * wave)
         along = (batch.spectra.conj() * spectra).sum(1) / self.scan.n**2
         for axis, k in enumerate(self._k):
-            total.positions[batch.index, axis] = (k.conj() * along).real.sum((-2, -1))
+            sums.positions[batch.index, axis] = (k.conj() * along).real.sum((-2, -1))
         if bool(self.unit.strain.any()):
             for entry, bent in enumerate(self._bent(batch)):
-                total.strain[entry] += (bent.conj() * pulled).real.sum()
+                sums.strain[entry] += (bent.conj() * pulled).real.sum()
         spectra = spectra * batch.ramps.conj()[:, None]
         if self.state.intensity is not None:
             spectra = spectra * self.state.intensity[batch.index, None, None, None]
@@ -232,9 +232,9 @@ class Linear:
         sums.object.add_(self._pull(plain.object))
         return self._own_units(sums, spectrum)
 
-    def _own_units(self, total: Move, probe_spectrum: Tensor) -> Move:
+    def _own_units(self, sums: Move, probe_spectrum: Tensor) -> Move:
         """A sum over batches in the unknowns' own units, without the free common shift of positions."""
-        there = total._replace(probe=ifft2(probe_spectrum)).times(self.unit)
+        there = sums._replace(probe=ifft2(probe_spectrum)).times(self.unit)
         unit = self.unit.positions
         common = (there.positions * unit).sum(0) / unit.square().sum(0).clamp_min(1e-30)
         return there._replace(positions=there.positions - unit * common)

@@ -37,7 +37,7 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
     slope_x, slope_y = slopes(state.object)
     normal = torch.zeros((4, 4), dtype=torch.float64, device=index.device)
     right = torch.zeros(4, dtype=torch.float64, device=index.device)
-    wrong, seen = 0.0, 0
+    wrong, seen = 0.0, 0.0
     for part in own(scan, index).split(32):
         exit = predict(scan, state, part)
         modulus = (exit.intensity + floor).sqrt()
