@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from types import ModuleType
 
 from ptycho.cli import (
+    batch,
     compare,
     demo,
     evaluate,
@@ -44,7 +45,7 @@ from ptycho.cli.threads import settle_threads
 COMMANDS: dict[str, ModuleType] = {
     "demo": demo, "simulate": simulate,
     "import": import_scan, "validate": validate, "init": init, "train": train, "infer": infer,
-    "reconstruct": reconstruct, "evaluate": evaluate, "compare": compare, "report": report,
+    "reconstruct": reconstruct, "batch": batch, "evaluate": evaluate, "compare": compare, "report": report,
     "view": view, "watch": watch,
     "parity": parity, "export": export, "info": info,
 }  # fmt: skip

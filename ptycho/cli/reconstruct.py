@@ -85,6 +85,12 @@ def add_arguments(parser: Parser) -> None:
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
+    add(
+        "--patterns",
+        choices=("auto", "memory", "disk"),
+        default="auto",
+        help="where the patterns are while it works; auto: on disk where memory is short (default auto)",
+    )
     add("--devices", type=int, default=1, metavar="K", help="processes that share the work (default 1)")
     add_overwrite(parser)
     add_write_flag(parser)
@@ -141,6 +147,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         side,
         console,
         why=" in the model",
+        patterns=arguments.patterns,
         output_dir=arguments.output_dir,
         bad_pixels=mask_of(arguments),
         orientation=vars(arguments).get("orientation"),

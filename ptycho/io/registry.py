@@ -110,6 +110,26 @@ def read_scan(
         return _read_scan(source, patterns, scratch_folder, probe_required)
 
 
+def shape_of(path: Path) -> tuple[int, int]:
+    """Patterns and their side, px, of a scan file, by its header if it has one. Raises as `read_scan`."""
+    source = check_input(path)
+    form = _FORMATS.get(source.suffix.lower())
+    if form is not None and form.by_rows is not None and source.is_file() and not _is_foreign(source):
+        with damage(str(source)):
+            header = form.by_rows.header(source)
+        if header is not None and len(header.shape) == 3:
+            return _count_and_side(header.shape)
+    patterns = read_scan(source, patterns="auto", probe_required=False)["diff3d"]
+    return _count_and_side(patterns.shape)
+
+
+def _count_and_side(shape: tuple[int, ...]) -> tuple[int, int]:
+    """M and N of (M, N, N), or of an older file's (N, N, M)."""
+    if shape[0] == shape[1] != shape[2]:
+        return int(shape[2]), int(shape[0])
+    return int(shape[0]), int(shape[1])
+
+
 def _read_scan(
     source: Path, patterns: str, scratch_folder: Path | None, probe_required: bool
 ) -> dict[str, Any]:
