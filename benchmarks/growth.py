@@ -77,10 +77,8 @@ def main() -> None:
                 )  # fmt: skip
                 for name, words in (("infer", infer), ("reconstruct, 1 sweep", sweep)):
                     used, wall, memory = command(*words)
-                    print(
-                        f"| {name} | {count} | {devices} | {used:.1f} | {wall:.1f} | {memory:.2f} |",
-                        flush=True,
-                    )
+                    row = f"| {name} | {count} | {devices} | {used:.1f} | {wall:.1f} | {memory:.2f} |"
+                    print(row, flush=True)
             scan.unlink()
 
 
