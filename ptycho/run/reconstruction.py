@@ -126,7 +126,7 @@ def reconstruct(
     size = batch_size or max(1, PATTERNS_A_BATCH // C)
     order = scan_order(positions[container.nn_indices[:, 0]], size)
     shape = (len(order), 1 if seen.one_patch_a_group else C, N, N)
-    kept = room_for_patches(shape, container) if keep_patches else None
+    patch_store = room_for_patches(shape, container) if keep_patches else None
     begun = time.perf_counter()
     for part in chunks(len(order), size):
         groups = order[part]
@@ -136,8 +136,8 @@ def reconstruct(
         if seen.one_patch_a_group:
             places = places.mean(1, keepdims=True)
         canvas.add(patches, places.reshape(-1, 2))
-        if kept is not None:
-            kept.put(groups, ops_of(patches).to_numpy(patches))
+        if patch_store is not None:
+            patch_store.put(groups, ops_of(patches).to_numpy(patches))
         if progress is not None:
             progress(min(part.stop, len(order)), len(order))
     rate = len(order) / max(time.perf_counter() - begun, 1e-9)
@@ -149,22 +149,22 @@ def reconstruct(
         coords_nominal=container.coords_nominal,
         to_counts=seen.to_counts,
         groups_per_s=rate,
-        patches=kept.array().reshape(-1, N, N) if kept is not None else None,
+        patches=patch_store.array().reshape(-1, N, N) if patch_store is not None else None,
     )
 
 
-def judged_by_data(made: Reconstruction, container: PtychoDataContainer) -> Reconstruction:
+def judged_by_data(reconstruction: Reconstruction, container: PtychoDataContainer) -> Reconstruction:
     """The same with `agreement`: the stitched object re-diffracted at every position.
 
     Time O(M N^2 log N), memory one pattern.
     """
     agreement = r_factor(
-        made.image.object,
-        made.probe,
+        reconstruction.image.object,
+        reconstruction.probe,
         container.positions_px[:, 0],
         container.positions_px[:, 1],
         container.patterns,
-        origin_xy=made.image.frame.origin_xy,
+        origin_xy=reconstruction.image.frame.origin_xy,
         bad_pixels=container.bad_pixels,
     )
-    return dataclasses.replace(made, agreement=agreement)
+    return dataclasses.replace(reconstruction, agreement=agreement)

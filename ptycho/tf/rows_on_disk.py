@@ -37,7 +37,7 @@ class RowsOnDisk:
         return tf.cast(tf.ensure_shape(found, [*members.shape, *self.shape[1:]]), self.dtype)
 
 
-def held_rows(container: PtychoDataContainer, real: Any) -> Tensor | RowsOnDisk:
+def pattern_rows(container: PtychoDataContainer, real: Any) -> Tensor | RowsOnDisk:
     """The patterns (M, N, N): one tensor, or read by rows where the container has them on disk."""
     patterns = container.patterns
     if not is_on_disk(patterns):

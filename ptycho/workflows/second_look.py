@@ -54,23 +54,24 @@ def held_out_of(tried: Attempt) -> HeldOut:
     return HeldOut(tried.r_held, tried.flat, tried.noise, sigma)
 
 
-def _hints(raw: Any, held: HeldOut, intensity: bool, seed: int) -> Iterator[str]:
-    found = find_orientation(
+def _hints(raw: Any, judged: HeldOut, intensity: bool, seed: int) -> Iterator[str]:
+    orientation = find_orientation(
         raw, n_patterns=_SEARCH_PATTERNS, sweeps=_SEARCH_SWEEPS, seed=seed, with_scale=True
     )
-    if found.sure != "cannot tell":
-        if found.name != "as_given":
+    if orientation.sure != "cannot tell":
+        if orientation.name != "as_given":
             yield (
-                f"the positions fit better when turned: rerun with --orientation {found.name} ({found.sure};"
-                f" R of held-out patterns {found.r_held[found.name]:.3f}, as given"
-                f" {found.r_held['as_given']:.3f})"
+                f"the positions fit better when turned: rerun with --orientation {orientation.name}"
+                f" ({orientation.sure}; R of held-out patterns {orientation.r_held[orientation.name]:.3f},"
+                f" as given {orientation.r_held['as_given']:.3f})"
             )
-        if found.scale != 1.0:
+        if orientation.scale != 1.0:
             yield (
-                f"positions times {found.scale:g} fit better: check the pixel size that they were divided by"
+                f"positions times {orientation.scale:g} fit better: check the pixel size that they were"
+                " divided by"
             )
     if not intensity:
         part = take_part(raw, _SEARCH_PATTERNS, seed)
         with_it = attempt(part, sweeps=_SEARCH_SWEEPS, intensity=True, seed=seed)
-        if with_it.r_held < 0.7 * min(held.r, found.r_held["as_given"]):
+        if with_it.r_held < 0.7 * min(judged.r, orientation.r_held["as_given"]):
             yield f"with one intensity a pattern R falls to {with_it.r_held:.3f}: rerun with --intensity"

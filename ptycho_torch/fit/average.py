@@ -18,11 +18,11 @@ class ExponentialAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def average(kept: Tensor, now: Tensor, updates: Tensor | int) -> Tensor:
-            n = torch.as_tensor(updates, device=kept.device, dtype=torch.float64)
+        def average(averaged: Tensor, now: Tensor, updates: Tensor | int) -> Tensor:
+            n = torch.as_tensor(updates, device=averaged.device, dtype=torch.float64)
             forget = 1 - torch.clamp((1 + n) / (10 + n), max=decay)
             # as a step, so that what does not train stays what it is to the bit
-            return kept + forget.to(kept.dtype) * (now - kept)
+            return averaged + forget.to(averaged.dtype) * (now - averaged)
 
         super().__init__(use_buffers=False, avg_fn=average)
 

@@ -176,6 +176,17 @@ def test_stages_move_their_parts_at_their_rates_and_end_after_their_last_step(tr
     assert left.history["learning_rate/probe"][-1] == 0.25 and left.history["learning_rate/scale"][-1] == 1
 
 
+def test_a_part_that_rested_has_made_no_steps(train):
+    """Adam's first step is the rate itself, whatever moved before."""
+    stages = [
+        {"name": "scale", "steps": 2, "trainable": "scale"},
+        {"name": "probe", "steps": 1, "trainable": "probe", "learning_rate": 0.5},
+    ]
+    left = train([1.0] * 9, 22, batch_size=8, stages=stages, optimizer="adam", probe_trainable=True)
+    assert left.scale == pytest.approx(2, rel=1e-5)
+    np.testing.assert_allclose(left.probe_moved, 0.5 * (1 + 1j), rtol=1e-3)
+
+
 def test_an_epoch_of_a_stage_is_as_many_steps_as_accumulation_leaves(train):
     stages = [
         {"name": "a", "epochs": 2, "learning_rate": 0.5},

@@ -29,7 +29,7 @@ class ExponentialAverage(Stateful):
     def __init__(self, decay: float, steps: Optimizer) -> None:
         super().__init__()
         self._decay, self._steps = decay, steps
-        self._kept = steps.add_slot(SLOT)
+        self._averages = steps.add_slot(SLOT)
         self._seen = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._swapped = False
         self._move = tf.function(self._update, autograph=False)
@@ -49,13 +49,13 @@ class ExponentialAverage(Stateful):
         decay = tf.where(steps > 1, tf.minimum(tf.cast(self._decay, tf.float64), (1 + n) / (10 + n)), 0.0)
         # batches that only accumulate move nothing
         forget = tf.where(steps > self._seen, 1 - decay, 0.0)
-        for kept, now in zip(self._kept, self._steps.variables, strict=True):
+        for kept, now in zip(self._averages, self._steps.variables, strict=True):
             kept.assign_add(tf.cast(forget, kept.dtype) * (now - kept))
         self._seen.assign(steps)
 
     def swap(self) -> None:
         """Exchange the average and the optimiser's weights."""
-        for kept, variable in zip(self._kept, self._steps.variables, strict=True):
+        for kept, variable in zip(self._averages, self._steps.variables, strict=True):
             now = tf.identity(variable)
             variable.assign(kept)
             kept.assign(now)
