@@ -119,7 +119,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("checksum knows the length", "settings_checksum", "if name not in FREE", ""),
         Fault("execution's None overrides", "_settings", "if info.name not in found or value is not None:", "if True:"),
         Fault("R without bad pixels", "judged_by_data", "bad_pixels=container.bad_pixels,", ""),
-        Fault("R at the wrong origin", "judged_by_data", "origin_xy=made.image.frame.origin_xy,", ""),
+        Fault("R at the wrong origin", "judged_by_data", "origin_xy=reconstruction.image.frame.origin_xy,", ""),
         Fault("weighting ignored", "reconstruct", "auto_window_side(seen.probe) if M is None else M, weighting)", "auto_window_side(seen.probe) if M is None else M)"),
         Fault("M ignored", "reconstruct", "auto_window_side(seen.probe) if M is None else M", "auto_window_side(seen.probe)"),
         Fault("flip not passed", "reconstruct", "flip_x=flip_x, flip_y=flip_y, transpose=transpose", "flip_x=flip_x, flip_y=flip_x, transpose=transpose"),
