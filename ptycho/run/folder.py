@@ -1,7 +1,8 @@
-"""The output folder of a command: whose it is, one writer at a time, and no product of another run in it.
+"""The output folder of a command: which command it belongs to, one writer at a time, no products of other
+runs.
 
 A new run moves what an earlier one left there into `products.earlier` and `checkpoints.earlier`; one
-generation is kept. Where the command is then refused after all, everything is put back as it was.
+generation is kept. If the command is refused later, everything is put back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""After a reconstruction: do patterns that a short one did not see agree, and if not, why?"""
+"""A check after a reconstruction: does a second, short one predict patterns that it did not see? If not,
+why?"""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def second_look(raw: Any, probe: NDArray[Any], *, intensity: bool = False, seed:
 
 
 def held_out_of(tried: Attempt) -> HeldOut:
-    """What an attempt says, as the verdict takes it."""
+    """The result of an attempt in the form that the verdict takes."""
     lead = tried.flat_misfit - tried.misfit
     spread = float(lead.std(ddof=1)) / np.sqrt(len(lead)) if len(lead) > 2 else float("inf")
     sigma = float(lead.mean()) / spread if 0 < spread < float("inf") else 0.0

@@ -1,9 +1,8 @@
 """Short reconstructions of a part of a scan, judged on patterns that they did not see.
 
-What is fitted can be fitted wrongly; what was held out can only be predicted. A wrong axis, a wrong scale
-or a
-wrong probe may explain the patterns it was fitted to, above all with several modes, but not those beside
-them.
+Patterns that were fitted agree even with a wrong model; held-out patterns must be predicted. A wrong axis,
+a wrong scale or a wrong probe may explain the patterns it was fitted to, above all with several modes, but
+not those beside them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The moving average of the weights: what is validated, kept and saved; the optimiser moves the others."""
+"""The moving average of the weights. The average is validated and saved; the optimiser moves the weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 class ExponentialAverage(WeightAveraging):
     """Lightning's weight averaging; after n updates the average forgets by min(decay, (1 + n) / (10 + n)).
 
-    The first update copies, and the ramp lets a short run forget where it began (as in
+    The first update copies. The ramp lets even a short run forget its starting weights (as in
     tf.train.ExponentialMovingAverage). Validation, `state_dict` of checkpoints and the module after the fit
     have the averaged weights; a checkpoint holds the optimiser's under `current_model_state`, for a resume.
     Memory: the model once more.

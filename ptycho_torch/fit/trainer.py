@@ -1,4 +1,4 @@
-"""Lightning's trainer for a run: devices, callbacks in their order, and no global flag that stays changed."""
+"""Lightning's trainer for a run: devices, and callbacks in their order. Global flags are put back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
-    """(accelerator, strategy): what was asked for if it is there, else the CPU with a word about it.
+    """(accelerator, strategy): the one asked for, or the CPU with a warning where it is missing.
 
     One device always runs in this process, so that callbacks handed in by a client stay alive.
     """
@@ -172,7 +172,7 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Lightning's advice about workers and tips is not about this data; loggers and filters are put back."""
+    """Silences Lightning's advice on workers and its tips. Loggers and warning filters are put back."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

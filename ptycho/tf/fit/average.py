@@ -1,4 +1,4 @@
-"""The moving average of the weights: what is validated, kept and saved; the optimiser moves the others.
+"""The moving average of the weights. The average is validated and saved; the optimiser moves the weights.
 
 Twin of `ptycho_torch.fit.average`.
 """
@@ -19,9 +19,10 @@ SLOT = "average"
 class ExponentialAverage(Stateful):
     """After n updates the average forgets by min(decay, (1 + n) / (10 + n)); the first update copies.
 
-    The average is a slot of the optimiser, and so is in the checkpoints. While one is validated or written
-    the two change places: a checkpoint's model is the average, its slot the optimiser's weights, for a
-    resume. Stands before the checkpoints, and `restored` after them. Memory: one number a weight.
+    The average is a slot of the optimiser, and so is in the checkpoints. While it is validated or written,
+    average and weights change places: the model in a checkpoint has the average, and the slot has the
+    optimiser's weights, which a resume needs. Stands before the checkpoints, and `restored` after them.
+    Memory: one number a weight.
     """
 
     name = "average"

@@ -1,6 +1,6 @@
 """The optimisation of a run: what is refused, which callbacks, and Keras' `fit` in graph mode.
 
-Nothing here knows what a probe is; nothing in `model.py` knows what an epoch is. No global state of
+This file knows nothing of probes, and `model.py` knows nothing of epochs. No global state of
 TensorFlow or Keras is touched: neither seeds, nor precision policy, nor threads.
 """
 
@@ -78,7 +78,7 @@ def settings_without_effect(execution: PyTorchExecutionConfig) -> list[str]:
 
 
 def resolve_device(execution: PyTorchExecutionConfig) -> contextlib.AbstractContextManager[Any]:
-    """Where to compute: what was asked for if it is there, else the CPU with a word about it."""
+    """The device to compute on: the one asked for, or the CPU with a warning where that one is missing."""
     accelerator = execution.accelerator
     if accelerator == "mps":
         raise ConfigError("accelerator = 'mps': the TensorFlow backend knows no Apple GPU - use auto or cpu")
@@ -139,7 +139,7 @@ def make_callbacks(
 
 
 def fit(job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Keras]:
-    """Train a model (a new one: None) as a job says; it has the weights that validated best.
+    """Train a model (a new one: None) as a job says; it has the weights with the best validation loss.
 
     Time linear in groups x epochs; memory: the patterns once more as a tensor, and a few batches.
     """
