@@ -72,8 +72,8 @@ class GroupDataset(Dataset[dict[str, Any]]):
 class GroupBatches(Sampler[Batch]):
     """The order of one epoch, `TrainingPlan.epoch`, as a sampler.
 
-    With several processes each takes every world-size-th batch; where the last of them do not fill all
-    processes, some stand idle on a batch that does not count, as a last accumulated step is smaller.
+    With several processes each takes every world-size-th batch. If the last batches are fewer than the
+    processes, some processes repeat a batch, which does not count.
     """
 
     def __init__(self, plan: TrainingPlan) -> None:

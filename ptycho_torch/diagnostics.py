@@ -1,4 +1,4 @@
-"""The running sums of the diagnostics in torch: added up as tensors, so that no step waits for the device."""
+"""The running sums of the diagnostics in torch. They stay tensors, so that no step waits for the device."""
 
 from __future__ import annotations
 

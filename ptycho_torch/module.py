@@ -33,7 +33,7 @@ __all__ = ["PtychoPINN"]
 
 
 def plain(value: Any) -> Any:
-    """Configuration values as what a checkpoint may hold without running code when it is read."""
+    """Configuration values in a form that a checkpoint may hold: reading them runs no code."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -267,11 +267,11 @@ class PtychoPINN(L.LightningModule):
     # ------------------------------------------------------------------------------------------ checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Beside the weights: which scans, so that a client gets the same scan on the same canvas."""
+        """Store which scans it was trained on, so that a client gets the same scan on the same canvas."""
         checkpoint["trained_scans"] = self.trained_scans
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The numbers of scans and of probe modes are the file's, not the constructor's."""
+        """Take the numbers of scans and of probe modes from the file instead of the constructor."""
         self.trained_scans = checkpoint.get("trained_scans", [])
         stored = checkpoint["state_dict"]
         for name in ("probe", "log_scale"):

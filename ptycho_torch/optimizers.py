@@ -18,7 +18,7 @@ from ptycho_torch.layers import GraphNetwork, neutral_name
 
 
 class Trained(Protocol):
-    """What is asked of a module here; `ptycho_torch.module.PtychoPINN` has it."""
+    """What this file needs of a module; `ptycho_torch.module.PtychoPINN` offers it."""
 
     config: TrainingConfig
     learning_rate: float

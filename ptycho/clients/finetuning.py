@@ -20,15 +20,15 @@ def stages_of(config: TrainingConfig) -> tuple[TuningStage, ...]:
     `epochs_fine_tune` epochs of everything at `fine_tune_gamma`, then the staged ones if they are enabled. A
     part whose factor is zero stands still. Raises ConfigError for a stage in which nothing moves.
     """
-    made: list[TuningStage] = []
+    stages: list[TuningStage] = []
     if config.epochs_fine_tune:
-        made.append(
+        stages.append(
             TuningStage("fine-tuning", config.epochs_fine_tune, dict.fromkeys(PARTS, config.fine_tune_gamma))
         )
     if config.enable_staged_finetuning:
         patience = config.finetune_early_stop_patience or None
         decoder = config.finetune_stage1_lr_decoder
-        made.append(
+        stages.append(
             TuningStage(
                 "decoder",
                 config.finetune_stage1_epochs,
@@ -36,7 +36,7 @@ def stages_of(config: TrainingConfig) -> tuple[TuningStage, ...]:
                 patience,
             )
         )
-        made.append(
+        stages.append(
             TuningStage(
                 "encoder top",
                 config.finetune_stage2_epochs,
@@ -51,7 +51,7 @@ def stages_of(config: TrainingConfig) -> tuple[TuningStage, ...]:
         )
         if not config.finetune_skip_stage3:
             rate = config.finetune_stage3_lr_decoder
-            made.append(
+            stages.append(
                 TuningStage(
                     "everything",
                     config.finetune_stage3_epochs,
@@ -67,12 +67,12 @@ def stages_of(config: TrainingConfig) -> tuple[TuningStage, ...]:
                     patience,
                 )
             )
-    kept = tuple(stage for stage in made if stage.epochs)
-    for stage in kept:
+    running = tuple(stage for stage in stages if stage.epochs)
+    for stage in running:
         wrong = [part for part, factor in stage.factors.items() if not (0 <= factor < math.inf)]
         if wrong or not any(stage.factors.values()):
             raise ConfigError(
                 f"fine-tuning stage {stage.name!r}: the learning rates {stage.factors} must be zero or more "
                 "and not all zero - they are factors on learning_rate"
             )
-    return kept
+    return running

@@ -149,8 +149,8 @@ def _ratio(patterns: NDArray[Any], amplitude: NDArray[Any]) -> float:
     return float(np.sum(patterns, dtype=np.float64)) / total
 
 
-def _half(made: container.PtychoDataContainer, which: str | None) -> container.PtychoDataContainer:
+def _half(whole: container.PtychoDataContainer, which: str | None) -> container.PtychoDataContainer:
     if which not in ("train", "test"):
         raise DataError(f"which is {which!r}; with create_split it must be 'train' or 'test'")
-    train, test = made.split(_TEST_FRACTION)
-    return made.select(train if which == "train" else test)
+    train, test = whole.split(_TEST_FRACTION)
+    return whole.select(train if which == "train" else test)

@@ -17,8 +17,8 @@ def synonyms(**names: str) -> Callable[[C], C]:
     `old`. ConfigError where both are given and differ. The fields of the class stay what they are."""
 
     def decorate(cls: C) -> C:
-        made: Any = cls
-        build = made.__init__
+        renamed: Any = cls
+        build = renamed.__init__
 
         @functools.wraps(build)
         def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
@@ -30,7 +30,7 @@ def synonyms(**names: str) -> Callable[[C], C]:
                         raise ConfigError(f"{cls.__name__}: {both} are one setting: keep {new}")
             build(self, *arguments, **keywords)
 
-        made.__init__ = __init__
+        renamed.__init__ = __init__
         for old, new in names.items():
             setattr(cls, old, _alias(new))
         return cls

@@ -1,7 +1,8 @@
 """The checksum of an ONNX file: a last entry of its metadata, so that every runtime reads the file as before.
 
-In the format, a file followed by one more entry of a repeated field is a file again. The entry holds the
-SHA-256 of all bytes before it. A file that says it is sealed and has no such entry was cut or damaged.
+In this format, a file with one more entry of a repeated field after it is still a valid file. The entry
+holds the SHA-256 of all bytes before it. A file that says it is sealed and has no such entry was cut or
+damaged.
 """
 
 from __future__ import annotations

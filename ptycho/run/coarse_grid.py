@@ -71,7 +71,7 @@ def conjugate_gradients(
     normal: Callable[[Real], Real], right: Real, iterations: int, tolerance: float
 ) -> Real:
     """x with (normal + 1) x = right, `normal` symmetric and not negative."""
-    found, rest = np.zeros_like(right), right
+    solution, rest = np.zeros_like(right), right
     along, size = rest, float(np.vdot(rest, rest))
     enough = tolerance**2 * size
     for _ in range(iterations):
@@ -79,10 +79,10 @@ def conjugate_gradients(
             break
         image = normal(along) + along
         step = size / float(np.vdot(along, image))
-        found, rest = found + step * along, rest - step * image
+        solution, rest = solution + step * along, rest - step * image
         before, size = size, float(np.vdot(rest, rest))
         along = rest + size / before * along
-    return found
+    return solution
 
 
 def _spline(at: Real, size: int, order: int, step: float) -> scipy.sparse.csr_matrix:

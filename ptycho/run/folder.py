@@ -1,7 +1,8 @@
-"""The output folder of a command: whose it is, one writer at a time, and no product of another run in it.
+"""The output folder of a command: which command it belongs to, one writer at a time, no products of other
+runs.
 
 A new run moves what an earlier one left there into `products.earlier` and `checkpoints.earlier`; one
-generation is kept. Where the command is then refused after all, everything is put back as it was.
+generation is kept. If the command is refused later, everything is put back.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class OutputFolder:
     ) -> None:
         self.path = path
         check_folder(path, kind, inputs=inputs, overwrite=overwrite)
-        self._made = _make(path)
+        self._new_folders = _make(path)
         self._moved: list[tuple[Path, Path]] = []
         self._older: list[tuple[Path, Path]] = []
         try:
@@ -126,7 +127,7 @@ class OutputFolder:
         with contextlib.suppress(OSError):
             for name in _BEFORE_WORK:
                 for path in (self.path / name, self.path / CHECKPOINTS / name):
-                    if (self._made or name in _WRITTEN_FIRST) and path.is_file():
+                    if (self._new_folders or name in _WRITTEN_FIRST) and path.is_file():
                         path.unlink()
             if (self.path / CHECKPOINTS).is_dir():
                 (self.path / CHECKPOINTS).rmdir()
@@ -151,7 +152,7 @@ class OutputFolder:
     def _remove_made(self) -> None:
         """The folders that this run made, as far as they are empty."""
         with contextlib.suppress(OSError):
-            for folder in reversed(self._made):
+            for folder in reversed(self._new_folders):
                 folder.rmdir()
 
 

@@ -22,10 +22,10 @@ def shown(row: Mapping[str, float]) -> dict[str, float]:
     return {word: row[name] for name, word in SHOWN.items() if name in row}
 
 
-def mean_quality(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def mean_quality(qualities: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of `image_quality` over several images, without those that have no value."""
-    names = {name for one in found for name in one}
-    return {name: float(np.mean([one[name] for one in found if name in one])) for name in sorted(names)}
+    names = {name for one in qualities for name in one}
+    return {name: float(np.mean([one[name] for one in qualities if name in one])) for name in sorted(names)}
 
 
 def image_quality(image: Stitched, truth: NDArray[Any] | None) -> dict[str, float]:

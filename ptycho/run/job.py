@@ -60,8 +60,8 @@ class Job:
 
     @property
     def epochs(self) -> int:
-        """Most epochs of the run, but for a client's stages after them; stages end in the one in which their
-        steps end."""
+        """The largest number of epochs, without the stages that a client adds. A run in stages ends in the
+        epoch in which its steps end."""
         stages = resolve_stages(self.config)
         if not stages:
             return self.config.nepochs
@@ -80,7 +80,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Fitted(Generic[Model]):
-    """What a fit leaves: the model that validated best, its history, and its logs (None: it has none)."""
+    """The result of a fit: the model with the best validation loss, its history, and its logs (None: it has
+    none)."""
 
     model: Model
     history: History

@@ -1,9 +1,9 @@
-"""What happens between the epochs of a run, said once for both backends.
+"""What happens between the epochs of a run, the same for both backends.
 
-An observer is told when a run begins, what every epoch left, and how it ended. It touches no tensor: each
-backend has one adapter that tells a list of them, in order, from its trainer's own hooks. An observer may add
-numbers to the row of the epoch, for those after it. To add one: write it here, and name it in
-`observers_of`.
+An observer is told when a run begins, the metrics of every epoch, and how the run ends. It touches no
+tensor: each backend has one adapter that tells a list of them, in order, from its trainer's own hooks. An
+observer may add numbers to the row of the epoch, for those after it. To add one: write it here, and name it
+in `observers_of`.
 """
 
 from __future__ import annotations
@@ -241,7 +241,8 @@ class TimeLimit(Observer):
 
 
 class Report(Observer):
-    """Tells the caller how far the run is; last, so that what it may raise finds everything written."""
+    """Tells the caller how far the run is. It stands last: if the caller raises, everything is written
+    already."""
 
     def __init__(self, progress: Progress, epochs: int) -> None:
         self._progress, self._epochs = progress, epochs
@@ -260,8 +261,9 @@ def observers_of(
 ) -> list[Observer]:
     """The observers of a run in their order; `Report` is told later, after the checkpoint of the epoch.
 
-    Panels and throughput stand between history and logs: the logs have their numbers, the history, which
-    repeats to the bit, has not. Coverage stands before the logs, which close when they are told of the end.
+    Panels and throughput stand between history and logs. Their numbers are in the logs but not in the
+    history, which must repeat to the bit. Coverage stands before the logs, which close when they are told
+    of the end.
     """
     made: list[Observer] = [Alarm(job), history]
     made += [one for one in (panels, throughput) if one is not None]

@@ -62,7 +62,7 @@ def ensure_container(
 def train_and_test(
     train_data: Scans, test_data: Scan | None, config: TrainingConfig
 ) -> tuple[Grouped, Grouped | None]:
-    """Training and test scans, grouped; a test scan is covered once, whatever n_groups.
+    """Training and test scans, grouped. Every position of a test scan is used once, whatever `n_groups` is.
 
     One training scan gives containers, the test's in the normalisation of the other. Several give sets: each
     has a normalisation of its own, and the test scan is seen as the most alike of them, see

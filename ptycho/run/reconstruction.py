@@ -139,7 +139,7 @@ def reconstruct(
     size = batch_size or max(1, PATTERNS_A_BATCH // C)
     order = scan_order(positions[container.nn_indices[:, 0]], size)
     shape = (len(order), 1 if seen.one_patch_a_group else C, N, N)
-    kept = room_for_patches(shape, container) if keep_patches else None
+    patch_store = room_for_patches(shape, container) if keep_patches else None
     begun = time.perf_counter()
     for number, part in enumerate(chunks(len(order), size)):
         if number % team.size != team.rank:
@@ -151,8 +151,8 @@ def reconstruct(
         if seen.one_patch_a_group:
             places = places.mean(1, keepdims=True)
         canvas.add(patches, places.reshape(-1, 2))
-        if kept is not None:
-            kept.put(groups, ops_of(patches).to_numpy(patches))
+        if patch_store is not None:
+            patch_store.put(groups, ops_of(patches).to_numpy(patches))
         if progress is not None:
             progress(min(part.stop, len(order)), len(order))
     canvas.pool(team)
@@ -165,26 +165,26 @@ def reconstruct(
         coords_nominal=container.coords_nominal,
         to_counts=seen.to_counts,
         groups_per_s=rate,
-        patches=kept.array().reshape(-1, N, N) if kept is not None else None,
+        patches=patch_store.array().reshape(-1, N, N) if patch_store is not None else None,
         geometry=container.geometry,
     )
 
 
 def judged_by_data(
-    made: Reconstruction, container: PtychoDataContainer, team: Team = ALONE
+    reconstruction: Reconstruction, container: PtychoDataContainer, team: Team = ALONE
 ) -> Reconstruction:
     """The same with `agreement`: the stitched object re-diffracted at every position, by all of `team`.
 
     Time O(M N^2 log N), memory one pattern.
     """
     agreement = r_factor(
-        made.image.object,
-        made.probe,
+        reconstruction.image.object,
+        reconstruction.probe,
         container.positions_px[:, 0],
         container.positions_px[:, 1],
         container.patterns,
-        origin_xy=made.image.frame.origin_xy,
+        origin_xy=reconstruction.image.frame.origin_xy,
         bad_pixels=container.bad_pixels,
         team=team,
     )
-    return dataclasses.replace(made, agreement=agreement)
+    return dataclasses.replace(reconstruction, agreement=agreement)

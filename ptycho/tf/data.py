@@ -20,7 +20,7 @@ from ptycho.run.batches import Batch
 from ptycho.run.preparation import Grouped, TrainingPlan
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.scan_set import ScanSet
-from ptycho.tf.rows_on_disk import RowsOnDisk, gathered, held_rows, labels_by_rows
+from ptycho.tf.rows_on_disk import RowsOnDisk, gathered, labels_by_rows, pattern_rows
 
 Tensor = Any
 Dataset = Any
@@ -55,7 +55,7 @@ class HeldScan:
     ) -> HeldScan:
         """Take a container; `held_out`: whose patterns count (None: all); `label_scale` None: no labels."""
         real = tf.as_dtype(dtype)
-        patterns = held_rows(container, real)
+        patterns = pattern_rows(container, real)
         labels = None
         if label_scale is not None and isinstance(patterns, RowsOnDisk):
             labels = labels_by_rows(container, label_scale, real)

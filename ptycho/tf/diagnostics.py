@@ -102,11 +102,11 @@ class Watch(Switches):
             change = np.sum(np.abs(now - start) ** 2), np.sum(np.abs(start) ** 2)
             self._sums.assign_add(self._row({"probe_drift": change}))
 
-    def _row(self, found: Mapping[str, Sequence[Any]]) -> Tensor:
+    def _row(self, sums: Mapping[str, Sequence[Any]]) -> Tensor:
         """These sums in the order of the slots, and zero for all others."""
         by_slot = {
             (name, key): tf.cast(value, tf.float64)
-            for name, values in found.items()
+            for name, values in sums.items()
             for key, value in zip(SUMS[name], values, strict=True)
         }
         nothing = tf.zeros((), tf.float64)

@@ -1,4 +1,4 @@
-"""Torch's optimisers, formula for formula, so that two backends take the same steps.
+"""Torch's optimisers, formula for formula, so that both backends take the same steps.
 
 Keras' own differ: their epsilon stands inside the bias correction, their SGD multiplies the momentum by the
 rate. Everything here runs inside the traced step; only the learning rate's course is set from outside, once

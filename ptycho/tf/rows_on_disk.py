@@ -1,7 +1,7 @@
-"""Patterns and labels that do not fit in memory as what a batch is gathered from: NumPy is asked for rows.
+"""Gathers batches from patterns and labels that do not fit in memory: NumPy reads the rows.
 
-A tensor would hold all of them. Inside tf.data the graph therefore calls Python once a batch, which it does
-for nothing else; the rows, their order and their bits are those of a tensor.
+A tensor would hold all of them. Inside tf.data the graph therefore calls Python once for each batch. The
+rows, their order and their bits are those of a tensor.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RowsOnDisk:
         return tf.cast(tf.ensure_shape(found, [*members.shape, *self.shape[1:]]), self.dtype)
 
 
-def held_rows(container: PtychoDataContainer, real: Any) -> Tensor | RowsOnDisk:
+def pattern_rows(container: PtychoDataContainer, real: Any) -> Tensor | RowsOnDisk:
     """The patterns (M, N, N): one tensor, or read by rows where the container has them on disk."""
     patterns = container.patterns
     if not is_on_disk(patterns):

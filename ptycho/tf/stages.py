@@ -1,4 +1,5 @@
-"""A run in stages: an optimiser that knows which parts move at a step, how fast, and leaves the others alone.
+"""A run in stages: an optimiser that knows which parts move at a step, and how fast. It leaves other parts
+alone.
 
 Which stage a step belongs to follows from the number of optimiser steps alone, inside the graph, so that a
 stage may end within an epoch and a resume inside any stage is exact. `ptycho_torch.fit.stages` is the twin.

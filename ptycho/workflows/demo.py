@@ -1,4 +1,5 @@
-"""The whole way in minutes, on a scan with a known answer: what a newcomer runs first."""
+"""From simulation to a judged image in minutes, with a known true object. Meant as the first command to
+run."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from ptycho.simulation import Scenario, Simulated, simulate
 from ptycho.workflows.infer import infer
 from ptycho.workflows.run import run
 
-#: what the network learns from, and an object it never saw, under the same probe
+#: the object that the network learns from, and one that it never sees, under the same probe
 TRAINED_ON = Scenario(object="two_photographs")
 UNSEEN = Scenario(object="cat_and_coins", scan="fermat")
 

@@ -1,4 +1,5 @@
-"""Which way the axes of the positions run against the detector's: tried, by patterns held out.
+"""Finds how the axes of the positions lie relative to those of the detector: each way is tried and judged by
+held-out patterns.
 
 Eight orientations are possible: x negated, y negated, both, and each with x and y swapped. Far-field patterns
 cannot tell an object from its conjugate turned by 180 degrees (the twin), so each orientation has a

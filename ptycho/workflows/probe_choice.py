@@ -1,4 +1,4 @@
-"""Which first probe a scan without one is given: the candidate that predicts patterns held out best."""
+"""Chooses a first probe for a scan that has none: the candidate that best predicts held-out patterns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""After a reconstruction: do patterns that a short one did not see agree, and if not, why?"""
+"""A check after a reconstruction: does a second, short one predict patterns that it did not see? If not,
+why?"""
 
 from __future__ import annotations
 
@@ -95,29 +96,32 @@ def look_where_wrong(raw: Any, r: float | None, probe: NDArray[Any], *, seed: in
 
 
 def held_out_of(tried: Attempt) -> HeldOut:
-    """What an attempt says, as the verdict takes it."""
+    """The result of an attempt in the form that the verdict takes."""
     lead = tried.flat_misfit - tried.misfit
     spread = float(lead.std(ddof=1)) / np.sqrt(len(lead)) if len(lead) > 2 else float("inf")
     sigma = float(lead.mean()) / spread if 0 < spread < float("inf") else 0.0
     return HeldOut(tried.r_held, tried.flat, tried.noise, sigma)
 
 
-def _hints(raw: Any, found: Orientation, held: HeldOut, intensity: bool, seed: int) -> Iterator[str]:
-    if found.pairing is not None and found.pairing.words:
-        yield found.pairing.words
-    if found.sure != "cannot tell":
-        if found.name != "as_given":
+def _hints(
+    raw: Any, orientation: Orientation, judged: HeldOut, intensity: bool, seed: int
+) -> Iterator[str]:
+    if orientation.pairing is not None and orientation.pairing.words:
+        yield orientation.pairing.words
+    if orientation.sure != "cannot tell":
+        if orientation.name != "as_given":
             yield (
-                f"the positions fit better when turned: rerun with --orientation {found.name} ({found.sure};"
-                f" R of held-out patterns {found.r_held[found.name]:.3f}, as given"
-                f" {found.r_held['as_given']:.3f})"
+                f"the positions fit better when turned: rerun with --orientation {orientation.name}"
+                f" ({orientation.sure}; R of held-out patterns {orientation.r_held[orientation.name]:.3f},"
+                f" as given {orientation.r_held['as_given']:.3f})"
             )
-        if found.scale != 1.0:
+        if orientation.scale != 1.0:
             yield (
-                f"positions times {found.scale:g} fit better: check the pixel size that they were divided by"
+                f"positions times {orientation.scale:g} fit better: check the pixel size that they were"
+                " divided by"
             )
-    if not intensity and held.share < PREDICTED:
+    if not intensity and judged.share < PREDICTED:
         part = take_part(raw, _SEARCH_PATTERNS, seed)
         with_it = attempt(part, sweeps=_SEARCH_SWEEPS, intensity=True, seed=seed)
-        if with_it.r_held < 0.7 * min(held.r, found.r_held["as_given"]):
+        if with_it.r_held < 0.7 * min(judged.r, orientation.r_held["as_given"]):
             yield f"with one intensity a pattern R falls to {with_it.r_held:.3f}: rerun with --intensity"

@@ -1,4 +1,4 @@
-"""A bundle as the model that `mlflow models serve` and `mlflow.pyfunc.load_model` answer with."""
+"""A bundle as a model for `mlflow models serve` and `mlflow.pyfunc.load_model`."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ class ServedModel:
 
 
 def load_pyfunc(path: str) -> ServedModel:
-    """MLflow's door: the bundle at `path` in the backend that wrote it, which must be installed."""
+    """What MLflow calls: opens the bundle at `path` in the backend that wrote it, which must be installed."""
     bundle = Path(path)
     return ServedModel(TrainedModel(open_bundle(bundle, load_bundle(bundle).backend)))

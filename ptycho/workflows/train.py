@@ -1,4 +1,5 @@
-"""Training: from scans and settings to a model that validated best; the same way for both backends."""
+"""Training: from scans and settings to the model with the best validation loss. The same for both
+backends."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 class TrainingResult:
     """What training leaves.
 
-    model: validated best. history: lists by metric name. train, test: the grouped scans. config: with what
-    the execution overrode. recorder: the logs of the run; None: it has none.
+    model: the one with the best validation loss. history: lists by metric name. train, test: the grouped
+    scans. config: with what the execution overrode. recorder: the logs of the run; None: it has none.
     """
 
     model: Network
@@ -104,7 +105,7 @@ def find_starts(
     resume: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Starts:
-    """The probe that each scan starts from; a run that goes on has them beside its checkpoint."""
+    """The probe that each scan starts from. For a resumed run they are read beside its checkpoint."""
     kept = kept_starts(resume) if resume is not None else None
     return kept or starting_probes(grouped, config, backends.refined_modes, progress)
 

@@ -1,9 +1,8 @@
 """Short reconstructions of a part of a scan, judged on patterns that they did not see.
 
-What is fitted can be fitted wrongly; what was held out can only be predicted. A wrong axis, a wrong scale
-or a
-wrong probe may explain the patterns it was fitted to, above all with several modes, but not those beside
-them.
+Patterns that were fitted agree even with a wrong model; held-out patterns must be predicted. A wrong axis,
+a wrong scale or a wrong probe may explain the patterns it was fitted to, above all with several modes, but
+not those beside them.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Part:
 
     counts: NDArray[np.float32]
     positions: Floats
-    held: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
     probe: NDArray[np.complex64]
     bad: NDArray[np.bool_]
     rows: NDArray[np.int64]
@@ -112,21 +111,21 @@ def attempt(
 
     places = part.positions if positions is None else positions
     start = part.probe if probe is None else probe
-    fit, held = ~part.held, part.held
-    seen = np.sqrt(part.counts[held]).astype(np.float64)
+    fit, out = ~part.held_out, part.held_out
+    seen = np.sqrt(part.counts[out]).astype(np.float64)
     usual = np.sqrt(part.counts[fit].mean(axis=0, dtype=np.float64))
     flat = mean_pattern_r(seen, usual)
     own = float((seen * usual).sum()) / max(len(seen) * float((usual**2).sum()), 1e-300)
     flat_misfit = ((own * usual - seen) ** 2).sum(axis=(1, 2)) / max(float((seen**2).sum()), 1e-300)
     try:
         scan = engine.make_scan(part.counts[fit], places[fit], start, unit="counts", bad_pixels=part.bad)
-        made = engine.reconstruct(
+        result = engine.reconstruct(
             scan, epochs=sweeps, seed=seed, modes=modes, batch_size=_BATCH, intensity=intensity
         )
-        x, y = places[held].T
-        model = predicted_amplitudes(made.object, made.probe, x, y, made.origin_xy).astype(np.float64)
+        x, y = places[out].T
+        model = predicted_amplitudes(result.object, result.probe, x, y, result.origin_xy).astype(np.float64)
     except PtychoError:
-        return Attempt(1.0, 1.0, np.ones(int(held.sum())), flat, None, flat_misfit)
+        return Attempt(1.0, 1.0, np.ones(int(out.sum())), flat, None, flat_misfit)
     model *= ~part.bad
     if intensity:
         each = (model * seen).sum((1, 2)) / np.maximum((model**2).sum((1, 2)), 1e-300)
@@ -139,7 +138,7 @@ def attempt(
     noise = None
     if per_count is not None:
         noise = poisson_noise_r(model**2 * (total / per_count / max(float((model**2).sum()), 1e-300)))
-    return Attempt(made.r, float(np.sqrt(misfit.sum() / total)), misfit / total, flat, noise, flat_misfit)
+    return Attempt(result.r, float(np.sqrt(misfit.sum() / total)), misfit / total, flat, noise, flat_misfit)
 
 
 def _coarser(probe: NDArray[np.complex64], side: int) -> NDArray[np.complex64]:

@@ -1,4 +1,4 @@
-"""The moving average of the weights: what is validated, kept and saved; the optimiser moves the others."""
+"""The moving average of the weights. The average is validated and saved; the optimiser moves the weights."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 class ExponentialAverage(WeightAveraging):
     """Lightning's weight averaging; after n updates the average forgets by min(decay, (1 + n) / (10 + n)).
 
-    The first update copies, and the ramp lets a short run forget where it began (as in
+    The first update copies. The ramp lets even a short run forget its starting weights (as in
     tf.train.ExponentialMovingAverage). Validation, `state_dict` of checkpoints and the module after the fit
     have the averaged weights; a checkpoint holds the optimiser's under `current_model_state`, for a resume.
     Memory: the model once more.
     """
 
     def __init__(self, decay: float) -> None:
-        def average(kept: Tensor, now: Tensor, updates: Tensor | int) -> Tensor:
-            n = torch.as_tensor(updates, device=kept.device, dtype=torch.float64)
+        def average(averaged: Tensor, now: Tensor, updates: Tensor | int) -> Tensor:
+            n = torch.as_tensor(updates, device=averaged.device, dtype=torch.float64)
             forget = 1 - torch.clamp((1 + n) / (10 + n), max=decay)
             # as a step, so that what does not train stays what it is to the bit
-            return kept + forget.to(kept.dtype) * (now - kept)
+            return averaged + forget.to(averaged.dtype) * (now - averaged)
 
         super().__init__(use_buffers=False, avg_fn=average)
 

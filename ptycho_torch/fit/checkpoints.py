@@ -1,4 +1,5 @@
-"""Checkpoints of a run: whole files, the best and the last, and what a resume needs beside them."""
+"""Checkpoints of a run, the best and the last. Files are whole or absent; what a resume needs is beside
+them."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ log = logging.getLogger(__name__)
 class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints replaced by a rename in their own folder.
 
-    Lightning moves a file from the system's folder for temporary files, which copies where that is another
-    disk, and a copy may be cut short.
+    Lightning writes to the system's temporary folder and moves the file. From another disk a move is a copy,
+    which may be cut short.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -63,7 +64,7 @@ class BestAndLast(ModelCheckpoint):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Nothing: the last epoch is written, and the weights may be the averaged ones by now."""
+        """Does nothing: the last epoch is written already, and the weights may now be the averaged ones."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         former, here = str(state_dict.get("dirpath")), str(self.dirpath)

@@ -1,7 +1,7 @@
 """Stages after the main epochs: which part of the network trains in which, and how fast.
 
 They follow in the same Lightning run, so that callbacks, checkpoints and resume see one run. See
-`ptycho.run.tuning`; those of `ptycho_torch.fit.stages` are others.
+`ptycho.run.tuning`. They are not the declared stages of `ptycho_torch.fit.stages`.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def _log_diagnostics(trainer: L.Trainer, module: PtychoPINN, watch: Watch, prefi
 
 
 class _Asked:
-    """What the panels ask of the module; its mode is as before when they are drawn."""
+    """Answers what the panels ask of the module, and leaves its mode as it was."""
 
     def __init__(self, module: PtychoPINN) -> None:
         self._module = module

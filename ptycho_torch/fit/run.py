@@ -73,7 +73,7 @@ def prepare(job: Job, module: PtychoPINN) -> LightningRun:
 
 
 def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
-    """Fit a prepared run from these probes; its module has the weights that validated best."""
+    """Fit a prepared run from these probes. Its module has the weights with the best validation loss."""
     job, module, trainer = run.job, run.module, run.trainer
     resume = job.resume
     tell_start(trainer.callbacks, starts, resumes=resume is not None)  # type: ignore[attr-defined]

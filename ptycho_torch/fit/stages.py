@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Freezer:
-    """Lets some parts of what a run trains need a gradient and the others not, and puts all back."""
+    """Freezes parts of the model: only the chosen ones get a gradient. Can put everything back."""
 
     def __init__(self) -> None:
         self._trained: list[tuple[str, nn.Parameter]] = []

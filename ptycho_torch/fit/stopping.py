@@ -1,4 +1,4 @@
-"""What ends a run early or lowers its learning rate, and goes on after a resume where it was."""
+"""Callbacks that end a run early or lower its learning rate. After a resume they go on where they were."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ptycho.errors import RunError
 
 
 class Patience(EarlyStopping):
-    """Early stopping that a resume does not give another epoch: a run that had ended is over."""
+    """Early stopping. A run that it had ended trains no further epoch when it is resumed."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.wait_count >= self.patience:
@@ -46,7 +46,7 @@ class Plateau(Callback):
 
 
 class Health(Callback):
-    """Stops a run whose loss is no longer a number, with a message instead of a thousand epochs of NaN."""
+    """Stops a run whose loss is no longer a number, with a message that says so."""
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

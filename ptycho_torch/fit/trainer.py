@@ -1,4 +1,4 @@
-"""Lightning's trainer for a run: devices, callbacks in their order, and no global flag that stays changed."""
+"""Lightning's trainer for a run: devices, and callbacks in their order. Global flags are put back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def resolve_accelerator(execution: PyTorchExecutionConfig) -> tuple[str, str]:
-    """(accelerator, strategy): what was asked for if it is there, else the CPU with a word about it.
+    """(accelerator, strategy): the one asked for, or the CPU with a warning where it is missing.
 
     One device always runs in this process, so that callbacks handed in by a client stay alive.
     """
@@ -67,11 +67,11 @@ def make_callbacks(job: Job, observing: Observing, recorder: Recorder | None) ->
             f"checkpoint_monitor_metric = {monitor!r}: no such metric; use val_loss, train_loss, or a term "
             "such as val/loss/poisson_deviance"
         )
-    made: list[Callback] = [observing, Health()]
+    callbacks: list[Callback] = [observing, Health()]
     if config.ema_decay is not None:
-        made.append(ExponentialAverage(config.ema_decay))
+        callbacks.append(ExponentialAverage(config.ema_decay))
     if config.scheduler == "ReduceLROnPlateau":
-        made.append(
+        callbacks.append(
             Plateau(
                 "val_loss",
                 factor=config.plateau_factor,
@@ -80,12 +80,12 @@ def make_callbacks(job: Job, observing: Observing, recorder: Recorder | None) ->
             )
         )
     if recorder is not None and "tensorboard" in execution.logger_backend:
-        made.append(Histograms(recorder))
+        callbacks.append(Histograms(recorder))
     # the objective changes between stages, so that no epoch is the best: the last weights are kept
     staged = config.stages is not None
     if execution.enable_checkpointing and directory is not None:
-        made.append(RunStart(directory))
-        made.append(
+        callbacks.append(RunStart(directory))
+        callbacks.append(
             BestAndLast(
                 dirpath=directory / "checkpoints",
                 filename="last" if staged else "best-{epoch}",
@@ -97,15 +97,15 @@ def make_callbacks(job: Job, observing: Observing, recorder: Recorder | None) ->
             )
         )
     if staged:
-        return made
-    made.append(
+        return callbacks
+    callbacks.append(
         Patience(
             monitor=execution.checkpoint_monitor_metric,
             mode=execution.checkpoint_mode,
             patience=execution.early_stop_patience,
         )
     )
-    return made
+    return callbacks
 
 
 def make_trainer(
@@ -118,8 +118,8 @@ def make_trainer(
 
     Fine-tuning stages among the callbacks come after the configured epochs; declared stages replace them.
     """
-    tuning = [made for made in callbacks if isinstance(made, Finetuning)]
-    declared = [made for made in callbacks if isinstance(made, Stages)]
+    tuning = [one for one in callbacks if isinstance(one, Finetuning)]
+    declared = [one for one in callbacks if isinstance(one, Stages)]
     if (tuning or declared) and execution.devices > 1:
         raise ConfigError(f"devices = {execution.devices}: training in stages runs on one device")
     if tuning and declared:
@@ -131,7 +131,7 @@ def make_trainer(
         devices=execution.devices,
         strategy=strategy,
         precision=execution.precision,  # type: ignore[arg-type]
-        max_epochs=epochs + sum(made.extra_epochs for made in tuning),
+        max_epochs=epochs + sum(one.extra_epochs for one in tuning),
         gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,
         gradient_clip_algorithm=config.gradient_clip_algorithm,
         accumulate_grad_batches=execution.accum_steps,
@@ -172,7 +172,7 @@ def deterministic_algorithms(wanted: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Lightning's advice about workers and tips is not about this data; loggers and filters are put back."""
+    """Silences Lightning's advice on workers and its tips. Loggers and warning filters are put back."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -95,16 +95,16 @@ class Linear:
         line = torch.arange(scan.n, dtype=real, device=index.device) - scan.n // 2
         self._line = (line[None, :], line[:, None])
         self._slopes = slopes(state.object)
-        self._kept: list[_Batch] | None = None
+        self._cached_batches: list[_Batch] | None = None
         if len(self.index) * state.probe[0].numel() * state.probe.shape[0] <= _CACHED:
-            self._kept = list(self._batches())
+            self._cached_batches = list(self._batches())
         self._stiff = self._dispersion() * object_prior(state)
         self.unit = self._units(probe, strain)
 
     def _batches(self) -> Iterator[_Batch]:
         """The linear model, batch by batch: kept, or computed anew where that would need much memory."""
-        if self._kept is not None:
-            yield from self._kept
+        if self._cached_batches is not None:
+            yield from self._cached_batches
             return
         spectrum = fft2(self.state.probe)
         for part in self.index.split(_BATCH):

@@ -35,7 +35,7 @@ class RAAR(Rule):
 
     def __init__(self, beta: float = 0.75) -> None:
         self.beta = beta
-        self.kept: Tensor | None = None
+        self.waves: Tensor | None = None
 
     def start(self, scan: RefineScan, state: RefineState) -> None:
         """The first waves are those of the starting object and probe."""
@@ -44,10 +44,10 @@ class RAAR(Rule):
                 "--refine raar keeps all exit waves and runs in one process; leave --devices out"
             )
         shape = (scan.size, *state.probe.shape)
-        self.kept = torch.zeros(shape, dtype=state.probe.dtype, device=state.probe.device)
+        self.waves = torch.zeros(shape, dtype=state.probe.dtype, device=state.probe.device)
         for index in torch.arange(scan.size, device=state.probe.device).split(self.batch_size):
             exit = predict(scan, state, index)
-            self.kept[index] = (1 - self.beta) * exit.probes * exit.patches[:, None]
+            self.waves[index] = (1 - self.beta) * exit.probes * exit.patches[:, None]
         self._clear(state)
 
     def _clear(self, state: RefineState) -> None:
@@ -60,9 +60,9 @@ class RAAR(Rule):
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
     ) -> Exit:
         """Project one batch and add it to the sums; object and probe wait for the end of the sweep."""
-        assert self.kept is not None
+        assert self.waves is not None
         exit = predict(scan, state, index)
-        wave = self.kept[index] + self.beta * exit.probes * exit.patches[:, None]
+        wave = self.waves[index] + self.beta * exit.probes * exit.patches[:, None]
         far = fft2(wave, norm="ortho")
         model = power(far).sum(1)
         if state.background is not None:
@@ -70,7 +70,7 @@ class RAAR(Rule):
         moved = factor("amplitude", scan.counts[index], model, scan.floor, scan.good)
         change = ifft2(far * moved[:, None], norm="ortho")
         projected = wave + change
-        self.kept[index] = (1 - 2 * self.beta) * projected + self.beta * wave
+        self.waves[index] = (1 - 2 * self.beta) * projected + self.beta * wave
         reflected = projected + change
         missing = reflected - exit.probes * exit.patches[:, None]
         scatter_add(self._object, (exit.probes.conj() * missing).sum(1), exit.corners_yx)
@@ -94,10 +94,10 @@ class RAAR(Rule):
 
     def tensors(self) -> dict[str, Tensor]:
         """The stored waves."""
-        assert self.kept is not None
-        return {"kept": self.kept}
+        assert self.waves is not None
+        return {"kept": self.waves}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take the stored waves back."""
-        assert self.kept is not None
-        self.kept = tensors["kept"].to(self.kept.device)
+        assert self.waves is not None
+        self.waves = tensors["kept"].to(self.waves.device)

@@ -24,6 +24,8 @@ SMALLER = {
     r"--probe_from refine": "--probe_from refine --probe_refine_sweeps 1",
     r'\bprobe_from="refine"': 'probe_from="refine", probe_refine_sweeps=1',
     r"^probe_from: refine": "probe_from: refine\nprobe_refine_sweeps: 1",
+    r"\bptycho reconstruct (\S+)": r"ptycho reconstruct \g<1> --sweeps 3",
+    r"\bptycho train (\S+\.npz)": r"ptycho train \g<1> --probe_refine_sweeps 1",
     # a second epoch, so that a resumed run has something left to do
     r"(?<=ptycho train )(.*)--nepochs 1( .*--resume)": r"\g<1>--nepochs 2\g<2>",
     r"(?<=ptycho view out)$": " --seconds 0.1",
@@ -160,4 +162,4 @@ def test_a_command_that_nobody_knows_is_not_skipped(capsys: pytest.CaptureFixtur
 
 def test_a_resumed_command_is_given_an_epoch_more() -> None:
     made = smaller("ptycho train a.npz -o b --nepochs 60 --resume c.ckpt")
-    assert made == "ptycho train a.npz -o b --nepochs 2 --resume c.ckpt"
+    assert made == "ptycho train a.npz --probe_refine_sweeps 1 -o b --nepochs 2 --resume c.ckpt"

@@ -19,6 +19,46 @@ KERAS_PARTS = Room(
     (_PARTS + "tensorflow", _VALUES + "tensorflow"),
 )
 
+
+def _values(*names: str, case: str = "tensorflow") -> tuple[str, ...]:
+    return tuple(f"tests/parity/test_trainer_values.py::test_{name}[{case}]" for name in names)
+
+
+def _parts(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/parity/test_trainer_parts.py::test_{name}[tensorflow]" for name in names)
+
+
+# A run in TensorFlow traces its step anew, so a fault of it is judged by the tests of its rule alone.
+PLATEAU = _values("a_plateau_lowers_the_rate_down_to_its_floor")
+PATIENCE = _values("patience_counts_the_epochs_that_are_no_better_and_the_best_weights_stay")
+_GOES_ON, _BEST = (
+    "a_run_that_goes_on_is_the_run_that_never_stopped",
+    "the_best_epochs_are_kept_by_the_metric_and_the_direction_asked_for",
+)
+RESUMED = (
+    *_values(_GOES_ON, case="tensorflow-plateau"),
+    *_values(_GOES_ON, case="tensorflow-average"),
+)
+BEST = ("tests/parity/test_trainer_values.py -k tensorflow-asked",)
+DIVERGED = _values("a_loss_that_is_no_number_ends_the_run")
+STAGED = _values("stages_move_their_parts_at_their_rates_and_end_after_their_last_step")
+RESTED = _values("a_part_that_rested_has_made_no_steps")
+AVERAGE = _values("the_moving_average_of_the_weights_is_judged_and_kept")
+ACCUMULATED = _values("accumulated_batches_make_one_step_and_what_is_left_makes_the_last")
+VALIDATED = _values("the_validation_loss_weighs_a_batch_by_its_held_out_patterns")
+MEANS = _values("the_loss_of_an_epoch_is_the_mean_over_patterns_also_of_a_smaller_batch")
+COURSE = (
+    "tests/parity/test_trainer_values.py::test_the_rate_follows_its_course_over_the_steps_of_all_epochs",
+)
+CLIPPED = ("tests/parity/test_trainer_values.py::test_gradients_are_clipped",)
+TERM_MEANS = (
+    "tests/parity/test_trainer_parts.py::test_keras_means_of_a_term_are_over_the_batches_that_had_it",
+)
+FORMULAS = ("tests/parity/test_trainer_parts.py::test_optimisers_follow_their_formulas",)
+RATES = _parts("every_part_has_its_rate_at_every_step")
+BATCHES = _parts("batches_hold_their_groups_with_labels_and_who_counts")
+ORDER = _parts("training_order_and_validation_are_the_plans")
+
 TABLE: dict[Room, tuple[Fault, ...]] = {
     TORCH_FIT: (
         Fault("plateau_min_lr not passed", "make_callbacks", "min_lr=config.plateau_min_lr,", ""),
@@ -32,7 +72,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("best checkpoint is the worst", "make_callbacks", "mode=execution.checkpoint_mode,\n                save_top_k", 'mode="max",\n                save_top_k'),
         Fault("one checkpoint kept", "make_callbacks", "1 if staged else execution.checkpoint_save_top_k", "1"),
         Fault("stages keep no last checkpoint", "make_callbacks", 'filename="last" if staged', 'filename="stage" if staged'),
-        Fault("no average", "make_callbacks", "made.append(ExponentialAverage(config.ema_decay))", "pass"),
+        Fault("no average", "make_callbacks", "callbacks.append(ExponentialAverage(config.ema_decay))", "pass"),
         Fault("average one update late", "ExponentialAverage.__init__", "(1 + n) / (10 + n)", "(2 + n) / (10 + n)"),
         Fault("average at its full decay at once", "ExponentialAverage.__init__", "torch.clamp((1 + n) / (10 + n), max=decay)", "torch.full_like(n, decay)"),
         Fault("average not kept", "ExponentialAverage.on_fit_end", "self._copy_average_to_current(pl_module)", "pass", equivalent="the best checkpoint is put back after it, and without checkpoints Lightning has copied the average at the end of training"),
@@ -88,63 +128,63 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("last batch dropped", "GroupBatches.__iter__", "_share(self.plan.epoch(self.epoch))", "_share(self.plan.epoch(self.epoch)[:-1])"),
     ),
     KERAS_FIT: (
-        Fault("Keras: plateau_min_lr ignored", "Plateau.on_epoch_end", "max(rate * config.plateau_factor, config.plateau_min_lr)", "rate * config.plateau_factor"),
-        Fault("Keras: plateau one epoch early", "Plateau.on_epoch_end", "self._waited <= config.plateau_patience", "self._waited < config.plateau_patience"),
-        Fault("Keras: plateau waits on after a step", "Plateau.on_epoch_end", "            return\n        self._waited = 0\n", "            return\n"),
-        Fault("Keras: plateau forgets on resume", "Plateau.restore", 'known["best"], known["waited"]', "math.inf, 0"),
-        Fault("Keras: patience one epoch late", "EarlyStopping.over", "self._waited >= self._patience", "self._waited > self._patience"),
-        Fault("Keras: equal is better", "EarlyStopping.on_epoch_end", "better = value < self._best", "better = value <= self._best"),
-        Fault("Keras: patience forgets on resume", "EarlyStopping.restore", 'known["best"], known["waited"]', "math.inf, 0"),
-        Fault("Keras: validation loss no number goes on", "EarlyStopping.on_epoch_end", "not math.isfinite(value)", "math.isinf(value)"),
-        Fault("Keras: stages end a step late", "EndOfStages.on_train_batch_end", ">= self._steps", "> self._steps"),
-        Fault("Keras: best replaced by a worse epoch", "Checkpoints.on_epoch_end", "wanted = self._keep != 0 and (beats if full else True)", "wanted = self._keep != 0"),
-        Fault("Keras: the best is dropped", "Checkpoints.on_epoch_end", "worst = max(self.kept", "worst = min(self.kept"),
-        Fault("Keras: direction ignored", "Checkpoints.__init__", '1.0 if mode == "min" else -1.0', "1.0"),
-        Fault("Keras: the best is the worst", "Checkpoints.best", "name = min(self.kept", "name = max(self.kept"),
-        Fault("Keras: kept checkpoints forgotten on resume", "Checkpoints.restore", '(self._folder / name).is_file()', "False"),
-        Fault("Keras: average one update late", "ExponentialAverage._update", "(1 + n) / (10 + n)", "(2 + n) / (10 + n)"),
-        Fault("Keras: first update does not copy", "ExponentialAverage._update", "steps > 1", "steps > 0"),
-        Fault("Keras: average not validated", "ExponentialAverage.on_test_begin", "self.swap()", "pass"),
-        Fault("Keras: average not in the checkpoint", "ExponentialAverage.on_epoch_end", "self.swap()", "pass"),
-        Fault("Keras: weights of a resume are the average", "ExponentialAverage.on_train_begin", "if self._swapped:", "if not self._swapped and self._steps is None:"),
-        Fault("Keras: best weights not put back", "_restore_best", "load_model_arrays(model, ", "str("),
-        Fault("Keras: optimiser forgotten on resume", "_resume", "model.steps.load_state(optimizer)", "pass"),
-        Fault("Keras: resume repeats an epoch", "_resume", 'int(known["epoch"])', 'int(known["epoch"]) - 1'),
-        Fault("Keras: no accumulation", "_optimizer", '"accumulate": execution.accum_steps', '"accumulate": 1'),
-        Fault("Keras: validation counts training patterns", "_validation_set", "held.counting(plan.held_out)", "held"),
-        Fault("Keras: schedule over one epoch", "Observing._set_course", "total = per_epoch * config.nepochs", "total = per_epoch"),
-        Fault("Keras: mean of batch means", "PtychoPINN_Keras._train", 'tf.shape(batch["x"])[0]', "1"),
-        Fault("Keras: validation weighs groups", "PtychoPINN_Keras._judge", 'tf.reduce_sum(tf.cast(batch["counted"], tf.float64))', 'tf.shape(batch["x"])[0]'),
-        Fault("Keras: term means over all batches", "TermMeans.update_state", "float(name in values)", "1.0", equivalent="without stages every batch has every term, and the engine of stages is judged in tests/tf/test_stages.py", tests=("tests/tf/test_stages.py",)),
-        Fault("Keras: diverged and goes on", "PtychoPINN_Keras._train", 'tf.math.is_finite(terms["loss"])', "True"),
-        Fault("Keras: another monitor's last weights", "make_callbacks", "monitor=monitor,", 'monitor="val_loss",'),
+        Fault("Keras: plateau_min_lr ignored", "Plateau.on_epoch_end", "max(rate * config.plateau_factor, config.plateau_min_lr)", "rate * config.plateau_factor", tests=PLATEAU),
+        Fault("Keras: plateau one epoch early", "Plateau.on_epoch_end", "self._waited <= config.plateau_patience", "self._waited < config.plateau_patience", tests=PLATEAU),
+        Fault("Keras: plateau waits on after a step", "Plateau.on_epoch_end", "            return\n        self._waited = 0\n", "            return\n", tests=PLATEAU),
+        Fault("Keras: plateau forgets on resume", "Plateau.restore", 'known["best"], known["waited"]', "math.inf, 0", tests=RESUMED),
+        Fault("Keras: patience one epoch late", "EarlyStopping.over", "self._waited >= self._patience", "self._waited > self._patience", tests=PATIENCE),
+        Fault("Keras: equal is better", "EarlyStopping.on_epoch_end", "better = value < self._best", "better = value <= self._best", tests=PATIENCE),
+        Fault("Keras: patience forgets on resume", "EarlyStopping.restore", 'known["best"], known["waited"]', "math.inf, 0", tests=RESUMED),
+        Fault("Keras: validation loss no number goes on", "EarlyStopping.on_epoch_end", "not math.isfinite(value)", "math.isinf(value)", tests=DIVERGED),
+        Fault("Keras: stages end a step late", "EndOfStages.on_train_batch_end", ">= self._steps", "> self._steps", tests=STAGED),
+        Fault("Keras: best replaced by a worse epoch", "Checkpoints.on_epoch_end", "wanted = self._keep != 0 and (beats if full else True)", "wanted = self._keep != 0", tests=PATIENCE),
+        Fault("Keras: the best is dropped", "Checkpoints.on_epoch_end", "worst = max(self.kept", "worst = min(self.kept", tests=BEST),
+        Fault("Keras: direction ignored", "Checkpoints.__init__", '1.0 if mode == "min" else -1.0', "1.0", tests=BEST),
+        Fault("Keras: the best is the worst", "Checkpoints.best", "name = min(self.kept", "name = max(self.kept", tests=PATIENCE),
+        Fault("Keras: kept checkpoints forgotten on resume", "Checkpoints.restore", '(self._folder / name).is_file()', "False", tests=RESUMED),
+        Fault("Keras: average one update late", "ExponentialAverage._update", "(1 + n) / (10 + n)", "(2 + n) / (10 + n)", tests=AVERAGE),
+        Fault("Keras: first update does not copy", "ExponentialAverage._update", "steps > 1", "steps > 0", tests=AVERAGE),
+        Fault("Keras: average not validated", "ExponentialAverage.on_test_begin", "self.swap()", "pass", tests=AVERAGE),
+        Fault("Keras: average not in the checkpoint", "ExponentialAverage.on_epoch_end", "self.swap()", "pass", tests=AVERAGE),
+        Fault("Keras: weights of a resume are the average", "ExponentialAverage.on_train_begin", "if self._swapped:", "if not self._swapped and self._steps is None:", tests=RESUMED),
+        Fault("Keras: best weights not put back", "_restore_best", "load_model_arrays(model, ", "str(", tests=PATIENCE),
+        Fault("Keras: optimiser forgotten on resume", "_resume", "model.steps.load_state(optimizer)", "pass", tests=RESUMED),
+        Fault("Keras: resume repeats an epoch", "_resume", 'int(known["epoch"])', 'int(known["epoch"]) - 1', tests=RESUMED),
+        Fault("Keras: no accumulation", "_optimizer", '"accumulate": execution.accum_steps', '"accumulate": 1', tests=ACCUMULATED),
+        Fault("Keras: validation counts training patterns", "_validation_set", "training_scans.counting(plan.held_out)", "training_scans", tests=VALIDATED),
+        Fault("Keras: schedule over one epoch", "Observing._set_course", "total = per_epoch * config.nepochs", "total = per_epoch", tests=COURSE),
+        Fault("Keras: mean of batch means", "PtychoPINN_Keras._train", 'tf.shape(batch["x"])[0]', "1", tests=MEANS),
+        Fault("Keras: validation weighs groups", "PtychoPINN_Keras._judge", 'tf.reduce_sum(tf.cast(batch["counted"], tf.float64))', 'tf.shape(batch["x"])[0]', tests=VALIDATED),
+        Fault("Keras: term means over all batches", "TermMeans.update_state", "float(name in values)", "1.0", tests=TERM_MEANS),
+        Fault("Keras: diverged and goes on", "PtychoPINN_Keras._train", 'tf.math.is_finite(terms["loss"])', "True", tests=DIVERGED),
+        Fault("Keras: another monitor's last weights", "make_callbacks", "monitor=monitor,", 'monitor="val_loss",', tests=BEST),
     ),
     KERAS_PARTS: (
-        Fault("Keras: norm of each gradient", "clip_by_norm", "tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradients])", "tf.reduce_sum(tf.square(gradients[0]))"),
-        Fault("Keras: clipping by norm only", "Optimizer._step", 'clip_by_norm if self.config.gradient_clip_algorithm == "norm" else clip_by_value', "clip_by_norm"),
-        Fault("Keras: no clipping", "Optimizer._step", "gradients = clip(gradients, self.config.gradient_clip_val)", "pass"),
-        Fault("Keras: accumulated sum", "Optimizer.take", "total.assign_add(gradient / self.accumulate)", "total.assign_add(gradient)"),
-        Fault("Keras: the rest of an epoch makes no step", "Optimizer.take", "tf.logical_or(batches % self.accumulate == 0, batches == self.batches_per_epoch)", "batches % self.accumulate == 0"),
-        Fault("Keras: sums kept after the step", "Optimizer._step_with_sums", "total.assign(tf.zeros_like(total))", "pass"),
-        Fault("Keras: decay of AdamW as of Adam", "Optimizer._adam", 'decay and self.config.optimizer == "adamw"', "False"),
-        Fault("Keras: decay ignored", "Optimizer._adam", "gradient = gradient + decay * variable", "pass"),
-        Fault("Keras: bias of the square", "Optimizer._adam", "root = tf.sqrt(1 - BETAS[1] ** step)", "root = tf.sqrt(1 - BETAS[0] ** step)"),
-        Fault("Keras: epsilon inside the correction", "Optimizer._adam", "tf.cast(EPSILON * root, dtype)", "tf.cast(EPSILON * 1e4 * root, dtype)"),
-        Fault("Keras: momentum ignored", "Optimizer._sgd", "tf.constant(self.config.momentum, dtype)", "tf.constant(0.0, dtype)"),
-        Fault("Keras: decay of descent ignored", "Optimizer._sgd", "gradient = gradient + self.config.weight_decay * variable", "pass"),
-        Fault("Keras: rate one step late", "Optimizer._step", "self.iterations - self._first, 0,", "self.iterations - self._first - 1, 0,"),
-        Fault("Keras: moments of a resting part move", "StagedOptimizer._step", "int(g in groups)", "1", equivalent="the counts correct Adam's bias only; see the next"),
-        Fault("Keras: rate of the first part for all", "StagedOptimizer._step", "row[group])", "row[0])"),
-        Fault("Keras: stage of the step before", "StagedOptimizer.rates", "span = span_at(self.spans, step)", "span = span_at(self.spans, max(step - 1, 0))"),
-        Fault("Keras: all parts move in every stage", "StagedOptimizer.chosen", "if stage.trains(self._names[group])", "if stage"),
-        Fault("Keras: stage is switched a step late", "_switch", ">= ends", "> ends"),
-        Fault("Keras: held-out groups are the others", "HeldScan.counting", "if held_out is None else held_out", "if held_out is None else ~held_out"),
-        Fault("Keras: parts of the scans mixed", "HeldSet.counting", "np.split(held_out, self.first[1:-1])", "np.split(held_out[::-1], self.first[1:-1])"),
-        Fault("Keras: labels by the place of a scan", "HeldSet.of", "label_scales[number]", "label_scales[0]"),
-        Fault("Keras: scan by its place", "HeldSet.batch", "tf.gather(numbers, place)", "tf.cast(place, tf.int32)"),
-        Fault("Keras: last batch cut", "as_table", "row[: len(groups)] = groups", "row[: len(groups) - 1] = groups[:-1]"),
-        Fault("Keras: epochs all the first", "training_dataset", "plan.epoch(int(epoch))", "plan.epoch(first)"),
-        Fault("Keras: region flag of the first batch", "as_table", "[region for _, region in batches]", "[batches[0][1] for _ in batches]"),
+        Fault("Keras: norm of each gradient", "clip_by_norm", "tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradients])", "tf.reduce_sum(tf.square(gradients[0]))", tests=CLIPPED),
+        Fault("Keras: clipping by norm only", "Optimizer._step", 'clip_by_norm if self.config.gradient_clip_algorithm == "norm" else clip_by_value', "clip_by_norm", tests=CLIPPED),
+        Fault("Keras: no clipping", "Optimizer._step", "gradients = clip(gradients, self.config.gradient_clip_val)", "pass", tests=CLIPPED),
+        Fault("Keras: accumulated sum", "Optimizer.take", "total.assign_add(gradient / self.accumulate)", "total.assign_add(gradient)", tests=ACCUMULATED),
+        Fault("Keras: the rest of an epoch makes no step", "Optimizer.take", "tf.logical_or(batches % self.accumulate == 0, batches == self.batches_per_epoch)", "batches % self.accumulate == 0", tests=ACCUMULATED),
+        Fault("Keras: sums kept after the step", "Optimizer._step_with_sums", "total.assign(tf.zeros_like(total))", "pass", tests=ACCUMULATED),
+        Fault("Keras: decay of AdamW as of Adam", "Optimizer._adam", 'decay and self.config.optimizer == "adamw"', "False", tests=FORMULAS),
+        Fault("Keras: decay ignored", "Optimizer._adam", "gradient = gradient + decay * variable", "pass", tests=FORMULAS),
+        Fault("Keras: bias of the square", "Optimizer._adam", "root = tf.sqrt(1 - BETAS[1] ** step)", "root = tf.sqrt(1 - BETAS[0] ** step)", tests=FORMULAS),
+        Fault("Keras: epsilon inside the correction", "Optimizer._adam", "tf.cast(EPSILON * root, dtype)", "tf.cast(EPSILON * 1e4 * root, dtype)", tests=FORMULAS),
+        Fault("Keras: momentum ignored", "Optimizer._sgd", "tf.constant(self.config.momentum, dtype)", "tf.constant(0.0, dtype)", tests=FORMULAS),
+        Fault("Keras: decay of descent ignored", "Optimizer._sgd", "gradient = gradient + self.config.weight_decay * variable", "pass", tests=FORMULAS),
+        Fault("Keras: rate one step late", "Optimizer._step", "self.iterations - self._first, 0,", "self.iterations - self._first - 1, 0,", tests=COURSE),
+        Fault("Keras: steps of a resting part count", "StagedOptimizer._step", "int(g in groups)", "1", tests=RESTED),
+        Fault("Keras: rate of the first part for all", "StagedOptimizer._step", "row[group])", "row[0])", tests=STAGED),
+        Fault("Keras: stage of the step before", "StagedOptimizer.rates", "span = span_at(self.spans, step)", "span = span_at(self.spans, max(step - 1, 0))", tests=RATES),
+        Fault("Keras: all parts move in every stage", "StagedOptimizer.chosen", "if stage.trains(self._names[group])", "if stage", tests=STAGED),
+        Fault("Keras: stage is switched a step late", "_switch", ">= ends", "> ends", tests=STAGED),
+        Fault("Keras: held-out groups are the others", "HeldScan.counting", "if held_out is None else held_out", "if held_out is None else ~held_out", tests=BATCHES),
+        Fault("Keras: parts of the scans mixed", "HeldSet.counting", "np.split(held_out, self.first[1:-1])", "np.split(held_out[::-1], self.first[1:-1])", tests=BATCHES),
+        Fault("Keras: labels by the place of a scan", "HeldSet.of", "label_scales[number]", "label_scales[0]", tests=BATCHES),
+        Fault("Keras: scan by its place", "HeldSet.batch", "tf.gather(numbers, place)", "tf.cast(place, tf.int32)", tests=BATCHES),
+        Fault("Keras: last batch cut", "as_table", "row[: len(groups)] = groups", "row[: len(groups) - 1] = groups[:-1]", tests=ORDER),
+        Fault("Keras: epochs all the first", "training_dataset", "plan.epoch(int(epoch))", "plan.epoch(first)", tests=ORDER),
+        Fault("Keras: region flag of the first batch", "as_table", "[region for _, region in batches]", "[batches[0][1] for _ in batches]", tests=ORDER),
         Fault("Keras: seed 0 is seed 1", "PtychoPINN_Keras.__init__", "config.seed,", "config.seed or 1,"),
         Fault("Keras: starting correction forgotten", "PtychoPINN_Keras.attach_scans", "[scan.log_scale for scan in scans]", "[0.0 for scan in scans]"),
         Fault("Keras: every scan is the first", "PtychoPINN_Keras.of_scan", "made[scan]", "made[0]"),

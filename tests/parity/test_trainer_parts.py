@@ -231,6 +231,16 @@ def test_a_network_without_parts_takes_no_stages(side, built):
         side.parts(model)
 
 
+def test_keras_means_of_a_term_are_over_the_batches_that_had_it(tf):
+    from ptycho.tf.model import TermMeans
+
+    means = TermMeans(("loss", "rare", "never"))
+    for values, weight in (({"loss": 2.0, "rare": 5.0}, 3), ({"loss": 6.0}, 1)):
+        means.update_state({name: tf.constant(value) for name, value in values.items()}, tf.constant(weight))
+    found = {name: float(value) for name, value in means.result().items()}
+    assert found["loss"] == 3 and found["rare"] == 5 and np.isnan(found["never"])
+
+
 def test_a_state_put_into_a_new_model_is_the_old_one(side, built):
     backend, model, known = built(1, 2)
     state = backend.state(model)

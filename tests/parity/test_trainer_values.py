@@ -5,6 +5,8 @@ The runs are real, their losses are written here: see `scripted_runs`.
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 from both_backends import settings
@@ -84,6 +86,47 @@ def test_a_run_that_goes_on_is_the_run_that_never_stopped(train, tmp_path, rule)
     again = train(losses, nepochs=7, folder=tmp_path / "cut", resume="last", execution=asked, **rule)
     assert again.history == whole.history and again.files == whole.files and again.scale == whole.scale
     assert len(whole.history["val_loss"]) == 5 and whole.scale != whole.files["last"]
+
+
+class Killed(Exception):
+    """Stands for a run that was killed."""
+
+
+def kill(done, total, losses):
+    if done == 2:
+        raise Killed
+
+
+def metrics(folder):
+    with (folder / "logs" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_killed_inside_a_stage_goes_on_with_its_average_and_its_log(train, tmp_path):
+    stages = [
+        {"name": "scale", "steps": 4, "trainable": "scale"},
+        {"name": "probe", "epochs": 1, "trainable": "probe", "learning_rate": 0.5},
+        {"name": "both", "steps": 4},
+    ]
+    rule = {
+        "stages": stages, "momentum": 0.5, "probe_trainable": True, "ema_decay": 0.4, "batch_size": 8,
+        "scheduler": "WarmupCosine", "execution": {"logger_backend": "csv"},
+    }  # fmt: skip
+    losses = [10.0 - k for k in range(20)]
+    whole = train(losses, 22, folder=tmp_path / "whole", **rule)
+    cut = tmp_path / "cut"
+    with pytest.raises(Killed):
+        train(losses, 22, folder=cut, progress=kill, **rule)
+    log = cut / "logs" / "metrics.csv"
+    # as if killed between the next row and its checkpoint
+    log.write_text(log.read_text() + log.read_text().splitlines()[-1].replace("1,", "2,", 1) + "\n")
+    again = train(losses, 22, folder=cut, resume="last", **rule)
+    assert whole.files.keys() == {"last"} and len(whole.history["val_loss"]) == 4
+    assert str(again.history) == str(whole.history)  # no number is not equal to itself
+    assert again.files == whole.files and again.scale == whole.scale
+    np.testing.assert_array_equal(again.probe_moved, whole.probe_moved)
+    assert metrics(cut) == metrics(tmp_path / "whole")
+    assert [row["epoch"] for row in metrics(cut)] == ["0", "1", "2", "3"]
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_patterns_also_of_a_smaller_batch(train, plan_of):
@@ -174,6 +217,17 @@ def test_stages_move_their_parts_at_their_rates_and_end_after_their_last_step(tr
     np.testing.assert_allclose(left.probe_moved, moved * (1 + 1j), rtol=1e-3)
     assert len(left.history["val_loss"]) == 3 and left.files == {"last": pytest.approx(scale, rel=1e-6)}
     assert left.history["learning_rate/probe"][-1] == 0.25 and left.history["learning_rate/scale"][-1] == 1
+
+
+def test_a_part_that_rested_has_made_no_steps(train):
+    """Adam's first step is the rate itself, whatever moved before."""
+    stages = [
+        {"name": "scale", "steps": 2, "trainable": "scale"},
+        {"name": "probe", "steps": 1, "trainable": "probe", "learning_rate": 0.5},
+    ]
+    left = train([1.0] * 9, 22, batch_size=8, stages=stages, optimizer="adam", probe_trainable=True)
+    assert left.scale == pytest.approx(2, rel=1e-5)
+    np.testing.assert_allclose(left.probe_moved, 0.5 * (1 + 1j), rtol=1e-3)
 
 
 def test_an_epoch_of_a_stage_is_as_many_steps_as_accumulation_leaves(train):

@@ -1,4 +1,4 @@
-"""Stages of a run in TensorFlow: what moves, how fast, equal to torch, and a resume inside any of them."""
+"""Stages of a run in TensorFlow: what moves, how fast, and that it is what torch does."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.networks.parts import PARTS
 from ptycho.objectives.stages import resolve_stages, span_at, spans
 from ptycho.run.preparation import ensure_container, plan_training
-from ptycho.workflows import components
 
 tf = pytest.importorskip("tensorflow")
 
@@ -148,52 +146,3 @@ def test_gathered_steps_end_where_torch_ends(make_scan, small_config):
     assert int(ours.steps.iterations) == 8
     torch_steps(theirs, loader, config, 12, batches, 2)
     assert_alike(theirs, ours)
-
-
-def test_a_run_resumed_inside_a_stage_ends_as_the_unbroken_one(make_scan, small_config, tmp_path):
-    from ptycho.tf.fit.checkpoints import model_arrays
-    from ptycho_torch.workflows import components as torch_components
-
-    raw = make_scan(n_positions=24)
-    execution = PyTorchExecutionConfig(
-        accelerator="cpu", learning_rate=RATE, accum_steps=2, logger_backend="none"
-    )
-    stages = [STAGES[0] | {"steps": 3}, {"name": "two", "epochs": 2}, {"name": "three", "steps": 1}]
-    # not the probe: where it is dark, Adam turns rounding into full steps
-    settings = {**SETTINGS, "stages": stages, "nepochs": 50, "probe_trainable": False}
-    told = []
-    whole = components.train_cdi_model(
-        raw, None, small_config(raw, output_dir=tmp_path / "whole", **settings), execution,
-        progress=lambda *seen: told.append(seen[:2]),
-    )  # fmt: skip
-    history = whole["history"]
-    assert told == [(n, 4) for n in range(1, 5)]
-    theirs = torch_components.train_cdi_model_torch(
-        raw, None, small_config(raw, output_dir=tmp_path / "torch", backend="pytorch", **settings), execution
-    )["history"]
-    assert set(theirs) - {n for n in theirs if n.startswith("learning_rate/")} <= set(history)
-    np.testing.assert_allclose(history["learning_rate"], theirs["learning_rate"], rtol=1e-9)
-    # rounding where a gradient is zero becomes a full step of Adam: torch in single precision leaves torch in
-    # double by 3 %: the steps themselves are compared above, in double
-    for name in ("train_loss", "val_loss", "loss/poisson_nll", "diagnostics/r_frac"):
-        np.testing.assert_allclose(history[name], theirs[name], rtol=5e-2, err_msg=name)
-
-    class Break(Exception):
-        """Stands for a run that was killed."""
-
-    def stop(done, total, losses):
-        if done == 2:
-            raise Break
-
-    config = small_config(raw, output_dir=tmp_path / "cut", **settings)
-    with pytest.raises(Break):
-        components.train_cdi_model(raw, None, config, execution, progress=stop)
-    folder = tmp_path / "cut" / "checkpoints"
-    resumed = components.train_cdi_model(raw, None, config, execution, resume=folder / "last.safetensors")
-    assert not list(folder.glob("best*"))
-    for name, values in history.items():
-        if not name.startswith("throughput"):
-            np.testing.assert_allclose(resumed["history"][name], values, rtol=1e-6, err_msg=name)
-    one, other = (model_arrays(r["models"]["diffraction_to_obj"]) for r in (whole, resumed))
-    for name, value in one.items():
-        np.testing.assert_allclose(other[name], value, rtol=1e-6, atol=1e-7, err_msg=name)

@@ -1,12 +1,9 @@
-"""The moving average of the weights in a Keras run with stages: as torch's, kept, and resumed."""
+"""The moving average of the weights in a Keras run with stages: kept, and that of torch."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
 import numpy as np
-import pytest
 
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.workflows import components
@@ -96,35 +93,3 @@ def test_the_average_goes_on_across_stages_and_is_that_of_torch(
     for name in ("train_loss", "val_loss", "diagnostics/r_frac", "val/diagnostics/r_frac"):
         ours = results["history"][name]
         np.testing.assert_allclose(ours, theirs["history"][name], rtol=1e-4, err_msg=name)
-
-
-def test_a_run_broken_inside_a_stage_ends_with_the_average_of_the_unbroken_one(
-    make_scan, small_config, tmp_path
-):
-    from ptycho.tf.fit.checkpoints import read_checkpoint
-
-    class Killed(Exception):
-        pass
-
-    def kill(done, total, losses):
-        if done == 2:  # the probe alone moves, and the averages of all others go on
-            raise Killed
-
-    raw = make_scan()
-    whole = components.train_cdi_model(
-        raw, None, small_config(raw, output_dir=tmp_path / "whole", **SETTINGS), EXECUTION
-    )
-    config = small_config(raw, output_dir=tmp_path / "cut", **SETTINGS)
-    with pytest.raises(Killed):
-        components.train_cdi_model(raw, None, config, EXECUTION, progress=kill)
-    last = Path("checkpoints") / "last.safetensors"
-    cut = components.train_cdi_model(raw, None, config, EXECUTION, resume=tmp_path / "cut" / last)
-    for name, value in arrays(whole).items():
-        np.testing.assert_allclose(arrays(cut)[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
-    for name, values in whole["history"].items():
-        np.testing.assert_allclose(cut["history"][name], values, rtol=1e-5, atol=1e-7, err_msg=name)
-    one, other = (read_checkpoint(tmp_path / folder / last) for folder in ("whole", "cut"))
-    for ours, theirs in zip(one[:2], other[:2], strict=True):
-        assert ours.keys() == theirs.keys()
-        for name, value in ours.items():
-            np.testing.assert_allclose(theirs[name], value, rtol=1e-6, atol=1e-6, err_msg=name)

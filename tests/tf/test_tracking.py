@@ -74,33 +74,6 @@ def test_a_run_in_stages_has_the_rate_of_every_part_in_both_backends(make_scan, 
     assert ours["learning_rate/probe"][0] == 0 < ours["learning_rate/probe"][1]
 
 
-def test_a_resumed_run_has_the_log_of_an_unbroken_one(make_scan, small_config, tmp_path):
-    raw, execution = make_scan(), PyTorchExecutionConfig(**CSV)
-    whole = small_config(raw, nepochs=4, output_dir=tmp_path / "whole")
-    components.train_cdi_model(raw, None, whole, execution)
-
-    class Killed(Exception):
-        pass
-
-    def kill(done, total, losses):
-        if done == 2:
-            raise Killed
-
-    cut = small_config(raw, nepochs=4, output_dir=tmp_path / "cut")
-    with pytest.raises(Killed):
-        components.train_cdi_model(raw, None, cut, execution, progress=kill)
-    log = tmp_path / "cut" / "logs" / "metrics.csv"
-    # as if killed between the third row and its checkpoint
-    log.write_text(log.read_text() + log.read_text().splitlines()[-1].replace("1,", "2,", 1) + "\n")
-    last = tmp_path / "cut" / "checkpoints" / "last.safetensors"
-    components.train_cdi_model(raw, None, cut, execution, resume=last)
-    unbroken, resumed = rows(tmp_path / "whole"), rows(tmp_path / "cut")
-    assert [row["epoch"] for row in resumed] == ["0", "1", "2", "3"]
-    for one, other in zip(unbroken, resumed, strict=True):
-        assert list(one) == list(other)
-        np.testing.assert_allclose(*([float(v) for v in row.values()] for row in (one, other)), rtol=1e-6)
-
-
 @pytest.mark.mlflow
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="pip install 'ptychopinn[mlflow]'")
 def test_several_logs_at_once(make_scan, small_config, tmp_path):

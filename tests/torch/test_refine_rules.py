@@ -171,7 +171,7 @@ def test_raar_sweep_is_lukes_map(case):
     np.testing.assert_allclose(state.object.numpy(), new_object, rtol=1e-9, atol=1e-12)
     overlap = o.probes * np.array([new_object[w] for w in o.windows])[:, None]
     wanted = beta * overlap + (1 - 2 * beta) * (psi + change) + beta * psi
-    np.testing.assert_allclose(rule.kept.numpy() + beta * overlap, wanted, rtol=1e-9, atol=1e-8)
+    np.testing.assert_allclose(rule.waves.numpy() + beta * overlap, wanted, rtol=1e-9, atol=1e-8)
 
 
 @pytest.mark.parametrize("objective", ["poisson", "amplitude"])

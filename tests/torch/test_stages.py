@@ -151,27 +151,6 @@ STAGES = [
 OBJECTIVES = [{"name": "poisson_nll"}, {"name": "amplitude_mae", "weight": 0.5}]
 
 
-def test_a_run_resumed_inside_a_stage_ends_as_the_unbroken_one(stage, tmp_path):
-    settings = {"objectives": OBJECTIVES, "scheduler": "WarmupCosine"}
-    _, _, wanted = stage(STAGES, output_dir=tmp_path / "whole", **settings)
-
-    class Break(Watch):
-        def on_train_epoch_start(self, trainer, module):
-            if trainer.current_epoch == 2:
-                raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError, match="killed"):
-        stage(STAGES, output_dir=tmp_path / "cut", watch=Break(), **settings)
-    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    watch, _, found = stage(STAGES, output_dir=tmp_path / "cut", resume=last, **settings)
-    assert watch.stages == ["two"] * 8 + ["three"] * 3
-    assert found["history"]["val_loss"] == wanted["history"]["val_loss"]
-    assert found["history"]["train_loss"] == wanted["history"]["train_loss"]
-    state = wanted["models"]["diffraction_to_obj"].state_dict()
-    for name, value in found["models"]["diffraction_to_obj"].state_dict().items():
-        assert torch.equal(value, state[name]), name
-
-
 def test_the_last_weights_are_kept_not_those_of_the_smallest_loss(stage, tmp_path):
     _, module, results = stage(STAGES, output_dir=tmp_path, objectives=OBJECTIVES, learning_rate=0.05)
     names = sorted(path.name for path in (tmp_path / "checkpoints").glob("*.ckpt"))

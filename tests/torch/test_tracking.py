@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import lightning_runs
-import pytest
 from lightning.pytorch.callbacks import Callback
 
 from ptycho.config.config import PyTorchExecutionConfig
@@ -59,30 +58,6 @@ def test_helpers_stay_inside_and_a_clients_own_metric_is_logged(make_scan, small
     lightning_runs.fit_lightning_run(run)
     assert not [name for name in rows(tmp_path)[0] if "_seconds" in name or "_sum" in name]
     assert rows(tmp_path)[0]["throughput/patterns"] == "3.0"
-
-
-def test_a_resumed_run_has_the_log_of_an_unbroken_one(make_scan, small_config, tmp_path):
-    raw, execution = make_scan(), PyTorchExecutionConfig(**CSV)
-    whole = small_config(raw, nepochs=5, output_dir=tmp_path / "whole")
-    components.train_cdi_model_torch(raw, None, whole, execution)
-
-    class Killed(Exception):
-        pass
-
-    def kill(done, total, losses):
-        if done == 4:
-            raise Killed
-
-    cut = small_config(raw, nepochs=5, output_dir=tmp_path / "cut")
-    with pytest.raises(Killed):
-        components.train_cdi_model_torch(raw, None, cut, execution, progress=kill)
-    log = tmp_path / "cut" / "logs" / "metrics.csv"
-    # as if killed between the fourth row and its checkpoint
-    log.write_text(log.read_text() + log.read_text().splitlines()[-1].replace("2,", "3,", 1) + "\n")
-    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    components.train_cdi_model_torch(raw, None, cut, execution, resume=last)
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
-    assert [path.name for path in log.parent.glob("*.csv")] == ["metrics.csv"]
 
 
 def test_two_processes_write_one_log(make_scan, tmp_path):

@@ -1,4 +1,4 @@
-"""The moving average of the weights: what is validated, kept and saved; the optimiser moves the others.
+"""The moving average of the weights. The average is validated and saved; the optimiser moves the weights.
 
 Twin of `ptycho_torch.fit.average`.
 """
@@ -19,9 +19,10 @@ SLOT = "average"
 class ExponentialAverage(Stateful):
     """After n updates the average forgets by min(decay, (1 + n) / (10 + n)); the first update copies.
 
-    The average is a slot of the optimiser, and so is in the checkpoints. While one is validated or written
-    the two change places: a checkpoint's model is the average, its slot the optimiser's weights, for a
-    resume. Stands before the checkpoints, and `restored` after them. Memory: one number a weight.
+    The average is a slot of the optimiser, and so is in the checkpoints. While it is validated or written,
+    average and weights change places: the model in a checkpoint has the average, and the slot has the
+    optimiser's weights, which a resume needs. Stands before the checkpoints, and `restored` after them.
+    Memory: one number a weight.
     """
 
     name = "average"
@@ -29,7 +30,7 @@ class ExponentialAverage(Stateful):
     def __init__(self, decay: float, steps: Optimizer) -> None:
         super().__init__()
         self._decay, self._steps = decay, steps
-        self._kept = steps.add_slot(SLOT)
+        self._averages = steps.add_slot(SLOT)
         self._seen = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._swapped = False
         self._move = tf.function(self._update, autograph=False)
@@ -49,13 +50,13 @@ class ExponentialAverage(Stateful):
         decay = tf.where(steps > 1, tf.minimum(tf.cast(self._decay, tf.float64), (1 + n) / (10 + n)), 0.0)
         # batches that only accumulate move nothing
         forget = tf.where(steps > self._seen, 1 - decay, 0.0)
-        for kept, now in zip(self._kept, self._steps.variables, strict=True):
+        for kept, now in zip(self._averages, self._steps.variables, strict=True):
             kept.assign_add(tf.cast(forget, kept.dtype) * (now - kept))
         self._seen.assign(steps)
 
     def swap(self) -> None:
         """Exchange the average and the optimiser's weights."""
-        for kept, variable in zip(self._kept, self._steps.variables, strict=True):
+        for kept, variable in zip(self._averages, self._steps.variables, strict=True):
             now = tf.identity(variable)
             variable.assign(kept)
             kept.assign(now)

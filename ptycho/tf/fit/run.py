@@ -1,6 +1,6 @@
 """The optimisation of a run: what is refused, which callbacks, and Keras' `fit` in graph mode.
 
-Nothing here knows what a probe is; nothing in `model.py` knows what an epoch is. No global state of
+This file knows nothing of probes, and `model.py` knows nothing of epochs. No global state of
 TensorFlow or Keras is touched: neither seeds, nor precision policy, nor threads.
 """
 
@@ -78,7 +78,7 @@ def settings_without_effect(execution: PyTorchExecutionConfig) -> list[str]:
 
 
 def resolve_device(execution: PyTorchExecutionConfig) -> contextlib.AbstractContextManager[Any]:
-    """Where to compute: what was asked for if it is there, else the CPU with a word about it."""
+    """The device to compute on: the one asked for, or the CPU with a warning where that one is missing."""
     accelerator = execution.accelerator
     if accelerator == "mps":
         raise ConfigError("accelerator = 'mps': the TensorFlow backend knows no Apple GPU - use auto or cpu")
@@ -117,9 +117,9 @@ def make_callbacks(
         stateful.append(EarlyStopping(history, monitor, mode, execution.early_stop_patience))
     if average is not None:
         stateful.append(average)
-    made: list[Any] = list(stateful)
+    callbacks: list[Any] = list(stateful)
     if directory is not None and execution.enable_checkpointing:
-        made.append(
+        callbacks.append(
             Checkpoints(
                 history,
                 directory / "checkpoints",
@@ -130,16 +130,16 @@ def make_callbacks(
             )
         )
     if average is not None:
-        made.append(average.restored)
+        callbacks.append(average.restored)
     if steps is not None:
-        made.append(EndOfStages(steps))
+        callbacks.append(EndOfStages(steps))
     if job.progress is not None:
-        made.append(Reporting(history, Report(job.progress, job.epochs)))
-    return made
+        callbacks.append(Reporting(history, Report(job.progress, job.epochs)))
+    return callbacks
 
 
 def fit(job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Keras]:
-    """Train a model (a new one: None) as a job says; it has the weights that validated best.
+    """Train a model (a new one: None) as a job says; it has the weights with the best validation loss.
 
     Time linear in groups x epochs; memory: the patterns once more as a tensor, and a few batches.
     """
@@ -153,34 +153,36 @@ def fit(job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Ke
         model.steps, epochs, steps = _optimizer(model, config, execution, batches)
         average = None if config.ema_decay is None else ExponentialAverage(config.ema_decay, model.steps)
         recorder = make_recorder(config, execution)
-        made = make_callbacks(job, model, recorder, steps=steps, average=average)
-        observing = made[0]
+        callbacks = make_callbacks(job, model, recorder, steps=steps, average=average)
+        observing = callbacks[0]
         log_run(model.manifest, config, execution)
-        first = _resume(job.resume, model, made) if job.resume is not None else 0
+        first = _resume(job.resume, model, callbacks) if job.resume is not None else 0
         ahead = execution.prefetch_factor * execution.num_workers if execution.prefetch_factor else None
         options: dict[str, Any] = {"workers": execution.num_workers, "ahead": ahead}
-        held = HeldSet.of(job.train, label_scales=plan.label_scales)
+        training_scans = HeldSet.of(job.train, label_scales=plan.label_scales)
         if recorder is not None and "tensorboard" in execution.logger_backend:
-            made.append(
-                Histograms(recorder, lambda epoch: held.batch(*map(tf.constant, plan.epoch(epoch)[-1])))
+            callbacks.append(
+                Histograms(
+                    recorder, lambda epoch: training_scans.batch(*map(tf.constant, plan.epoch(epoch)[-1]))
+                )
             )
-        judged = _validation_set(held, job.train, plan)
+        judged = _validation_set(training_scans, job.train, plan)
         if directory is not None and execution.enable_checkpointing:
             prepare(directory, job.starts, resumes=job.resume is not None)
         model.compile(optimizer=None, jit_compile=False, run_eagerly=config.debug)
         _fit(
             model,
             observing,
-            training_dataset(held, plan, first, epochs, **options),
+            training_dataset(training_scans, plan, first, epochs, **options),
             epochs=epochs,
             initial_epoch=first,
             steps_per_epoch=batches,
             shuffle=False,
             validation_data=validation_dataset(judged, plan, **options),
-            callbacks=made,
+            callbacks=callbacks,
             verbose=1 if execution.enable_progress_bar else 0,
         )
-        _restore_best(model, made)
+        _restore_best(model, callbacks)
     return Fitted(model, observing.history.epochs, recorder)
 
 
@@ -199,11 +201,11 @@ def _optimizer(
     return staged, total_epochs(stages, per_epoch), sum(span.length for span in made)
 
 
-def _validation_set(held: HeldSet, train: Grouped, plan: TrainingPlan) -> HeldSet:
+def _validation_set(training_scans: HeldSet, train: Grouped, plan: TrainingPlan) -> HeldSet:
     """The validation scans as tensors; shares the training scans' where they are the same."""
     if plan.validation_set.containers != ScanSet.of(train).containers:
         return HeldSet.of(plan.validation_set, held_out=plan.held_out, label_scales=plan.label_scales)
-    return held.counting(plan.held_out)
+    return training_scans.counting(plan.held_out)
 
 
 def _resume(path: Path, model: PtychoPINN_Keras, callbacks: list[Any]) -> int:

@@ -1,4 +1,4 @@
-"""What ends a run early or lowers its learning rate, and goes on after a resume where it was."""
+"""Callbacks that end a run early or lower its learning rate. After a resume they go on where they were."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is compared, one function a section; each gives rows."""
+"""What is compared: one function for each section, which yields its rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEPS = (1, 10, 100)
 
 
 def preparation(raw: RawData, config: TrainingConfig) -> list[Row]:
-    """Grouping and normalisation, which both backends take from one function: twice, equal to the bit."""
+    """Grouping and normalisation. Both backends use one function: called twice, it must give equal bits."""
     ours, theirs = ensure_container(raw, config), ensure_container(raw, config)
     quantities: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
         ("grouping", "nn_indices", lambda c: c.nn_indices),

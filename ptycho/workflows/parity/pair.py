@@ -39,7 +39,8 @@ class Pair:
         nudge: float = 0.0,
     ) -> Pair:
         """Build both from `architectures.initial_weights`; a `nudge` (standard deviation) takes the weights
-        away from the flat start, where half of the gradients are zero and would agree whatever was wrong."""
+        away from the flat start, where half of the gradients are zero and would agree even if something
+        were wrong."""
         import torch
 
         from ptycho.tf.layers import load_neutral_weights as load_keras

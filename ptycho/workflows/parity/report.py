@@ -14,40 +14,40 @@ JSON, MARKDOWN, FIGURE = "parity.json", "parity_summary.md", "parity.png"
 _FLOOR = 1e-17
 
 
-def lines(found: Parity) -> list[str]:
+def lines(parity: Parity) -> list[str]:
     """For a terminal: the worst row of every section and precision."""
-    made = [f"{'section':<14}{'precision':<11}{'rows':>4}  {'difference':>10}  {'allowed':<8}{'':<9}worst"]
-    for row in found.worst():
-        section, precision, rows, worst, difference, _, allowed = _cells(row, found)
+    text = [f"{'section':<14}{'precision':<11}{'rows':>4}  {'difference':>10}  {'allowed':<8}{'':<9}worst"]
+    for row in parity.worst():
+        section, precision, rows, worst, difference, _, allowed = _cells(row, parity)
         numbers = f"{section:<14}{precision:<11}{rows:>4}  {difference:>10}  {allowed:<8}"
-        made.append(f"{numbers}{'ok' if row.passed else 'TOO FAR':<9}{worst}")
-    return made
+        text.append(f"{numbers}{'ok' if row.passed else 'TOO FAR':<9}{worst}")
+    return text
 
 
-def write(found: Parity, folder: Path) -> list[Path]:
+def write(parity: Parity, folder: Path) -> list[Path]:
     """Write `parity.json` (every row), `parity_summary.md` and `parity.png`; each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {
-        "passed": found.passed,
-        "about": found.about,
-        "rows": [row.as_dict() for row in found.rows],
+        "passed": parity.passed,
+        "about": parity.about,
+        "rows": [row.as_dict() for row in parity.rows],
     }
-    for name, text in ((JSON, json.dumps(values, indent=1) + "\n"), (MARKDOWN, markdown(found))):
+    for name, text in ((JSON, json.dumps(values, indent=1) + "\n"), (MARKDOWN, markdown(parity))):
         with atomic_write(folder / name) as temporary:
             temporary.write_text(text)
-    return [folder / JSON, folder / MARKDOWN, figure(found, folder / FIGURE)]
+    return [folder / JSON, folder / MARKDOWN, figure(parity, folder / FIGURE)]
 
 
-def markdown(found: Parity) -> str:
+def markdown(parity: Parity) -> str:
     """The summary as a page: what was compared, the worst of each section, and every row that is too far."""
-    about = found.about
+    about = parity.about
     model = about["model"]
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     page = [
         "# Parity of the two backends",
         "",
-        f"{'Equal within every tolerance.' if found.passed else 'NOT equal: see below.'} "
-        f"{len(found.rows)} quantities on {about['positions']} patterns of {model['N']} px, "
+        f"{'Equal within every tolerance.' if parity.passed else 'NOT equal: see below.'} "
+        f"{len(parity.rows)} quantities on {about['positions']} patterns of {model['N']} px, "
         f"network {model['architecture']}, gridsize {model['gridsize']}, batches of {about['batch_size']}, "
         f"{about['optimizer']} at {about['learning_rate']:g}, seed {about['seed']}.",
         "",
@@ -58,9 +58,9 @@ def markdown(found: Parity) -> str:
         "| section | precision | rows | worst | difference | from NumPy | allowed | |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in found.worst():
-        page.append("| " + " | ".join([*_cells(row, found), "ok" if row.passed else "too far"]) + " |")
-    failed = [row for row in found.rows if not row.passed]
+    for row in parity.worst():
+        page.append("| " + " | ".join([*_cells(row, parity), "ok" if row.passed else "too far"]) + " |")
+    failed = [row for row in parity.rows if not row.passed]
     if failed:
         page += ["", "## Too far", ""]
         page += ["| section | precision | quantity | difference | allowed |", "|---|---|---|---|---|"]
@@ -71,8 +71,8 @@ def markdown(found: Parity) -> str:
     return "\n".join(page) + "\n"
 
 
-def _cells(row: Row, found: Parity) -> list[str]:
-    rows = sum(other.section == row.section and other.precision == row.precision for other in found.rows)
+def _cells(row: Row, parity: Parity) -> list[str]:
+    rows = sum(other.section == row.section and other.precision == row.precision for other in parity.rows)
     oracle = "" if row.oracle_error is None else f"{row.oracle_error:.1e}"
     return [
         row.section, row.precision, str(rows), row.quantity, f"{row.error:.1e}", oracle,
@@ -80,12 +80,12 @@ def _cells(row: Row, found: Parity) -> list[str]:
     ]  # fmt: skip
 
 
-def figure(found: Parity, path: Path) -> Path:
+def figure(parity: Parity, path: Path) -> Path:
     """Every row's error beside its tolerance, and both images with their difference."""
     from ptycho.report.parity_figure import parity_figure
 
     sections: dict[str, list[tuple[float, float]]] = {}
-    for row in found.rows:
+    for row in parity.rows:
         name = f"{row.section}, {row.precision}"
         sections.setdefault(name, []).append((max(row.error, _FLOOR), row.tolerance))
-    return parity_figure(path, sections, found.torch_image, found.tf_image)
+    return parity_figure(path, sections, parity.torch_image, parity.tf_image)
