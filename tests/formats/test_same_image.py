@@ -17,6 +17,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 from scan_layouts import DETECTOR_M, DISTANCE_M, GEOMETRY, PIXEL_M, WAVELENGTH_M, N, in_metres
+from scipy.ndimage import gaussian_filter
 
 from ptycho.cli.main import main
 from ptycho.io.geometry import HC_EV_M, electron_wavelength_m
@@ -37,7 +38,8 @@ def scans() -> dict[str, dict[str, Any]]:
     probe = np.exp(-((radius / 6) ** 2) + 0.03j * radius**2).astype(np.complex64) * 4
     rows, columns = np.divmod(np.arange(ROWS * COLUMNS), COLUMNS)
     raster = np.stack([columns, rows], axis=1) * float(STEP_PX) + N // 2 + 2
-    obj = np.exp(1j * rng.uniform(0, 1, (64, 64))) * rng.uniform(0.7, 1, (64, 64))
+    smooth = [gaussian_filter(rng.uniform(-1, 1, (64, 64)), 3) * 6 for _ in range(2)]
+    obj = np.exp(1j * smooth[0]) * (0.85 + 0.1 * smooth[1])
     made = {}
     for name, places in (("raster", raster), ("moved", raster + rng.uniform(-0.45, 0.45, raster.shape))):
         true = RawData.from_simulation(*places.T, probe, obj)
@@ -49,7 +51,7 @@ def scans() -> dict[str, dict[str, Any]]:
 
 
 def image_of(raw: RawData) -> np.ndarray:
-    return reconstruct(raw, epochs=5, start="flat").object
+    return reconstruct(raw, epochs=5).object
 
 
 @cache
@@ -76,7 +78,7 @@ def cdtools(folder: Path, scan: dict[str, Any]) -> Path:
     from cdtools.tools import data
 
     moves = np.zeros((len(scan["places_m"]), 3))
-    moves[:, :2] = scan["places_m"]
+    moves[:, :2] = -scan["places_m"]  # with this basis x and y of the detector run against the laboratory's
     archive = data.create_cxi(str(folder / "a.cxi"))
     data.add_entry_info(archive, {"title": "a test"})
     data.add_source(archive, WAVELENGTH_M)
@@ -248,7 +250,7 @@ def mib(folder: Path, scan: dict[str, Any]) -> Path:
     with (folder / "a.mib").open("wb") as stream:
         for number, frame in enumerate(scan["diff3d"], 1):
             what = f"MQ1,{number:06d},00384,01,{N:04d},{N:04d},U16,   1x1,01"
-            when = "2026-01-01 00:00:00.000000,0.001,0,0"
+            when = "2026-01-01T00:00:00.000000Z,1000000ns,12,"
             stream.write(f"{what},{when}".encode().ljust(384, b"\x00"))
             stream.write(frame[::-1].astype(">u2").tobytes())
     return folder / "a.mib"
@@ -273,7 +275,8 @@ CASES: dict[str, Case] = {
     "virtual": Case(virtual, settings=PLACED), "external": Case(external, settings=PLACED),
     "npy": Case(npy, settings=tuple(NUMBERS), positions=True),
     **{f"codec-{name}": Case(coded(options), settings=PLACED) for name, options in CODECS.items()},
-    "hyperspy": Case(hyperspy(".hspy"), "raster"), "rosettasciio-emd": Case(hyperspy(".emd"), "raster"),
+    "hyperspy": Case(hyperspy(".hspy"), "raster"),
+    "rosettasciio-emd": Case(hyperspy(".emd"), "raster", ("voltage_V=80e3",)),
     "rosettasciio-blo": Case(
         hyperspy(".blo", np.uint8), "raster", (f"object_pixel_size_m={PIXEL_M!r}",), positions=True
     ),
