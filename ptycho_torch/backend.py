@@ -12,13 +12,11 @@ from torch import Tensor
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.image.canvas import Frame
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.job import Fitted, Job
 from ptycho.scan.scan_set import KnownScan
 from ptycho_torch.layers import load_neutral_weights, neutral_weights
 from ptycho_torch.module import PtychoPINN
-from ptycho_torch.reassembly import Stitcher
 
 
 class TorchBackend:
@@ -54,13 +52,6 @@ class TorchBackend:
             model.eval()
         patches: Tensor = model(torch.from_numpy(x).to(model.probe.device), scan)
         return patches.cpu()
-
-    def stitcher(self, frame: Frame, weights: NDArray[np.float32]) -> Stitcher:
-        return Stitcher(frame, weights)
-
-    def as_numpy(self, patches: Tensor) -> NDArray[Any]:
-        made: NDArray[Any] = patches.detach().cpu().numpy()
-        return made
 
     def state(self, model: PtychoPINN) -> TrainedState:
         return TrainedState(

@@ -100,7 +100,7 @@ class PtychoPINN(L.LightningModule):
         self.watching_validation = Watch(self.manifest.diagnostics)
         self.starting_probe = torch.zeros(0)
         #: what each scan says of its metres
-        self.geometries = (Geometry(),)
+        self.geometries: tuple[Geometry, ...] = (Geometry(),)
 
     # --------------------------------------------------------------------------------------------- the scan
 

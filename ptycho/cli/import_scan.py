@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, UsageError
 from ptycho.errors import InputError
+from ptycho.io.inputs import short
 
 if TYPE_CHECKING:
     from ptycho.io.formats.found import Found
@@ -84,13 +85,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def check_target(target: Path, sources: tuple[Path | None, ...]) -> None:
     """InputError for an output that is a source, has another suffix, or exists."""
+    from ptycho.io.targets import check_new, same_file
+
     if target.suffix.lower() not in (".h5", ".hdf5", ".cxi"):
-        raise InputError(f"{target}: a scan is written as .h5 or .cxi")
+        raise InputError(f"{short(target)}: a scan is written as .h5 or .cxi")
     for source in sources:
-        if source is not None and target.exists() and source.exists() and target.samefile(source):
+        if source is not None and same_file(target, source):
             raise InputError(f"{target} is what is read; choose another file to write")
-    if target.exists():
-        raise InputError(f"{target} exists; choose another name or remove it")
+    check_new(target)
 
 
 def parse_settings(words: list[str]) -> tuple[dict[str, str], ImportOptions]:

@@ -142,8 +142,8 @@ def _write_geometry(archive: Any, geometry: Geometry, N: int) -> None:
     if pixel is not None:
         # rows run down and columns to the left of the beam: the axes of CXI 1.6
         detector["basis_vectors"] = np.array([[0, -pixel], [-pixel, 0], [0, 0]])
-    for name, value in geometry.as_dict().items():
-        archive[EXTRAS].attrs[name] = value
+    for name, entry in geometry.as_dict().items():
+        archive[EXTRAS].attrs[name] = entry
     size = geometry.object_pixel_size_m(N)
     if size is not None:
         archive[EXTRAS].attrs["object_pixel_size_m"] = size

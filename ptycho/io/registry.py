@@ -22,6 +22,7 @@ from ptycho.io.lazy import LazyPatterns, NotByRows, Patterns
 from ptycho.io.lazy_files import Header, hdf5_header, npz_header, npz_patterns
 from ptycho.io.npz import open_npz, patterns_key, read_npz, write_npz
 from ptycho.io.ptychodus_scan import is_ptychodus, patterns_file, read_ptychodus_scan
+from ptycho.io.reading import damage
 from ptycho.io.scratch import goes_to_disk
 
 Reader = Callable[[Path], dict[str, Any]]
@@ -105,6 +106,13 @@ def read_scan(
     source = check_input(path)
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path of the scan file")
+    with damage(str(source)):
+        return _read_scan(source, patterns, scratch_folder, probe_required)
+
+
+def _read_scan(
+    source: Path, patterns: str, scratch_folder: Path | None, probe_required: bool
+) -> dict[str, Any]:
     if _is_foreign(source):
         return _read_foreign(source, patterns, probe_required)
     if source.is_dir():
@@ -125,14 +133,19 @@ def read_scan(
 def _is_foreign(path: Path) -> bool:
     """Whether a file is read by `ptycho.io.formats`: its contents are not what an own suffix says."""
     suffix = path.suffix.lower()
-    own = path.is_file() and {
-        ".npz": zipfile.is_zipfile, ".h5": is_hdf5, ".hdf5": is_hdf5
-    }.get(suffix, lambda _: suffix in _FORMATS)(path)  # fmt: skip
+    if suffix in (".h5", ".hdf5"):
+        own = path.is_file() and is_hdf5(path)
+    elif suffix == ".npz":
+        own = path.is_file() and zipfile.is_zipfile(path)
+    else:
+        own = path.is_file() and suffix in _FORMATS
     if own:
         return suffix in (".h5", ".hdf5") and not is_ptychodus(path)
-    from ptycho.io.formats.registry import formats
+    from ptycho.io.formats.registry import recognised
 
-    return any(one.recognises(path) for one in formats().values())
+    found = recognised(path)
+    # a table of positions under the name of a scan is a damaged scan
+    return found is not None and ("frames" in found.holds or suffix not in _FORMATS)
 
 
 def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:

@@ -6,8 +6,10 @@ Errors in shapes and types are raised when a scan is read; what its values say i
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,11 +125,14 @@ def describe_scan(
 def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[RawData, Inspection]:
     """Read a scan although pixels of it hold NaN or codes, and inspect it.
 
+    The patterns stay in the file and are read by rows, where its format lets them; a compressed NPZ file is
+    unpacked into a scratch file. Memory: some chunks of 32 MiB, and about 16 kB a pattern.
+
     Values that would refuse the scan are errors among the findings, and their pixels are in the mask. Raises
     DataError where values are wrong in other ways, and for wrong shapes and types.
     """
     try:
-        raw = RawData.from_file(path, bad_pixels=bad_pixels, make_probe=True)
+        raw = _by_rows(RawData.from_file, path, bad_pixels=bad_pixels, make_probe=True)
         return raw, inspect_scan(raw)
     except NotByRows:
         raise
@@ -138,10 +143,19 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
         return seen
 
 
+def _by_rows(read: Callable[..., Any], path: Path, **options: Any) -> Any:
+    """What `read` makes of a file with its patterns on disk, or, where they cannot be read by rows, as they
+    fit."""
+    try:
+        return read(path, patterns="disk", **options)
+    except NotByRows:
+        return read(path, patterns="auto", **options)
+
+
 def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[RawData, Inspection] | None:
     """The scan with the pixels that refused it ignored, or None where something else is wrong too."""
     try:
-        arrays = read_scan(path, patterns="auto", probe_required=False)
+        arrays = _by_rows(read_scan, path, probe_required=False)
         patterns = order_patterns(arrays["diff3d"], len(arrays["xcoords"]), arrays.get("pattern_order"))
         known = [np.asarray(m, np.bool_) for m in (arrays.get("bad_pixels"), bad_pixels) if m is not None]
         mask = np.logical_or.reduce(known) if known else None
@@ -150,8 +164,9 @@ def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[R
         wrong = faulty_values(stats)
         if not wrong.any():
             return None
-        raw = RawData.from_file(path, bad_pixels=wrong if mask is None else wrong | mask, make_probe=True)
-    except (PtychoError, ValueError):
+        mask = wrong if mask is None else wrong | mask
+        raw = _by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
+    except (PtychoError, ValueError, TypeError, IndexError):
         return None
     seen = inspect_scan(raw)
     return raw, replace(seen, findings=[*value_findings(stats, unit), *seen.findings])

@@ -15,6 +15,7 @@ from ptycho.io.geometry import Geometry
 from ptycho.io.lazy import LazyPatterns, Patterns
 from ptycho.io.scratch import ScratchArray
 from ptycho.scan.units import decide_unit
+from ptycho_torch.processes import Processes
 
 _CHUNK = 256
 
@@ -25,7 +26,8 @@ class RefineScan:
 
     counts (M, N, N) real, zero frequency at [0, 0]; good (N, N) of the same dtype, 0 where a pixel is
     ignored; positions_xy (M, 2) float64 [x, y], object pixels; probe (P, N, N) complex; mean_counts per
-    pattern; geometry, what the scan says of its metres.
+    pattern; geometry, what the scan says of its metres. team: the processes that share the work, None for
+    one alone.
     """
 
     counts: Tensor
@@ -34,6 +36,7 @@ class RefineScan:
     probe: Tensor
     mean_counts: float
     geometry: Geometry = Geometry()
+    team: Processes | None = None
 
     @property
     def n(self) -> int:

@@ -38,6 +38,8 @@ def _found(title: str, arrays: dict[str, Any]) -> Found:
     last = arrays.get("pattern_order") == "NNM" or len(frames) != len(places)
     if last and frames.shape[-1] == len(places) and isinstance(frames, np.ndarray):
         frames = np.moveaxis(frames, -1, 0)
+    if frames.ndim == 4 and frames.shape[-1] == 1:
+        frames = frames[..., 0] if isinstance(frames, np.ndarray) else frames.without_last_axis()
     whole = np.dtype(frames.dtype).kind in "ui"
     found = Found(title, frames=frames, positions_px=places)
     found.unit = arrays.get("diffraction_unit") or ("counts" if whole else None)

@@ -6,7 +6,6 @@ A package declares `[project.entry-points."ptychopinn.formats"]` with lines such
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,8 +16,9 @@ from ptycho.io.formats.foreign import ForeignFormat as ForeignFormat
 from ptycho.io.formats.foreign import Paths as Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.hdf5_read import is_hdf5
+from ptycho.io.inputs import check_input, short
 from ptycho.io.lazy import as_lazy
-from ptycho.io.reading import damage
+from ptycho.io.reading import damage, one_line
 
 log = logging.getLogger(__name__)
 
@@ -56,17 +56,17 @@ def format_of(path: Path, name: str | None = None) -> ForeignFormat:
 
     Raises MissingFileError, InputError for an unknown name or contents that nobody knows.
     """
+    check_input(path)
     if not path.exists():
-        raise MissingFileError(f"{path} does not exist; check the path")
+        raise MissingFileError(f"{short(path)} does not exist; check the path")
     known = formats()
     if name is not None:
         if name not in known:
             raise InputError(f"format {name!r} is not known; known: {', '.join(known)}")
         return known[name]
-    for one in known.values():
-        with contextlib.suppress(Exception):  # a reader stumbles over damage: then the file is not its own
-            if one.recognises(path):
-                return one
+    one = recognised(path)
+    if one is not None:
+        return one
     for mark, what in _NOT_READ.items():
         if path.is_file() and begins(path, mark):
             raise InputError(
@@ -77,6 +77,17 @@ def format_of(path: Path, name: str | None = None) -> ForeignFormat:
         f"{path}: no known format; `ptycho info --formats` lists them; an HDF5 file of another layout needs "
         "--set path.frames=/place/in/the/file"
     )
+
+
+def recognised(path: Path) -> ForeignFormat | None:
+    """The first format that recognises the contents of a file; None where nobody does."""
+    for one in formats().values():
+        try:
+            if one.recognises(path):
+                return one
+        except Exception as error:  # a damaged file, or another package's fault: it is not of this format
+            log.debug("%s: not %s (%s)", path, one.name, one_line(error))
+    return None
 
 
 def find(path: Path, paths: Paths | None = None, name: str | None = None) -> Found:
