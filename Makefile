@@ -21,7 +21,7 @@ help:
 	@echo "make test-fast  every room without training a network (under a minute on two idle cores)"
 	@echo "make faults plants small faults one at a time and says which the tests catch (an hour or two)"
 	@echo "make test-clients  ptychodus 1.7.0 drives this package (under 10 minutes)"
-	@echo "make test-formats  cdtools, PtyLab and HyperSpy write files that are read here (under 5 minutes)"
+	@echo "make test-formats  cdtools, PtyLab, HyperSpy, py4DSTEM and others write files that are read here (under 5 minutes)"
 	@echo "make lint   ruff, mypy, import contracts, length of files"
 	@echo "make safety  damage, faults, signals and a soak: what specs/guarantees.md counts"
 	@echo "make bench  the figures of docs/benchmarks.md"

@@ -137,6 +137,26 @@ def first_of(archive: Any, *keys: str) -> Any | None:
     return None
 
 
+def rows_in(found: Any, begin: int, end: int) -> NDArray[Any]:
+    """Rows of a dataset, also of one whose numbers stand in raw files beside the HDF5 file.
+
+    HDF5 itself looks for those in the folder that the process runs in. Such numbers are never compressed.
+    """
+    if not found.external:
+        return np.asarray(found[begin:end])
+    row = int(np.prod(found.shape[1:], dtype=np.int64)) * found.dtype.itemsize
+    wanted, rest, data = (end - begin) * row, begin * row, b""
+    for name, offset, size in found.external:
+        if rest < size and len(data) < wanted:
+            with (Path(found.file.filename).parent / text(name)).open("rb") as stream:
+                stream.seek(offset + rest)
+                data += stream.read(min(wanted - len(data), size - rest))
+        rest = max(0, rest - size)
+    if len(data) < wanted:
+        raise OSError("the raw file ends early")
+    return np.frombuffer(data, found.dtype).reshape(end - begin, *found.shape[1:])
+
+
 def array_of(archive: Any, *keys: str) -> NDArray[Any] | None:
     """The values of the first of these datasets that is there."""
     found = first_of(archive, *keys)
@@ -147,7 +167,7 @@ def values_of(found: Any) -> NDArray[Any]:
     """All values of a dataset; DataError names a filter that is missing."""
     _check_readable(found)
     try:
-        return np.asarray(found[()])
+        return rows_in(found, 0, len(found)) if found.external else np.asarray(found[()])
     except (OSError, MemoryError) as error:
         raise unreadable(found, error) from error
 
@@ -229,8 +249,8 @@ def frames_of(path: Path, key: str) -> LazyPatterns:
 def _rows(found: Any, lead: tuple[int, ...], begin: int, end: int) -> NDArray[Any]:
     """Frames begin to end of a dataset whose leading axes count as one, without reading others."""
     if len(lead) == 1:
-        return np.asarray(found[begin:end])
+        return rows_in(found, begin, end)
     inner = int(np.prod(lead[1:], dtype=np.int64))
     first, last = begin // inner, -(-end // inner)
-    part = np.asarray(found[first:last]).reshape(-1, *found.shape[-2:])
+    part = rows_in(found, first, last).reshape(-1, *found.shape[-2:])
     return part[begin - first * inner : end - first * inner]

@@ -25,6 +25,7 @@ from ptychodus.plugins.npz_product_file import NPZProductFileIO
 
 from ptycho.evaluation.rfactor import predicted_amplitudes
 from ptycho.io.ptychodus_diffraction import read_diffraction, write_diffraction
+from ptycho.io.ptychodus_frame import ObjectFrame
 from ptycho.io.ptychodus_product import Metadata, Product, read_product, write_product
 from ptycho.io.ptychodus_scan import paired
 from ptycho.raw_data import RawData
@@ -205,3 +206,44 @@ def test_a_scan_that_this_package_wrote_is_prepared_there(tmp_path: Path, simula
     np.testing.assert_array_equal(given.bad_pixels, scan.raw.bad_pixels)
     assert given.product.probes.get_probe_no_opr().get_array().shape == (2, 64, 64)
     assert isinstance(product, Product)
+
+
+def test_the_image_of_their_files_is_that_of_the_npz(rng: np.random.Generator, tmp_path: Path) -> None:
+    """Import, validate, reconstruct: the same scan from the files of ptychodus and as NPZ."""
+    from ptycho.cli.main import main
+    from ptycho_torch.refine import reconstruct
+
+    N, pixel_m, shape = 32, 30e-9, (64, 64)
+    radius = np.hypot(*np.mgrid[-N // 2 : N // 2, -N // 2 : N // 2])
+    probe = (4 * np.exp(-((radius / 6) ** 2) + 0.03j * radius**2)).astype(np.complex64)
+    rows, columns = np.divmod(np.arange(36), 6)
+    places = np.stack([columns, rows], axis=1) * 3.0 + 18 + rng.uniform(-0.45, 0.45, (36, 2))
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    obj = np.exp(1j * np.sin(x / 5.0) * np.cos(y / 7.0)).astype(np.complex64)
+    mean = np.asarray(RawData.from_simulation(*places.T, probe, obj).diff3d, float) ** 2
+    counts = rng.poisson(mean).astype(np.uint16)
+    np.savez(
+        tmp_path / "scan.npz", xcoords=places[:, 0], ycoords=places[:, 1], diff3d=counts, probeGuess=probe
+    )
+
+    geometry, none = PixelGeometry(width_m=pixel_m, height_m=pixel_m), np.zeros((N, N), bool)
+    detector = PixelGeometry(width_m=75e-6, height_m=75e-6)
+    theirs.save_diffraction_data(
+        tmp_path / "diffraction.h5", AssembledDiffractionData(np.arange(36), counts, detector, none)
+    )
+    metres = ObjectFrame(shape, (pixel_m, pixel_m)).to_metres(places, N)
+    points = [ProbePosition(i, *where, probe_photon_count=1.0) for i, where in enumerate(metres)]
+    about = ProductMetadata("scan", "", 1.0, 8800.0, 1e3, 1.0, 0.0, 0.0, 0.0, 0.0, Polarization.LEFT_CIRCULAR)
+    product = TheirProduct(
+        about, ProbePositionSequence(points), ProbeSequence(probe[None, None], None, geometry),
+        Object(obj[None], geometry, ObjectCenter(x_m=0.0, y_m=0.0)), [],
+    )  # fmt: skip
+    theirs.save_product(tmp_path / "product.h5", product)
+    target = tmp_path / "made.h5"
+    assert main(["import", str(tmp_path / "diffraction.h5"), "-o", str(target)]) == 0
+    assert main(["validate", str(target)]) == 0
+    made, want = (
+        reconstruct(RawData.from_file(path), epochs=5).object for path in (target, tmp_path / "scan.npz")
+    )
+    assert made.shape == want.shape
+    assert np.linalg.norm(made - want) < 1e-5 * np.linalg.norm(want)

@@ -105,9 +105,7 @@ def _find_microscope(path: Path, paths: Paths) -> Found:
     signal = frames[0]
     found = Found(f"electron microscope file ({kind})", unit="counts")
     frames_from_array(_Computed(signal["data"]), found, str(path))
-    instrument = _deep(signal.get("metadata", {}), "Acquisition_instrument", "TEM") or {}
-    energy = float(instrument.get("beam_energy") or 0)
-    length_mm = float(instrument.get("camera_length") or 0)
+    energy, length_mm = _instrument(signal, "beam_energy"), _instrument(signal, "camera_length")
     axes = signal["axes"]
     calibrated = [(_number(axis.get("scale")), str(axis.get("units") or "").strip()) for axis in axes]
     side = min(int(n) for n in signal["data"].shape[-2:])
@@ -115,6 +113,16 @@ def _find_microscope(path: Path, paths: Paths) -> Found:
     if found.grid is not None and len(axes) == 4:
         found.positions_m = raster(found.grid, calibrated[:2])
     return found
+
+
+def _instrument(signal: dict[str, Any], name: str) -> float:
+    """A number about the microscope: from the metadata, or from the file's own tags by the reader's table."""
+    known = _deep(signal.get("metadata", {}), "Acquisition_instrument", "TEM", name)
+    for tags, (target, made) in signal.get("mapping", {}).items():
+        value = _deep(signal.get("original_metadata", {}), *tags.split("."))
+        if not known and target == f"Acquisition_instrument.TEM.{name}" and value is not None:
+            known = value if made is None else made(value)
+    return _number(known)
 
 
 def _number(value: Any) -> float:
