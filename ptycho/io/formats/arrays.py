@@ -14,6 +14,7 @@ from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.hdf5_read import LENGTHS_M
 from ptycho.io.lazy import LazyPatterns
+from ptycho.io.lazy_files import npy_rows
 from ptycho.io.reading import one_line
 
 _NPY_MAGIC = b"\x93NUMPY"
@@ -56,15 +57,9 @@ def frames_from_array(array: Any, found: Found, where: str) -> None:
 
 
 def _find_npy(path: Path, paths: Paths) -> Found:
-    """One NPY array: frames, a grid of frames, or positions (M, 2) [x, y]; mapped, never unpickled."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(
-            f"{path} is damaged or holds Python objects ({one_line(error)}); save it again"
-        ) from error
+    """One NPY array: frames, a grid of frames, or positions (M, 2) [x, y]; read by rows, never unpickled."""
     found = Found("NPY", codec="none")
-    frames_from_array(array, found, str(path))
+    frames_from_array(npy_rows(path), found, str(path))
     return found
 
 
