@@ -5,6 +5,7 @@ Whatever is written here is read here again, as one `Image`. Which file is which
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ TIFF_PARTS = ("_amplitude.tif", "_phase.tif")
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 #: name that ptypy gives the only storage of a single scan
 _PTYR_ID = "Sscan00G00"
+#: no object lies farther from its scan's pixel (0, 0)
+_FARTHEST_PX = 1e9
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,39 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         raise InputError(f"cannot read {source}: {error.strerror}; check its permissions") from None
     with damage(str(source)):
         if head.startswith(b"PK"):
-            return _read_npz(source)
+            return _checked(_read_npz(source), source)
         if head[:4] in _TIFF_MAGIC:
-            return _read_tiff(source)
+            return _checked(_read_tiff(source), source)
         if is_hdf5(source):
-            return _read_hdf5(source)
+            return _checked(_read_hdf5(source), source)
     raise InputError(f"{source} holds no image that is known; give .npz, .cxi, .tif, .ptyr or a product .h5")
+
+
+def _checked(image: Image, path: Path) -> Image:
+    """The image, where its parts fit each other; DataError names the one that does not."""
+    wrong: dict[str, bool] = {}
+    if image.probe is not None:
+        wrong["the probe"] = image.probe.ndim not in (2, 3) or image.probe.dtype.kind not in "fciu"
+    if image.coverage is not None:
+        wrong["coverage"] = (
+            image.coverage.shape != image.object.shape or image.coverage.dtype.kind not in "buif"
+        )
+    if image.origin_xy is not None:
+        wrong["origin_xy"] = not all(abs(value) < _FARTHEST_PX for value in image.origin_xy)
+    if image.positions_px is not None:
+        places = image.positions_px
+        wrong["positions"] = (
+            places.ndim != 2 or places.shape[1] != 2 or places.dtype.kind not in "uif"
+            or not bool(np.all(np.abs(places) < _FARTHEST_PX))
+        )  # fmt: skip
+    if image.object_pixel_size_m is not None:
+        wrong["the pixel size"] = not 0 < image.object_pixel_size_m < math.inf
+    found = [name for name, bad in wrong.items() if bad]
+    if found:
+        raise DataError(
+            f"{path}: {found[0]} cannot belong to an object of shape {image.object.shape}; write it again"
+        )
+    return image
 
 
 def _read_npz(path: Path) -> Image:
@@ -305,6 +335,6 @@ def _image(values: NDArray[Any], path: Path) -> NDArray[Any]:
     obj = np.asarray(values)
     while obj.ndim > 2 and len(obj) == 1:
         obj = obj[0]
-    if obj.ndim != 2 or obj.dtype.kind not in "fciu":
+    if obj.ndim != 2 or obj.dtype.kind not in "fciu" or 0 in obj.shape:
         raise DataError(f"{path}: the object is {obj.dtype} of shape {obj.shape}; expected one image (H, W)")
     return obj
