@@ -136,6 +136,17 @@ def first_of(archive: Any, *keys: str) -> Any | None:
     return None
 
 
+def group_of(archive: Any, key: str) -> Any | None:
+    """The group at a place, None where none is; DataError where it is there and cannot be opened.
+
+    h5py's own `get` and `in` say of a damaged group that it is absent.
+    """
+    import h5py
+
+    found = _followed(archive, key) if _there(archive, key) else None
+    return found if isinstance(found, h5py.Group) else None
+
+
 def array_of(archive: Any, *keys: str) -> NDArray[Any] | None:
     """The values of the first of these datasets that is there."""
     found = first_of(archive, *keys)

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.formats.arrays import require_tifffile
-from ptycho.io.hdf5_read import array_of, is_hdf5
+from ptycho.io.hdf5_read import array_of, group_of, is_hdf5
 from ptycho.io.inputs import check_input
 from ptycho.io.ptychodus_hdf5 import open_hdf5
 from ptycho.io.reading import damage, one_line
+from ptycho.io.sealed_hdf5 import new_file, put
 
 #: the two files of a TIFF image, by what follows the stem
 TIFF_PARTS = ("_amplitude.tif", "_phase.tif")
@@ -170,7 +171,7 @@ def _read_cxi(path: Path) -> Image:
             raise DataError(f"{path} has no entry_1/image_1/data, so it holds no reconstructed image")
         probe = array_of(archive, "entry_1/image_2/data", "entry_1/instrument_1/source_1/illumination")
         mask = array_of(archive, "entry_1/image_1/mask")
-        extras = archive.get("ptychopinn")
+        extras = group_of(archive, "ptychopinn")
         attributes = {} if extras is None else dict(extras.attrs)
         places = None if extras is None else array_of(extras, "positions_px")
         coverage = None if extras is None else array_of(extras, "coverage")
@@ -271,20 +272,18 @@ def write_image_ptyr(path: str | os.PathLike[str], image: Image, energy_eV: floa
 
     The layout is that of ptypy's h5rw 0.1: every dataset says its `type`. DataError without a pixel size.
     """
-    import h5py
-
     size = image.object_pixel_size_m
     if size is None or image.probe is None:
         raise DataError(
             f"{path}: a result of ptypy needs a probe and the object pixel size, which is not known"
         )
     origin = np.array(image.origin_xy or (0.0, 0.0))[::-1]
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as archive:
+    with atomic_write(path) as temporary, new_file(temporary) as archive:
         archive.attrs["h5rw_version"] = "0.1"
         content = archive.create_group("content")
 
-        def put(group: Any, name: str, values: Any, kind: str = "array") -> None:
-            group.create_dataset(name, data=values).attrs["type"] = kind
+        def store(group: Any, name: str, values: Any, kind: str = "array") -> None:
+            put(group, name, values).attrs["type"] = kind
 
         modes = np.asarray(image.probe)
         for name, data, corner in (
@@ -292,21 +291,21 @@ def write_image_ptyr(path: str | os.PathLike[str], image: Image, energy_eV: floa
             ("probe", modes.reshape(-1, *modes.shape[-2:]), np.zeros(2)),
         ):
             storage = content.create_group(f"{name}/{_PTYR_ID}")
-            put(storage, "data", data.astype(np.complex64))
-            put(storage, "_psize", np.array([size, size]))
-            put(storage, "_center", np.zeros(2))
-            put(storage, "_origin", corner)
+            store(storage, "data", data.astype(np.complex64))
+            store(storage, "_psize", np.array([size, size]))
+            store(storage, "_center", np.zeros(2))
+            store(storage, "_origin", corner)
             if energy_eV is not None:
-                put(storage, "_energy", energy_eV / 1e3, "scalar")
+                store(storage, "_energy", energy_eV / 1e3, "scalar")
         if image.positions_px is not None:
-            put(content.create_group("positions"), _PTYR_ID, image.positions_px[:, ::-1] * size)
+            store(content.create_group("positions"), _PTYR_ID, image.positions_px[:, ::-1] * size)
 
 
 def _read_ptyr(path: Path) -> Image:
     with open_hdf5(path) as archive:
         found: dict[str, Any] = {}
         for name in ("obj", "probe"):
-            group = archive.get(f"content/{name}")
+            group = group_of(archive, f"content/{name}")
             names = [] if group is None else sorted(group)
             if len(names) > 1:
                 raise InputError(f"{path} holds {len(names)} storages of {name}; one scan can be read")
@@ -315,7 +314,7 @@ def _read_ptyr(path: Path) -> Image:
                     key: array_of(group, f"{names[0]}/{key}")
                     for key in ("data", "_psize", "_center", "_origin")
                 }
-        places = archive.get("content/positions")
+        places = group_of(archive, "content/positions")
         metres = None if places is None or not len(places) else array_of(places, sorted(places)[0])
     if found.get("obj", {}).get("data") is None:
         raise DataError(f"{path} has no content/obj, so it is no result of ptypy")

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import ConfigError
 from ptycho.io.npz import open_npz, read_array, write_npz
+from ptycho.io.reading import check_memory
 from ptycho.scan.raw_data import RawData
 from ptycho.simulation.detector import count_photons, dead_pixels
 from ptycho.simulation.objects import get_object
@@ -85,6 +86,11 @@ class Scenario:
         self._check_number("probe_error", -0.9, 4.0)
         self._check_range("amp_range", 0.0)
         self._check_range("phase_range_rad", -math.inf)
+        # counts and what they are drawn from; an object and its working copies
+        check_memory(16 * self.n_positions * self.N**2, f"a scan of {self.n_positions} patterns")
+        if self.object_shape is not None:
+            rows, columns = self.object_shape
+            check_memory(64 * abs(rows * columns), f"an object of {rows} x {columns} px")
 
     def _check_number(self, name: str, low: float, high: float, low_allowed: bool = True) -> None:
         value = getattr(self, name)
