@@ -86,11 +86,7 @@ class Scenario:
         self._check_number("probe_error", -0.9, 4.0)
         self._check_range("amp_range", 0.0)
         self._check_range("phase_range_rad", -math.inf)
-        # counts and what they are drawn from; an object and its working copies
-        check_memory(16 * self.n_positions * self.N**2, f"a scan of {self.n_positions} patterns")
-        if self.object_shape is not None:
-            rows, columns = self.object_shape
-            check_memory(64 * abs(rows * columns), f"an object of {rows} x {columns} px")
+        check_memory(4 * self.n_positions * self.N**2, f"a scan of {self.n_positions} patterns")
 
     def _check_number(self, name: str, low: float, high: float, low_allowed: bool = True) -> None:
         value = getattr(self, name)
@@ -243,6 +239,7 @@ def _object_shape(scenario: Scenario, positions: NDArray[np.float64]) -> tuple[i
     reach = np.ceil(positions.max(0)).astype(int) + scenario.N - scenario.N // 2 + MARGIN_PX
     width, height = (int(side + side % 2) for side in reach)
     if scenario.object_shape is None:
+        check_memory(16 * height * width, f"an object of {height} x {width} px", "make step_px smaller")
         return height, width
     try:
         rows, columns = (int(side) for side in scenario.object_shape)
@@ -253,4 +250,5 @@ def _object_shape(scenario: Scenario, positions: NDArray[np.float64]) -> tuple[i
             f"object_shape is {(rows, columns)}; the scan needs at least {(height, width)}: "
             "enlarge it, or use fewer positions or a smaller step_px"
         )
+    check_memory(16 * rows * columns, f"an object of {rows} x {columns} px", "make object_shape smaller")
     return rows, columns
