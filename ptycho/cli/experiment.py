@@ -144,8 +144,14 @@ def _check(settings: Sequence[Setting]) -> None:
         config, path = setting.config, setting.config.train_data_file
         if path is not None:
             validate_training_config(config)
-            if path not in sides:
-                sides[path] = read_scan(path, None).N
+            for file in (*config.train_data_files, config.test_data_file):
+                if file is not None and file not in sides:
+                    sides[file] = read_scan(file, None).N
+                if file is not None and sides[file] != sides[path]:
+                    raise ConfigError(
+                        f"{file}: patterns are {sides[file]} x {sides[file]} but {sides[path]} x "
+                        f"{sides[path]} in {path}; crop them to one size"
+                    )
             side, what = sides[path], str(path)
         else:
             validate_training_config(config, require_files=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ptycho.cli.console import Console
 from ptycho.cli.runs import write_json
-from ptycho.errors import DataError, InputError
+from ptycho.errors import DataError
 
 # Metric: its name on the screen and how it is written.
 _SHOWN = {
@@ -106,7 +106,7 @@ def report_product(product: Path, scan: Path, metrics: Mapping[str, Any], consol
         made = read_reconstruction(product)
         size = made.object_pixel_size_m
         judged = judge(made, truth) if truth is not None else {}
-    except (InputError, RuntimeError, ArithmeticError, MemoryError) as error:
+    except Exception as error:
         # The image is made and whole: that it cannot be judged is told, and the command is done.
         console.warn(f"the image was not judged: {error}")
         judged = {}

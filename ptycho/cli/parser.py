@@ -42,6 +42,8 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
         """The namespace of a command line; UsageError names the first thing that is not understood."""
+        if "" in argv:  # as a path it would mean the folder that the command runs in
+            self.error("an argument is empty; is a variable of the shell not set?")
         known = {_canonical(flag): flag for flag in self._option_string_actions}
         words = self._switched([_respell(word, known) for word in argv])
         arguments, extras = self.parse_known_args(words)

@@ -180,7 +180,8 @@ def _convert(info: FieldInfo, value: Any, from_text: bool) -> Any:
             value = _number(value)
         return _finite(value) if isinstance(value, numbers.Real) and not is_bool else None
     if info.type_ is Path:
-        return Path(value) if isinstance(value, (str, Path)) else None
+        # empty text would mean the folder that the process runs in
+        return Path(value) if isinstance(value, (str, Path)) and value != "" else None
     if info.type_ is tuple:
         return tuple(value) if isinstance(value, (list, tuple)) else None
     if info.type_ is list:

@@ -17,6 +17,7 @@ from ptycho.io.geometry import Geometry
 from ptycho.io.importing import Imported
 from ptycho.io.lazy import CHUNK_BYTES
 from ptycho.io.ptychodus_hdf5 import load_filters
+from ptycho.io.sealed_hdf5 import new_file, put
 
 _EV_J = 1.602176634e-19
 #: bit of a CXI mask: the pixel is invalid
@@ -40,12 +41,17 @@ def write_scan_cxi(
     """
     import h5py
 
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as archive:
+    with atomic_write(path) as temporary, new_file(temporary) as archive:
         entry = _entry(archive)
         detector, source = entry["instrument_1/detector_1"], entry["instrument_1/source_1"]
         frames = scan.frames
         stored = detector.create_dataset(
-            "data", shape=frames.shape, dtype=frames.dtype, chunks=(1, *frames.shape[1:]), **_compression()
+            "data",
+            shape=frames.shape,
+            dtype=frames.dtype,
+            chunks=(1, *frames.shape[1:]),
+            fletcher32=True,
+            **_compression(),
         )
         done = 0
         for begin, part in frames.chunks(CHUNK_BYTES):
@@ -58,22 +64,23 @@ def write_scan_cxi(
         shown["data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
         _write_geometry(archive, scan.geometry, frames.shape[-1])
         bad = np.zeros(frames.shape[1:], bool) if scan.bad_pixels is None else scan.bad_pixels
-        detector["mask"] = bad.astype(np.uint32) * _INVALID
+        put(detector, "mask", bad.astype(np.uint32) * _INVALID)
         if scan.positions_m is not None:
             moves = np.zeros((len(scan.positions_m), 3))
             moves[:, :2] = scan.positions_m
-            entry["sample_1/geometry_1"]["translation"] = moves
+            put(entry["sample_1/geometry_1"], "translation", moves)
             for place in ("data_1", "instrument_1/detector_1"):
                 entry[place]["translation"] = h5py.SoftLink("/entry_1/sample_1/geometry_1/translation")
         if scan.probe is not None:
-            source["illumination"] = np.asarray(scan.probe, np.complex64)
+            put(source, "illumination", np.asarray(scan.probe, np.complex64))
         extras = archive[EXTRAS]
-        extras["positions_px"] = scan.positions_px
-        extras.attrs["notes"] = "\n".join(scan.notes)
+        put(extras, "positions_px", scan.positions_px)
+        if scan.notes:  # texts of fixed length: the library keeps no checksum over others
+            extras.attrs["notes"] = np.bytes_("\n".join(scan.notes).encode())
         if scan.unit is not None:
-            extras.attrs["unit"] = scan.unit
+            extras.attrs["unit"] = np.bytes_(scan.unit.encode())
         if scan.object is not None:
-            extras["object"] = np.asarray(scan.object, np.complex64)
+            put(extras, "object", np.asarray(scan.object, np.complex64))
 
 
 def write_image_cxi(
@@ -91,31 +98,30 @@ def write_image_cxi(
     `mask` of the image marks pixels that no pattern covers. With a geometry, `image_size` in metres. The
     group `ptychopinn` has what CXI has no place for: coverage (H, W), origin_xy, positions_px (M, 2) px.
     """
-    import h5py
-
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as archive:
+    with atomic_write(path) as temporary, new_file(temporary) as archive:
         entry = _entry(archive)
         N = int(probe.shape[-1])
         _write_geometry(archive, geometry, N)
         size = geometry.object_pixel_size_m(N)
         for number, values in ((1, image), (2, probe)):
             group = entry.create_group(f"image_{number}")
-            group["data"] = np.asarray(values, np.complex64)
-            group["data_space"], group["data_type"] = "real", "complex"
-            group["title"] = "object" if number == 1 else "probe"
+            put(group, "data", np.asarray(values, np.complex64))
+            put(group, "data_space", "real")
+            put(group, "data_type", "complex")
+            put(group, "title", "object" if number == 1 else "probe")
             if size is not None:
-                group["image_size"] = np.array([values.shape[-1] * size, values.shape[-2] * size, 0.0])
+                put(group, "image_size", np.array([values.shape[-1] * size, values.shape[-2] * size, 0.0]))
         if coverage is not None:
-            entry["image_1"]["mask"] = (~(np.asarray(coverage) > 0)).astype(np.uint32) * _INVALID
-            archive[EXTRAS]["coverage"] = np.asarray(coverage, np.float32)
+            put(entry["image_1"], "mask", (~(np.asarray(coverage) > 0)).astype(np.uint32) * _INVALID)
+            put(archive[EXTRAS], "coverage", np.asarray(coverage, np.float32))
         if origin_xy is not None:
             archive[EXTRAS].attrs["origin_xy"] = np.asarray(origin_xy, np.float64)
         if positions_px is not None:
-            archive[EXTRAS]["positions_px"] = positions_px
+            put(archive[EXTRAS], "positions_px", positions_px)
 
 
 def _entry(archive: Any) -> Any:
-    archive["cxi_version"] = _VERSION
+    put(archive, "cxi_version", _VERSION)
     archive.attrs["NX_class"], archive.attrs["default"] = "NXroot", "entry_1"
     entry = archive.create_group("entry_1")
     entry.attrs["NX_class"] = "NXentry"
@@ -137,11 +143,11 @@ def _write_geometry(archive: Any, geometry: Geometry, N: int) -> None:
         (detector, "y_pixel_size", pixel, "m"),
     ):
         if value is not None:
-            group[name] = value
+            put(group, name, value)
             group[name].attrs["units"] = unit
     if pixel is not None:
         # rows run down and columns to the left of the beam: the axes of CXI 1.6
-        detector["basis_vectors"] = np.array([[0, -pixel], [-pixel, 0], [0, 0]])
+        put(detector, "basis_vectors", np.array([[0, -pixel], [-pixel, 0], [0, 0]]))
     for name, entry in geometry.as_dict().items():
         archive[EXTRAS].attrs[name] = entry
     size = geometry.object_pixel_size_m(N)

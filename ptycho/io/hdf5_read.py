@@ -157,6 +157,17 @@ def rows_in(found: Any, begin: int, end: int) -> NDArray[Any]:
     return np.frombuffer(data, found.dtype).reshape(end - begin, *found.shape[1:])
 
 
+def group_of(archive: Any, key: str) -> Any | None:
+    """The group at a place, None where none is; DataError where it is there and cannot be opened.
+
+    h5py's own `get` and `in` say of a damaged group that it is absent.
+    """
+    import h5py
+
+    found = _followed(archive, key) if _there(archive, key) else None
+    return found if isinstance(found, h5py.Group) else None
+
+
 def array_of(archive: Any, *keys: str) -> NDArray[Any] | None:
     """The values of the first of these datasets that is there."""
     found = first_of(archive, *keys)

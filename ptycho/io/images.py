@@ -5,6 +5,7 @@ Whatever is written here is read here again, as one `Image`. Which file is which
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,19 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.formats.arrays import require_tifffile
-from ptycho.io.hdf5_read import array_of, is_hdf5
+from ptycho.io.hdf5_read import array_of, group_of, is_hdf5
 from ptycho.io.inputs import check_input
 from ptycho.io.ptychodus_hdf5 import open_hdf5
 from ptycho.io.reading import damage, one_line
+from ptycho.io.sealed_hdf5 import new_file, put
 
 #: the two files of a TIFF image, by what follows the stem
 TIFF_PARTS = ("_amplitude.tif", "_phase.tif")
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 #: name that ptypy gives the only storage of a single scan
 _PTYR_ID = "Sscan00G00"
+#: no object lies farther from its scan's pixel (0, 0)
+_FARTHEST_PX = 1e9
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,39 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         raise InputError(f"cannot read {source}: {error.strerror}; check its permissions") from None
     with damage(str(source)):
         if head.startswith(b"PK"):
-            return _read_npz(source)
+            return _checked(_read_npz(source), source)
         if head[:4] in _TIFF_MAGIC:
-            return _read_tiff(source)
+            return _checked(_read_tiff(source), source)
         if is_hdf5(source):
-            return _read_hdf5(source)
+            return _checked(_read_hdf5(source), source)
     raise InputError(f"{source} holds no image that is known; give .npz, .cxi, .tif, .ptyr or a product .h5")
+
+
+def _checked(image: Image, path: Path) -> Image:
+    """The image, where its parts fit each other; DataError names the one that does not."""
+    wrong: dict[str, bool] = {}
+    if image.probe is not None:
+        wrong["the probe"] = image.probe.ndim not in (2, 3) or image.probe.dtype.kind not in "fciu"
+    if image.coverage is not None:
+        wrong["coverage"] = (
+            image.coverage.shape != image.object.shape or image.coverage.dtype.kind not in "buif"
+        )
+    if image.origin_xy is not None:
+        wrong["origin_xy"] = not all(abs(value) < _FARTHEST_PX for value in image.origin_xy)
+    if image.positions_px is not None:
+        places = image.positions_px
+        wrong["positions"] = (
+            places.ndim != 2 or places.shape[1] != 2 or places.dtype.kind not in "uif"
+            or not bool(np.all(np.abs(places) < _FARTHEST_PX))
+        )  # fmt: skip
+    if image.object_pixel_size_m is not None:
+        wrong["the pixel size"] = not 0 < image.object_pixel_size_m < math.inf
+    found = [name for name, bad in wrong.items() if bad]
+    if found:
+        raise DataError(
+            f"{path}: {found[0]} cannot belong to an object of shape {image.object.shape}; write it again"
+        )
+    return image
 
 
 def _read_npz(path: Path) -> Image:
@@ -140,7 +171,7 @@ def _read_cxi(path: Path) -> Image:
             raise DataError(f"{path} has no entry_1/image_1/data, so it holds no reconstructed image")
         probe = array_of(archive, "entry_1/image_2/data", "entry_1/instrument_1/source_1/illumination")
         mask = array_of(archive, "entry_1/image_1/mask")
-        extras = archive.get("ptychopinn")
+        extras = group_of(archive, "ptychopinn")
         attributes = {} if extras is None else dict(extras.attrs)
         places = None if extras is None else array_of(extras, "positions_px")
         coverage = None if extras is None else array_of(extras, "coverage")
@@ -241,20 +272,18 @@ def write_image_ptyr(path: str | os.PathLike[str], image: Image, energy_eV: floa
 
     The layout is that of ptypy's h5rw 0.1: every dataset says its `type`. DataError without a pixel size.
     """
-    import h5py
-
     size = image.object_pixel_size_m
     if size is None or image.probe is None:
         raise DataError(
             f"{path}: a result of ptypy needs a probe and the object pixel size, which is not known"
         )
     origin = np.array(image.origin_xy or (0.0, 0.0))[::-1]
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as archive:
+    with atomic_write(path) as temporary, new_file(temporary) as archive:
         archive.attrs["h5rw_version"] = "0.1"
         content = archive.create_group("content")
 
-        def put(group: Any, name: str, values: Any, kind: str = "array") -> None:
-            group.create_dataset(name, data=values).attrs["type"] = kind
+        def store(group: Any, name: str, values: Any, kind: str = "array") -> None:
+            put(group, name, values).attrs["type"] = kind
 
         modes = np.asarray(image.probe)
         for name, data, corner in (
@@ -262,21 +291,21 @@ def write_image_ptyr(path: str | os.PathLike[str], image: Image, energy_eV: floa
             ("probe", modes.reshape(-1, *modes.shape[-2:]), np.zeros(2)),
         ):
             storage = content.create_group(f"{name}/{_PTYR_ID}")
-            put(storage, "data", data.astype(np.complex64))
-            put(storage, "_psize", np.array([size, size]))
-            put(storage, "_center", np.zeros(2))
-            put(storage, "_origin", corner)
+            store(storage, "data", data.astype(np.complex64))
+            store(storage, "_psize", np.array([size, size]))
+            store(storage, "_center", np.zeros(2))
+            store(storage, "_origin", corner)
             if energy_eV is not None:
-                put(storage, "_energy", energy_eV / 1e3, "scalar")
+                store(storage, "_energy", energy_eV / 1e3, "scalar")
         if image.positions_px is not None:
-            put(content.create_group("positions"), _PTYR_ID, image.positions_px[:, ::-1] * size)
+            store(content.create_group("positions"), _PTYR_ID, image.positions_px[:, ::-1] * size)
 
 
 def _read_ptyr(path: Path) -> Image:
     with open_hdf5(path) as archive:
         found: dict[str, Any] = {}
         for name in ("obj", "probe"):
-            group = archive.get(f"content/{name}")
+            group = group_of(archive, f"content/{name}")
             names = [] if group is None else sorted(group)
             if len(names) > 1:
                 raise InputError(f"{path} holds {len(names)} storages of {name}; one scan can be read")
@@ -285,7 +314,7 @@ def _read_ptyr(path: Path) -> Image:
                     key: array_of(group, f"{names[0]}/{key}")
                     for key in ("data", "_psize", "_center", "_origin")
                 }
-        places = archive.get("content/positions")
+        places = group_of(archive, "content/positions")
         metres = None if places is None or not len(places) else array_of(places, sorted(places)[0])
     if found.get("obj", {}).get("data") is None:
         raise DataError(f"{path} has no content/obj, so it is no result of ptypy")
@@ -305,6 +334,6 @@ def _image(values: NDArray[Any], path: Path) -> NDArray[Any]:
     obj = np.asarray(values)
     while obj.ndim > 2 and len(obj) == 1:
         obj = obj[0]
-    if obj.ndim != 2 or obj.dtype.kind not in "fciu":
+    if obj.ndim != 2 or obj.dtype.kind not in "fciu" or 0 in obj.shape:
         raise DataError(f"{path}: the object is {obj.dtype} of shape {obj.shape}; expected one image (H, W)")
     return obj

@@ -14,9 +14,12 @@ from ptycho.errors import DataError
 from ptycho.io.formats.found import Found
 from ptycho.io.frame_preparation import FramePreparation, beam_centre_px, resampled_probe
 from ptycho.io.geometry import Geometry
+from ptycho.io.inputs import short
 from ptycho.io.lazy import LazyPatterns, as_lazy
 
 _NEARLY_PX = 1e-5
+#: no detector has more pixels along a side
+_LARGEST_N = 65536
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,18 @@ class ImportOptions:
     flip_y: bool = False
     unit: str | None = None
     max_time_gap_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """DataError names the first number that cannot be used."""
+        if self.N is not None and not (2 <= self.N <= _LARGEST_N and self.N % 2 == 0):
+            raise DataError(f"N is {short(str(self.N))}; it must be an even number from 2 to {_LARGEST_N}")
+        if not 1 <= self.bin <= _LARGEST_N:
+            raise DataError(f"bin is {short(str(self.bin))}; it must be a whole number from 1 on")
+        for name in ("centre_row_px", "centre_column_px", "scan_step_m", "max_time_gap_s"):
+            value = getattr(self, name)
+            least = 0.0 if name in ("scan_step_m", "max_time_gap_s") else -_LARGEST_N
+            if value is not None and not (math.isfinite(value) and least <= value <= _LARGEST_N):
+                raise DataError(f"{name} is {value}; it must be a number from {least:g} to {_LARGEST_N}")
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,30 @@ def npz_patterns(path: str | os.PathLike[str], key: str, folder: Path | None = N
     return LazyPatterns(_rows_of_file(file, header, offset, f"{path}: {key!r}"), header.shape, header.dtype)
 
 
+def npy_rows(path: Path) -> LazyPatterns:
+    """The array of an NPY file, read by rows and never mapped; in Fortran order it is read whole.
+
+    Raises DataError for damage, Python objects, a single number.
+    """
+    with damage(str(path)), path.open("rb") as stream:
+        header = _read_header(stream, path, "the array")
+        begin = stream.tell()
+        if not header.shape:
+            raise DataError(f"{path} is a single number; expected an array")
+        if header.fortran_order and len(header.shape) > 1:
+            check_fits(header.shape, header.dtype.itemsize, str(path))
+            stream.seek(0)
+            return as_lazy(np.lib.format.read_array(stream, allow_pickle=False))
+        held = os.fstat(stream.fileno()).st_size - begin
+        if held != header.n_values * header.dtype.itemsize:
+            raise DataError(f"{path} is shorter or longer than it says; write or copy the file again")
+    if not header.n_values:
+        return as_lazy(np.empty(header.shape, header.dtype))
+    check_fits(header.shape[:1], 8, f"{path}: the list of rows")
+    file = path.open("rb")  # open as long as its rows may be asked for
+    return LazyPatterns(_rows_of_file(file, header, begin, str(path)), header.shape, header.dtype)
+
+
 def _rows_of_file(file: IO[bytes], header: Header, offset: int, what: str) -> Source:
     """Rows that stand one after another in a file from `offset` on, read when they are asked for.
 

@@ -15,6 +15,7 @@ from ptycho.io.atomic import atomic_write
 from ptycho.io.lazy import Patterns
 from ptycho.io.lazy_files import hdf5_patterns
 from ptycho.io.ptychodus_hdf5 import SUFFIXES, open_hdf5, read_dataset, read_number, read_optional
+from ptycho.io.sealed_hdf5 import new_file, put
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +74,13 @@ def write_diffraction(path: str | os.PathLike[str], diffraction: Diffraction) ->
     """Write `diffraction.h5` whole or not at all, compressed without loss as ptychodus does."""
     if Path(path).suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot write {path}: a diffraction file of ptychodus ends in .h5")
-    import h5py
-
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as archive:
-        archive.create_dataset("indexes", data=diffraction.indexes, compression="lzf")
-        patterns = archive.create_dataset("patterns", data=diffraction.patterns, compression="lzf")
+    packed = {"compression": "lzf", "fletcher32": True}
+    with atomic_write(path) as temporary, new_file(temporary) as archive:
+        archive.create_dataset("indexes", data=diffraction.indexes, **packed)
+        patterns = archive.create_dataset("patterns", data=diffraction.patterns, **packed)
         patterns.attrs["detector_pixel_width_m"], patterns.attrs["detector_pixel_height_m"] = (
             diffraction.detector_pixel_xy_m
         )
-        archive.create_dataset("bad_pixels", data=diffraction.bad_pixels, compression="lzf")
+        archive.create_dataset("bad_pixels", data=diffraction.bad_pixels, **packed)
         if diffraction.probe_photon_counts is not None:
-            archive.create_dataset("probe_photon_counts", data=diffraction.probe_photon_counts)
+            put(archive, "probe_photon_counts", diffraction.probe_photon_counts)

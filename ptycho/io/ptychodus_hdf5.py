@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError, MissingDependencyError, MissingFileError
-from ptycho.io.inputs import check_input
+from ptycho.io.inputs import check_input, short
 from ptycho.io.reading import check_fits, damage, one_line
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -224,5 +224,5 @@ def as_number(value: Any, what: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not np.isfinite(number):
-        raise DataError(f"{what} is {value!r}; it must be one finite number")
+        raise DataError(f"{what} is {short(repr(value))}; it must be one finite number")
     return number

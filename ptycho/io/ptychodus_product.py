@@ -21,6 +21,7 @@ from ptycho.io.checksums import KEY, digest_of
 from ptycho.io.ptychodus_frame import ObjectFrame
 from ptycho.io.ptychodus_hdf5 import SUFFIXES, as_number, open_hdf5, read_optional, read_text
 from ptycho.io.reading import damage
+from ptycho.io.sealed_hdf5 import checked, new_file
 
 # Field of Metadata: its name in the file, then older names that are read and never written.
 _NUMBERS = {
@@ -33,7 +34,6 @@ _NUMBERS = {
     "focus_object_distance_m": ("focus_object_distance_m",),
     "tilt_angle_deg": ("tilt_angle_deg",),
 }
-_LARGEST_PIECE = 1 << 30
 _TEXTS = ("name", "comments", "polarization")
 _REQUIRED_NUMBERS = ("detector_distance_m", "photon_energy_ev")
 _ARRAYS = (
@@ -191,9 +191,7 @@ def _write_hdf5(path: str | os.PathLike[str], flat: Mapping[str, Any]) -> None:
     Other programs may then change the file in place, and a flipped bit is still refused. The library keeps
     none over texts of any length; theirs is an attribute.
     """
-    import h5py
-
-    with atomic_write(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as archive:
+    with atomic_write(path) as temporary, new_file(temporary) as archive:
         for key in (*_attribute_names(), *_TEXTS):
             if key in flat:
                 archive.attrs[key] = flat[key]
@@ -201,16 +199,9 @@ def _write_hdf5(path: str | os.PathLike[str], flat: Mapping[str, Any]) -> None:
         for key in _ARRAYS:
             if key in flat:
                 values = np.asarray(flat[key])
-                dataset = archive.create_dataset(key, data=values, **_checked(values))
+                dataset = archive.create_dataset(key, data=values, **checked(values))
                 for name, flat_key in _ATTRIBUTES.get(key, {}).items():
                     dataset.attrs[name] = flat[flat_key]
-
-
-def _checked(values: NDArray[Any]) -> dict[str, Any]:
-    """How a dataset is stored with a checksum, in one piece where the library allows one so large."""
-    if not values.size:
-        return {}
-    return {"chunks": values.shape if values.nbytes < _LARGEST_PIECE else True, "fletcher32": True}
 
 
 def _digest_of_texts(archive: Any) -> str:

@@ -13,7 +13,9 @@ from ptycho.image.cropping import Box
 from ptycho.io.images import read_image
 from ptycho.io.inputs import check_input
 from ptycho.io.npz import open_npz, read_array
+from ptycho.io.ptychodus_hdf5 import as_number
 from ptycho.io.ptychodus_scan import is_ptychodus
+from ptycho.io.reading import damage
 
 PRODUCT = "reconstruction.npz"
 _HDF5 = (".h5", ".hdf5", ".hdf")
@@ -48,7 +50,11 @@ def open_product(path: Path) -> Product:
         raise MissingFileError(f"{path} holds no {PRODUCT}; give the folder of ptycho infer or reconstruct")
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path")
-    name = path.name or path.resolve().name
+    with damage(str(source)):
+        return _opened(source, path.name or path.resolve().name)
+
+
+def _opened(source: Path, name: str) -> Product:
     if source.suffix.lower() in _HDF5 and is_ptychodus(source):
         return _read_ptychodus(source, name)
     if source.suffix.lower() == ".npz":
@@ -62,7 +68,7 @@ def find_truth(path: Path) -> Product | None:
     """The truth that a scan file holds: object_true (with roi), else objectGuess; None where neither is."""
     if path.suffix.lower() != ".npz":
         return None
-    with open_npz(path) as archive:
+    with open_npz(path) as archive, damage(f"{path}: the truth"):
         for key in ("object_true", "objectGuess"):
             if key in archive.files:
                 roi = (
@@ -88,8 +94,12 @@ def _read_npz(path: Path, name: str) -> Product:
         coverage = read_array(archive, "coverage", path) if "coverage" in archive.files else None
         origin = _pair(read_array(archive, "origin_xy", path), path) if "origin_xy" in archive.files else None
         sized = "object_pixel_size_m" in archive.files
-        size = float(read_array(archive, "object_pixel_size_m", path).ravel()[0]) if sized else None
-    if coverage is not None and coverage.shape != obj.shape:
+        size = (
+            as_number(read_array(archive, "object_pixel_size_m", path), f"{path}: the pixel size")
+            if sized
+            else None
+        )
+    if coverage is not None and (coverage.shape != obj.shape or coverage.dtype.kind not in "buif"):
         raise DataError(
             f"{path}: coverage has shape {coverage.shape}, the object {obj.shape}; write it again"
         )
@@ -115,7 +125,7 @@ def _image(values: NDArray[Any], path: Path, key: str) -> NDArray[Any]:
         values = values[0]
     if values.ndim == 3:
         raise InputError(f"{path}: {key!r} has {len(values)} layers; one image can be compared, not a stack")
-    if values.ndim != 2 or values.dtype.kind not in "fciu":
+    if values.ndim != 2 or values.dtype.kind not in "fciu" or 0 in values.shape:
         raise DataError(
             f"{path}: {key!r} is {values.dtype} of shape {values.shape}; expected one image (H, W)"
         )

@@ -25,6 +25,9 @@ KNOWN = (PRODUCT, HISTORY, METRICS, CONFIG, BUNDLE, PROVENANCE_NAME)
 #: roles of input files, the scan that a product shows first
 _ROLES = ("scan", "test", "train")
 _MAX_TEXT = 200_000
+#: what a record holds by name
+_LISTS = ("command", "inputs", "findings", "earlier")
+_MAPPINGS = ("arguments", "seeds", "settings", "versions", "git", "machine")
 
 
 @dataclass
@@ -105,7 +108,7 @@ def _read_run(folder: Path, name: str, data: Path | None, parent: Path | None = 
     run.config_text = _text(config, run)
     record = present(PROVENANCE_NAME)
     try:
-        run.provenance = None if record is None else read(record.parent)
+        run.provenance = None if record is None else _sound(read(record.parent), run)
     except PtychoError as error:
         run.notes.append(str(error))
     run.scan = data or _find_scan(run)
@@ -131,6 +134,36 @@ def _read_run(folder: Path, name: str, data: Path | None, parent: Path | None = 
     if run.scan is None:
         run.notes.append("the scan was not found, so nothing measured is shown; name it with --data FILE")
     return run
+
+
+def _sound(record: dict[str, Any] | None, run: Run) -> dict[str, Any] | None:
+    """The record without what is of another kind than a run writes; a note names that."""
+    if record is None:
+        return None
+    kinds = {**dict.fromkeys(_LISTS, list), **dict.fromkeys(_MAPPINGS, dict)}
+    kept = {name: value for name, value in record.items() if isinstance(value, kinds.get(name, object))}
+    for name in ("seconds", "pid"):
+        if isinstance(kept.get(name), (int, float)) and not math.isfinite(_number(kept[name])):
+            del kept[name]
+    for name in ("inputs", "findings"):
+        if name in kept:
+            kept[name] = [one for one in kept[name] if _is_entry(one)]
+    dropped = [name for name, value in record.items() if value is not None and kept.get(name) != value]
+    if dropped:
+        run.notes.append(f"{PROVENANCE_NAME}: {', '.join(dropped)[:200]} cannot be understood, left out")
+    return kept
+
+
+def _is_entry(one: Any) -> bool:
+    """Whether an input or a finding is texts and finite numbers by name."""
+    if not isinstance(one, dict):
+        return False
+    for name, value in one.items():
+        text_only = name in ("role", "path", "sha256")
+        number = isinstance(value, (int, float)) and math.isfinite(_number(value))
+        if value is not None and not isinstance(value, str) and (text_only or not number):
+            return False
+    return True
 
 
 def _model_folder(run: Run) -> Path | None:

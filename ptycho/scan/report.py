@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.errors import DataError, PtychoError
+from ptycho.errors import DataError
 from ptycho.io.lazy import NotByRows
 from ptycho.io.registry import read_scan
 from ptycho.scan.checks import order_patterns
@@ -166,7 +166,7 @@ def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[R
             return None
         mask = wrong if mask is None else wrong | mask
         raw = _by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
-    except (PtychoError, ValueError, TypeError, IndexError):
+    except Exception:  # arrays that are no scan at all: the first refusal says what they are
         return None
     seen = inspect_scan(raw)
     return raw, replace(seen, findings=[*value_findings(stats, unit), *seen.findings])

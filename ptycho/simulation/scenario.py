@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import ConfigError
 from ptycho.io.npz import open_npz, read_array, write_npz
+from ptycho.io.reading import check_memory
 from ptycho.scan.raw_data import RawData
 from ptycho.simulation.detector import count_photons, dead_pixels
 from ptycho.simulation.objects import get_object
@@ -85,6 +86,7 @@ class Scenario:
         self._check_number("probe_error", -0.9, 4.0)
         self._check_range("amp_range", 0.0)
         self._check_range("phase_range_rad", -math.inf)
+        check_memory(4 * self.n_positions * self.N**2, f"a scan of {self.n_positions} patterns")
 
     def _check_number(self, name: str, low: float, high: float, low_allowed: bool = True) -> None:
         value = getattr(self, name)
@@ -237,6 +239,7 @@ def _object_shape(scenario: Scenario, positions: NDArray[np.float64]) -> tuple[i
     reach = np.ceil(positions.max(0)).astype(int) + scenario.N - scenario.N // 2 + MARGIN_PX
     width, height = (int(side + side % 2) for side in reach)
     if scenario.object_shape is None:
+        check_memory(16 * height * width, f"an object of {height} x {width} px", "make step_px smaller")
         return height, width
     try:
         rows, columns = (int(side) for side in scenario.object_shape)
@@ -247,4 +250,5 @@ def _object_shape(scenario: Scenario, positions: NDArray[np.float64]) -> tuple[i
             f"object_shape is {(rows, columns)}; the scan needs at least {(height, width)}: "
             "enlarge it, or use fewer positions or a smaller step_px"
         )
+    check_memory(16 * rows * columns, f"an object of {rows} x {columns} px", "make object_shape smaller")
     return rows, columns

@@ -23,6 +23,8 @@ from ptycho_torch.module import PtychoPINN
 
 log = logging.getLogger(__name__)
 
+_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+
 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints replaced by a rename in their own folder.
@@ -66,6 +68,15 @@ class BestAndLast(ModelCheckpoint):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Does nothing: the last epoch is written already, and the weights may now be the averaged ones."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's state with the names of files alone: a checkpoint that is passed on tells no folder."""
+        state = dict(super().state_dict())
+        state["dirpath"] = "."
+        for name in _PATHS:
+            state[name] = Path(state[name]).name if state.get(name) else ""
+        state["best_k_models"] = {Path(path).name: value for path, value in state["best_k_models"].items()}
+        return state
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         former, here = str(state_dict.get("dirpath")), str(self.dirpath)
 
@@ -74,7 +85,7 @@ class BestAndLast(ModelCheckpoint):
 
         state = dict(state_dict)
         state["dirpath"] = self.dirpath
-        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        for name in _PATHS:
             state[name] = moved(state.get(name) or "")
         state["best_k_models"] = {moved(path): value for path, value in state["best_k_models"].items()}
         super().load_state_dict(state)

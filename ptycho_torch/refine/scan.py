@@ -136,7 +136,7 @@ def total_counts(counts: Tensor) -> float:
 def check_device(device: str | torch.device) -> None:
     """ConfigError where torch cannot put a tensor on `device`."""
     try:
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).item()  # a device that holds no values is none to work on
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"device '{device}' cannot be used here; use 'cpu'") from error
 

@@ -87,6 +87,68 @@ def _read_product(path: Path) -> dict[str, Any]:
     return {**found, "frame": repr(made.frame), "metadata": repr(made.metadata)}
 
 
+def _imported(path: Path) -> None:
+    from ptycho.io.cxi import write_scan_cxi
+    from ptycho.io.formats.registry import find
+    from ptycho.io.importing import ImportOptions, prepare
+
+    arrays = small_scan() | {"energy_eV": 8000.0, "distance_m": 2.0, "detector_pixel_size_m": 75e-6}
+    np.savez(path.with_suffix(".npz"), **arrays, bad_pixels=np.eye(32, dtype=bool))
+    write_scan_cxi(path, prepare(find(path.with_suffix(".npz")), ImportOptions()))
+
+
+def _read_imported(path: Path) -> dict[str, Any]:
+    arrays = _read_scan(path)
+    return {**arrays, "geometry": repr(arrays["geometry"])}
+
+
+def _picture() -> Any:
+    from ptycho.io.images import Image
+
+    rng = np.random.default_rng(0)
+    obj = (rng.standard_normal((20, 20)) + 1j * rng.standard_normal((20, 20))).astype(np.complex64)
+    places = 20 * rng.random((9, 2))
+    return Image(obj, obj[None, :16, :16], (3.0, 4.0), places, np.abs(obj), 1e-8)
+
+
+def _cxi(path: Path) -> None:
+    from ptycho.io.cxi import write_image_cxi
+    from ptycho.io.geometry import Geometry
+
+    one = _picture()
+    about = Geometry.of_settings({"energy_eV": 8000.0, "distance_m": 2.0, "detector_pixel_size_m": 75e-6})
+    where = {"origin_xy": one.origin_xy, "positions_px": one.positions_px}
+    write_image_cxi(path, one.object, one.probe, about, one.coverage, **where)
+
+
+def _ptyr(path: Path) -> None:
+    from ptycho.io.images import write_image_ptyr
+
+    write_image_ptyr(path, _picture(), 8000.0)
+
+
+def _read_image(path: Path) -> dict[str, Any]:
+    from ptycho.io.images import read_image
+
+    return {name: value for name, value in vars(read_image(path)).items() if value is not None}
+
+
+def _starts(path: Path) -> None:
+    from ptycho.run.starting_probe import StartingProbe
+    from ptycho.run.state import keep_starts
+
+    modes = np.random.default_rng(0).standard_normal((2, 32, 32)).astype(np.complex64)
+    keep_starts(path.parent, (StartingProbe(modes, 2.0),))
+
+
+def _read_starts(path: Path) -> dict[str, Any]:
+    from ptycho.run.state import kept_starts
+
+    found = kept_starts(path)
+    assert found is not None
+    return {"modes": found[0].modes, "factor": np.asarray(found[0].factor)}
+
+
 def _bundle(path: Path) -> None:
     state().save(path, "pytorch")
 
@@ -213,6 +275,10 @@ FORMATS = (
     Format("scan_by_rows.npz", _scan, _read_scan_by_rows),
     Format("product.h5", _product, _read_product),
     Format("product.npz", _product, _read_product),
+    Format("imported.h5", _imported, _read_imported),
+    Format("image.cxi", _cxi, _read_image),
+    Format("image.ptyr", _ptyr, _read_image),
+    Format("start.npz", _starts, _read_starts),
     Format("wts.h5.zip", _bundle, _read_bundle),
     Format("model.onnx", _onnx, _read_onnx),
     Format("last.safetensors", _tensorflow, _read_tensorflow),

@@ -17,7 +17,8 @@ from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.hdf5_read import LENGTHS_M
 from ptycho.io.lazy import LazyPatterns
-from ptycho.io.reading import damage, one_line
+from ptycho.io.lazy_files import npy_rows
+from ptycho.io.reading import damage
 
 _NPY_MAGIC = b"\x93NUMPY"
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -60,19 +61,10 @@ def frames_from_array(array: Any, found: Found, where: str) -> None:
 
 
 def _find_npy(path: Path, paths: Paths) -> Found:
-    """One NPY array: frames, a grid of frames, or positions (M, 2) [x, y]; mapped, never unpickled."""
+    """One NPY array: frames, a grid of frames, or positions (M, 2) [x, y]; read by rows, never unpickled."""
     found = Found("NPY", codec="none")
-    frames_from_array(_loaded(path), found, str(path))
+    frames_from_array(npy_rows(path), found, str(path))
     return found
-
-
-def _loaded(path: Path) -> Any:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # what numpy's reader of a header stumbled over
-        raise DataError(
-            f"{path} is damaged or holds Python objects ({one_line(error)}); save it again"
-        ) from error
 
 
 def require_tifffile() -> Any:

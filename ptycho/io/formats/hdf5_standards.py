@@ -22,6 +22,7 @@ from ptycho.io.hdf5_read import (
     factor_of,
     first_of,
     frames_of,
+    group_of,
     holds,
     number_of,
     peeked,
@@ -103,9 +104,9 @@ def _find_cxi(path: Path, paths: Paths) -> Found:
 
 def _own_extras(archive: Any, found: Found) -> None:
     """What this package writes beside the standard: exact values that CXI has no place for."""
-    if EXTRAS not in archive:
+    extras = group_of(archive, EXTRAS)
+    if extras is None:
         return
-    extras = archive[EXTRAS]
     found.format = "CXI written by ptychopinn"
     found.unit = text(extras.attrs["unit"]) if "unit" in extras.attrs else None
     found.object = array_of(extras, "object")
