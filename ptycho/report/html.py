@@ -15,6 +15,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptycho.errors import InputError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.reading import one_line
@@ -43,19 +46,28 @@ def write_report(
 
 
 def build_report(
-    folders: Sequence[PathLike], *, data: Path | None = None, pixel_size_m: float | None = None
+    folders: Sequence[PathLike],
+    *,
+    data: Path | None = None,
+    pixel_size_m: float | None = None,
+    bad_pixels: NDArray[np.bool_] | None = None,
 ) -> str:
     """The page as text; the same files give the same page. See `build_views`."""
     return _render(build_views(folders, data=data, pixel_size_m=pixel_size_m))
 
 
 def build_views(
-    folders: Sequence[PathLike], *, data: Path | None = None, pixel_size_m: float | None = None
+    folders: Sequence[PathLike],
+    *,
+    data: Path | None = None,
+    pixel_size_m: float | None = None,
+    bad_pixels: NDArray[np.bool_] | None = None,
 ) -> list[RunView]:
     """What there is to show of these runs, in this order; a folder of runs stands for each of them.
 
     folders: output folders of `ptycho train`, `infer`, `reconstruct` or `demo`. data: the scan of all of
-    them, where a run does not say. pixel_size_m of the object, for lengths. Raises InputError for a folder
+    them, where a run does not say. pixel_size_m of the object, for lengths. bad_pixels (N, N): further pixels
+    of the scans to ignore. Raises InputError for a folder
     that holds nothing of a run. Time and memory: as
     `ptycho.report.evidence.collect_evidence`, one run after the other.
     """
@@ -63,6 +75,7 @@ def build_views(
         raise InputError("no run to report on; give at least one output folder")
     views = []
     for number, run in enumerate(find_runs([Path(folder) for folder in folders], data), start=1):
+        run.bad_pixels = bad_pixels
         # A view holds pictures only, so the arrays of one run are gone when the next is read.
         views.append(_view(run, f"run-{number}", pixel_size_m))
     return views

@@ -31,6 +31,8 @@ _THUMBNAIL = 260
 def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> RunView:
     """Everything that is known of a run, drawn."""
     run = evidence.run
+    if pixel_size_m is None and evidence.product is not None:
+        pixel_size_m = evidence.product.pixel_size_m
     numbers = _numbers(evidence)
     by_key = {number.key: number for number in numbers}
     tiles = [by_key[key] for key in _TILES if key in by_key][:4]
@@ -264,6 +266,7 @@ def _scan_rows(report: ScanReport) -> list[Row]:
         Row("overlap", f"{overlap}, beam {report.probe_diameter_px:.1f} px"),
         Row("bad pixels", str(report.n_bad_pixels)),
         Row("probe modes", str(report.n_modes)),
+        *(Row(*row) for row in report.geometry),
     ]  # fmt: skip
 
 

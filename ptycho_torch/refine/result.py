@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ptycho.io.geometry import Geometry
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, own
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.unknowns import illumination
 
@@ -47,7 +49,7 @@ class RefineResult:
     the final object re-diffracted; history: one row a sweep (epoch, r, strength, seconds); intensity (M,),
     background (N, N) centred, or None; stopped: "epochs", "tolerance", "callback" or "interrupted"; began:
     the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of the
-    prior, None where it was not tried.
+    prior, None where it was not tried; geometry: what the scan says of its metres.
     """
 
     object: np.ndarray
@@ -63,6 +65,12 @@ class RefineResult:
     stopped: str = "epochs"
     began: str = ""
     variation: float | None = None
+    geometry: Geometry = Geometry()
+
+    @property
+    def object_pixel_size_m(self) -> float | None:
+        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        return self.geometry.object_pixel_size_m(int(self.probe.shape[-1]))
 
     def plot(self, pixel_size_m: float | None = None) -> Figure:
         """Amplitude, phase and both as one colour, where it is well lit, as a matplotlib Figure."""
@@ -84,10 +92,11 @@ def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[fl
     """R of the whole scan and of each pattern (M,): sqrt(sum (sqrt(model) - sqrt(counts))^2 / sum counts)."""
     wrong = torch.zeros(scan.size, dtype=torch.float64)
     total = torch.zeros(scan.size, dtype=torch.float64)
-    for index in torch.arange(scan.size, device=scan.counts.device).split(batch):
+    for index in own(scan, torch.arange(scan.size, device=scan.counts.device)).split(batch):
         counts = scan.counts[index]
         wrong[index.cpu()] = misfit(counts, predict(scan, state, index).intensity, scan.good).cpu()
         total[index.cpu()] = counts.sum((-2, -1), dtype=torch.float64).cpu()
+    add_up(scan, wrong, total)
     whole = float((wrong.sum() / total.sum()).sqrt())
     return whole, (wrong / total.clamp_min(1e-30)).sqrt().numpy()
 
@@ -113,4 +122,5 @@ def make_result(
         stopped=stopped,
         began=began,
         variation=None if state.variation is None else float(state.variation[0]),
+        geometry=scan.geometry,
     )
