@@ -13,7 +13,7 @@ FORMATS_VENV := .venv-formats
 FORMATS_STAMP := $(FORMATS_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast faults test-clients test-formats lint types safety bench docs clean
+.PHONY: help demo test test-fast faults test-clients test-formats lint types safety bench docs site clean
 
 help:
 	@echo "make demo   train on a simulated scan and show the image beside the truth (about 4 minutes)"
@@ -25,7 +25,8 @@ help:
 	@echo "make lint   ruff, mypy, import contracts, length of files"
 	@echo "make safety  damage, faults, signals and a soak: what specs/guarantees.md counts"
 	@echo "make bench  the figures of docs/benchmarks.md"
-	@echo "make docs   the generated tables of specs/configuration.md"
+	@echo "make docs   the generated tables of specs/configuration.md, the notebooks"
+	@echo "make site   the documentation as a site, in build/site-html"
 	@echo "make clean  remove what these targets made"
 
 $(BASE): pyproject.toml constraints.txt setup.py
@@ -102,6 +103,12 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/build.py </dev/null
+	$(BIN)/python docs/notebooks.py </dev/null
+
+site: $(STAMP)
+	$(BIN)/pip install -q -c constraints.txt -e '.[site]' </dev/null
+	$(BIN)/python docs/site.py </dev/null
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q </dev/null
 
 clean:
 	rm -rf $(VENV) $(CLIENT_VENV) $(FORMATS_VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info

@@ -114,15 +114,16 @@ def draw_moved(
     moved = moved - np.median(moved, axis=0)
     length = np.hypot(*moved.T)
     step, unit = (1.0, "px") if pixel_size_m is None else (pixel_size_m * 1e6, "µm")
-    times = stretch(start, moved)
+    still = length.max() < 0.01
+    times = 1.0 if still else stretch(start, moved)
     rms = float(np.sqrt(np.mean(length**2)))
     words = f"moved by {rms:.2f} px (rms), at most {length.max():.2f} px; arrows {times:g} times as long"
-    figure = new_figure(6.4, 5.6, title or words)
+    figure = new_figure(6.4, 5.6, title or ("no position was moved by 0.01 px" if still else words))
     axis = figure.subplots()
     axis.plot(*(start * step).T, ".", color=FAINT, ms=2.5, zorder=1)
     arrows = axis.quiver(
         *(start * step).T, *(moved * step * times).T, length, angles="xy", scale_units="xy", scale=1,
-        cmap=PHASE_MAP, width=0.004, zorder=2,
+        cmap=PHASE_MAP, clim=(0.0, max(float(length.max()), 0.01)), width=0.004, zorder=2,
     )  # fmt: skip
     axis.set_aspect("equal", adjustable="datalim")
     axis.invert_yaxis()

@@ -5,6 +5,7 @@ Built on `matplotlib.figure.Figure` alone, so that no window, backend or global 
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,15 +27,25 @@ COLOURS = ("#1b6ca8", "#d1603d", "#3c8d5a", "#7b5ea7", "#b8860b", "#5f6b73")
 AMPLITUDE_MAP, PHASE_MAP, COUNT_MAP, SIGNED_MAP = "gray", "viridis", "magma", "RdBu_r"
 TITLE_PT, LABEL_PT, TICK_PT = 11.0, 9.0, 8.0
 _DPI = 160
+_NOTEBOOK_DPI = 80
 #: phase around the circle, equally bright everywhere: the hues of `complex_colours`
 PHASE_CIRCLE = ListedColormap(phase_colours(np.linspace(-np.pi, np.pi, 256)), "phase circle")
+
+
+class Picture(Figure):
+    """A matplotlib Figure that a notebook shows by itself, without pyplot and its backends."""
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png", dpi=_NOTEBOOK_DPI)
+        return stream.getvalue()
 
 
 def new_figure(
     width_in: float, height_in: float, title: str | None = None, subtitle: str | None = None
 ) -> Figure:
     """An empty white figure of this size, its layout done when it is saved."""
-    figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
+    figure = Picture(figsize=(width_in, height_in), layout="constrained", facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
     lines = [line for line in (title, subtitle) if line]
     if lines:

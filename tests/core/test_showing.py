@@ -63,6 +63,7 @@ made = RefineResult(
     np.zeros((4, 2)), np.ones((40, 40), "f4"), 0.03, np.zeros(4), [{"r": 0.1}], began="flat",
 )
 assert made.plot(2e-8).axes[0].get_xlabel() == "x / µm" and "0.0300" in made._repr_html_()
+assert made.plot()._repr_png_().startswith(b"\\x89PNG"), "a notebook shows it"
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, stdin=subprocess.DEVNULL)
