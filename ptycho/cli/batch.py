@@ -111,8 +111,7 @@ def plan(arguments: argparse.Namespace, *, sized: bool) -> list[Job]:
     jobs = []
     for scan, folder in zip(scans, folders_of(scans, arguments.output_dir), strict=True):
         check_input(scan)
-        words = ["reconstruct", str(scan)] if model is None else ["infer", "--model", str(model)]
-        words += [] if model is None else ["--data", str(scan)]
+        words = ["reconstruct", str(scan)] if model is None else ["infer", str(scan), "--model", str(model)]
         n_patterns, N = shape_of(scan) if sized else (0, 0)
         jobs.append(Job(scan, folder, (*words, "-o", str(folder), *more), n_patterns, N))
     return jobs

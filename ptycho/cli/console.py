@@ -99,7 +99,7 @@ class Console:
         names = sorted(path.name for path in found if not path.name.startswith("."))
         kept = f"{output} keeps {', '.join(names)}" if names else "nothing was written"
         last = [output / name for name in LAST_CHECKPOINTS] if output else []
-        command = "ptycho train " if self.prog == "ptycho_experiment" else ""
+        command = "ptycho train " if self.prog in ("ptycho_experiment", "ptycho sweep") else ""
         more = f"; go on with {command}--resume {output}" if any(map(_is_file, last)) else ""
         self._tell(f"\n{self.prog}: interrupted; {kept}{more}")
 

@@ -103,9 +103,7 @@ def held_out_of(tried: Attempt) -> HeldOut:
     return HeldOut(tried.r_held, tried.flat, tried.noise, sigma)
 
 
-def _hints(
-    raw: Any, orientation: Orientation, judged: HeldOut, intensity: bool, seed: int
-) -> Iterator[str]:
+def _hints(raw: Any, orientation: Orientation, judged: HeldOut, intensity: bool, seed: int) -> Iterator[str]:
     if orientation.pairing is not None and orientation.pairing.words:
         yield orientation.pairing.words
     if orientation.sure != "cannot tell":

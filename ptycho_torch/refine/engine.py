@@ -32,6 +32,7 @@ from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.rules import make_rule
 from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, total_counts, with_probe
 from ptycho_torch.refine.schedule import Schedule
+from ptycho_torch.refine.shared import any_of
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.storage import load_state, save_state
 from ptycho_torch.refine.unknowns import illumination
@@ -153,7 +154,7 @@ def run(
                 watch(scan, state, now.epoch)
             if progress is not None:
                 progress(now.epoch, now.epochs)
-            if any([callback(now) is True for callback in callbacks]):
+            if any_of(scan, any([callback(now) is True for callback in callbacks])):
                 stopped = "callback"
                 break
             if options.patience and len(history) > options.patience:

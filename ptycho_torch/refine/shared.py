@@ -35,6 +35,11 @@ def total(scan: RefineScan, *numbers: float) -> list[float]:
     return [float(number) for number in together]
 
 
+def any_of(scan: RefineScan, here: bool) -> bool:
+    """Whether it is so in any of the processes: they stop together."""
+    return total(scan, float(here))[0] > 0
+
+
 def of_all(scan: RefineScan, index: Tensor, values: Tensor) -> Tensor:
     """Values (B, ...) of all of `index` (B,), of which each process has computed those of its `own` part."""
     if scan.team is None:

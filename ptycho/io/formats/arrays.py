@@ -79,7 +79,8 @@ def require_tifffile() -> Any:
 def array_in(path: Path) -> NDArray[Any]:
     """The one array of an NPY or TIFF file, read whole; DataError for anything else."""
     if begins(path, _NPY_MAGIC):
-        return np.array(_loaded(path))
+        rows = npy_rows(path)
+        return np.asarray(rows[0 : len(rows)])
     if begins(path, *_TIFF_MAGIC):
         with _tiff_damage(path):
             return np.asarray(require_tifffile().imread(path))
