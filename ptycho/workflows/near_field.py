@@ -101,7 +101,7 @@ def _misfit(part: Part, probe: Waves, through: Waves | None, seed: int) -> Float
         seen, bad = np.fft.ifftshift(seen, axes), np.fft.ifftshift(bad)
     at = np.round(part.positions - part.positions.min(axis=0)).astype(int)
     obj = np.ones(tuple(at.max(axis=0)[::-1] + N), np.complex64)
-    fit = np.flatnonzero(~part.held)
+    fit = np.flatnonzero(~part.held_out)
     power = float((seen[fit] ** 2).sum(axis=(1, 2)).mean())
     probe = probe * np.float32(np.sqrt(power / max(float((np.abs(probe) ** 2).sum()), 1e-30)))
     rng = np.random.default_rng([seed, 17])
@@ -118,7 +118,7 @@ def _misfit(part: Part, probe: Waves, through: Waves | None, seed: int) -> Float
             patch += _STEP * probe.conj() * change / (_SOFT * light.max() + (1 - _SOFT) * light + 1e-30)
             if sweep:
                 probe = probe + step
-    held = np.flatnonzero(part.held)
+    held = np.flatnonzero(part.held_out)
     model = np.stack([np.abs(there(probe * obj[y : y + N, x : x + N])) for x, y in at[held]])
     model = model * ~bad
     scale = float((model * seen[held]).sum()) / max(float((model**2).sum()), 1e-30)
