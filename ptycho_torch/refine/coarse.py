@@ -21,8 +21,9 @@ from ptycho.run.coarse_grid import CoarseGrid, Real, conjugate_gradients
 from ptycho.run.coarse_start import grid_step_px
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.held_out import verdict
-from ptycho_torch.refine.operators import power
+from ptycho_torch.refine.operators import fft2, power
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import of_all, own, total
 from ptycho_torch.refine.state import RefineState
 
 _FLOOR = 1e-2  # f, in mean counts a pixel
@@ -50,10 +51,11 @@ def local_problems(
     light = power(state.probe).sum(0)
     middle = torch.stack([(light.sum(0) * line).sum(), (light.sum(1) * line).sum()]) / light.sum()
     across, down = line - middle[0], (line - middle[1])[:, None]
-    normal = torch.empty((len(index), 5, 5), dtype=torch.float64, device=index.device)
-    right = torch.empty((len(index), 5), dtype=torch.float64, device=index.device)
+    mine = own(scan, index)
+    normal = torch.empty((len(mine), 5, 5), dtype=torch.float64, device=index.device)
+    right = torch.empty((len(mine), 5), dtype=torch.float64, device=index.device)
     wrong, expected, at = 0.0, 1e-30, 0
-    for part in index.split(_BATCH):
+    for part in mine.split(_BATCH):
         exit = predict(scan, state, part)
         weight = (exit.intensity + floor).rsqrt_()
         weight = weight if scan.good is None else weight.mul_(scan.good)
@@ -62,7 +64,7 @@ def local_problems(
         torch.mul(_mode_sum(power(exit.far)), weight, out=rows[:, 0])
         wave, weighted = exit.probes * exit.patches[:, None], exit.far.conj() * weight[:, None]
         for axis, arm in enumerate((across, down), 1):
-            product = _mode_sum(torch.fft.fft2(wave * arm, norm="ortho").mul_(weighted))
+            product = _mode_sum(fft2(wave * arm, norm="ortho").mul_(weighted))
             rows[:, axis], rows[:, axis + 2] = product.real, product.imag
         rows[:, 3:5].neg_()
         torch.sub(scan.of(part), exit.intensity, out=rows[:, 5]).mul_(weight)
@@ -73,7 +75,8 @@ def local_problems(
         wrong += float(inner[:, 5, 5].sum())
         expected += float((exit.intensity.mul_(weight).mul_(weight)).sum(dtype=torch.float64))
         at += len(part)
-    return normal, right, middle, wrong / expected
+    wrong, expected = total(scan, wrong, expected)
+    return of_all(scan, index, normal), of_all(scan, index, right), middle, wrong / expected
 
 
 def _mode_sum(fields: Tensor) -> Tensor:
