@@ -27,7 +27,7 @@ from ptycho_torch.refine.shared import of_all, own, total
 from ptycho_torch.refine.state import RefineState
 
 _FLOOR = 1e-2  # f, in mean counts a pixel
-_BATCH = 48
+_BATCH = 32
 _JUDGES = 64
 _ITERATIONS = 30
 _TOLERANCE = 1e-2
@@ -43,7 +43,7 @@ def local_problems(
 
     Also the place (2,) [x, y] px in the window that x and y count from, relative to [N//2, N//2]: the
     middle of the probe's light; and the variance of the counts over the model's (1 for photons alone). Time:
-    4 FFTs a pattern and mode. Memory: 48 patterns.
+    4 FFTs a pattern and mode. Memory: 32 patterns.
     """
     n, floor = scan.n, _FLOOR * scan.mean_counts / scan.n**2
     real = state.probe.real.dtype
@@ -57,27 +57,31 @@ def local_problems(
     wrong, expected, at = 0.0, 1e-30, 0
     for part in mine.split(_BATCH):
         exit = predict(scan, state, part)
-        weight = (exit.intensity + floor).rsqrt()
-        weight = weight if scan.good is None else weight * scan.good
-        wave = exit.probes * exit.patches[:, None]
-        changes = [power(exit.far).sum(1)]
-        imaginary = []
-        for arm in (across, down):
-            far = fft2(wave * arm, norm="ortho")
-            product = (exit.far.conj() * far).sum(1)
-            changes.append(product.real)
-            imaginary.append(-product.imag)
-        basis = 2 * torch.stack(changes + imaginary, 1) * weight[:, None]
-        missing = ((scan.counts[part] - exit.intensity) * weight).flatten(1)
-        basis = basis.flatten(2)
+        weight = (exit.intensity + floor).rsqrt_()
+        weight = weight if scan.good is None else weight.mul_(scan.good)
+        # rows: the five derivatives over 2, and what is missing; their products are all that is asked
+        rows = torch.empty((len(part), 6, n, n), dtype=real, device=index.device)
+        torch.mul(_mode_sum(power(exit.far)), weight, out=rows[:, 0])
+        wave, weighted = exit.probes * exit.patches[:, None], exit.far.conj() * weight[:, None]
+        for axis, arm in enumerate((across, down), 1):
+            product = _mode_sum(fft2(wave * arm, norm="ortho").mul_(weighted))
+            rows[:, axis], rows[:, axis + 2] = product.real, product.imag
+        rows[:, 3:5].neg_()
+        torch.sub(scan.of(part), exit.intensity, out=rows[:, 5]).mul_(weight)
+        flat = rows.flatten(2)
+        inner = (flat @ flat.transpose(1, 2)).to(torch.float64)
         here = slice(at, at + len(part))
-        normal[here] = (basis @ basis.transpose(1, 2)).to(torch.float64)
-        right[here] = (basis @ missing[:, :, None])[..., 0].to(torch.float64)
-        wrong += float(missing.square().sum(dtype=torch.float64))
-        expected += float((exit.intensity * weight.square()).sum(dtype=torch.float64))
+        normal[here], right[here] = 4 * inner[:, :5, :5], 2 * inner[:, :5, 5]
+        wrong += float(inner[:, 5, 5].sum())
+        expected += float((exit.intensity.mul_(weight).mul_(weight)).sum(dtype=torch.float64))
         at += len(part)
     wrong, expected = total(scan, wrong, expected)
     return of_all(scan, index, normal), of_all(scan, index, right), middle, wrong / expected
+
+
+def _mode_sum(fields: Tensor) -> Tensor:
+    """The sum over the modes of (B, P, N, N)."""
+    return fields[:, 0] if fields.shape[1] == 1 else fields.sum(1)
 
 
 def coarse_field(scan: RefineScan, state: RefineState, index: Tensor) -> Tensor:
@@ -127,8 +131,12 @@ def coarse_step(scan: RefineScan, state: RefineState, index: Tensor, judges: Ten
     field = coarse_field(scan, state, index)
     before = verdict(scan, state, judges)
     for gain in (1.0, 0.5):
-        tried = replace(state, object=state.object * (field if gain == 1 else field.sqrt()))
+        factor = field if gain == 1 else field.sqrt()
+        tried = replace(state, object=state.object * factor)
         if verdict(scan, tried, judges) < before:
+            if state.earlier_object is not None:
+                # the step is no move of a sweep, so none is carried on
+                state.earlier_object = state.earlier_object * factor
             state.object = tried.object
             return True
     return False

@@ -67,6 +67,8 @@ def iterate(
     schedule = Schedule(options, epochs)
     light = illumination(scan, state) if options.smoothness else state.object.real
     whole = Run(scan, state, rule, options, schedule, seed, light, asked_for(scan, state, options))
+    if whole.asks_prior and state.epoch == 0:
+        state.first = state.object.clone()
     phases = make_phases()
     total = total_counts(scan.counts)
     begun = time.perf_counter()

@@ -59,7 +59,7 @@ def predict(scan: RefineScan, state: RefineState, index: Tensor) -> Exit:
 
 def residual(scan: RefineScan, exit: Exit, noise: str) -> Tensor:
     """The change (B, P, N, N) of the exit waves that the data ask for."""
-    change = factor(noise, scan.counts[exit.index], exit.intensity, scan.floor, scan.good)
+    change = factor(noise, scan.of(exit.index), exit.intensity, scan.floor, scan.good)
     return ifft2(exit.far * change[:, None], norm="ortho")
 
 

@@ -136,4 +136,8 @@ def power(field: Tensor) -> Tensor:
     """|z|^2 without the slow hypot of abs()."""
     if not field.is_complex():
         return field * field
+    if field.device.type == "cpu" and not field.requires_grad:
+        # NumPy squares every second number much faster; the rounding is the same
+        squared = torch.from_numpy(np.square(field.resolve_conj().numpy().real))
+        return squared.addcmul_(field.imag, field.imag)
     return torch.addcmul(field.real * field.real, field.imag, field.imag)

@@ -11,6 +11,7 @@ from ptycho.errors import ConfigError
 
 _RESTING = 0.2
 _FULL_ONE_LEVEL, _FULL_TWO_LEVELS = 8, 2
+_MOMENTUM = 0.7
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class RefineOptions:
     modes (None: as given).  start: "flat", "coarse" (low frequencies from counts and centres of mass) or
     "auto" (what explains the patterns better; a given object wins). levels: 2 (a coarse step among the
     first sweeps, kept where it helps) or 1.  prior: "tv" (total variation, weight by held-out likelihood),
-    "none" or "auto" (tv where an object pixel gets few photons).  full_epochs: sweeps at full step before the
+    "none" or "auto" (tv where an object pixel gets few photons).  momentum: share of a sweep's move that the
+    next one begins with, [0, 1) (None: 0 with one level, 0.7 with two; positions that move have none).
+    full_epochs: sweeps at full step before the
     step falls linearly to `final_strength` (None: 8 with one level, 2 with two). probe_from: first sweep
     (0-based) that changes the probe; None keeps it. positions: "fixed", "free" (each pattern for itself) or
     "affine" (scale, rotation and shear of the scan too); positions_from: first sweep that may solve for them;
@@ -42,6 +45,7 @@ class RefineOptions:
     start: str = "auto"
     levels: int = 2
     prior: str = "auto"
+    momentum: float | None = None
     full_epochs: int | None = None
     final_strength: float = 0.02
     probe_from: int | None = 0
@@ -69,6 +73,11 @@ class RefineOptions:
             raise ConfigError(f"levels={self.levels} must be 1 or 2")
         if self.prior not in ("auto", "tv", "none"):
             raise ConfigError(f"prior='{self.prior}' is unknown; use 'auto', 'tv' or 'none'")
+        return self._checked_numbers()
+
+    def _checked_numbers(self) -> RefineOptions:
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum={self.momentum} must lie in [0, 1)")
         if self.full_epochs is not None and self.full_epochs < 0:
             raise ConfigError(f"full_epochs={self.full_epochs} must not be negative")
         if self.batch_size is not None and self.batch_size < 1:
@@ -87,6 +96,15 @@ class RefineOptions:
     def rule_name(self) -> str:
         """The update rule's name, whether it is given by name or as an object."""
         return self.rule if isinstance(self.rule, str) else str(getattr(self.rule, "name", ""))
+
+    @property
+    def carried(self) -> float:
+        """Share of a sweep's move that the next one begins with."""
+        if self.positions != "fixed" or self.rule_name not in ("rpie", "epie", "lsqml"):
+            return 0.0
+        if self.momentum is not None:
+            return self.momentum
+        return 0.0 if self.levels == 1 else _MOMENTUM
 
     @property
     def full_steps(self) -> int:

@@ -37,6 +37,7 @@ from ptycho_torch.refine.unknowns import (
 
 _STRAIN_FROM = 10
 _GRID = 2.0**20
+_FADE = 1.0
 #: share of the sweeps after which the judges of the prior take part like all others
 _JUDGES_UNTIL = 0.75
 
@@ -118,7 +119,7 @@ class Batches(Phase):
             if not len(index):
                 continue
             exit = run.rule.step(scan, state, index, sweep.strength, sweep.probing)
-            sweep.wrong += float(misfit(scan.counts[exit.index], exit.intensity, scan.good).sum())
+            sweep.wrong += float(misfit(scan.of(exit.index), exit.intensity, scan.good).sum())
             visited[exit.index.cpu()] = True
             if sweep.epoch < run.searches:
                 search_batch(
@@ -135,6 +136,36 @@ class Batches(Phase):
         add_up(scan, background)
         if state.background is not None:
             state.background *= (background / scan.size).clamp(0.5, 2.0)
+
+
+class Momentum(Phase):
+    """Each sweep begins with a part of the last one's move: what all sweeps agree on goes faster.
+
+    Y. Nesterov, Soviet Math. Dokl. 27, 372 (1983), up to a bound; it rests for a sweep after R rose
+    (B. O'Donoghue, E. Candes, Found. Comput. Math. 15, 715 (2015)).
+    """
+
+    def due(self, run: Run, sweep: Sweep) -> bool:
+        """Where an option asks for it."""
+        return run.options.carried > 0
+
+    def work(self, run: Run, sweep: Sweep) -> None:
+        """Two passes over object and probe."""
+        state = run.state
+        # Nesterov's own sequence up to the bound: early moves are large and soon outdated
+        share = min(run.options.carried, (sweep.epoch - 1) / (sweep.epoch + 2))
+        share *= sweep.strength**_FADE
+        now, now_probe = state.object, state.probe
+        past = [] if state.course is None else state.course[-2:].tolist()
+        if len(past) == 2 and past[1] < past[0] and state.earlier_object is not None:
+            state.object = now + share * (now - state.earlier_object)
+            if state.earlier_probe is not None and sweep.probing:
+                state.probe = now_probe + share * (now_probe - state.earlier_probe)
+        else:
+            state.object = now.clone()
+        if state.probe is now_probe:
+            state.probe = now_probe.clone()
+        state.earlier_object, state.earlier_probe = now, now_probe
 
 
 class Joint(Phase):
@@ -175,7 +206,7 @@ class Prior(Phase):
     """Total variation with the weight that held-out patterns choose."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
-        """Where few photons reach a pixel, or on demand; not once no weight helps."""
+        """Where few photons reach a pixel, or on demand."""
         return sweep.silent is not None or run.state.variation is not None
 
     def work(self, run: Run, sweep: Sweep) -> None:
@@ -260,14 +291,24 @@ class Constraints(Phase):
 
 def make_phases() -> tuple[Phase, ...]:
     """All phases in the order of their work."""
-    return Batches(), Joint(), Coarse(), Prior(), Lost(), Strain(), Drift(), AfterJoint(), Constraints()
+    return (
+        Momentum(),
+        Batches(),
+        Joint(),
+        Coarse(),
+        Prior(),
+        Lost(),
+        Strain(),
+        Drift(),
+        AfterJoint(),
+        Constraints(),
+    )
 
 
 def silent_patterns(run: Run, epoch: int) -> Tensor | None:
     """The patterns that judge the prior in this sweep, and so have no part in it; None where nothing asks."""
     if epoch in run.joint or epoch < run.searches:
         return None
-    undecided = run.state.variation is None or float(run.state.variation[0]) > 0
-    if not (run.asks_prior and undecided) or epoch >= _JUDGES_UNTIL * run.epochs:
+    if not run.asks_prior or epoch >= _JUDGES_UNTIL * run.epochs:
         return None
     return judges(run.scan, run.seed)

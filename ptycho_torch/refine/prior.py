@@ -1,4 +1,4 @@
-"""Total variation of the object, its weight chosen by patterns that the sweeps do not see.
+"""Total variation of the object and a pull to its start, weights chosen by patterns that no sweep sees.
 
 After a sweep the object is the data's plus noise of variance 1 / light, so it is replaced by
     argmin_O  1/2 sum_r light(r) |O - O_sweep|^2 + weight sum_r |grad O| ,
@@ -6,6 +6,9 @@ light relative to its mean over the lit canvas, |grad O| the length of the compl
 amplitude and phase alike. (L. Rudin, S. Osher, E. Fatemi, Physica D 60, 259 (1992); solved by the primal-dual
 method of A. Chambolle, T. Pock, J. Math. Imaging Vis. 40, 120 (2011), algorithm 2.) As sweep after sweep
 pulls towards the data and this towards few edges, the object ends near the maximum a posteriori.
+The pull is a Gaussian prior around the first object O_1, scaled by c to fit:
+    (light O + k c O_1) / (light + k) .
+Where a pixel gets a few photons, the low frequencies that all patterns tell are worth more than a sweep.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ _FEW_PHOTONS = 1000.0  # an object pixel, over the whole scan: above this the pr
 _FIRST = tuple(0.005 * 2.0**k for k in range(8))
 _NEXT = (0.5, 1.0, 2.0)
 _AGAIN = (0.005, 0.02)
+_FIRST_PULLS = tuple(0.05 * 3.0**k for k in range(7))
+_PULL_AGAIN = (0.05,)
+_EVERY = 3
 
 
 def relative_light(light: Tensor) -> Tensor:
@@ -66,6 +72,14 @@ def smoothed_by_variation(
     return found
 
 
+def pulled_to(image: Tensor, first: Tensor, light: Tensor, weight: float) -> Tensor:
+    """`image` (H, W) drawn to `first` with k = `weight`, at relative light (H, W); 0 leaves it as it is."""
+    if weight <= 0:
+        return image
+    scale = torch.vdot((light * first).flatten(), image.flatten()) / (light * power(first)).sum()
+    return (light * image + weight * scale * first) / (light + weight)
+
+
 def photons_a_pixel(scan: RefineScan, state: RefineState) -> float:
     """Photons that a lit pixel of the object gets from the whole scan (its own probe and positions)."""
     light = illumination(scan, replace(state, probe=scan.probe, positions_xy=scan.positions_xy))
@@ -83,23 +97,43 @@ def asked_for(scan: RefineScan, state: RefineState, options: RefineOptions) -> b
 def choose_weight(
     scan: RefineScan, state: RefineState, light: Tensor, strength: float, judges: Tensor
 ) -> None:
-    """Smooth the object with the weight that `judges` (H,) like best, in place; 0 is one of them.
+    """Smooth the object and pull it to the first with the weights that `judges` (H,) like best, in place.
 
-    The first time eight weights are tried, then half, the same and twice the last. Time: 15 passes over the
-    canvas and one prediction of the judges for each.
+    0 is one of them. The first time eight weights and seven pulls are tried, then half, the same and twice
+    the last; after a 0 small ones, in every third sweep. Time: one prediction of the judges for each, 15
+    passes over the canvas for each weight.
     """
-    last = None if state.variation is None else float(state.variation[0])
-    tried = _FIRST if last is None else tuple(last * factor for factor in _NEXT) if last > 0 else _AGAIN
+    again = state.epoch % _EVERY == 0
+    tried = _to_try(state.variation, _FIRST, _AGAIN if again else ())
     found = [(verdict(scan, state, judges), 0.0, state.object)]
     for weight in tried:
         smooth = smoothed_by_variation(state.object, light, weight)
         found.append((verdict(scan, replace(state, object=smooth), judges), weight, smooth))
-    _, weight, state.object = min(found, key=lambda one: one[0])
+    best, weight, state.object = min(found, key=lambda one: one[0])
     state.variation = torch.tensor([weight, strength], dtype=torch.float64)
+    if state.first is None:
+        return
+    found = [(best, 0.0, state.object)]
+    for weight in _to_try(state.pull, _FIRST_PULLS, _PULL_AGAIN if again else ()):
+        drawn = pulled_to(state.object, state.first, light, weight)
+        found.append((verdict(scan, replace(state, object=drawn), judges), weight, drawn))
+    _, weight, state.object = min(found, key=lambda one: one[0])
+    state.pull = torch.tensor([weight, strength], dtype=torch.float64)
+
+
+def _to_try(last: Tensor | None, first: tuple[float, ...], again: tuple[float, ...]) -> tuple[float, ...]:
+    """Weights to try after `last` (2,): at first, around one that helped, or after one that did not."""
+    if last is None:
+        return first
+    weight = float(last[0])
+    return tuple(weight * factor for factor in _NEXT) if weight > 0 else again
 
 
 def keep_weight(state: RefineState, light: Tensor, strength: float) -> None:
-    """Smooth the object in place with the last weight, in proportion to the step factor."""
+    """Smooth and pull the object in place with the last weights, in proportion to the step factor."""
     if state.variation is not None and float(state.variation[0]) > 0:
         weight = float(state.variation[0] / state.variation[1]) * strength
         state.object = smoothed_by_variation(state.object, light, weight)
+    if state.first is not None and state.pull is not None and float(state.pull[0]) > 0:
+        weight = float(state.pull[0] / state.pull[1]) * strength
+        state.object = pulled_to(state.object, state.first, light, weight)

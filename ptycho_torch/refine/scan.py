@@ -48,6 +48,10 @@ class RefineScan:
         """Number of positions."""
         return int(self.counts.shape[0])
 
+    def of(self, index: Tensor) -> Tensor:
+        """Counts (B, N, N) of the patterns `index` (B,)."""
+        return self.counts.index_select(0, index)
+
     @property
     def floor(self) -> float:
         """Counts under which a rate is taken as dark: relative to the scan's mean."""

@@ -19,7 +19,8 @@ class RefineState:
     (N, N) counts, zero frequency first, or None; lost (M,) bool: patterns that a search for positions keeps
     out of the object, or None; epoch: finished sweeps. course (E,) float64: R of every finished sweep, which
     the schedule goes by; variation (2,) float64: weight of the prior and the step factor it was found at, or
-    None before it is tried.
+    None before it is tried; first (H, W), pull (2,): the object that the prior draws to, and how.
+    earlier_object, earlier_probe: both one sweep ago, where moves are carried on.
     """
 
     canvas: Canvas
@@ -32,6 +33,10 @@ class RefineState:
     lost: Tensor | None = None
     course: Tensor | None = None
     variation: Tensor | None = None
+    first: Tensor | None = None
+    pull: Tensor | None = None
+    earlier_object: Tensor | None = None
+    earlier_probe: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Named tensors, the absent ones left out."""
@@ -44,6 +49,10 @@ class RefineState:
             lost=self.lost,
             course=self.course,
             variation=self.variation,
+            first=self.first,
+            pull=self.pull,
+            earlier_object=self.earlier_object,
+            earlier_probe=self.earlier_probe,
         )
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 

@@ -21,6 +21,7 @@ from ptycho_torch.refine.prior import (
     choose_weight,
     keep_weight,
     photons_a_pixel,
+    pulled_to,
     relative_light,
     smoothed_by_variation,
 )
@@ -223,6 +224,42 @@ def test_weight_is_what_held_out_patterns_like():
     torch.testing.assert_close(again.object, half)
 
 
+def test_a_pull_to_the_first_object_is_what_held_out_patterns_like():
+    counts, positions, probe, truth, _ = make_problem(photons=1e3)
+    scan = make_scan(counts, positions, probe)
+    state = start_state(scan, initial_object=truth)
+    light = relative_light(illumination(scan, state))
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(0.4 * (rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape)))
+    asked = judges(scan, 0)
+    plain = replace(state, object=state.object + noise.to(state.object.dtype))
+    drawn = replace(plain, first=1.5j * state.object)
+    choose_weight(scan, plain, light, 1.0, asked)
+    choose_weight(scan, drawn, light, 1.0, asked)
+    assert plain.pull is None and float(drawn.pull[0]) > 0
+    assert verdict(scan, drawn, asked) < verdict(scan, plain, asked)
+    assert torch.equal(pulled_to(plain.object, state.object, light, 0.0), plain.object)
+
+
+def test_momentum_brings_more_in_the_same_sweeps_and_resumes_to_the_byte(tmp_path):
+    counts, positions, probe, truth, _ = make_problem(photons=1e6, side=7, step=8.0)
+    scan = make_scan(counts, positions, guess_of(probe))
+    whole = reconstruct(scan, epochs=12, prior="none")
+    none = reconstruct(scan, epochs=12, prior="none", momentum=0.0)
+    assert whole.r < none.r and object_error(whole, truth) < object_error(none, truth)
+    path = tmp_path / "state.safetensors"
+    stop = {"callbacks": (lambda now: now.epoch == 5,), "checkpoint": path}
+    reconstruct(scan, epochs=12, prior="none", **stop)
+    resumed = reconstruct(scan, epochs=12, prior="none", checkpoint=path, resume=True)
+    assert resumed.object.tobytes() == whole.object.tobytes()
+
+
+def test_nothing_is_carried_on_with_one_level_or_where_positions_move():
+    assert RefineOptions().carried > 0 and RefineOptions(momentum=0.3).carried == 0.3
+    for still in ({"levels": 1}, {"positions": "free"}, {"rule": "adam"}, {"rule": "raar"}):
+        assert RefineOptions(**still).carried == 0
+
+
 def test_prior_is_asked_for_where_photons_are_few():
     few, positions, probe, _, _ = make_problem(photons=300)
     many = make_problem(photons=1e6)[0]
@@ -307,6 +344,7 @@ def test_a_state_file_from_before_these_options_goes_on_as_the_loop_it_was(tmp_p
         ({"levels": 3}, "levels=3 must be 1 or 2"),
         ({"prior": "l1"}, "prior='l1' is unknown"),
         ({"full_epochs": -1}, "full_epochs=-1"),
+        ({"momentum": 1.0}, "momentum=1.0 must lie"),
     ],
 )
 def test_wrong_choices_are_named(wrong, message):
