@@ -2,7 +2,8 @@
 
 A `Graph` is a list of `Node`s in the order of computation. Inputs are `diffraction` (B, C, N, N), the
 normalised amplitude x with zero frequency at (N//2, N//2), and `probe` (P, N, N) complex, in the gauge of
-`ptycho.scan.normalization`. Outputs are `amplitude` and `phase`, each (B, C_out, N, N). Channels are first
+`ptycho.scan.normalization`; where the answer starts from an image, also `reference` (B, C, N, N) complex, that
+image around each pattern, in the gauge of the patches. Outputs are `amplitude` and `phase`, each (B, C_out, N, N). Channels are first
 here; a backend that prefers them last transposes, the weights stay (out, in, row, column).
 
 Registering an own network takes five lines: see `register`.
@@ -43,6 +44,7 @@ class NetworkSpec:
     object_big: bool = True
     probe_big: bool = True
     pad_object: bool = True
+    reference: str = "flat"
 
     @property
     def out_channels(self) -> int:
@@ -166,6 +168,8 @@ def cnn(spec: NetworkSpec) -> Graph:
 
 _SWIFT_PATCH = 4
 _SWIFT_WIDTH = 24
+#: narrower around a reference, which costs two Fourier transforms a pattern
+_AROUND_WIDTH = 16
 
 
 def swift(spec: NetworkSpec) -> Graph:
@@ -175,12 +179,58 @@ def swift(spec: NetworkSpec) -> Graph:
     (one step of Fienup's error reduction, Appl. Opt. 21, 2758 (1982)), so that the network starts in real
     space and learns the local correction; heads start at zero, so that the untrained answer is the flat
     object of amplitude one half that explains the mean pattern. Residual blocks: pre-normalised, He et al.,
-    arXiv 1603.05027.
+    arXiv 1603.05027. With `reference` coarse: `_swift_around`.
     """
-    width = _SWIFT_WIDTH * spec.n_filters_scale
-    multiple = 2 * _SWIFT_PATCH
-    side = math.ceil(spec.N / multiple) * multiple
+    if spec.reference != "flat":
+        return _swift_around(spec)
     b = GraphBuilder()
+    x = _swift_trunk(b, b.add("backproject", "diffraction", "probe"), spec, _SWIFT_WIDTH)
+
+    def head(branch: str, activation: str, bias: float) -> str:
+        h = _swift_head(b, x, branch, spec, bias, activation)
+        return b.add("mask_centre", h) if spec.pad_object and not spec.probe_big else h
+
+    amplitude = head("amplitude", spec.amp_activation, HALF_AMPLITUDE[spec.amp_activation])
+    phase = head("phase", "pi_tanh", 0.0)
+    return Graph("swift", tuple(b.nodes), amplitude, phase)
+
+
+def _swift_around(spec: NetworkSpec) -> Graph:
+    """`swift` around an image: the stem says what each pattern changes in it, the answer is what is changed.
+
+    The answer is reference * exp(g r + h): r the stem's change of log amplitude and phase at every pixel, g
+    and h from the trunk. Heads start at zero, so that the untrained answer is the reference. `amp_activation`
+    has no meaning here.
+    """
+    if not spec.object_big:
+        raise ConfigError(
+            "object_big = False: with reference = 'coarse' every pattern has a patch of its own"
+        )
+    b, C = GraphBuilder(), spec.channels
+    stem = b.add("backproject_around", "diffraction", "probe", "reference")
+    x = _swift_trunk(b, stem, spec, _AROUND_WIDTH)
+    gain = _swift_head(b, x, "gain", spec)
+
+    def head(branch: str, first: int, around: str) -> str:
+        seen = b.add("slice_channels", stem, start=first, stop=first + C)
+        h = b.add("add", b.add("multiply", seen, gain), _swift_head(b, x, branch, spec))
+        h = b.add(around, b.add("activation", h, kind="pi_tanh"), "reference")
+        return b.add("mask_centre", h) if spec.pad_object and not spec.probe_big else h
+
+    amplitude = head("amplitude", 0, "around_amplitude")
+    phase = head("phase", C, "around_phase")
+    return Graph("swift", tuple(b.nodes), amplitude, phase)
+
+
+def _swift_side(spec: NetworkSpec) -> int:
+    """The side that patches of four pixels and one halving divide."""
+    multiple = 2 * _SWIFT_PATCH
+    return math.ceil(spec.N / multiple) * multiple
+
+
+def _swift_trunk(b: GraphBuilder, stem: str, spec: NetworkSpec, filters: int) -> str:
+    """From the stem's channels to features at a quarter of the resolution."""
+    width, side = filters * spec.n_filters_scale, _swift_side(spec)
 
     def block(x: str, name: str) -> str:
         h = b.add("norm", x, name=f"{name}.norm")
@@ -188,9 +238,7 @@ def swift(spec: NetworkSpec) -> Graph:
         h = b.conv(h, f"{name}.conv2", width, init="zeros")
         return b.add("add", x, h)
 
-    x = b.add("backproject", "diffraction", "probe")
-    if side != spec.N:
-        x = b.add("resize_canvas", x, side=side)
+    x = stem if side == spec.N else b.add("resize_canvas", stem, side=side)
     x = b.conv(x, "stem", width, kernel=_SWIFT_PATCH, stride=_SWIFT_PATCH)
     x = block(x, "fine.0")
     low = b.conv(x, "down", width, kernel=2, stride=2)
@@ -198,19 +246,18 @@ def swift(spec: NetworkSpec) -> Graph:
         low = block(low, f"coarse.{i}")
     low = b.conv(low, "up", 4 * width, kernel=1)
     x = b.add("add", x, b.add("pixel_shuffle", low, factor=2))
-    x = block(x, "fine.1")
+    return block(x, "fine.1")
 
-    def head(branch: str, activation: str, bias: float) -> str:
-        h = b.conv(x, branch, spec.out_channels * _SWIFT_PATCH**2, kernel=1, init="zeros", bias=bias)
-        h = b.add("pixel_shuffle", h, factor=_SWIFT_PATCH)
-        h = b.add("activation", h, kind=activation)
-        if side != spec.N:
-            h = b.add("resize_canvas", h, side=spec.N)
-        return b.add("mask_centre", h) if spec.pad_object and not spec.probe_big else h
 
-    amplitude = head("amplitude", spec.amp_activation, HALF_AMPLITUDE[spec.amp_activation])
-    phase = head("phase", "pi_tanh", 0.0)
-    return Graph("swift", tuple(b.nodes), amplitude, phase)
+def _swift_head(
+    b: GraphBuilder, x: str, branch: str, spec: NetworkSpec, bias: float = 0.0, kind: str | None = None
+) -> str:
+    """From the trunk's features to one channel a patch at full resolution; starts at the bias."""
+    h = b.conv(x, branch, spec.out_channels * _SWIFT_PATCH**2, kernel=1, init="zeros", bias=bias)
+    h = b.add("pixel_shuffle", h, factor=_SWIFT_PATCH)
+    if kind is not None:
+        h = b.add("activation", h, kind=kind)
+    return h if _swift_side(spec) == spec.N else b.add("resize_canvas", h, side=spec.N)
 
 
 # --------------------------------------------------------------------------------------------- the registry
@@ -251,10 +298,27 @@ def describe(name: str, spec: NetworkSpec) -> Any:
         )
     if spec.amp_activation not in HALF_AMPLITUDE:
         raise ConfigError(f"amp_activation = {spec.amp_activation!r}: one of {', '.join(HALF_AMPLITUDE)}")
-    return _REGISTRY[name](spec)
+    made = _REGISTRY[name](spec)
+    if spec.reference != "flat" and isinstance(made, Graph):
+        if not any("reference" in node.inputs for node in made.nodes):
+            raise ConfigError(
+                f"architecture = {name!r}: takes no reference; use 'swift', or reference = 'flat'"
+            )
+    return made
 
 
 # ------------------------------------------------------------------------------ what a graph says of itself
+
+_SAME_SHAPE = (
+    "activation",
+    "norm",
+    "add",
+    "multiply",
+    "mask_border",
+    "mask_centre",
+    "around_amplitude",
+    "around_phase",
+)
 
 
 def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
@@ -265,7 +329,8 @@ def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
     >>> shapes(graph, spec)["diffraction"], shapes(graph, spec)[graph.amplitude]
     ((1, 64, 64), (1, 64, 64))
     """
-    known: dict[str, Shape] = {"diffraction": (spec.channels, spec.N, spec.N), "probe": (1, spec.N, spec.N)}
+    known: dict[str, Shape] = {"probe": (1, spec.N, spec.N)}
+    known |= dict.fromkeys(("diffraction", "reference"), (spec.channels, spec.N, spec.N))
     for node in graph.nodes:
         channels, rows, columns = known[node.inputs[0]]
         option = node.options
@@ -287,7 +352,9 @@ def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
             known[node.name] = (channels, option["side"], option["side"])
         elif node.op == "backproject":
             known[node.name] = (2 * channels + 1, rows, columns)
-        elif node.op in ("activation", "norm", "add", "mask_border", "mask_centre"):
+        elif node.op == "backproject_around":
+            known[node.name] = (4 * channels + 1, rows, columns)
+        elif node.op in _SAME_SHAPE:
             known[node.name] = (channels, rows, columns)
         else:
             raise ConfigError(f"{graph.name}: node {node.name} has the unknown operation {node.op!r}")
