@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,12 @@ from ptycho.image.canvas import (
     transform_positions,
     window_weights,
 )
+from ptycho.image.stitcher import Stitcher
+from ptycho.run.reference import coarse_reference, dealt, frame_of, moved, placed_on
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.pattern_store import room_for_patches
+from ptycho.scan.reference import Reference
 
 #: patterns in a batch when nothing else is asked: large enough for the cores, small enough for the cache
 PATTERNS_A_BATCH = 64
@@ -84,8 +87,9 @@ class Predictor(Generic[Patches]):
 
     config: of the training. x_scale, nphotons: the normalisation of the scan, see
     `ptycho.scan.normalization`. probe (P, N, N) complex64. log_scale: the trained correction of the intensity
-    scale. predict: x (b, C, N, N) float32 to patches (b, C_out, N, N). stitcher: an empty canvas for them.
-    as_numpy: the patches as an array.
+    scale. predict: x (b, C, N, N) float32, and the reference around each (b, C, N, N) complex64 where the
+    network has one, to patches (b, C_out, N, N). stitcher: an empty canvas for them. as_numpy: the patches as
+    an array.
     """
 
     config: TrainingConfig
@@ -93,7 +97,7 @@ class Predictor(Generic[Patches]):
     nphotons: float
     probe: NDArray[np.complex64]
     log_scale: float
-    predict: Callable[[NDArray[np.float32]], Patches]
+    predict: Callable[[NDArray[np.float32], NDArray[np.complex64] | None], Patches]
     stitcher: Callable[[Frame, NDArray[np.float32]], Stitches[Patches]]
     as_numpy: Callable[[Patches], NDArray[np.complex64]]
 
@@ -135,27 +139,22 @@ def reconstruct(
     positions = transform_positions(
         container.positions_px, flip_x=flip_x, flip_y=flip_y, transpose=transpose, coord_scale=coord_scale
     )
-    canvas = seen.stitcher(make_frame(positions, weights.shape[0], canvas_shape), weights)
+    frame = make_frame(positions, weights.shape[0], canvas_shape)
     size = batch_size or max(1, PATTERNS_A_BATCH // C)
     order = scan_order(positions[container.nn_indices[:, 0]], size)
     shape = (len(order), 1 if seen.one_patch_a_group else C, N, N)
     kept = room_for_patches(shape, container) if keep_patches else None
+    course = _Course(seen, container, positions, weights, size, kept, progress)
     begun = time.perf_counter()
-    for part in chunks(len(order), size):
-        groups = order[part]
-        members = container.nn_indices[groups]
-        patches = seen.predict(container.patterns[members])
-        places = positions[members]
-        if seen.one_patch_a_group:
-            places = places.mean(1, keepdims=True)
-        canvas.add(patches, places.reshape(-1, 2))
-        if kept is not None:
-            kept.put(groups, seen.as_numpy(patches))
-        if progress is not None:
-            progress(min(part.stop, len(order)), len(order))
+    if seen.config.model.reference == "flat":
+        canvas = seen.stitcher(frame, weights)
+        course.add(order, canvas)
+        image = canvas.result()
+    else:
+        image = course.rounds(order, frame)
     rate = len(order) / max(time.perf_counter() - begun, 1e-9)
     return Reconstruction(
-        image=canvas.result(),
+        image=image,
         probe=seen.probe,
         positions_px=positions,
         global_offsets=container.global_offsets,
@@ -164,6 +163,55 @@ def reconstruct(
         groups_per_s=rate,
         patches=kept.array().reshape(-1, N, N) if kept is not None else None,
     )
+
+
+@dataclass
+class _Course(Generic[Patches]):
+    """The way of the patterns of one scan through the network, batch by batch."""
+
+    seen: Predictor[Patches]
+    container: PtychoDataContainer
+    positions: NDArray[np.float64]
+    weights: NDArray[np.float32]
+    size: int
+    kept: Any
+    progress: Callable[[int, int], None] | None
+    done: int = 0
+
+    def add(self, order: NDArray[np.int64], canvas: Stitches[Any], around: Reference | None = None) -> None:
+        """Stitch the patches of these groups, as the backend has them, or what they change in a reference, as
+        arrays."""
+        for part in chunks(len(order), self.size):
+            groups = order[part]
+            members = self.container.nn_indices[groups]
+            places = self.positions[members]
+            near = None if around is None else around.around(places, self.container.N)
+            patches: Any = self.seen.predict(self.container.patterns[members], near)
+            if self.kept is not None:
+                self.kept.put(groups, self.seen.as_numpy(patches))
+            if near is not None:
+                patches = self.seen.as_numpy(patches) - near
+            if self.seen.one_patch_a_group:
+                places = places.mean(1, keepdims=True)
+            canvas.add(patches, places.reshape(-1, 2))
+            self.done += len(groups)
+            if self.progress is not None:
+                self.progress(self.done, len(self.container.nn_indices))
+
+    def rounds(self, order: NDArray[np.int64], frame: Frame) -> Stitched:
+        """The image that starts as the coarse object and is changed by one round of patterns after the
+        other."""
+        container, seen = self.container, self.seen
+        image = coarse_reference(container.patterns, self.positions, seen.probe, container.bad_pixels)
+        own = frame_of(image)
+        coverage = np.zeros(own.shape, np.float32)
+        for part in dealt(order, seen.config.model.rounds):
+            canvas = Stitcher(own, self.weights)
+            self.add(part, canvas, image)
+            change = canvas.result()
+            image = moved(image, change)
+            coverage += change.coverage
+        return placed_on(image, coverage, frame)
 
 
 def judged_by_data(made: Reconstruction, container: PtychoDataContainer) -> Reconstruction:

@@ -1,64 +1,65 @@
-"""The image that a network with `reference = 'coarse'` corrects: where it comes from, and how patches are cut.
+"""The image that a network with `reference = 'coarse'` corrects, from the coarse object to the answer.
 
 It starts as the coarse object of all patterns (`coarse_start`), in the gauge of the patches: with it, probe
-and patterns have the same mean power, so that a flat object has amplitude one half. Patches are cut bilinear
-at sub-pixel positions, in NumPy, for every backend and for ONNX.
+and patterns have the same mean power, so that a flat object has amplitude one half. The patterns are dealt
+into rounds, neighbours into different ones; each round is seen on the image that the rounds before it made.
+What a patch changes is stitched and added, so that nothing is resampled twice.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.image.canvas import Stitched
+from ptycho.image.canvas import Frame, Stitched
 from ptycho.io.lazy import Patterns
 from ptycho.run.coarse_start import coarse_start
+from ptycho.scan.reference import Reference
 
 #: of the median coverage: the weight of the image before, where new patches are laid over it
 KEPT = 0.1
 _SAMPLE = 64
 
 
-@dataclass(frozen=True)
-class Reference:
-    """image (H, W) complex64 in the gauge of the patches; origin_xy: object pixel [x, y] of its [0, 0]."""
+def moved(before: Reference, change: Stitched) -> Reference:
+    """The image after a change that was stitched on its own canvas; where few patches lie, less of it."""
+    share = change.coverage / (change.coverage + KEPT)
+    return replace(before, image=(before.image + share * change.object).astype(np.complex64))
 
-    image: NDArray[np.complex64]
-    origin_xy: tuple[int, int]
 
-    @cached_property
-    def _padded(self) -> NDArray[np.complex64]:
-        return np.pad(self.image, 1, mode="edge")
+def frame_of(reference: Reference) -> Frame:
+    """The canvas of the image itself."""
+    left, top = reference.origin_xy
+    return Frame((float(left), float(top)), reference.image.shape)
 
-    def around(self, positions_xy: NDArray[np.float64], N: int) -> NDArray[np.complex64]:
-        """Patches (..., N, N) complex64 at positions (..., 2) [x, y] object px of pixel [N//2, N//2].
 
-        Bilinear, as `ptycho.physics.extract`; a window beyond the image is moved to its edge. Time and memory
-        O(n N^2).
+def dealt(order: NDArray[np.int64], rounds: int) -> Iterator[NDArray[np.int64]]:
+    """An order of groups, neighbours side by side, in `rounds` parts that each cover the scan.
 
-        >>> ramp = Reference(np.arange(64, dtype=np.complex64).reshape(8, 8), (0, 0))
-        >>> ramp.around(np.array([[4.0, 3.5]]), 2).real.tolist()
-        [[[23.0, 24.0], [31.0, 32.0]]]
-        """
-        flat = np.asarray(positions_xy, np.float64).reshape(-1, 2)
-        corners = flat - N // 2 - np.array(self.origin_xy) + 1
-        height, width = self._padded.shape
-        corners = np.clip(corners, 0, np.array([width - N - 1, height - N - 1]))
-        whole = np.floor(corners).astype(np.int64)
-        fx, fy = (corners - whole).astype(np.float32).T[:, :, None, None]
-        windows = np.lib.stride_tricks.sliding_window_view(self._padded, (N + 1, N + 1))
-        cut = windows[whole[:, 1], whole[:, 0]]
-        rows = cut[:, :-1] + fy * (cut[:, 1:] - cut[:, :-1])
-        patches = rows[:, :, :-1] + fx * (rows[:, :, 1:] - rows[:, :, :-1])
-        return np.asarray(patches.reshape(*np.shape(positions_xy)[:-1], N, N))
+    >>> [part.tolist() for part in dealt(np.arange(5), 2)]
+    [[0, 2, 4], [1, 3]]
+    """
+    for first in range(min(rounds, len(order))):
+        yield order[first::rounds]
 
-    def moved(self, change: Stitched) -> Reference:
-        """The image after a change that was stitched on its own canvas; where few patches lie, less of it."""
-        share = change.coverage / (change.coverage + KEPT)
-        return replace(self, image=(self.image + share * change.object).astype(np.complex64))
+
+def placed_on(image: Reference, coverage: NDArray[np.float32], frame: Frame) -> Stitched:
+    """The image where patches reached it, on another canvas; coverage as in `Stitched`."""
+    height, width = frame.shape
+    offset = np.array(frame.origin_xy, np.int64) - np.array(image.origin_xy)
+    made, lit = np.zeros(frame.shape, np.complex64), np.zeros(frame.shape, np.float32)
+    low = np.maximum(-offset, 0)
+    high = np.minimum(np.array(image.image.shape[::-1]) - offset, (width, height))
+    here = (slice(low[1], high[1]), slice(low[0], high[0]))
+    there = tuple(slice(part.start + at, part.stop + at) for part, at in zip(here, offset[::-1], strict=True))
+    lit[here] = coverage[there]
+    made[here] = np.where(lit[here] > 0, image.image[there], 0)
+    found = lit[lit > 0]
+    middle = np.partition(found, (len(found) - 1) // 2)[(len(found) - 1) // 2] if len(found) else 1
+    return Stitched(made, lit / middle, frame)
 
 
 def coarse_reference(

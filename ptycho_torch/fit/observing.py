@@ -177,8 +177,12 @@ class _Asked:
             x = torch.from_numpy(container.patterns[members]).to(module.probe.device)
             positions = torch.from_numpy(container.positions_px[members]).to(module.probe.device)
             batch = {"positions_xy": positions, "region": False, "scan": scan}
+            near = None
+            if container.reference is not None:
+                near = torch.from_numpy(container.pattern_references(members)).to(module.probe.device)
+                batch["reference"] = near
             scale = torch.exp(module.of_scan(module.log_scale, scan))
-            views = module.views(module(x, scan), batch)
+            views = module.views(module(x, scan, near), batch)
             predicted = scale * amplitude(diffract(views, module.probe_of(scan)))
         finally:
             module.train(was_training)

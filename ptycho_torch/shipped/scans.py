@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.run.reference import Reference, coarse_reference
+from ptycho.run.reference import coarse_reference
 from ptycho.scan.normalization import normalize_probe, x_scale
+from ptycho.scan.reference import Reference
 from ptycho.simulation.probes import PROBES, with_modes
 from ptycho.simulation.scenario import diffract_scan
 from ptycho_torch.shipped.objects import random_object

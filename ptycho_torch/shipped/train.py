@@ -1,7 +1,7 @@
 """Train the network that ships: python -m ptycho_torch.shipped.train --out DIR --seconds 1500 --seed 0
 
-Seeded scans, drawn as they are needed. DIR gets log.csv (CPU seconds, step, errors) and state.pt, written every minute
-of work; the same command goes on from it. --bundle writes the weights as DIR/wts.h5.zip and ends.
+Seeded scans, drawn as they are needed. DIR gets log.csv (CPU seconds, step, errors) and state.pt, written
+every minute of work; the same command goes on from it. --write FILE.safetensors writes the weights and ends.
 """
 
 from __future__ import annotations

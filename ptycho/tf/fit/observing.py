@@ -148,7 +148,10 @@ class _Asked:
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         model, x = self._model, tf.constant(container.patterns[members])
         batch = {"positions_xy": tf.constant(container.positions_px[members]), "region": False, "scan": scan}
-        views = model.views(model.patches(x, tf.constant(scan, tf.int32)), batch)
+        near: dict[str, Any] = {}
+        if container.reference is not None:
+            near["reference"] = tf.constant(container.pattern_references(members))
+        views = model.views(model.patches(x, tf.constant(scan, tf.int32), *near.values()), {**batch, **near})
         scale = tf.exp(model.of_scan(model.log_scale, scan))
         predicted = scale * amplitude(diffract(views, model.probe_of(scan)))
         to_counts = float(model.intensity_scale_of(scan))
