@@ -83,8 +83,17 @@ class Backend(Protocol[Model, Patches]):
         Time linear in groups x epochs; memory: the containers and a few batches.
         """
 
-    def predict(self, model: Model, x: NDArray[np.float32], scan: int = 0) -> Patches:
-        """Patches (B, C_out, N, N) of x (B, C, N, N), as the model's scan `scan`, without gradients."""
+    def predict(
+        self,
+        model: Model,
+        x: NDArray[np.float32],
+        scan: int = 0,
+        reference: NDArray[np.complex64] | None = None,
+    ) -> Patches:
+        """Patches (B, C_out, N, N) of x (B, C, N, N), as the model's scan `scan`, without gradients.
+
+        reference (B, C, N, N): the image around each pattern, where `ModelConfig.reference` is coarse.
+        """
 
     def state(self, model: Model) -> TrainedState:
         """Everything the model knows, as arrays."""
@@ -136,5 +145,5 @@ def predictor_of(model: Network, scan: int = 0) -> Predictor[Any]:
         nphotons=known.nphotons,
         probe=known.probe,
         log_scale=known.log_scale,
-        predict=lambda x: backend.predict(model, x, scan),
+        predict=lambda x, reference=None: backend.predict(model, x, scan, reference),
     )

@@ -47,10 +47,18 @@ class TorchBackend:
         return fit(prepare(job, model or self.build(job.config, job.execution)), job.starts)
 
     @torch.inference_mode()
-    def predict(self, model: PtychoPINN, x: NDArray[np.float32], scan: int = 0) -> Tensor:
+    def predict(
+        self,
+        model: PtychoPINN,
+        x: NDArray[np.float32],
+        scan: int = 0,
+        reference: NDArray[np.complex64] | None = None,
+    ) -> Tensor:
         if model.training:
             model.eval()
-        patches: Tensor = model(torch.from_numpy(x).to(model.probe.device), scan)
+        device = model.probe.device
+        near = None if reference is None else torch.from_numpy(reference).to(device)
+        patches: Tensor = model(torch.from_numpy(x).to(device), scan, near)
         return patches.cpu()
 
     def state(self, model: PtychoPINN) -> TrainedState:

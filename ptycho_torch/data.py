@@ -2,7 +2,8 @@
 
 A batch is a dict: `x` (B, C, N, N) float32, `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool,
 `region` bool, `scan` int, the number by which the model knows the scan that all of it is of, `idle` bool,
-whether another process has it as well, and `labels` (B, C, N, N) complex64 where the objective needs them.
+whether another process has it as well, `labels` (B, C, N, N) complex64 where the objective needs them, and
+`reference` (B, C, N, N) complex64 where the network starts from an image.
 Which groups stand together is decided by `ptycho.run.batches`. What one process of several takes of them is
 decided here.
 """
@@ -64,6 +65,8 @@ class GroupDataset(Dataset[dict[str, Any]]):
             "scan": number,
             "idle": isinstance(batch, Repeated),
         }
+        if container.reference is not None:
+            item["reference"] = torch.from_numpy(container.pattern_references(members))
         if self.label_scales is not None:
             item["labels"] = torch.from_numpy(container.pattern_labels(members, self.label_scales[number]))
         return item

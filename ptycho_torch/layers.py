@@ -27,6 +27,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 #: share of the brightest probe pixel below which back-projection is damped (rPIE, Maiden 2017)
 BACKPROJECT_DAMPING = 0.05
+#: power of a dark reference, below which its change is no longer a part of it
+REFERENCE_FLOOR = 0.0025
 
 
 def resize_canvas(x: Tensor, side: int) -> Tensor:
@@ -70,6 +72,34 @@ def backproject(diffraction: Tensor, probe: Tensor) -> Tensor:
     return torch.cat([parts, window], 1).to(diffraction.dtype)
 
 
+def backproject_around(diffraction: Tensor, probe: Tensor, reference: Tensor) -> Tensor:
+    """What each pattern changes in the image it is seen on: one step of error reduction around a reference.
+
+    psi_p = FFT(P_p O) for the reference O; its modulus is replaced by the measured one, and the change
+    conj(P) (psi' - psi) / (|P|^2 + damping) is divided by O where O is not dark: log amplitude and phase.
+    Shapes: diffraction (B, C, N, N), negative = not measured; probe (P, N, N) and reference (B, C, N, N)
+    complex; returns (B, 4C+1, N, N): C changes of log amplitude, C of phase, real and imaginary part of the
+    references, turned and scaled to 1 in the light's mean, and how well the probe lights each pixel.
+    """
+    B, _, N, _ = diffraction.shape
+    lit = probe.real.square() + probe.imag.square()
+    lit = lit.sum(0)
+    damped = lit + BACKPROJECT_DAMPING * lit.max()
+    waves = torch.fft.fft2(reference.unsqueeze(2) * probe, norm="ortho")
+    modulus = torch.sqrt((waves.real.square() + waves.imag.square()).sum(2) + 1e-6)
+    measured = torch.fft.ifftshift(diffraction, dim=(-2, -1))
+    excess = torch.where(measured < 0, 0, measured / modulus - 1).unsqueeze(2) * waves
+    change = (torch.fft.ifft2(excess, norm="ortho") * (probe.conj() / damped)).sum(2)
+    power = reference.real.square() + reference.imag.square()
+    ratio = change * reference.conj() / (power + REFERENCE_FLOOR)
+    share = lit / lit.sum()
+    mean = (reference * share).sum((-2, -1), keepdim=True)
+    turn = mean.conj() / (mean.abs() + 1e-6)
+    seen = reference * turn / torch.sqrt((power * share).sum((-2, -1), keepdim=True) + 1e-6)
+    window = (lit / damped).expand(B, 1, N, N)
+    return torch.cat([ratio.real, ratio.imag, seen.real, seen.imag, window], 1).to(diffraction.dtype)
+
+
 class _Weights(nn.Module):
     """Weight and bias of one node: shapes as in `architectures.parameter_shapes`."""
 
@@ -100,8 +130,12 @@ class GraphNetwork(nn.Module):
         # oneDNN convolutions are two to three times faster with channels last
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, diffraction: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, diffraction: Tensor, probe: Tensor, reference: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         values: dict[str, Tensor] = {"diffraction": diffraction, "probe": probe}
+        if reference is not None:
+            values["reference"] = reference
         for node in self.graph.nodes:
             values[node.name] = self._run(node, [values[name] for name in node.inputs])
         return values[self.graph.amplitude], values[self.graph.phase]
@@ -132,7 +166,11 @@ _STATELESS: dict[str, Callable[[list[Tensor], Mapping[str, Any]], Tensor]] = {
     "resize_canvas": lambda x, o: resize_canvas(x[0], o["side"]),
     "mask_border": lambda x, o: x[0] * border_mask(x[0]),
     "mask_centre": lambda x, o: x[0] * (1 - border_mask(x[0])),
+    "multiply": lambda x, o: x[0] * x[1],
     "backproject": lambda x, o: backproject(x[0], x[1]),
+    "backproject_around": lambda x, o: backproject_around(x[0], x[1], x[2]),
+    "around_amplitude": lambda x, o: x[1].abs() * torch.exp(x[0]),
+    "around_phase": lambda x, o: x[1].angle() + x[0],
 }
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ptycho.config.settings import TrainingConfig
 from ptycho.forward.merging import group_views
 from ptycho.forward.region import block_views
-from ptycho.forward.seen import Seen, illumination
+from ptycho.forward.seen import Seen, check_reference, illumination
 from ptycho.forward.terms import evaluate
 from ptycho.io.geometry import Geometry
 from ptycho.networks.graphs import spec_from_config
@@ -192,9 +192,13 @@ class PtychoPINN(L.LightningModule):
 
     # ------------------------------------------------------------------------------------------ the network
 
-    def forward(self, x: Tensor, scan: int = 0) -> Tensor:
-        counted = self.counted_of(scan).to(x.dtype)
-        modulus, phase = self.network(x * counted, self.probe_of(scan).detach())
+    def forward(self, x: Tensor, scan: int = 0, reference: Tensor | None = None) -> Tensor:
+        counted, probe = self.counted_of(scan), self.probe_of(scan).detach()
+        if self.config.model.reference == "flat":
+            modulus, phase = self.network(x * counted.to(x.dtype), probe)
+        else:
+            check_reference(reference)
+            modulus, phase = self.network(torch.where(counted, x, -1), probe, reference)
         # back from half precision under autocast; the probe has the precision of the whole module
         modulus, phase = modulus.to(self.probe.dtype), phase.to(self.probe.dtype)
         # not torch.polar: swish may dip below zero, which is a phase of pi
@@ -202,18 +206,20 @@ class PtychoPINN(L.LightningModule):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Complex patches of one batch of groups."""
-        patches: Tensor = self(batch["x"], batch.get("scan", 0))
+        patches: Tensor = self(batch["x"], batch.get("scan", 0), batch.get("reference"))
         return patches
 
     def views(self, patches: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """O'_k: what each pattern sees after the patches of its group, or of its region, were merged."""
         positions = batch["positions_xy"]
         lit = illumination(self.probe_of(batch.get("scan", 0)))
+        reference = batch.get("reference")
+        changed = patches if reference is None else patches - reference
         if batch["region"] and len(patches) > 1:
-            made: Tensor = block_views(patches, positions, lit)
+            made: Tensor = block_views(changed, positions, lit)
         else:
-            made = group_views(patches, positions, self.config.model.merge_window, lit)
-        return made
+            made = group_views(changed, positions, self.config.model.merge_window, lit)
+        return made if reference is None else made + reference
 
     # ---------------------------------------------------------------------------------------- the objective
 

@@ -56,6 +56,14 @@ class ModelConfig:
         4.0, gt=0, help="probe gauge: an object of rms amplitude 2/probe_scale explains the mean pattern"
     )
     gaussian_smoothing_sigma: float = option(0.0, ge=0, help="Gaussian smoothing of the probe, px; 0: none")
+    reference: str = option(
+        "flat",
+        choices=("flat", "coarse"),
+        help="what the network corrects: a flat object, or the coarse image that all patterns give together",
+    )
+    rounds: int = option(
+        1, ge=1, le=16, help="coarse: parts of the scan, each seen on the image that the parts before it gave"
+    )
 
 
 @dataclass

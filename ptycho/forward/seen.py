@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from ptycho.config.settings import TrainingConfig
+from ptycho.errors import ConfigError
 from ptycho.forward import diffraction
 from ptycho.forward.fields import squared
 from ptycho.ops import Array, ops_of
@@ -26,8 +27,11 @@ class Model(Protocol):
     config: TrainingConfig
     log_scale: Any
 
-    def __call__(self, x: Array, *, scan: Scan) -> Array:
-        """x (B, C, N, N) in the gauge of `ptycho.scan.normalization` -> patches (B, C_out, N, N) complex."""
+    def __call__(self, x: Array, *, scan: Scan, reference: Array | None = None) -> Array:
+        """x (B, C, N, N) in the gauge of `ptycho.scan.normalization` -> patches (B, C_out, N, N) complex.
+
+        reference (B, C, N, N) complex: the image around each pattern, where the network starts from one.
+        """
 
     def views(self, patches: Array, batch: Batch) -> Array:
         """(B, C, N, N) complex: what each pattern sees of the merged patches."""
@@ -51,7 +55,8 @@ class Seen:
     def __init__(self, model: Model, batch: Batch) -> None:
         self.model, self.batch = model, batch
         self.scan: Scan = batch.get("scan", 0)
-        self.patches: Array = model(batch["x"], scan=self.scan)
+        near = {"reference": batch["reference"]} if "reference" in batch else {}
+        self.patches: Array = model(batch["x"], scan=self.scan, **near)
 
     @cached_property
     def probe(self) -> Array:
@@ -117,6 +122,15 @@ def explained(model: Model, batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
     seen, first = Seen(model, batch), batch["x"][:, 0]
     ops, scale = ops_of(first), model.intensity_scale_of(seen.scan)
     return ops.to_numpy(scale * first), ops.to_numpy(scale * seen.amplitude[:, 0])
+
+
+def check_reference(reference: Array | None) -> None:
+    """ConfigError where a network that starts from an image is given none."""
+    if reference is None:
+        raise ConfigError(
+            "reference = 'coarse': the network needs the image around each pattern - use ptycho infer, or "
+            "give reference (B, C, N, N)"
+        )
 
 
 def illumination(probe: Array) -> Array:

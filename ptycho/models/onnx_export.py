@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.errors import ConfigError, InputError, MissingDependencyError
 from ptycho.io.atomic import atomic_write
 from ptycho.models.bundle import package_versions
+from ptycho.models.onnx_around import REFERENCE, around_amplitude, around_phase, backproject_around
 from ptycho.models.onnx_seal import BY, SEALED, sealed
 from ptycho.models.trained_state import TrainedState, load_trained_state
 from ptycho.models.values import check_weights
@@ -30,11 +31,14 @@ from ptycho.networks.graphs import Graph, NetworkSpec, Node, Shape
 
 FORMAT = "ptychopinn-onnx"
 FORMAT_VERSION = 1
+#: of files with the input `reference`
+WITH_REFERENCE = 2
 #: of December 2021; the file format that belongs to it
 OPSET, IR_VERSION = 17, 8
 INPUT, OUTPUTS = "counts", ("amplitude", "phase")
 _MEANINGS = {
     "counts": "photons per pixel, zero frequency at (N//2, N//2); bad pixels may hold anything",
+    REFERENCE: "the image around each pattern, in the network's gauge: C real parts, then C imaginary ones",
     "amplitude": "of the object patches, in the network's gauge",
     "phase": "of the object patches, rad",
 }
@@ -58,7 +62,8 @@ def export_onnx(bundle: Path, target: Path) -> Path:
 def write_onnx(state: TrainedState, target: Path, *, source: str = "model") -> Path:
     """Write a trained state as ONNX and return `target`; `source` names the state in errors.
 
-    Input `counts` (batch, C, N, N) float32, zero frequency at (N//2, N//2); outputs `amplitude` and `phase`
+    Input `counts` (batch, C, N, N) float32, zero frequency at (N//2, N//2), and, where the network starts
+    from an image, `reference` (batch, 2 C, N, N) float32, real parts first; outputs `amplitude` and `phase`
     (batch, C_out, N, N) float32, phase in rad. Metadata: see `_metadata`. Equal states give equal bytes.
     Memory: a few times the weights. Raises MissingDependencyError without onnx, BundleError for weights that
     do not fit, ConfigError for a network that is no `Graph`, RunError where `target` cannot be written.
@@ -81,8 +86,9 @@ def check_target(target: Path) -> None:
 
 
 def signature(spec: NetworkSpec) -> dict[str, list[str | int]]:
-    """Shape of each tensor by name, the input first; all are float32."""
-    channels = {INPUT: spec.channels, **dict.fromkeys(OUTPUTS, spec.out_channels)}
+    """Shape of each tensor by name, the inputs first; all are float32."""
+    near = {} if spec.reference == "flat" else {REFERENCE: 2 * spec.channels}
+    channels = {INPUT: spec.channels, **near, **dict.fromkeys(OUTPUTS, spec.out_channels)}
     return {name: ["batch", count, spec.N, spec.N] for name, count in channels.items()}
 
 
@@ -106,7 +112,13 @@ def build_model(state: TrainedState, *, source: str = "model") -> Any:
         for name, shape in signature(spec).items()
     ]
     constants = list(writer.constants.values())
-    made = helper.make_graph(writer.nodes, graph.name, tensors[:1], tensors[1:], initializer=constants)
+    made = helper.make_graph(
+        writer.nodes,
+        graph.name,
+        tensors[: -len(OUTPUTS)],
+        tensors[-len(OUTPUTS) :],
+        initializer=constants,
+    )
     model = helper.make_model(
         made,
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -138,7 +150,7 @@ def _metadata(state: TrainedState) -> dict[str, str]:
     probe = np.ascontiguousarray(scan.probe, "<c8")
     noted: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if model.reference == "flat" else WITH_REFERENCE,
         "ptychopinn_version": _VERSION,
         SEALED: BY,
         "opset": OPSET,
@@ -192,7 +204,7 @@ class _Writer:
         self.shapes = architectures.shapes(graph, spec)
         known = {"diffraction": self._normalised(state)}
         for node in graph.nodes:
-            inputs = [known[name] for name in node.inputs if name != "probe"]
+            inputs = [known[name] for name in node.inputs if name not in ("probe", "reference")]
             known[node.name] = _OPERATIONS[node.op](self, node, inputs)
         for output, name in zip(OUTPUTS, (graph.amplitude, graph.phase), strict=True):
             self.add("Identity", known[name], name=output)
@@ -348,5 +360,9 @@ _OPERATIONS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
     "resize_canvas": _resize_canvas,
     "mask_border": _masked(0.0),
     "mask_centre": _masked(1.0),
+    "multiply": lambda w, node, x: w.add("Mul", *x),
     "backproject": _backproject,
+    "backproject_around": backproject_around,
+    "around_amplitude": around_amplitude,
+    "around_phase": around_phase,
 }

@@ -20,7 +20,15 @@ from ptycho.config.yaml_io import training_config_from
 from ptycho.errors import BundleError, ConfigError, DataError, MissingDependencyError, PtychoError
 from ptycho.io.inputs import check_input
 from ptycho.io.reading import check_memory
-from ptycho.models.onnx_export import FORMAT, FORMAT_VERSION, INPUT, OUTPUTS, signature
+from ptycho.models.onnx_around import REFERENCE
+from ptycho.models.onnx_export import (
+    FORMAT,
+    FORMAT_VERSION,
+    INPUT,
+    OUTPUTS,
+    WITH_REFERENCE,
+    signature,
+)
 from ptycho.models.onnx_seal import check_seal
 from ptycho.networks.graphs import spec_from_config
 from ptycho.scan.normalization import intensity_scale
@@ -60,10 +68,14 @@ class OnnxModel:
             "gridsize": model.gridsize,
         }
 
-    def predict(self, counts: NDArray[Any]) -> NDArray[np.complex64]:
+    def predict(
+        self, counts: NDArray[Any], reference: NDArray[np.complex64] | None = None
+    ) -> NDArray[np.complex64]:
         """Complex patches (B, C_out, N, N) complex64 from counts (B, C, N, N), of any real dtype.
 
-        Raises DataError for another shape. Memory: what the batch needs inside the network.
+        reference (B, C, N, N) complex: the image around each pattern, where the model starts from one, see
+        `ptycho.run.reference`. Raises DataError for another shape. Memory: what the batch needs inside the
+        network.
         """
         model = self.config.model
         wanted = (model.gridsize**2, model.N, model.N)
@@ -71,7 +83,16 @@ class OnnxModel:
             raise DataError(f"{self.path}: counts have shape {counts.shape}; this model takes (B, {wanted})")
         if not len(counts):
             return np.empty((0, spec_from_config(model).out_channels, model.N, model.N), np.complex64)
-        amplitude, phase = self.session.run(OUTPUTS, {INPUT: np.ascontiguousarray(counts, np.float32)})
+        given = {INPUT: np.ascontiguousarray(counts, np.float32)}
+        if model.reference != "flat":
+            if reference is None or reference.shape != counts.shape:
+                shape = None if reference is None else reference.shape
+                raise DataError(
+                    f"{self.path}: reference has shape {shape}; this model takes one like counts, "
+                    f"{counts.shape} - ptycho infer makes it"
+                )
+            given[REFERENCE] = np.concatenate([reference.real, reference.imag], 1, dtype=np.float32)
+        amplitude, phase = self.session.run(OUTPUTS, given)
         patches = np.empty(amplitude.shape, np.complex64)
         patches.real, patches.imag = amplitude * np.cos(phase), amplitude * np.sin(phase)
         return patches
@@ -101,11 +122,15 @@ def open_onnx(path: Path, execution: PyTorchExecutionConfig | None = None) -> On
             f"{path} is an ONNX model, but not one of ptycho export (or it was truncated): export it again"
         )
     version = noted.get("format_version", "")
-    if version != str(FORMAT_VERSION):
+    if version not in (str(FORMAT_VERSION), str(WITH_REFERENCE)):
         raise BundleError(
-            f"{path} has format {version}, this ptychopinn reads {FORMAT_VERSION}; upgrade ptychopinn"
+            f"{path} has format {version}, this ptychopinn reads {FORMAT_VERSION} and {WITH_REFERENCE}; "
+            "upgrade ptychopinn"
         )
     model = _described(path, session, noted)
+    own = FORMAT_VERSION if model.config.model.reference == "flat" else WITH_REFERENCE
+    if version != str(own):
+        raise BundleError(f"{path} has format {version}, but its network is of format {own}; export it again")
     _check_tensors(model)
     check_seal(data, path)  # last, because the others say more
     return model

@@ -2,8 +2,10 @@
 
 A `Graph` is a list of `Node`s in the order of computation. Inputs are `diffraction` (B, C, N, N), the
 normalised amplitude x with zero frequency at (N//2, N//2), and `probe` (P, N, N) complex, in the gauge of
-`ptycho.scan.normalization`. Outputs are `amplitude` and `phase`, each (B, C_out, N, N). Channels are first
-here; a backend that prefers them last transposes, the weights stay (out, in, row, column).
+`ptycho.scan.normalization`; where the answer starts from an image, also `reference` (B, C, N, N) complex,
+that image around each pattern, in the gauge of the patches. Outputs are `amplitude` and `phase`, each
+(B, C_out, N, N). Channels are first here; a backend that prefers them last transposes, the weights stay
+(out, in, row, column).
 
 Registering an own network takes five lines: see `register`.
 """
@@ -12,97 +14,21 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import ConfigError
-
-Shape = tuple[int, int, int]  # channels, rows, columns
-
-#: pre-activation at which each amplitude activation gives one half, which explains the mean pattern
-HALF_AMPLITUDE = {
-    "sigmoid": 0.0,
-    "softplus": math.log(math.expm1(0.5)),
-    "relu": 0.5,
-    "swish": 0.7388350311,
-}
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """What a network must know of a run: sides, channels and the shape of the answer."""
-
-    N: int = 64
-    channels: int = 1
-    n_filters_scale: int = 2
-    amp_activation: str = "sigmoid"
-    object_big: bool = True
-    probe_big: bool = True
-    pad_object: bool = True
-
-    @property
-    def out_channels(self) -> int:
-        """Complex patches a group: one a pattern, or a single shared one."""
-        return self.channels if self.object_big else 1
-
-
-@dataclass(frozen=True)
-class Node:
-    """One step of a graph: `name` = `op`(inputs; options)."""
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A network: nodes in order, plus the two nodes that are its outputs."""
-
-    name: str
-    nodes: tuple[Node, ...]
-    amplitude: str
-    phase: str
-
-
-# --------------------------------------------------------------------------------------------------- building
-
-
-class GraphBuilder:
-    """Appends nodes and returns their names, so that the code of a network reads like its table."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Node] = []
-
-    def add(self, op: str, *inputs: str, name: str | None = None, **options: Any) -> str:
-        """Append one node; nodes without weights are numbered, nodes with weights must be named."""
-        label = name or f"{op}_{len(self.nodes)}"
-        self.nodes.append(Node(label, op, inputs, options))
-        return label
-
-    def conv(
-        self,
-        x: str,
-        name: str,
-        filters: int,
-        *,
-        kernel: int = 3,
-        stride: int = 1,
-        activation: str | None = None,
-        init: str = "glorot",
-        bias: float = 0.0,
-    ) -> str:
-        """Convolution with bias; 'same' for stride 1, patch by patch where the stride equals the kernel."""
-        y = self.add(
-            "conv", x, name=name, filters=filters, kernel=kernel, stride=stride, init=init, bias=bias
-        )
-        return self.add("activation", y, kind=activation) if activation else y
-
+from ptycho.networks.building import HALF_AMPLITUDE as HALF_AMPLITUDE
+from ptycho.networks.building import Graph as Graph
+from ptycho.networks.building import GraphBuilder as GraphBuilder
+from ptycho.networks.building import NetworkSpec as NetworkSpec
+from ptycho.networks.building import Node as Node
+from ptycho.networks.building import Shape as Shape
+from ptycho.networks.swift import swift as swift
 
 # --------------------------------------------------------------------------------------------- the networks
 
@@ -164,55 +90,6 @@ def cnn(spec: NetworkSpec) -> Graph:
     return Graph("cnn", tuple(b.nodes), amplitude, phase)
 
 
-_SWIFT_PATCH = 4
-_SWIFT_WIDTH = 24
-
-
-def swift(spec: NetworkSpec) -> Graph:
-    """The efficient default: physics in the stem, residual blocks at 1/4 and 1/8 of the resolution.
-
-    The stem back-projects the measured amplitude with the phase of a flat object under the known probe
-    (one step of Fienup's error reduction, Appl. Opt. 21, 2758 (1982)), so that the network starts in real
-    space and learns the local correction; heads start at zero, so that the untrained answer is the flat
-    object of amplitude one half that explains the mean pattern. Residual blocks: pre-normalised, He et al.,
-    arXiv 1603.05027.
-    """
-    width = _SWIFT_WIDTH * spec.n_filters_scale
-    multiple = 2 * _SWIFT_PATCH
-    side = math.ceil(spec.N / multiple) * multiple
-    b = GraphBuilder()
-
-    def block(x: str, name: str) -> str:
-        h = b.add("norm", x, name=f"{name}.norm")
-        h = b.conv(h, f"{name}.conv1", width, activation="swish")
-        h = b.conv(h, f"{name}.conv2", width, init="zeros")
-        return b.add("add", x, h)
-
-    x = b.add("backproject", "diffraction", "probe")
-    if side != spec.N:
-        x = b.add("resize_canvas", x, side=side)
-    x = b.conv(x, "stem", width, kernel=_SWIFT_PATCH, stride=_SWIFT_PATCH)
-    x = block(x, "fine.0")
-    low = b.conv(x, "down", width, kernel=2, stride=2)
-    for i in range(2):
-        low = block(low, f"coarse.{i}")
-    low = b.conv(low, "up", 4 * width, kernel=1)
-    x = b.add("add", x, b.add("pixel_shuffle", low, factor=2))
-    x = block(x, "fine.1")
-
-    def head(branch: str, activation: str, bias: float) -> str:
-        h = b.conv(x, branch, spec.out_channels * _SWIFT_PATCH**2, kernel=1, init="zeros", bias=bias)
-        h = b.add("pixel_shuffle", h, factor=_SWIFT_PATCH)
-        h = b.add("activation", h, kind=activation)
-        if side != spec.N:
-            h = b.add("resize_canvas", h, side=spec.N)
-        return b.add("mask_centre", h) if spec.pad_object and not spec.probe_big else h
-
-    amplitude = head("amplitude", spec.amp_activation, HALF_AMPLITUDE[spec.amp_activation])
-    phase = head("phase", "pi_tanh", 0.0)
-    return Graph("swift", tuple(b.nodes), amplitude, phase)
-
-
 # --------------------------------------------------------------------------------------------- the registry
 
 _REGISTRY: dict[str, Callable[[NetworkSpec], Any]] = {"swift": swift, "cnn": cnn}
@@ -251,10 +128,17 @@ def describe(name: str, spec: NetworkSpec) -> Any:
         )
     if spec.amp_activation not in HALF_AMPLITUDE:
         raise ConfigError(f"amp_activation = {spec.amp_activation!r}: one of {', '.join(HALF_AMPLITUDE)}")
-    return _REGISTRY[name](spec)
+    made = _REGISTRY[name](spec)
+    seen = [name for node in made.nodes for name in node.inputs] if isinstance(made, Graph) else ["reference"]
+    if spec.reference != "flat" and "reference" not in seen:
+        raise ConfigError(f"architecture = {name!r}: takes no reference; use 'swift', or reference = 'flat'")
+    return made
 
 
 # ------------------------------------------------------------------------------ what a graph says of itself
+
+_SAME_SHAPE = ("activation", "norm", "add", "multiply", "mask_border", "mask_centre", "around_amplitude")
+_SAME_SHAPE += ("around_phase",)
 
 
 def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
@@ -265,7 +149,8 @@ def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
     >>> shapes(graph, spec)["diffraction"], shapes(graph, spec)[graph.amplitude]
     ((1, 64, 64), (1, 64, 64))
     """
-    known: dict[str, Shape] = {"diffraction": (spec.channels, spec.N, spec.N), "probe": (1, spec.N, spec.N)}
+    known: dict[str, Shape] = {"probe": (1, spec.N, spec.N)}
+    known |= dict.fromkeys(("diffraction", "reference"), (spec.channels, spec.N, spec.N))
     for node in graph.nodes:
         channels, rows, columns = known[node.inputs[0]]
         option = node.options
@@ -287,7 +172,9 @@ def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:
             known[node.name] = (channels, option["side"], option["side"])
         elif node.op == "backproject":
             known[node.name] = (2 * channels + 1, rows, columns)
-        elif node.op in ("activation", "norm", "add", "mask_border", "mask_centre"):
+        elif node.op == "backproject_around":
+            known[node.name] = (4 * channels + 1, rows, columns)
+        elif node.op in _SAME_SHAPE:
             known[node.name] = (channels, rows, columns)
         else:
             raise ConfigError(f"{graph.name}: node {node.name} has the unknown operation {node.op!r}")

@@ -25,7 +25,7 @@ _RULES: dict[str, tuple[tuple[str, str], ...]] = {
     "swift": (
         (r"(stem|fine\.0)\b", "encoder_bottom"),
         (r"(down|coarse\.\d+)\b", "encoder_top"),
-        (r"(up|fine\.1)\b", "decoder"),
+        (r"(up|fine\.1|gain)\b", "decoder"),
         (r"amplitude\b", "amplitude_head"),
         (r"phase\b", "phase_head"),
     ),

@@ -141,7 +141,9 @@ def _sound(record: dict[str, Any] | None, run: Run) -> dict[str, Any] | None:
     if record is None:
         return None
     kinds = {**dict.fromkeys(_LISTS, list), **dict.fromkeys(_MAPPINGS, dict)}
-    kept = {name: value for name, value in record.items() if isinstance(value, kinds.get(name, object))}
+    kept: dict[str, Any] = {
+        name: value for name, value in record.items() if isinstance(value, kinds.get(name, object))
+    }
     for name in ("seconds", "pid"):
         if isinstance(kept.get(name), (int, float)) and not math.isfinite(_number(kept[name])):
             del kept[name]

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.evaluation.rfactor import RFactor, r_factor
 from ptycho.image.canvas import (
+    Frame,
     Stitched,
     auto_window_side,
     chunks,
@@ -28,9 +29,11 @@ from ptycho.image.stitcher import Stitcher
 from ptycho.io.geometry import Geometry
 from ptycho.ops import ops_of
 from ptycho.ops.team import ALONE, Team
+from ptycho.run.reference import coarse_reference, dealt, frame_of, moved, placed_on
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.pattern_store import room_for_patches
+from ptycho.scan.reference import Reference
 
 #: patterns in a batch when nothing else is asked: large enough for the cores, small enough for the cache
 PATTERNS_A_BATCH = 64
@@ -83,7 +86,8 @@ class Predictor(Generic[Patches]):
 
     config: of the training. x_scale, nphotons: the normalisation of the scan, see
     `ptycho.scan.normalization`. probe (P, N, N) complex64. log_scale: the trained correction of the intensity
-    scale. predict: x (b, C, N, N) float32 to patches (b, C_out, N, N).
+    scale. predict: x (b, C, N, N) float32, and the reference around each (b, C, N, N) complex64 where the
+    network has one, to patches (b, C_out, N, N).
     """
 
     config: TrainingConfig
@@ -91,7 +95,7 @@ class Predictor(Generic[Patches]):
     nphotons: float
     probe: NDArray[np.complex64]
     log_scale: float
-    predict: Callable[[NDArray[np.float32]], Patches]
+    predict: Callable[[NDArray[np.float32], NDArray[np.complex64] | None], Patches]
 
     @property
     def to_counts(self) -> float:
@@ -135,30 +139,23 @@ def reconstruct(
     positions = transform_positions(
         container.positions_px, flip_x=flip_x, flip_y=flip_y, transpose=transpose, coord_scale=coord_scale
     )
-    canvas = Stitcher(make_frame(positions, weights.shape[0], canvas_shape), weights)
+    frame = make_frame(positions, weights.shape[0], canvas_shape)
     size = batch_size or max(1, PATTERNS_A_BATCH // C)
     order = scan_order(positions[container.nn_indices[:, 0]], size)
     shape = (len(order), 1 if seen.one_patch_a_group else C, N, N)
     patch_store = room_for_patches(shape, container) if keep_patches else None
+    course = _Course(seen, container, positions, weights, size, patch_store, progress, team)
     begun = time.perf_counter()
-    for number, part in enumerate(chunks(len(order), size)):
-        if number % team.size != team.rank:
-            continue
-        groups = order[part]
-        members = container.nn_indices[groups]
-        patches = seen.predict(container.patterns[members])
-        places = positions[members]
-        if seen.one_patch_a_group:
-            places = places.mean(1, keepdims=True)
-        canvas.add(patches, places.reshape(-1, 2))
-        if patch_store is not None:
-            patch_store.put(groups, ops_of(patches).to_numpy(patches))
-        if progress is not None:
-            progress(min(part.stop, len(order)), len(order))
-    canvas.pool(team)
+    if seen.config.model.reference == "flat":
+        canvas = Stitcher(frame, weights)
+        course.add(order, canvas)
+        canvas.pool(team)
+        image = canvas.result()
+    else:
+        image = course.rounds(order, frame)
     rate = len(order) / max(time.perf_counter() - begun, 1e-9)
     return Reconstruction(
-        image=canvas.result(),
+        image=image,
         probe=seen.probe,
         positions_px=positions,
         global_offsets=container.global_offsets,
@@ -168,6 +165,59 @@ def reconstruct(
         patches=patch_store.array().reshape(-1, N, N) if patch_store is not None else None,
         geometry=container.geometry,
     )
+
+
+@dataclass
+class _Course(Generic[Patches]):
+    """The way of the patterns of one scan through the network, batch by batch."""
+
+    seen: Predictor[Patches]
+    container: PtychoDataContainer
+    positions: NDArray[np.float64]
+    weights: NDArray[np.float32]
+    size: int
+    patch_store: Any
+    progress: Callable[[int, int], None] | None
+    team: Team
+    done: int = 0
+
+    def add(self, order: NDArray[np.int64], canvas: Stitcher, around: Reference | None = None) -> None:
+        """Stitch the patches of these groups, as the backend has them, or what they change in a reference, as
+        arrays; of several processes each takes every K-th batch."""
+        for number, part in enumerate(chunks(len(order), self.size)):
+            groups = order[part]
+            self.done += len(groups)
+            if number % self.team.size != self.team.rank:
+                continue
+            members = self.container.nn_indices[groups]
+            places = self.positions[members]
+            near = None if around is None else around.around(places, self.container.N)
+            patches: Any = self.seen.predict(self.container.patterns[members], near)
+            if self.patch_store is not None:
+                self.patch_store.put(groups, ops_of(patches).to_numpy(patches))
+            if near is not None:
+                patches = ops_of(patches).to_numpy(patches) - near
+            if self.seen.one_patch_a_group:
+                places = places.mean(1, keepdims=True)
+            canvas.add(patches, places.reshape(-1, 2))
+            if self.progress is not None:
+                self.progress(self.done, len(self.container.nn_indices))
+
+    def rounds(self, order: NDArray[np.int64], frame: Frame) -> Stitched:
+        """The image that starts as the coarse object and is changed by one round of patterns after the
+        other."""
+        container, seen = self.container, self.seen
+        image = coarse_reference(container.patterns, self.positions, seen.probe, container.bad_pixels)
+        own = frame_of(image)
+        coverage = np.zeros(own.shape, np.float32)
+        for part in dealt(order, seen.config.model.rounds):
+            canvas = Stitcher(own, self.weights)
+            self.add(part, canvas, image)
+            canvas.pool(self.team)
+            change = canvas.result()
+            image = moved(image, change)
+            coverage += change.coverage
+        return placed_on(image, coverage, frame)
 
 
 def judged_by_data(

@@ -18,6 +18,7 @@ from ptycho.scan.labels import cut_patches
 from ptycho.scan.pattern_store import store_patterns
 from ptycho.scan.placement import with_canvas_shape
 from ptycho.scan.raw_data import RawData
+from ptycho.scan.reference import Reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class PtychoDataContainer:
             pattern_Y is used.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None.
         geometry: wavelength, distance and pixel sizes of the scan; empty where it does not say.
+        reference: the image that a network starts from, or None where it starts from a flat object.
         scratch_folder: folder for temporary files of patterns on disk; None: the system's.
     """
 
@@ -56,6 +58,7 @@ class PtychoDataContainer:
     bad_pixels: NDArray[np.bool_] | None = None
     scratch_folder: Path | None = None
     geometry: Geometry = Geometry()
+    reference: Reference | None = None
 
     @classmethod
     def from_raw(
@@ -162,6 +165,13 @@ class PtychoDataContainer:
                 "the scan has no objectGuess, so there are no labels: add one, or train unsupervised"
             )
         return cut_patches(self.objectGuess, self.positions_px[rows], self.N) * np.float32(scale)
+
+    def pattern_references(self, rows: NDArray[np.int64]) -> NDArray[np.complex64]:
+        """The reference around these patterns (..., N, N) complex64, any shape of `rows`. Raises DataError
+        without one."""
+        if self.reference is None:
+            raise DataError("the scan has no reference image: make one with ptycho.run.reference")
+        return self.reference.around(self.positions_px[rows], self.N)
 
     @property
     def global_offsets(self) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
+from ptycho.forward.seen import check_reference
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.job import Fitted, Job
 from ptycho.scan.scan_set import KnownScan
@@ -42,8 +43,19 @@ class KerasBackend:
 
         return fit(job, model)
 
-    def predict(self, model: PtychoPINN_Keras, x: NDArray[np.float32], scan: int = 0) -> Tensor:
-        return model.patches(tf.convert_to_tensor(x), tf.constant(scan, tf.int32))
+    def predict(
+        self,
+        model: PtychoPINN_Keras,
+        x: NDArray[np.float32],
+        scan: int = 0,
+        reference: NDArray[np.complex64] | None = None,
+    ) -> Tensor:
+        if model.config.model.reference == "flat":
+            return model.patches(tf.convert_to_tensor(x), tf.constant(scan, tf.int32))
+        check_reference(reference)
+        return model.patches(
+            tf.convert_to_tensor(x), tf.constant(scan, tf.int32), tf.convert_to_tensor(reference)
+        )
 
     def state(self, model: PtychoPINN_Keras) -> TrainedState:
         return TrainedState(

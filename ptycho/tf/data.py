@@ -1,9 +1,10 @@
 """Batches of groups for Keras: the patterns once as a tensor, every batch gathered from them in the graph.
 
 A batch is a dict: `x` (B, C, N, N), `positions_xy` (B, C, 2) float64 px, `counted` (B, C) bool, `region`
-bool, `scan` int32, the number by which the model knows the scan that all of it is of, and `labels`
-(B, C, N, N) complex where the objective needs them. Which groups stand together is decided by
-`ptycho.run.batches`: Python is asked for the order once an epoch and not again until the next.
+bool, `scan` int32, the number by which the model knows the scan that all of it is of, `labels` (B, C, N, N)
+complex where the objective needs them, and `reference` (B, C, N, N) complex where the network starts from an
+image. Which groups stand together is decided by `ptycho.run.batches`: Python is asked for the order once an
+epoch and not again until the next.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ptycho.run.batches import Batch
 from ptycho.run.preparation import Grouped, TrainingPlan
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.scan_set import ScanSet
-from ptycho.tf.rows_on_disk import RowsOnDisk, gathered, labels_by_rows, pattern_rows
+from ptycho.tf.rows_on_disk import RowsOnDisk, gathered, labels_by_rows, pattern_rows, references_by_rows
 
 Tensor = Any
 Dataset = Any
@@ -43,6 +44,7 @@ class HeldScan:
     members: Tensor
     counts: Tensor
     labels: Tensor | RowsOnDisk | None
+    references: RowsOnDisk | None = None
 
     @classmethod
     def of(
@@ -68,6 +70,7 @@ class HeldScan:
             members=tf.convert_to_tensor(container.nn_indices, tf.int64),
             counts=tf.convert_to_tensor(np.ones(len(container), bool) if held_out is None else held_out),
             labels=labels,
+            references=None if container.reference is None else references_by_rows(container, real),
         )
 
     def counting(self, held_out: NDArray[np.bool_] | None) -> HeldScan:
@@ -87,6 +90,8 @@ class HeldScan:
         }
         if self.labels is not None:
             item["labels"] = gathered(self.labels, members)
+        if self.references is not None:
+            item["reference"] = gathered(self.references, members)
         return item
 
 

@@ -32,6 +32,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 #: share of the brightest probe pixel below which back-projection is damped (rPIE, Maiden 2017)
 BACKPROJECT_DAMPING = 0.05
+#: power of a dark reference, below which its change is no longer a part of it
+REFERENCE_FLOOR = 0.0025
 #: added to the variance of a normalised group
 NORM_EPSILON = 1e-5
 
@@ -82,6 +84,37 @@ def backproject(diffraction: Tensor, probe: Tensor) -> Tensor:
     parts = tf.reshape(tf.stack([tf.math.real(found), tf.math.imag(found)], 2), [B, 2 * C, N, N])
     window = tf.broadcast_to(lit / damped, [B, 1, N, N])
     return tf.concat([parts, window], 1)
+
+
+def backproject_around(diffraction: Tensor, probe: Tensor, reference: Tensor) -> Tensor:
+    """What each pattern changes in the image it is seen on: one step of error reduction around a reference.
+
+    Formula and shapes as `ptycho_torch.layers.backproject_around`: diffraction (B, C, N, N), negative = not
+    measured; probe (P, N, N) and reference (B, C, N, N) complex; returns (B, 4C+1, N, N).
+    """
+    N = diffraction.shape[-1]
+    lit = tf.reduce_sum(_squared(probe), 0)
+    damped = lit + BACKPROJECT_DAMPING * tf.reduce_max(lit)
+    waves = tf.signal.fft2d(reference[:, :, None] * probe) / N
+    modulus = tf.sqrt(tf.reduce_sum(_squared(waves), 2) + 1e-6)
+    measured = tf.signal.ifftshift(diffraction, axes=(-2, -1))
+    excess = tf.where(measured < 0, tf.zeros_like(measured), measured / modulus - 1)
+    back = tf.math.conj(probe) * tf.cast(N / damped, probe.dtype)
+    change = tf.reduce_sum(tf.signal.ifft2d(tf.cast(excess, probe.dtype)[:, :, None] * waves) * back, 2)
+    power = _squared(reference)
+    ratio = change * tf.math.conj(reference) / tf.cast(power + REFERENCE_FLOOR, probe.dtype)
+    share = lit / tf.reduce_sum(lit)
+    mean = tf.reduce_sum(reference * tf.cast(share, probe.dtype), (-2, -1), keepdims=True)
+    turn = tf.math.conj(mean) / tf.cast(tf.abs(mean) + 1e-6, probe.dtype)
+    spread = tf.sqrt(tf.reduce_sum(power * share, (-2, -1), keepdims=True) + 1e-6)
+    seen = reference * turn / tf.cast(spread, probe.dtype)
+    window = tf.broadcast_to(lit / damped, [tf.shape(diffraction)[0], 1, N, N])
+    parts = [part(value) for value in (ratio, seen) for part in (tf.math.real, tf.math.imag)]
+    return tf.cast(tf.concat([*parts, window], 1), diffraction.dtype)
+
+
+def _squared(x: Tensor) -> Tensor:
+    return tf.square(tf.math.real(x)) + tf.square(tf.math.imag(x))
 
 
 def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
@@ -139,13 +172,20 @@ class GraphNetwork(keras.layers.Layer):  # type: ignore[misc]
             self.neutral[name] = variable
         self.built = True
 
-    def call(self, diffraction: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+    def call(
+        self, diffraction: Tensor, probe: Tensor, reference: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         side = self.spec.N
         diffraction = tf.ensure_shape(diffraction, [None, self.spec.channels, side, side])
         values: dict[str, Tensor] = {"diffraction": _channels_last(diffraction)}
+        if reference is not None:
+            reference = tf.ensure_shape(reference, diffraction.shape)
+            values["reference"] = _channels_last(reference)
         for node in self.graph.nodes:
             if node.op == "backproject":
                 values[node.name] = _channels_last(backproject(diffraction, probe))
+            elif node.op == "backproject_around":
+                values[node.name] = _channels_last(backproject_around(diffraction, probe, reference))
             else:
                 values[node.name] = self._run(node, [values[name] for name in node.inputs])
         amplitude, phase = (values[name] for name in (self.graph.amplitude, self.graph.phase))
@@ -166,6 +206,10 @@ class GraphNetwork(keras.layers.Layer):  # type: ignore[misc]
         if node.op == "norm":
             weight, bias = self._own(node)
             return group_norm(tf.cast(x, weight.dtype), weight, bias)
+        if node.op in ("around_amplitude", "around_phase"):
+            part = (tf.abs if node.op == "around_amplitude" else tf.math.angle)(inputs[1])
+            x = tf.cast(x, part.dtype)
+            return part * tf.exp(x) if node.op == "around_amplitude" else part + x
         if len(inputs) == 2 and inputs[0].dtype != inputs[1].dtype:
             inputs = [tf.cast(value, self.compute_dtype) for value in inputs]
         return _STATELESS[node.op](inputs, option)
@@ -177,6 +221,7 @@ class GraphNetwork(keras.layers.Layer):  # type: ignore[misc]
 _STATELESS: dict[str, Callable[[list[Tensor], Mapping[str, Any]], Tensor]] = {
     "activation": lambda x, o: ACTIVATIONS[o["kind"]](x[0]),
     "add": lambda x, o: x[0] + x[1],
+    "multiply": lambda x, o: x[0] * x[1],
     "max_pool": lambda x, o: tf.nn.max_pool2d(x[0], 2, 2, "VALID"),
     "upsample": lambda x, o: tf.raw_ops.ResizeNearestNeighbor(
         images=x[0], size=[2 * x[0].shape[1], 2 * x[0].shape[2]]

@@ -15,7 +15,7 @@ from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.forward.merging import group_views
 from ptycho.forward.region import block_views
-from ptycho.forward.seen import Seen, illumination
+from ptycho.forward.seen import Seen, check_reference, illumination
 from ptycho.forward.terms import evaluate, logged_names
 from ptycho.networks.graphs import spec_from_config
 from ptycho.objectives.manifest import resolve
@@ -100,10 +100,15 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
         # Keras writes val_ before every name of a test step
         self.val_means = TermMeans(("loss", *(f"loss/{name}" for name in names)), name="validation")
         sides = (model.gridsize**2, model.N, model.N)
-        #: the call in graph mode, traced once whatever the batch: x (B, C, N, N), scan -> (B, C_out, N, N)
+        traced = [tf.TensorSpec((None, *sides), dtype), tf.TensorSpec((), tf.int32)]
+        if model.reference != "flat":
+            wide = "complex128" if dtype == "float64" else "complex64"
+            traced.append(tf.TensorSpec((None, *sides), wide))
+        #: the call in graph mode, traced once whatever the batch: x (B, C, N, N), scan, and the reference
+        #: (B, C, N, N) where the network starts from one -> (B, C_out, N, N)
         self.patches = tf.function(
-            lambda x, scan: self(x, scan=scan),
-            input_signature=[tf.TensorSpec((None, *sides), dtype), tf.TensorSpec((), tf.int32)],
+            lambda x, scan, *near: self(x, scan=scan, reference=near[0] if near else None),
+            input_signature=traced,
             autograph=False,
         )
         self.last_loss = tf.Variable(0.0, trainable=False, dtype=tf.float64, name="last_loss")
@@ -238,9 +243,13 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
 
     # ------------------------------------------------------------------------------------------ the network
 
-    def call(self, x: Tensor, scan: Tensor | int = 0) -> Tensor:
-        counted = tf.cast(self.counted_of(scan), x.dtype)
-        modulus, phase = self.network(x * counted, tf.stop_gradient(self.probe_of(scan)))
+    def call(self, x: Tensor, scan: Tensor | int = 0, reference: Tensor | None = None) -> Tensor:
+        counted, probe = self.counted_of(scan), tf.stop_gradient(self.probe_of(scan))
+        if self.config.model.reference == "flat":
+            modulus, phase = self.network(x * tf.cast(counted, x.dtype), probe)
+        else:
+            check_reference(reference)
+            modulus, phase = self.network(tf.where(counted, x, -tf.ones_like(x)), probe, reference)
         # back from half precision; the probe has the precision of the whole model
         modulus, phase = tf.cast(modulus, self.variable_dtype), tf.cast(phase, self.variable_dtype)
         return tf.complex(modulus * tf.cos(phase), modulus * tf.sin(phase))
@@ -251,11 +260,14 @@ class PtychoPINN_Keras(keras.Model):  # type: ignore[misc]
         lit = _sealed(illumination(self.probe_of(batch.get("scan", 0))))
         kind = self.config.model.merge_window
         together = tf.logical_and(batch["region"], tf.shape(patches)[0] > 1)
-        return tf.cond(
+        reference = batch.get("reference")
+        changed = patches if reference is None else patches - reference
+        made = tf.cond(
             together,
-            lambda: block_views(patches, positions(), lit()),
-            lambda: group_views(patches, positions(), kind, lit()),
+            lambda: block_views(changed, positions(), lit()),
+            lambda: group_views(changed, positions(), kind, lit()),
         )
+        return made if reference is None else made + reference
 
     # ---------------------------------------------------------------------------------------- the objective
 

@@ -52,6 +52,12 @@ def labels_by_rows(container: PtychoDataContainer, label_scale: float, real: Any
     return RowsOnDisk(read, container.patterns.shape, tf.complex64, wide)
 
 
+def references_by_rows(container: PtychoDataContainer, real: Any) -> RowsOnDisk:
+    """The reference around each pattern (M, N, N), cut when it is asked for."""
+    wide = tf.complex128 if real == tf.float64 else tf.complex64
+    return RowsOnDisk(container.pattern_references, container.patterns.shape, tf.complex64, wide)
+
+
 def gathered(rows: Tensor | RowsOnDisk, members: Tensor) -> Tensor:
     """Rows (B, C, N, N) of a tensor or of an array on disk; runs in the graph."""
     return rows.rows(members) if isinstance(rows, RowsOnDisk) else tf.gather(rows, members)

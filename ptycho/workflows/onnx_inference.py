@@ -22,8 +22,10 @@ def predictor_of_onnx(model: OnnxModel, config: InferenceConfig) -> Predictor[ND
             "choose it when it is written, with ptycho export --trained_scan"
         )
 
-    def predict(x: NDArray[np.float32]) -> NDArray[np.complex64]:
-        return model.predict(np.square(x / np.float32(model.x_scale)))
+    def predict(
+        x: NDArray[np.float32], reference: NDArray[np.complex64] | None = None
+    ) -> NDArray[np.complex64]:
+        return model.predict(np.square(x / np.float32(model.x_scale)), reference)
 
     return Predictor(
         config=model.config,

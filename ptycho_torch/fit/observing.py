@@ -177,6 +177,9 @@ class _Asked:
             x = torch.from_numpy(container.patterns[members]).to(module.probe.device)
             positions = torch.from_numpy(container.positions_px[members]).to(module.probe.device)
             batch = {"x": x, "positions_xy": positions, "region": False, "scan": scan}
+            if container.reference is not None:
+                near = torch.from_numpy(container.pattern_references(members))
+                batch["reference"] = near.to(module.probe.device)
             return explained(module, batch)
         finally:
             module.train(was_training)

@@ -147,7 +147,10 @@ class _Asked:
         self, container: PtychoDataContainer, members: Index, scan: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         x, positions = tf.constant(container.patterns[members]), tf.constant(container.positions_px[members])
-        return explained(self._model, {"x": x, "positions_xy": positions, "region": False, "scan": scan})
+        batch = {"x": x, "positions_xy": positions, "region": False, "scan": scan}
+        if container.reference is not None:
+            batch["reference"] = tf.constant(container.pattern_references(members))
+        return explained(self._model, batch)
 
     def image(self, container: PtychoDataContainer, scan: int) -> Stitched:
         return reconstruct(predictor_of(self._model, scan), container).image

@@ -1,0 +1,158 @@
+"""Train the network that ships: python -m ptycho_torch.shipped.train --out DIR --seconds 1500 --seed 0
+
+Seeded scans, drawn as they are needed. DIR gets log.csv (CPU seconds, step, errors) and state.pt, written
+every minute of work; the same command goes on from it. --write FILE.safetensors writes the weights and ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ptycho.config.settings import ModelConfig
+from ptycho.io.atomic import atomic_write
+from ptycho.networks.graphs import spec_from_config
+from ptycho_torch.layers import build_network
+from ptycho_torch.shipped.blocks import Block, judge, learn, neighbours
+from ptycho_torch.shipped.scans import Drawn, draw_scan
+
+_RATE, _LAST_RATE, _WARM_STEPS = 2e-3, 0.01, 100
+_DECAY = 0.998  # of the moving average that ships
+_PATTERNS = 64
+_ROUNDS = ((1, 2, 4, 8, 16), (0.1, 0.1, 0.35, 0.35, 0.1))
+_POOL, _STEPS_A_SCAN = 40, 5
+_SAVE_S, _JUDGE_S = 60.0, 180.0
+_JUDGED = 12
+
+
+def shipped_model(N: int = 64) -> ModelConfig:
+    """The network that ships, for patterns of N px; its weights do not depend on N."""
+    return ModelConfig(N=N, reference="coarse", rounds=4)
+
+
+class Training:
+    """Network, average, optimiser, pool of scans; everything follows from seed and step."""
+
+    def __init__(self, seconds: float, seed: int) -> None:
+        self.seconds, self.seed = seconds, seed
+        self.network: nn.Module = build_network("swift", spec_from_config(shipped_model()), seed)
+        self.average = copy.deepcopy(self.network)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), _RATE, weight_decay=1e-3)
+        self.step, self.spent_s = 0, 0.0
+        self._pool: list[Drawn] = []
+
+    def take_step(self) -> list[float]:
+        """One block of a scan; the errors before and after its rounds."""
+        rng = np.random.default_rng([self.seed, 1, self.step])
+        scan = self._scan(rng)
+        N = scan.probe.shape[-1]
+        count = _PATTERNS if N == 64 else _PATTERNS // 2
+        block = Block(scan, neighbours(scan, count, rng))
+        rounds = int(rng.choice(_ROUNDS[0], p=_ROUNDS[1]))
+        self.optimizer.param_groups[0]["lr"] = self._rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        errors = learn(self.network, block, rounds)
+        nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
+        if all(map(math.isfinite, errors)):
+            self.optimizer.step()
+        keep = min(_DECAY, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(value, 1 - keep)
+        self.step += 1
+        return errors
+
+    def _rate(self) -> float:
+        done = min(1.0, self.spent_s / self.seconds)
+        course = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+        return _RATE * course * min(1.0, (self.step + 1) / _WARM_STEPS)
+
+    def _scan(self, rng: np.random.Generator) -> Drawn:
+        """One of the pool, which starts with one scan and renews its oldest every few steps."""
+        if self.step % _STEPS_A_SCAN == 0 or not self._pool:
+            self._pool.append(draw_scan((self.seed, 0, self.step)))
+            del self._pool[:-_POOL]
+        return self._pool[int(rng.integers(len(self._pool)))]
+
+    def save(self, path: Path) -> None:
+        """Everything that a later run needs, as tensors and numbers."""
+        held = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "numbers": {"step": self.step, "spent_s": self.spent_s, "seed": self.seed},
+        }
+        with atomic_write(path) as temporary:
+            torch.save(held, temporary)
+
+    def load(self, path: Path) -> None:
+        """Go on from `save`; the pool is drawn anew."""
+        held: dict[str, Any] = torch.load(path, weights_only=True)
+        self.network.load_state_dict(held["network"])
+        self.average.load_state_dict(held["average"])
+        self.optimizer.load_state_dict(held["optimizer"])
+        self.step, self.spent_s = held["numbers"]["step"], held["numbers"]["spent_s"]
+
+
+def train(out: Path, seconds: float, seed: int) -> None:
+    """Train until so many CPU seconds are spent, with checkpoints and a log."""
+    out.mkdir(parents=True, exist_ok=True)
+    training, state, log = Training(seconds, seed), out / "state.pt", out / "log.csv"
+    if state.is_file():
+        training.load(state)
+    judged = [draw_scan((seed, 2, number)) for number in range(_JUDGED)]
+    before = training.spent_s - time.process_time()
+    saved = shown = training.spent_s
+    recent: list[tuple[float, float]] = []
+    while training.spent_s < seconds:
+        errors = training.take_step()
+        training.spent_s = before + time.process_time()
+        recent.append((errors[0], errors[-1]))
+        if training.spent_s - saved > _SAVE_S:
+            saved = training.spent_s
+            training.save(state)
+            start, end = np.median(recent, axis=0)
+            _note(log, f"train,{training.step},{saved:.0f},{start:.4f},{end:.4f}")
+            recent = []
+        if training.spent_s - shown > _JUDGE_S:
+            shown = training.spent_s
+            _show(log, training, judged)
+            before = training.spent_s - time.process_time()  # judging is no training
+    training.save(state)
+    _show(log, training, judged)
+
+
+def _show(log: Path, training: Training, judged: list[Drawn]) -> None:
+    for rounds in (1, 4, 8):
+        found = np.array([judge(training.average, scan, rounds) for scan in judged])
+        words = [f"{value:.4f}" for value in (*np.median(found, 0)[[0, -1]], found.mean(0)[-1])]
+        _note(log, f"judge{rounds},{training.step},{training.spent_s:.0f}," + ",".join(words))
+
+
+def _note(log: Path, line: str) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def main(given: list[str]) -> None:
+    """The command of the module docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=1500.0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(given)
+    torch.set_num_threads(1)
+    train(arguments.out, arguments.seconds, arguments.seed)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
