@@ -139,11 +139,15 @@ def predictor_of(model: Network, scan: int = 0) -> Predictor[Any]:
     """A model as it sees one of its scans."""
     backend = find(model.backend)
     known = backend.known_scan(model, scan)
+
+    def predict(x: NDArray[np.float32], reference: NDArray[np.complex64] | None = None, /) -> Any:
+        return backend.predict(model, x, scan, reference)
+
     return Predictor(
         config=model.config,
         x_scale=known.x_scale,
         nphotons=known.nphotons,
         probe=known.probe,
         log_scale=known.log_scale,
-        predict=lambda x, reference=None: backend.predict(model, x, scan, reference),
+        predict=predict,
     )

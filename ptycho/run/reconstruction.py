@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,14 @@ PATTERNS_A_BATCH = 64
 
 #: patches as a backend holds them: its own tensors
 Patches = TypeVar("Patches")
+Made = TypeVar("Made", covariant=True)
+
+
+class Predict(Protocol[Made]):
+    """A network as inference calls it."""
+
+    def __call__(self, x: NDArray[np.float32], reference: NDArray[np.complex64] | None = None, /) -> Made:
+        """x (b, C, N, N), and the image around each (b, C, N, N) where the network starts from one."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class Predictor(Generic[Patches]):
     nphotons: float
     probe: NDArray[np.complex64]
     log_scale: float
-    predict: Callable[[NDArray[np.float32], NDArray[np.complex64] | None], Patches]
+    predict: Predict[Patches]
 
     @property
     def to_counts(self) -> float:
