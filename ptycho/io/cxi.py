@@ -17,7 +17,7 @@ from ptycho.io.geometry import Geometry
 from ptycho.io.importing import Imported
 from ptycho.io.lazy import CHUNK_BYTES
 from ptycho.io.ptychodus_hdf5 import load_filters
-from ptycho.io.sealed_hdf5 import new_file, put
+from ptycho.io.sealed_hdf5 import new_file, new_group, put
 
 _EV_J = 1.602176634e-19
 #: bit of a CXI mask: the pixel is invalid
@@ -54,7 +54,7 @@ def write_scan_cxi(
             done = begin + len(part)
             if progress is not None:
                 progress(done, len(frames))
-        entry.create_group("data_1")["data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
+        new_group(entry, "data_1")["data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
         _write_geometry(archive, scan.geometry, frames.shape[-1])
         bad = np.zeros(frames.shape[1:], bool) if scan.bad_pixels is None else scan.bad_pixels
         put(detector, "mask", bad.astype(np.uint32) * _INVALID)
@@ -97,7 +97,7 @@ def write_image_cxi(
         _write_geometry(archive, geometry, N)
         size = geometry.object_pixel_size_m(N)
         for number, values in ((1, image), (2, probe)):
-            group = entry.create_group(f"image_{number}")
+            group = new_group(entry, f"image_{number}")
             put(group, "data", np.asarray(values, np.complex64))
             put(group, "data_space", "real")
             put(group, "data_type", "complex")
@@ -115,10 +115,10 @@ def write_image_cxi(
 
 def _entry(archive: Any) -> Any:
     put(archive, "cxi_version", _VERSION)
-    entry = archive.create_group("entry_1")
+    entry = new_group(archive, "entry_1")
     for place in ("instrument_1/detector_1", "instrument_1/source_1", "sample_1/geometry_1"):
-        entry.create_group(place)
-    archive.create_group(EXTRAS)
+        new_group(entry, place)
+    new_group(archive, EXTRAS)
     return entry
 
 
