@@ -37,6 +37,8 @@ class Console:
         self.prog = prog
         self.quiet = quiet
         self.debug = debug
+        #: the command and its words, as typed
+        self.words: list[str] = []
         self.output: Path | None = None
         self.kind: str | None = None
         self.folder: OutputFolder | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
+from ptycho.cli.processes import rank
 from ptycho.cli.runs import prepare_folder
 from ptycho.cli.signals import Terminated
 from ptycho.errors import InputError, PtychoError, RunError
@@ -73,7 +73,7 @@ def open_output(
     """
     from ptycho.run.folder import OutputFolder
 
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if rank() == 0:
         overwrite = bool(vars(arguments).get("overwrite"))
         console.folder = OutputFolder(folder, kind, inputs=inputs, overwrite=overwrite, resumes=resumes)
     else:
@@ -102,6 +102,8 @@ def begin_record(
     from ptycho.run.provenance import begin
 
     assert console.output is not None, "the output folder must stand before its record"
+    if rank():
+        return
     files = {role: _bundle_in(path, BUNDLE_NAME) for role, path in inputs.items()}
     # `python -m ptycho.cli` leaves the name of a file in argv[0] that nobody typed.
     typed = sys.orig_argv if Path(sys.argv[0]).name == "__main__.py" else sys.argv
@@ -147,7 +149,7 @@ def _finish(console: Console, state: str, error: str | None) -> bool:
     """Whether there was a record to complete; a full disk must not hide how the run itself ended."""
     from ptycho.run.provenance import finish, read
 
-    if console.output is None or not console.output.is_dir():
+    if rank() or console.output is None or not console.output.is_dir():
         return False
     try:
         finish(console.output, state, error=error)

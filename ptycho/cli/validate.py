@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from ptycho.workflows.orientation import find_orientation
 
         with console.progress("orientations") as progress:
-            orientation = find_orientation(raw, progress=progress)
+            orientation = find_orientation(raw, with_rotation=True, with_pairing=True, progress=progress)
     if target is not None:
         write_mask(target, inspection.mask)
     if arguments.json:
@@ -87,6 +87,8 @@ def _show(report: ScanReport, console: Console) -> None:
     values = asdict(report)
     table = Table(title=escape(str(report.path)), show_header=False, title_justify="left")
     for name, value in _rows(values):
+        table.add_row(name, escape(value))
+    for name, value in report.geometry:
         table.add_row(name, escape(value))
     console.show(table)
     for found in report.findings:

@@ -11,15 +11,23 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from ptycho.errors import InputError, MissingFileError
+from ptycho.io.formats.arrays import begins
 from ptycho.io.formats.foreign import ForeignFormat as ForeignFormat
 from ptycho.io.formats.foreign import Paths as Paths
 from ptycho.io.formats.found import Found
+from ptycho.io.hdf5_read import is_hdf5
 from ptycho.io.inputs import check_input, short
+from ptycho.io.lazy import as_lazy
 from ptycho.io.reading import damage, one_line
 
 log = logging.getLogger(__name__)
 
 ENTRY_POINTS = "ptychopinn.formats"
+#: how files begin whose positions must be exported: no kept library reads them without much beside it
+_NOT_READ = {
+    b"#F ": "a SPEC file", b'["start", {': "a stream of bluesky documents",
+    b'{"name": "start"': "a stream of bluesky documents",
+}  # fmt: skip
 
 
 def formats() -> dict[str, ForeignFormat]:
@@ -59,6 +67,12 @@ def format_of(path: Path, name: str | None = None) -> ForeignFormat:
     one = recognised(path)
     if one is not None:
         return one
+    for mark, what in _NOT_READ.items():
+        if path.is_file() and begins(path, mark):
+            raise InputError(
+                f"{path} is {what}, which is not read; export its positions as a CSV file whose first line "
+                "names them, such as x_mm,y_mm, and give that by --positions"
+            )
     raise InputError(
         f"{path}: no known format; `ptycho info --formats` lists them; an HDF5 file of another layout needs "
         "--set path.frames=/place/in/the/file"
@@ -77,7 +91,25 @@ def recognised(path: Path) -> ForeignFormat | None:
 
 
 def find(path: Path, paths: Paths | None = None, name: str | None = None) -> Found:
-    """What a file holds, whatever its format; frames are not read yet."""
+    """What a file holds, whatever its format; frames are not read yet.
+
+    Places that are named win over what the format says. InputError where it is no HDF5 file and has no such
+    places.
+    """
     form = format_of(path, name)
-    with damage(str(path)):
-        return form.find(path, paths or {})
+    named = {key: place for key, place in (paths or {}).items() if key != "links"}
+    others = [] if form.places is None else [key for key in named if key not in form.places]
+    if others and not is_hdf5(path):
+        known = ", ".join(f"path.{key}" for key in form.places or ()) or "none"
+        raise InputError(
+            f"{path} ({form.title}) has no places that path.{others[0]} could name; known there: {known}"
+        )
+    with damage(f"{path} ({form.title})"):
+        found = form.find(path, {key: place for key, place in named.items() if key not in others})
+        if others:
+            from ptycho.io.formats.plain_hdf5 import find_named
+
+            found = found.overruled_by(find_named(path, {key: named[key] for key in others}, found.grid))
+    if found.frames is not None:
+        found.frames = as_lazy(found.frames).guarded(f"{path} ({form.title})")
+    return found
