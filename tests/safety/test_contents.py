@@ -165,7 +165,7 @@ _SCANS: dict[str, dict[str, Any]] = {
 def test_scans(case: str, store: Path, tmp_path: Path) -> None:
     wrong = []
     for words in (
-        ["validate", "bad.npz", "--json"],
+        ["validate", "bad.npz"],
         ["import", "bad.npz", "-o", "new.h5"],
         ["init", "bad.npz", "-o", "new.yaml"],
         ["infer", "--model", "run", "--data", "bad.npz", "-o", "out"],
