@@ -19,6 +19,7 @@ from ptycho.forward.region import block_views
 from ptycho.forward.seen import Seen, check_reference, illumination
 from ptycho.forward.terms import evaluate
 from ptycho.io.geometry import Geometry
+from ptycho.models.trained_state import without_places
 from ptycho.networks.graphs import spec_from_config
 from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import Stage
@@ -78,7 +79,8 @@ class PtychoPINN(L.LightningModule):
         self.learning_rate = learning_rate
         #: stages after the main epochs, where a client asks for them
         self.tuning = tuning
-        self.save_hyperparameters(noted or {"config": plain(asdict(config)), "learning_rate": learning_rate})
+        told = plain(asdict(without_places(config)))  # a checkpoint that is passed on tells no folder
+        self.save_hyperparameters(noted or {"config": told, "learning_rate": learning_rate})
         model = config.model
         self.network = build_network(model.architecture, spec_from_config(model), self.config.seed)
         self.probe = nn.Parameter(

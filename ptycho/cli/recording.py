@@ -18,7 +18,7 @@ from ptycho.cli.console import Console
 from ptycho.cli.processes import rank
 from ptycho.cli.runs import prepare_folder
 from ptycho.cli.signals import Terminated
-from ptycho.errors import InputError, PtychoError
+from ptycho.errors import InputError, PtychoError, RunError
 
 if TYPE_CHECKING:
     from ptycho.scan.findings import Finding
@@ -46,6 +46,8 @@ def recorded(run: Command) -> Command:
             states = {0: "done", _INTERRUPTED: "interrupted"}
             if _finish(console, states.get(code or 0, "failed"), None) and not code:
                 _draw(console)
+            if not code and _is_gone(console):
+                raise RunError(f"{console.output} was removed while the command ran; run it again")
             return code
         finally:
             if console.folder is not None:
@@ -133,6 +135,14 @@ def end_of(error: BaseException) -> tuple[str, str | None]:
     if isinstance(error, PtychoError):
         return "failed", str(error)
     return "failed", f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _is_gone(console: Console) -> bool:
+    """Whether the folder lost the record that this command wrote first, and with it perhaps its products."""
+    from ptycho.run.provenance import PROVENANCE_NAME
+
+    held = console.folder is not None and console.output is not None
+    return held and not (console.output / PROVENANCE_NAME).is_file()  # type: ignore[operator]
 
 
 def _finish(console: Console, state: str, error: str | None) -> bool:

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.viewer.server import serving
     from ptycho.viewer.shown import open_shown
 
-    check_mask_target(arguments.mask)
+    check_mask_target(arguments.mask, overwrite=True)  # it is saved under a new name where it exists
     shown = open_shown(arguments.what, vars(arguments).get("data"))
     for note in shown.notes:
         console.warn(note)

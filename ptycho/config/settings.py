@@ -184,7 +184,7 @@ class PyTorchExecutionConfig:
         choices=("auto", "memory", "disk"),
         help="where patterns are kept; auto: on disk where they need over half of the free memory",
     )
-    num_workers: int = option(0, ge=0, help="processes that load data; 0: this one")
+    num_workers: int = option(0, ge=0, le=256, help="processes that load data; 0: this one")
     pin_memory: bool = option(False, help="page-locked memory, for faster copies to a GPU")
     persistent_workers: bool = option(False, help="keep the loading processes between epochs")
     prefetch_factor: int | None = option(None, ge=1, help="batches loaded ahead by each process")

@@ -17,7 +17,7 @@ from ptycho.io.geometry import Geometry
 from ptycho.io.importing import Imported
 from ptycho.io.lazy import CHUNK_BYTES
 from ptycho.io.ptychodus_hdf5 import load_filters
-from ptycho.io.sealed_hdf5 import new_file, put
+from ptycho.io.sealed_hdf5 import new_file, new_group, put
 
 _EV_J = 1.602176634e-19
 #: bit of a CXI mask: the pixel is invalid
@@ -59,7 +59,7 @@ def write_scan_cxi(
             done = begin + len(part)
             if progress is not None:
                 progress(done, len(frames))
-        shown = entry.create_group("data_1")
+        shown = new_group(entry, "data_1")
         shown.attrs["NX_class"], shown.attrs["signal"], entry.attrs["default"] = "NXdata", "data", "data_1"
         shown["data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
         _write_geometry(archive, scan.geometry, frames.shape[-1])
@@ -104,7 +104,7 @@ def write_image_cxi(
         _write_geometry(archive, geometry, N)
         size = geometry.object_pixel_size_m(N)
         for number, values in ((1, image), (2, probe)):
-            group = entry.create_group(f"image_{number}")
+            group = new_group(entry, f"image_{number}")
             put(group, "data", np.asarray(values, np.complex64))
             put(group, "data_space", "real")
             put(group, "data_type", "complex")
@@ -123,11 +123,11 @@ def write_image_cxi(
 def _entry(archive: Any) -> Any:
     put(archive, "cxi_version", _VERSION)
     archive.attrs["NX_class"], archive.attrs["default"] = "NXroot", "entry_1"
-    entry = archive.create_group("entry_1")
+    entry = new_group(archive, "entry_1")
     entry.attrs["NX_class"] = "NXentry"
     for place, kind in _NX_CLASSES.items():
-        entry.create_group(place).attrs["NX_class"] = kind
-    archive.create_group(EXTRAS)
+        new_group(entry, place).attrs["NX_class"] = kind
+    new_group(archive, EXTRAS)
     return entry
 
 
@@ -143,8 +143,7 @@ def _write_geometry(archive: Any, geometry: Geometry, N: int) -> None:
         (detector, "y_pixel_size", pixel, "m"),
     ):
         if value is not None:
-            put(group, name, value)
-            group[name].attrs["units"] = unit
+            put(group, name, value).attrs["units"] = unit
     if pixel is not None:
         # rows run down and columns to the left of the beam: the axes of CXI 1.6
         put(detector, "basis_vectors", np.array([[0, -pixel], [-pixel, 0], [0, 0]]))

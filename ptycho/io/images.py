@@ -21,7 +21,7 @@ from ptycho.io.hdf5_read import array_of, group_of, is_hdf5
 from ptycho.io.inputs import check_input
 from ptycho.io.ptychodus_hdf5 import open_hdf5
 from ptycho.io.reading import damage, one_line
-from ptycho.io.sealed_hdf5 import new_file, put
+from ptycho.io.sealed_hdf5 import new_file, new_group, put
 
 #: the two files of a TIFF image, by what follows the stem
 TIFF_PARTS = ("_amplitude.tif", "_phase.tif")
@@ -280,7 +280,7 @@ def write_image_ptyr(path: str | os.PathLike[str], image: Image, energy_eV: floa
     origin = np.array(image.origin_xy or (0.0, 0.0))[::-1]
     with atomic_write(path) as temporary, new_file(temporary) as archive:
         archive.attrs["h5rw_version"] = "0.1"
-        content = archive.create_group("content")
+        content = new_group(archive, "content")
 
         def store(group: Any, name: str, values: Any, kind: str = "array") -> None:
             put(group, name, values).attrs["type"] = kind
@@ -290,7 +290,7 @@ def write_image_ptyr(path: str | os.PathLike[str], image: Image, energy_eV: floa
             ("obj", np.asarray(image.object)[None], origin * size),
             ("probe", modes.reshape(-1, *modes.shape[-2:]), np.zeros(2)),
         ):
-            storage = content.create_group(f"{name}/{_PTYR_ID}")
+            storage = new_group(content, f"{name}/{_PTYR_ID}")
             store(storage, "data", data.astype(np.complex64))
             store(storage, "_psize", np.array([size, size]))
             store(storage, "_center", np.zeros(2))
@@ -298,7 +298,7 @@ def write_image_ptyr(path: str | os.PathLike[str], image: Image, energy_eV: floa
             if energy_eV is not None:
                 store(storage, "_energy", energy_eV / 1e3, "scalar")
         if image.positions_px is not None:
-            store(content.create_group("positions"), _PTYR_ID, image.positions_px[:, ::-1] * size)
+            store(new_group(content, "positions"), _PTYR_ID, image.positions_px[:, ::-1] * size)
 
 
 def _read_ptyr(path: Path) -> Image:

@@ -12,17 +12,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_LAYOUT = ("v110", "v110")
 #: the library takes no piece of 4 GiB
 _LARGEST_PIECE = 1 << 30
 _IN_HEADER = 4096
 
 
 def new_file(path: str | os.PathLike[str]) -> Any:
-    """An h5py.File to write to, in the layout with checksums."""
+    """An h5py.File to write to, in the layout with checksums; it holds no times, so the same contents are the
+    same bytes."""
     import h5py
 
-    return h5py.File(path, "w", libver=_LAYOUT)
+    made = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    made.set_obj_track_times(False)
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, made, access))
+
+
+def new_group(holder: Any, name: str) -> Any:
+    """The group at a place, made where it is not there, with those above it."""
+    import h5py
+
+    settings = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    settings.set_obj_track_times(False)
+    for part in name.strip("/").split("/"):
+        if part not in holder:
+            h5py.h5g.create(holder.id, part.encode(), None, settings)
+        holder = holder[part]
+    return holder
 
 
 def checked(values: NDArray[Any]) -> dict[str, Any]:
@@ -40,8 +58,9 @@ def put(group: Any, name: str, values: Any) -> Any:
     if array.nbytes > _IN_HEADER:
         return group.create_dataset(name, data=array, **checked(array))
     place, _, last = name.rpartition("/")
-    holder = group.require_group(place) if place else group
+    holder = new_group(group, place) if place else group
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_obj_track_times(False)
     settings.set_layout(h5py.h5d.COMPACT)
     space = h5py.h5s.create_simple(array.shape) if array.ndim else h5py.h5s.create(h5py.h5s.SCALAR)
     kind = h5py.h5t.py_create(array.dtype, logical=True)

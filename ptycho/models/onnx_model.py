@@ -150,7 +150,8 @@ def _session(path: Path, data: bytes, accelerator: str) -> Any:
     options.intra_op_num_threads = int(threads) if threads.isdigit() else 0
     providers = _providers(accelerator, onnxruntime.get_available_providers())
     try:
-        return onnxruntime.InferenceSession(data, options, providers=providers)
+        again = int(len(providers) > 1)  # on the CPU alone a second try would only print the first one's end
+        return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=again)
     # onnxruntime's exceptions have no common base of their own
     except Exception as error:
         reason = " ".join(str(error).split())[:120]

@@ -74,7 +74,7 @@ class TrainedState:
         return save_bundle(
             directory,
             weights=self.weights,
-            config=dataclasses.asdict(_without_places(self.config)),
+            config=dataclasses.asdict(without_places(self.config)),
             state={
                 **numbers[0],
                 **several,
@@ -175,7 +175,7 @@ def _check(made: TrainedState, source: str) -> None:
         check_scan(scan, model.N, source)
 
 
-def _without_places(config: TrainingConfig) -> TrainingConfig:
+def without_places(config: TrainingConfig) -> TrainingConfig:
     """The settings without folders of this machine: files by their names alone.
 
     A model then tells nobody where it was made, and the same run gives the same bytes in every folder.

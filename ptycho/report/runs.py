@@ -140,7 +140,8 @@ def _sound(record: dict[str, Any] | None, run: Run) -> dict[str, Any] | None:
     """The record without what is of another kind than a run writes; a note names that."""
     if record is None:
         return None
-    kinds = {**dict.fromkeys(_LISTS, list), **dict.fromkeys(_MAPPINGS, dict)}
+    kinds: dict[str, type] = {name: list for name in _LISTS}
+    kinds |= {name: dict for name in _MAPPINGS}
     kept: dict[str, Any] = {
         name: value for name, value in record.items() if isinstance(value, kinds.get(name, object))
     }

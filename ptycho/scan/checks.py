@@ -14,6 +14,8 @@ from ptycho.scan.pixels import value_findings
 from ptycho.scan.probe import as_modes
 
 MIN_N = 32
+#: no scan reaches so far; differences of larger numbers overflow
+_FARTHEST_PX = 1e12
 PATTERN_ORDERS = ("MNN", "NNM")
 
 
@@ -33,6 +35,8 @@ def check_coords(values: ArrayLike, name: str) -> NDArray[np.float64]:
             f"positions "
             "together with their patterns"
         )
+    if array.size and not np.abs(array.astype(np.float64)).max() < _FARTHEST_PX:
+        raise DataError(f"{name} reaches beyond {_FARTHEST_PX:g}; it must be in object pixels")
     return array.astype(np.float64)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,11 @@ def check_devices(execution: PyTorchExecutionConfig) -> None:
     """Raise ConfigError for devices that are not there or do not work together."""
     if execution.accelerator == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("accelerator = 'mps': no Apple GPU here - use auto or cpu")
+    there = torch.cuda.device_count() if execution.accelerator in ("auto", "cuda", "gpu") else 0
+    most = there or os.cpu_count() or 1
+    if execution.devices > most:
+        what = "GPUs" if there else "cores"
+        raise ConfigError(f"devices = {execution.devices}: this machine has {most} {what}")
     if execution.devices > 1 and execution.strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
         raise ConfigError(
             f"strategy = {execution.strategy!r} with {execution.devices} devices: history and callbacks "

@@ -252,6 +252,9 @@ SLOTS: dict[str, tuple[str, list[str]]] = {
     "info": (".zip", ["info", "{}"]),
     "parity": (".npz", ["parity", "{}", "-o", "out"]),
     "parity config": (".yaml", ["parity", "scan.npz", "--config", "{}", "-o", "out"]),
+    "view": (".npz", ["view", "{}", "--seconds", "0.1"]),
+    "view h5": (".h5", ["view", "{}", "--seconds", "0.1"]),
+    "watch": (".npz", ["watch", "{}", "--seconds", "0.1"]),
     "experiment": (".npz", ["experiment", "train_data_file={}", "output_dir=out"]),
 }  # fmt: skip
 #: name: (suffix of what is written, command line)

@@ -102,6 +102,20 @@ def _read_imported(path: Path) -> dict[str, Any]:
     return {**arrays, "geometry": repr(arrays["geometry"])}
 
 
+def _diffraction(path: Path) -> None:
+    from ptycho.io.ptychodus_diffraction import Diffraction, write_diffraction
+
+    patterns, bad = small_scan()["diff3d"], np.eye(32, dtype=bool)
+    write_diffraction(path, Diffraction(patterns, np.arange(16), bad, (75e-6, 75e-6), np.full(16, 1e4)))
+
+
+def _read_diffraction(path: Path) -> dict[str, Any]:
+    from ptycho.io.ptychodus_diffraction import read_diffraction
+
+    found = read_diffraction(path)
+    return {name: np.asarray(value) for name, value in vars(found).items() if value is not None}
+
+
 def _picture() -> Any:
     from ptycho.io.images import Image
 
@@ -276,6 +290,7 @@ FORMATS = (
     Format("product.h5", _product, _read_product),
     Format("product.npz", _product, _read_product),
     Format("imported.h5", _imported, _read_imported),
+    Format("diffraction.h5", _diffraction, _read_diffraction),
     Format("image.cxi", _cxi, _read_image),
     Format("image.ptyr", _ptyr, _read_image),
     Format("start.npz", _starts, _read_starts),

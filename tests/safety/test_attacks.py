@@ -62,6 +62,8 @@ _SPEED = [pytest.param(True, id="quick"), pytest.param(False, id="all", marks=py
 def test_what_is_read(slot: str, quick: bool, store: Path, tmp_path: Path) -> None:
     suffix, words = SLOTS[slot]
     things = _split(quick, inputs_of(suffix))
+    if slot == "watch":  # a run may begin there yet
+        things.pop("a folder", None)
     assert _all(store, tmp_path, words, things) == []
 
 

@@ -79,8 +79,7 @@ def require_tifffile() -> Any:
 def array_in(path: Path) -> NDArray[Any]:
     """The one array of an NPY or TIFF file, read whole; DataError for anything else."""
     if begins(path, _NPY_MAGIC):
-        rows = npy_rows(path)
-        return np.asarray(rows[0 : len(rows)])
+        return np.asarray(npy_rows(path)[:])
     if begins(path, *_TIFF_MAGIC):
         with _tiff_damage(path):
             return np.asarray(require_tifffile().imread(path))
