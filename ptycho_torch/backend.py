@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +73,7 @@ class TorchBackend:
             log_scale=model.of_scan(model.log_scale, scan).item(),
         )
 
-    def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:
+    def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[object]:
         from ptycho_torch.fit.trainer import resolve_accelerator
 
         accelerator, _ = resolve_accelerator(execution)
