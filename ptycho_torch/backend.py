@@ -71,6 +71,7 @@ class TorchBackend:
             bad_pixels=model.of_scan(model.bad_pixels, scan).cpu().numpy(),
             guess=guess,
             log_scale=model.of_scan(model.log_scale, scan).item(),
+            geometry=model.geometries[scan],
         )
 
     def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[object]:

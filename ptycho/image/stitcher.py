@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError
 from ptycho.image.canvas import COVERAGE_FLOOR, Frame, Stitched, chunks, make_frame, scan_order
 from ptycho.ops import Array, ops_of
+from ptycho.ops.team import Team
 
 
 class Stitcher:
@@ -59,6 +60,10 @@ class Stitcher:
             (self._weight, ops.broadcast_like(weights, window)),
         ):
             canvas[target] += ops.to_numpy(ops.splat(values, places, one, 1, (rows, columns))[0])
+
+    def pool(self, team: Team) -> None:
+        """Add what the other processes have on their canvases; one message of three floats a pixel."""
+        team.add_up(self._sum, self._weight)
 
     def result(self) -> Stitched:
         """The weighted mean, its coverage and its frame; pixels that hardly any weight reached are zero.

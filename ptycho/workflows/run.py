@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.run.preparation import Scan, Scans, first_scan
@@ -12,6 +12,9 @@ from ptycho.run.reconstruction import Reconstruction
 from ptycho.workflows.infer import Placing, reassemble
 from ptycho.workflows.train import Options, TrainingResult, train
 from ptycho.workflows.trained import save_trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,24 @@ class RunResult:
     trained: TrainingResult
     bundle: Path | None = None
     image: Reconstruction | None = None
+
+    def plot(self, pixel_size_m: float | None = None) -> Figure:
+        """The image as a matplotlib Figure; where none was made, the losses."""
+        if self.image is None:
+            return self.trained.plot()
+        from ptycho.report.showing import draw_reconstruction
+
+        return draw_reconstruction(
+            self.image.object, coverage=self.image.image.coverage, pixel_size_m=pixel_size_m
+        )
+
+    def _repr_html_(self) -> str:
+        told = self.trained._repr_html_()
+        if self.image is None:
+            return told
+        from ptycho.report.showing import image_html
+
+        return image_html(self.image.object, self.image.image.coverage) + told
 
 
 def run(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from ptycho import backends
 from ptycho.backends import Network
@@ -18,6 +18,9 @@ from ptycho.run.state import kept_starts
 from ptycho.run.validation import validate_training_config
 from ptycho.scan.pattern_store import keep_patterns
 from ptycho.tracking import Recorder, make_recorder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ class TrainingResult:
     config: TrainingConfig
     execution: PyTorchExecutionConfig
     recorder: Recorder | None
+
+    def plot(self) -> Figure:
+        """Losses over epochs as a matplotlib Figure."""
+        from ptycho.report.showing import draw_history
+
+        return draw_history(self.history)
+
+    def _repr_html_(self) -> str:
+        from ptycho.report.showing import model_html
+
+        return model_html(self.config, history=self.history)
 
 
 class Options(TypedDict, total=False):

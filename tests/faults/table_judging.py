@@ -80,7 +80,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("R of squared misfit", "r_factor", "float(np.sqrt(misfit.sum() / power.sum()))", "float(misfit.sum() / power.sum())"),
         Fault("fit_scale ignored", "r_factor", "if fit_scale and predicted_power", "if predicted_power"),
         Fault("counts not rooted", "r_factor", "data = np.sqrt(data)", "pass"),
-        Fault("last chunk left out", "r_factor", "for begin in range(0, M, chunk)", "for begin in range(0, M - M % chunk or M, chunk)"),
+        Fault("last chunk left out", "r_factor", "range(team.rank * chunk, M, team.size * chunk)", "range(team.rank * chunk, M - M % chunk or M, team.size * chunk)"),
         Fault("sub-pixel part lost", "_amplitudes", "fraction = positions - whole", "fraction = 0 * positions"),
         Fault("sub-pixel shift of the other sign", "_amplitudes", "np.exp(-2j * np.pi * k * fraction[:, 0, None])", "np.exp(2j * np.pi * k * fraction[:, 0, None])"),
         Fault("second mode left out", "_amplitudes", "for mode in modes:", "for mode in modes[:1]:"),

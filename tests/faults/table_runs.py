@@ -116,7 +116,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("OneCycle grows without a word", "", '_OF_ALL_EPOCHS = ("WarmupCosine", "OneCycle")', '_OF_ALL_EPOCHS = ("WarmupCosine",)'),
         Fault("earlier checkpoints deleted", "begin_anew", "found.rename(folder / EARLIER)", "shutil.rmtree(found)"),
         Fault("second start lost", "keep_starts", 'f"factor{_of(number)}": np.float64(start.factor)', 'f"factor{_of(number)}": np.float64(starts[0].factor)'),
-        Fault("checksum knows the length", "settings_checksum", "if name not in FREE", ""),
+        Fault("checksum knows the length", "kept_settings", "if name not in FREE", ""),
         Fault("execution's None overrides", "_settings", "if info.name not in found or value is not None:", "if True:"),
         Fault("R without bad pixels", "judged_by_data", "bad_pixels=container.bad_pixels,", ""),
         Fault("R at the wrong origin", "judged_by_data", "origin_xy=reconstruction.image.frame.origin_xy,", ""),
