@@ -7,7 +7,9 @@ stitching, files) is the same for all of them and lives in the rooms of `ptycho`
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -16,8 +18,11 @@ from numpy.typing import NDArray
 from ptycho.config.settings import BACKENDS, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingDependencyError
 from ptycho.models.trained_state import TrainedState
+from ptycho.ops import Array
 from ptycho.run.job import Fitted, Job
 from ptycho.run.reconstruction import Predictor
+from ptycho.run.starting_probe import Refinement
+from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.scan_set import KnownScan
 
 #: name -> the package whose module `backend` holds BACKEND
@@ -101,21 +106,21 @@ class Backend(Protocol[Model, Patches]):
     def known_scan(self, model: Model, scan: int) -> KnownScan:
         """What the model knows of one of its scans now: probe, numbers, bad pixels."""
 
-    def placed(self, model: Model, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:
+    def placed(self, model: Model, execution: PyTorchExecutionConfig) -> AbstractContextManager[object]:
         """Inside it the model computes on the device that the execution asks for; ConfigError."""
 
     def has_gpu(self) -> bool:
         """Whether a GPU is there to compute on."""
 
 
-def find(name: str) -> Backend[Any, Any]:
+def find(name: str) -> Backend[Network, Array]:
     """The backend of a name; ConfigError for an unknown one, MissingDependencyError for one not installed."""
     if name not in PACKAGES:
         raise ConfigError(f"backend = {name!r}: must be {' or '.join(map(repr, BACKENDS))}")
     for package in _NEEDS[name]:
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(_MISSING[package])
-    found: Backend[Any, Any] = importlib.import_module(f"{PACKAGES[name]}.backend").BACKEND
+    found: Backend[Network, Array] = importlib.import_module(f"{PACKAGES[name]}.backend").BACKEND
     return found
 
 
@@ -124,18 +129,24 @@ def is_installed(name: str) -> bool:
     return all(importlib.util.find_spec(package) is not None for package in _NEEDS[name])
 
 
-def refined_modes(*arguments: Any) -> NDArray[Any]:
-    """The probe after some sweeps of the iterative engine; a `ptycho.run.starting_probe.Refinement`."""
-    made: NDArray[Any] = importlib.import_module(f"{ENGINE}.starting").refined_modes(*arguments)
-    return made
+def refined_modes(
+    container: PtychoDataContainer,
+    modes: NDArray[Any],
+    wanted: int,
+    config: TrainingConfig,
+    progress: Callable[[int, int], None] | None,
+) -> NDArray[Any]:
+    """The probe (P, N, N) after some sweeps of the iterative engine; see `ptycho.run.starting_probe`."""
+    refine: Refinement = importlib.import_module(f"{ENGINE}.starting").refined_modes
+    return refine(container, modes, wanted, config, progress)
 
 
-def engine() -> Any:
+def engine() -> ModuleType:
     """The iterative engine, `ptycho_torch.refine`, which serves both backends."""
     return importlib.import_module(ENGINE)
 
 
-def predictor_of(model: Network, scan: int = 0) -> Predictor[Any]:
+def predictor_of(model: Network, scan: int = 0) -> Predictor[Array]:
     """A model as it sees one of its scans."""
     backend = find(model.backend)
     known = backend.known_scan(model, scan)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +82,7 @@ class TorchBackend:
             geometry=model.geometries[scan],
         )
 
-    def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:
+    def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[object]:
         from ptycho_torch.fit.trainer import resolve_accelerator
 
         accelerator, _ = resolve_accelerator(execution)

@@ -10,7 +10,8 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from ptycho.config.settings import TrainingConfig
@@ -126,7 +127,7 @@ class PtychoPINN(L.LightningModule):
         """Take what is known of every scan that the model is trained on, in their order."""
         several = len(scans) > 1
 
-        def every(values: Any) -> Tensor:
+        def every(values: ArrayLike) -> Tensor:
             made = torch.as_tensor(np.asarray(values), device=self.device)
             return made if several else made[0]
 
@@ -265,11 +266,11 @@ class PtychoPINN(L.LightningModule):
         if judged:  # or another process has it
             self.watching_validation.see(seen)
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """The gradient as it is before clipping."""
         self.watching.see_gradient(self.parameters())
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         return configure_optimizers(self)
 
     # ------------------------------------------------------------------------------------------ checkpoints

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from ptycho.config.settings import TrainingConfig
@@ -76,12 +77,12 @@ def parameter_groups(module: Trained) -> list[dict[str, Any]]:
     return [{"params": groups[part], "name": part} for part in PARTS if part in groups]
 
 
-def configure_optimizers(module: Trained) -> Any:
+def configure_optimizers(module: Trained) -> OptimizerLRScheduler:
     """Optimiser over everything that trains, and its scheduler, as Lightning takes them."""
     config = module.config
     stages = module.rates
     staged = bool(module.tuning)
-    trained: list[Any]
+    trained: list[nn.Parameter] | list[dict[str, Any]]
     if staged or stages is not None:
         trained = parameter_groups(module)
     else:

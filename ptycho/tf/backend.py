@@ -69,7 +69,7 @@ class KerasBackend:
 
     def placed(
         self, model: PtychoPINN_Keras, execution: PyTorchExecutionConfig
-    ) -> AbstractContextManager[Any]:
+    ) -> AbstractContextManager[object]:
         from ptycho.tf.fit.run import resolve_device
 
         return resolve_device(execution)

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from ptycho import backends
 from ptycho.backends import Network, predictor_of
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.models.onnx_model import OnnxModel
+from ptycho.ops import Array
 from ptycho.ops.team import ALONE, Team
 from ptycho.run.preparation import Scan, ensure_container, inference_container
 from ptycho.run.reconstruction import Predictor, Reconstruction, judged_by_data, reconstruct
@@ -64,7 +64,7 @@ def infer(
     config, execution = config or InferenceConfig(), execution or PyTorchExecutionConfig()
     raw = keep_patterns(raw, execution, config.output_dir)
     placed: AbstractContextManager[object] = nullcontext()
-    seen: Predictor[Any]
+    seen: Predictor[Array]
     if isinstance(model, OnnxModel):
         seen = predictor_of_onnx(model, config)
     else:

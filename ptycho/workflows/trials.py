@@ -29,7 +29,7 @@ _BATCH = 4
 @dataclass(frozen=True, eq=False)
 class Part:
     """A part of a scan: counts (K,N,N) float32, zero frequency at (N//2, N//2), 0 in bad pixels; positions
-    (K,2) [x, y] px; held (K,) bool, True = not to be fitted; probe (P,N,N); bad (N,N) bool; rows (K,) of the
+    (K,2) [x, y] px; held_out (K,) bool: not fitted; probe (P,N,N); bad (N,N) bool; rows (K,) of the
     scan; scale: these positions over the scan's."""
 
     counts: NDArray[np.float32]

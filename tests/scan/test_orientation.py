@@ -78,7 +78,7 @@ def test_few_photons_cannot_tell() -> None:
 def test_held_out_patterns_are_predicted_where_axes_are_right_also_with_three_modes() -> None:
     raw = scan()
     part = take_part(raw, 80)
-    assert part.held.sum() == 16
+    assert part.held_out.sum() == 16
     right = attempt(part, sweeps=10)
     wrong = attempt(part, reorient(part.positions, "swapped"), sweeps=10, modes=3)
     assert right.explained > 0.6 > 0.45 > wrong.explained

@@ -167,11 +167,13 @@ def training(
 ) -> Iterator[Row]:
     """The loss and every weight after 1, 10 and 100 optimiser steps on the same batches."""
     import tensorflow as tf
+    import torch
 
     from ptycho.tf.optimizers import Optimizer
     from ptycho_torch.optimizers import configure_optimizers
 
     optimizer = configure_optimizers(pair.torch)
+    assert isinstance(optimizer, torch.optim.Optimizer), "parity runs have a constant rate"
     theirs = Optimizer(pair.keras.trained(), pair.keras.config, pair.torch.learning_rate)
     variables = [variable.value for variable in pair.keras.trained()]
 
