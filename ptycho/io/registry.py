@@ -110,6 +110,9 @@ def read_scan(
         return _read_scan(source, patterns, scratch_folder, probe_required)
 
 
+_ONE_ARRAY = ("npy", "text")
+
+
 def shape_of(path: Path) -> tuple[int, int]:
     """Patterns and their side, px, of a scan file, by its header if it has one. Raises as `read_scan`."""
     source = check_input(path)
@@ -164,8 +167,8 @@ def _is_foreign(path: Path) -> bool:
     from ptycho.io.formats.registry import recognised
 
     found = recognised(path)
-    # a table of positions under the name of a scan is a damaged scan
-    return found is not None and ("frames" in found.holds or suffix not in _FORMATS)
+    # one array or table under the name of a scan is a damaged scan
+    return found is not None and (suffix not in _FORMATS or found.name not in _ONE_ARRAY)
 
 
 def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def test_a_probe_is_refined_from_nine_positions_on(make_scan, caplog):
 def image_of(container: PtychoDataContainer, **options):
     """The workflow's stitching of true patches; `options` are those of `reconstruct`."""
 
-    def predict(patterns):
+    def predict(patterns, reference):
         asked.append(len(patterns))
         rows = [
             int(np.flatnonzero((container.patterns == p).all((1, 2)))[0])
@@ -180,7 +180,7 @@ def test_one_patch_a_group_lies_at_the_mean_of_its_positions(make_scan, monkeypa
             places.append(positions_xy)
             super().add(patches, positions_xy)
 
-    def predict(patterns):
+    def predict(patterns, reference):
         return np.ones((len(patterns), 1, 32, 32), np.complex64)
 
     monkeypatch.setattr("ptycho.run.reconstruction.Stitcher", Noting)

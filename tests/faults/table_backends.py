@@ -62,7 +62,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("best is the worst", "run", "if now.r <= best_r:", "if now.r >= best_r:"),
         Fault("callback's word ignored", "run", "callback(now) is True for", "callback(now) is None for"),
         Fault("R not rooted", "iterate", "(sweep.wrong / seen) ** 0.5", "sweep.wrong / seen"),
-        Fault("misfit without the mask", "", "float(misfit(scan.counts[exit.index], exit.intensity, scan.good).sum())", "float(misfit(scan.counts[exit.index], exit.intensity).sum())"),
+        Fault("misfit without the mask", "", "float(misfit(scan.of(exit.index), exit.intensity, scan.good).sum())", "float(misfit(scan.of(exit.index), exit.intensity).sum())"),
         Fault("probe_from ignored", "iterate", "epoch >= options.probe_from", "epoch >= 0"),
         Fault("probe one sweep late", "iterate", "epoch >= options.probe_from", "epoch > options.probe_from"),
         Fault("background step not clamped", "", "(background / scan.size).clamp(0.5, 2.0)", "(background / scan.size)"),
