@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from ptycho.config.settings import BACKENDS, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingDependencyError
-from ptycho.image.canvas import Frame
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.job import Fitted, Job
-from ptycho.run.reconstruction import Predictor, Stitches
+from ptycho.run.reconstruction import Predictor
 from ptycho.scan.scan_set import KnownScan
 
 #: name -> the package whose module `backend` holds BACKEND
@@ -61,7 +60,7 @@ class Network(Protocol):
 
 
 Model = TypeVar("Model", bound=Network)
-Patches = TypeVar("Patches")
+Patches = TypeVar("Patches", covariant=True)
 
 
 class Backend(Protocol[Model, Patches]):
@@ -86,12 +85,6 @@ class Backend(Protocol[Model, Patches]):
 
     def predict(self, model: Model, x: NDArray[np.float32], scan: int = 0) -> Patches:
         """Patches (B, C_out, N, N) of x (B, C, N, N), as the model's scan `scan`, without gradients."""
-
-    def stitcher(self, frame: Frame, weights: NDArray[np.float32]) -> Stitches[Patches]:
-        """An empty canvas for such patches; `weights` (M, M) is their window."""
-
-    def as_numpy(self, patches: Patches) -> NDArray[Any]:
-        """A tensor of this backend as an array on the CPU."""
 
     def state(self, model: Model) -> TrainedState:
         """Everything the model knows, as arrays."""
@@ -144,6 +137,4 @@ def predictor_of(model: Network, scan: int = 0) -> Predictor[Any]:
         probe=known.probe,
         log_scale=known.log_scale,
         predict=lambda x: backend.predict(model, x, scan),
-        stitcher=backend.stitcher,
-        as_numpy=backend.as_numpy,
     )

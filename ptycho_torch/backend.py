@@ -12,13 +12,11 @@ from torch import Tensor
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.image.canvas import Frame
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.job import Fitted, Job
 from ptycho.scan.scan_set import KnownScan
 from ptycho_torch.layers import load_neutral_weights, neutral_weights
 from ptycho_torch.module import PtychoPINN
-from ptycho_torch.reassembly import Stitcher
 
 
 class TorchBackend:
@@ -55,13 +53,6 @@ class TorchBackend:
         patches: Tensor = model(torch.from_numpy(x).to(model.probe.device), scan)
         return patches.cpu()
 
-    def stitcher(self, frame: Frame, weights: NDArray[np.float32]) -> Stitcher:
-        return Stitcher(frame, weights)
-
-    def as_numpy(self, patches: Tensor) -> NDArray[Any]:
-        made: NDArray[Any] = patches.detach().cpu().numpy()
-        return made
-
     def state(self, model: PtychoPINN) -> TrainedState:
         return TrainedState(
             config=model.config,
@@ -81,6 +72,7 @@ class TorchBackend:
             bad_pixels=model.of_scan(model.bad_pixels, scan).cpu().numpy(),
             guess=guess,
             log_scale=model.of_scan(model.log_scale, scan).item(),
+            geometry=model.geometries[scan],
         )
 
     def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:

@@ -11,9 +11,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptycho.backends import is_installed
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_fields, fields_given
+from ptycho.cli.processes import rank, run_together, the_team
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.retired import add_retired_flags
 from ptycho.cli.runs import (
@@ -35,6 +37,7 @@ from ptycho.cli.writing import (
 from ptycho.config.fields import describe_fields
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
+from ptycho.ops.team import ALONE
 
 if TYPE_CHECKING:
     from ptycho.models.onnx_model import OnnxModel
@@ -90,6 +93,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.run.validation import validate_inference_config
 
     config, execution = configure(arguments, console)
+    if (code := run_together(console.words, execution.devices, console)) is not None:
+        return code
     if config.backend == "tensorflow":
         quiet_tensorflow()
     if config.model_path is None:
@@ -131,10 +136,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.report.outputs import metrics_of, save_reconstruction
     from ptycho.workflows.infer import infer
 
-    with console.progress("reconstructing") as progress:
-        made = infer(model, raw, config, execution, backend=backend, progress=progress)
-    save_reconstruction(made, output, backend=backend, object_pixel_size_m=raw.object_pixel_size_m)
+    with the_team() as team, console.progress("reconstructing") as progress:
+        made = infer(model, raw, config, execution, backend=backend, progress=progress, team=team or ALONE)
+    if rank():
+        return 0
+    save_reconstruction(made, output, backend=backend, object_pixel_size_m=made.object_pixel_size_m)
     metrics: dict[str, Any] = metrics_of(made)
+    if backend != "onnxruntime" and is_installed("pytorch"):
+        metrics |= _looked_at(raw, made, config, console)
     if product is not None:
         _write_product(product, config, raw, made)
         console.say(f"ptychodus    {product}")
@@ -143,6 +152,20 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     knows = config.test_data_file if config.test_data_file.suffix == ".npz" else output / PRODUCT
     report_product(output / PRODUCT, knows, metrics, console)
     return 0
+
+
+def _looked_at(
+    raw: RawData, made: Reconstruction, config: InferenceConfig, console: Console
+) -> dict[str, float]:
+    """What a second look measures where the image looks wrong; its hints are told."""
+    from ptycho.workflows.second_look import look_where_wrong
+
+    seed = config.subsample_seed or 0
+    r = None if made.agreement is None else made.agreement.whole
+    seen = look_where_wrong(raw, r, made.probe * made.to_counts, seed=seed)
+    for hint in seen.hints:
+        console.warn(hint)
+    return seen.metrics
 
 
 def _bundle_file(path: Path) -> Path:

@@ -16,6 +16,7 @@ from ptycho.cli.config_words import with_config
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
+from ptycho.cli.processes import rank, run_together, the_team
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.runs import add_overwrite
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
@@ -111,6 +112,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="NAME",
         help="torch's name of a device, such as cuda:1, instead",
     )
+    add("--devices", type=int, default=1, metavar="K", help="processes that share the work (default 1)")
     add_overwrite(parser)
     add_write_flag(parser)
     add_product_flag(parser)
@@ -118,8 +120,8 @@ def add_arguments(parser: Parser) -> None:
     add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Raise InputError for what flags show by themselves."""
+def _check_given(arguments: argparse.Namespace) -> None:
+    """What must be there, and how long it may take."""
     if arguments.scan is None:
         raise InputError("no scan to reconstruct; give SCAN")
     if not hasattr(arguments, "output_dir"):
@@ -127,6 +129,13 @@ def check(arguments: argparse.Namespace) -> None:
     limit = getattr(arguments, "max_time_s", None)
     if limit is not None and not limit > 0:
         raise InputError(f"--max_time_s {limit:g}: must be greater than 0")
+    if limit is not None and arguments.devices > 1:
+        raise InputError("--max_time_s: several processes would end at different sweeps; leave out --devices")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise InputError for what flags show by themselves."""
+    _check_given(arguments)
     sweeps = getattr(arguments, "sweeps", None)
     if sweeps is not None and sweeps < 1:
         raise InputError(f"--sweeps {sweeps}: must be at least 1; for none use --refine none")
@@ -135,6 +144,8 @@ def check(arguments: argparse.Namespace) -> None:
             f"--backend {arguments.backend}: the iterative engine runs in PyTorch only, whichever backend "
             "trained the model; leave --backend out"
         )
+    if not 1 <= arguments.devices <= 1024:
+        raise InputError(f"--devices {arguments.devices}: must lie between 1 and 1024")
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: must not be negative")
     modes = getattr(arguments, "probe_modes", None)
@@ -156,6 +167,8 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Read, start, refine, write, judge."""
     check(arguments)
+    if (code := run_together(console.words, arguments.devices, console)) is not None:
+        return code
     from ptycho.run.folder import check_folder
 
     check_folder(arguments.output_dir, "reconstruct", inputs=(arguments.scan,), overwrite=arguments.overwrite)
@@ -185,11 +198,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
         raw = raw.with_probe(choice.probe)
     result = refine(arguments, raw, model, console, findings)
+    if rank():
+        return 0
 
     from ptycho_torch.refine.product import save_result
 
     output: Path = arguments.output_dir
-    save_result(result, output, object_pixel_size_m=raw.object_pixel_size_m)
+    start = None if arguments.positions == "fixed" else raw.positions_px
+    save_result(result, output, object_pixel_size_m=result.object_pixel_size_m, start_positions_xy=start)
     write_from_npz(arguments.write, output / PRODUCT, raw, arguments.scan, console.say)
     if product is not None:
         product_from_npz(product, output / PRODUCT, raw, arguments.scan)
@@ -307,7 +323,7 @@ def refine(
         findings=findings,
     )
     none = arguments.refine == "none"
-    with console.progress("refining") as progress:
+    with the_team() as team, console.progress("refining") as progress:
 
         def show(now: IterationState) -> None:
             progress(now.epoch, now.epochs, {"R": now.r})
@@ -327,9 +343,10 @@ def refine(
             levels=arguments.levels,
             prior=arguments.prior,
             device=device,
-            watch=Previews(output / PREVIEW, console) if arguments.preview else None,
+            watch=Previews(output / PREVIEW, console) if arguments.preview and not rank() else None,
             callbacks=(show, TimeLimit(getattr(arguments, "max_time_s", None))),
             checkpoint=None if none else output / CHECKPOINT,
             resume=arguments.resume,
+            team=team,
             **start,
         )

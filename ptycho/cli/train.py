@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.config.yaml_io import dump_yaml
     from ptycho.models.bundle import BUNDLE_NAME
     from ptycho.models.values import check_network_fits
-    from ptycho.run.state import training_inputs
+    from ptycho.run.state import kept_settings, training_inputs
     from ptycho.run.validation import validate_training_config
 
     config, execution, n_is_fixed, resume = configure(arguments, console)
@@ -172,7 +172,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     }
     seeds = {"seed": config.seed, "subsample_seed": config.subsample_seed}
     device = execution.accelerator
-    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings)
+    kept = kept_settings(config, execution)
+    begin_record(
+        console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings, settings=kept
+    )
 
     if config.backend == "tensorflow":
         quiet_tensorflow()

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from ptycho.config.settings import TrainingConfig
 from ptycho.forward import diffraction
 from ptycho.forward.fields import squared
@@ -108,6 +110,13 @@ class Seen:
         """sum |P|^2 of a normalised probe, see `ptycho.scan.normalization.normalize_probe`."""
         model = self.model.config.model
         return (model.N * model.probe_scale / 4) ** 2
+
+
+def explained(model: Model, batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Measured and predicted amplitude (B, N, N) of the first pattern of every group, in root counts."""
+    seen, first = Seen(model, batch), batch["x"][:, 0]
+    ops, scale = ops_of(first), model.intensity_scale_of(seen.scan)
+    return ops.to_numpy(scale * first), ops.to_numpy(scale * seen.amplitude[:, 0])
 
 
 def illumination(probe: Array) -> Array:

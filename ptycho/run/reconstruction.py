@@ -7,15 +7,15 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.config.settings import TrainingConfig
+from ptycho.errors import ConfigError
 from ptycho.evaluation.rfactor import RFactor, r_factor
 from ptycho.image.canvas import (
-    Frame,
     Stitched,
     auto_window_side,
     chunks,
@@ -24,6 +24,10 @@ from ptycho.image.canvas import (
     transform_positions,
     window_weights,
 )
+from ptycho.image.stitcher import Stitcher
+from ptycho.io.geometry import Geometry
+from ptycho.ops import ops_of
+from ptycho.ops.team import ALONE, Team
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.normalization import intensity_scale
 from ptycho.scan.pattern_store import room_for_patches
@@ -33,7 +37,6 @@ PATTERNS_A_BATCH = 64
 
 #: patches as a backend holds them: its own tensors
 Patches = TypeVar("Patches")
-Given = TypeVar("Given", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Reconstruction:
     stitched. global_offsets (G, 1, 2, 1) and coords_nominal (G, 1, 2, C): the groups' places, px.
     to_counts: the factor that makes the probe's power counts. groups_per_s: speed of prediction and
     stitching. patches (K, N, N) complex64, where they were kept. agreement: how well object and probe explain
-    the patterns, where that was asked.
+    the patterns, where that was asked. geometry: what the scan says of its metres.
     """
 
     image: Stitched
@@ -56,6 +59,12 @@ class Reconstruction:
     groups_per_s: float
     patches: NDArray[np.complex64] | None = None
     agreement: RFactor | None = None
+    geometry: Geometry = Geometry()
+
+    @property
+    def object_pixel_size_m(self) -> float | None:
+        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        return self.geometry.object_pixel_size_m(int(self.probe.shape[-1]))
 
     @property
     def object(self) -> NDArray[np.complex64]:
@@ -68,24 +77,13 @@ class Reconstruction:
         return self.image.frame.origin_xy
 
 
-class Stitches(Protocol[Given]):
-    """A backend's stitcher: takes its own tensors, gives NumPy."""
-
-    def add(self, patches: Given, positions_xy: NDArray[np.float64]) -> None:
-        """Patches (K, N, N) at the object pixels (K, 2) under their pixel (N//2, N//2)."""
-
-    def result(self) -> Stitched:
-        """The image as it stands."""
-
-
 @dataclass(frozen=True)
 class Predictor(Generic[Patches]):
     """A trained network as it sees one scan: its numbers, and what a backend does for it.
 
     config: of the training. x_scale, nphotons: the normalisation of the scan, see
     `ptycho.scan.normalization`. probe (P, N, N) complex64. log_scale: the trained correction of the intensity
-    scale. predict: x (b, C, N, N) float32 to patches (b, C_out, N, N). stitcher: an empty canvas for them.
-    as_numpy: the patches as an array.
+    scale. predict: x (b, C, N, N) float32 to patches (b, C_out, N, N).
     """
 
     config: TrainingConfig
@@ -94,8 +92,6 @@ class Predictor(Generic[Patches]):
     probe: NDArray[np.complex64]
     log_scale: float
     predict: Callable[[NDArray[np.float32]], Patches]
-    stitcher: Callable[[Frame, NDArray[np.float32]], Stitches[Patches]]
-    as_numpy: Callable[[Patches], NDArray[np.complex64]]
 
     @property
     def to_counts(self) -> float:
@@ -122,26 +118,32 @@ def reconstruct(
     batch_size: int | None = None,
     keep_patches: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    team: Team = ALONE,
 ) -> Reconstruction:
     """Predict every group of a container and stitch all patches, each at its own position.
 
     `flip_x`, `flip_y` mirror the positions, `transpose` exchanges x and y (in this order), `coord_scale`
     multiplies them. `weighting` is 'probe' or 'uniform'; M the stitched window's side in px, None: what the
     probe lights. Time linear in groups; memory: canvas, one batch, and the patches only if `keep_patches`;
-    they are on disk where the container's patterns are.
+    they are on disk where the container's patterns are. Of several processes (`team`) each takes every
+    K-th batch, and all have the whole image in the end; patches are kept by one process only.
     """
+    if keep_patches and team.size > 1:
+        raise ConfigError("patches are kept by one process only; leave --devices out")
     N, C = container.N, container.gridsize**2
     weights = window_weights(seen.probe, auto_window_side(seen.probe) if M is None else M, weighting)
     positions = transform_positions(
         container.positions_px, flip_x=flip_x, flip_y=flip_y, transpose=transpose, coord_scale=coord_scale
     )
-    canvas = seen.stitcher(make_frame(positions, weights.shape[0], canvas_shape), weights)
+    canvas = Stitcher(make_frame(positions, weights.shape[0], canvas_shape), weights)
     size = batch_size or max(1, PATTERNS_A_BATCH // C)
     order = scan_order(positions[container.nn_indices[:, 0]], size)
     shape = (len(order), 1 if seen.one_patch_a_group else C, N, N)
     kept = room_for_patches(shape, container) if keep_patches else None
     begun = time.perf_counter()
-    for part in chunks(len(order), size):
+    for number, part in enumerate(chunks(len(order), size)):
+        if number % team.size != team.rank:
+            continue
         groups = order[part]
         members = container.nn_indices[groups]
         patches = seen.predict(container.patterns[members])
@@ -150,9 +152,10 @@ def reconstruct(
             places = places.mean(1, keepdims=True)
         canvas.add(patches, places.reshape(-1, 2))
         if kept is not None:
-            kept.put(groups, seen.as_numpy(patches))
+            kept.put(groups, ops_of(patches).to_numpy(patches))
         if progress is not None:
             progress(min(part.stop, len(order)), len(order))
+    canvas.pool(team)
     rate = len(order) / max(time.perf_counter() - begun, 1e-9)
     return Reconstruction(
         image=canvas.result(),
@@ -163,11 +166,14 @@ def reconstruct(
         to_counts=seen.to_counts,
         groups_per_s=rate,
         patches=kept.array().reshape(-1, N, N) if kept is not None else None,
+        geometry=container.geometry,
     )
 
 
-def judged_by_data(made: Reconstruction, container: PtychoDataContainer) -> Reconstruction:
-    """The same with `agreement`: the stitched object re-diffracted at every position.
+def judged_by_data(
+    made: Reconstruction, container: PtychoDataContainer, team: Team = ALONE
+) -> Reconstruction:
+    """The same with `agreement`: the stitched object re-diffracted at every position, by all of `team`.
 
     Time O(M N^2 log N), memory one pattern.
     """
@@ -179,5 +185,6 @@ def judged_by_data(made: Reconstruction, container: PtychoDataContainer) -> Reco
         container.patterns,
         origin_xy=made.image.frame.origin_xy,
         bad_pixels=container.bad_pixels,
+        team=team,
     )
     return dataclasses.replace(made, agreement=agreement)

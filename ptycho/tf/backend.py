@@ -10,13 +10,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
-from ptycho.image.canvas import Frame
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.job import Fitted, Job
 from ptycho.scan.scan_set import KnownScan
 from ptycho.tf.layers import load_neutral_weights, neutral_weights
 from ptycho.tf.model import PtychoPINN_Keras
-from ptycho.tf.reassembly import Stitcher
 
 Tensor = Any
 
@@ -46,12 +44,6 @@ class KerasBackend:
 
     def predict(self, model: PtychoPINN_Keras, x: NDArray[np.float32], scan: int = 0) -> Tensor:
         return model.patches(tf.convert_to_tensor(x), tf.constant(scan, tf.int32))
-
-    def stitcher(self, frame: Frame, weights: NDArray[np.float32]) -> Stitcher:
-        return Stitcher(frame, weights)
-
-    def as_numpy(self, patches: Tensor) -> NDArray[Any]:
-        return np.asarray(patches)
 
     def state(self, model: PtychoPINN_Keras) -> TrainedState:
         return TrainedState(

@@ -12,6 +12,7 @@ from ptycho import backends
 from ptycho.backends import Network, predictor_of
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.models.onnx_model import OnnxModel
+from ptycho.ops.team import ALONE, Team
 from ptycho.run.preparation import Scan, ensure_container, inference_container
 from ptycho.run.reconstruction import Predictor, Reconstruction, judged_by_data, reconstruct
 from ptycho.scan.pattern_store import keep_patterns
@@ -50,12 +51,14 @@ def infer(
     canvas_shape: tuple[int, int] | None = None,
     weighting: str = "probe",
     progress: Progress | None = None,
+    team: Team = ALONE,
 ) -> Reconstruction:
     """Reconstruct a scan with a trained model, and judge the image by the patterns (`agreement`).
 
     `model`: a bundle (path), opened by `backend`; a model; or an opened ONNX file. The normalisation is the
     training set's, that of its most similar scan where it has several, or of `config.trained_scan`. An object
-    in the scan gives the canvas its shape. Time linear in positions; memory: the scan once as float32, the
+    in the scan gives the canvas its shape. `team`: the processes that share the work; each has the whole
+    image in the end. Time linear in positions; memory: the scan once as float32, the
     canvas, one batch. Raises DataError where the scan does not fit the model.
     """
     config, execution = config or InferenceConfig(), execution or PyTorchExecutionConfig()
@@ -80,8 +83,9 @@ def infer(
             weighting=weighting,
             batch_size=execution.inference_batch_size,
             progress=progress,
+            team=team,
         )
-    return judged_by_data(made, container)
+    return judged_by_data(made, container, team)
 
 
 def reassemble(
