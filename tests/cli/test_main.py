@@ -21,8 +21,8 @@ from ptycho.cli.help import EVERYDAY
 from ptycho.cli.main import COMMANDS, build_parser, load_command, main, run_command
 from ptycho.cli.parser import UsageError
 from ptycho.cli.simulate import MEANINGS
-from ptycho.cli.train import EVERYDAY_DEFAULTS
 from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.fields import describe_fields
 from ptycho.errors import DataError, MissingDependencyError, RunError
 
@@ -47,7 +47,7 @@ class TestPrecedence:
 
     def test_default(self) -> None:
         config, execution, n_is_fixed = configure("scan.npz")
-        own = {name: value for name, value in EVERYDAY_DEFAULTS.items() if name != "learning_rate"}
+        own = {name: value for name, value in TRAINS_WELL.items() if name != "learning_rate"}
         want = TrainingConfig(train_data_file=Path("scan.npz"), **own)
         assert config == want and execution == PyTorchExecutionConfig(learning_rate=2e-3) and not n_is_fixed
 
