@@ -68,7 +68,7 @@ def drawn(console: Any, check: Callable[[], None]) -> Iterator[Phase]:
                     if other.id != task and other.visible:
                         bar.update(other.id, visible=False)
                 count = f"{done} of {total}" if total else ""
-                note = {"note": best.words(metrics)} if metrics else {}
+                note: dict[str, Any] = {"note": best.words(metrics)} if metrics else {}
                 if not bar._tasks[task].visible:
                     bar.reset(task, visible=True)
                 bar.update(task, completed=done, total=total, count=count, **note)
