@@ -125,7 +125,7 @@ def infer(scan: Source, model: Model | str | PathLike[str], *, accelerator: str 
     return Image(
         object=made.object,
         coverage=made.image.coverage,
-        origin_xy=made.image.origin_xy,
+        origin_xy=made.origin_xy,
         probe=made.probe,
         positions_px=made.positions_px,
         r_factor=None if made.agreement is None else float(made.agreement.whole),
