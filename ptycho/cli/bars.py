@@ -17,7 +17,7 @@ HEARTBEAT_S = 60.0
 
 
 class Best:
-    """The number of every update in words (val_loss, else the first), and whether it is better (smaller) than any before."""
+    """One number of every update in words: val_loss, else the first; is it better (smaller) than before?"""
 
     def __init__(self) -> None:
         self._best = float("inf")
