@@ -47,7 +47,7 @@ COMMANDS: dict[str, ModuleType] = {
     "demo": demo, "simulate": simulate,
     "import": import_scan, "validate": validate, "init": init, "train": train, "infer": infer,
     "reconstruct": reconstruct, "batch": batch, "evaluate": evaluate, "compare": compare, "report": report,
-    "sweep": sweep, "view": view, "watch": watch,
+    "view": view, "watch": watch, "sweep": sweep,
     "parity": parity, "export": export, "info": info,
 }  # fmt: skip
 

@@ -126,12 +126,17 @@ def add_arguments(parser: Parser) -> None:
     add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Raise InputError for what flags show by themselves."""
+def _check_given(arguments: argparse.Namespace) -> None:
+    """What must be there, and how long it may take."""
     if arguments.scan is None:
         raise InputError("no scan to reconstruct; give SCAN")
     if not hasattr(arguments, "output_dir"):
         raise InputError("no folder for the products; give -o OUT")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise InputError for what flags show by themselves."""
+    _check_given(arguments)
     _check_numbers(arguments)
     if arguments.backend != "pytorch":
         raise InputError(
@@ -197,7 +202,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if raw.probe_made and model is None and not arguments.resume:
         from ptycho.workflows.probe_choice import choose_probe
 
-        with console.progress("probes") as progress:
+        with console.progress("choosing a probe") as progress:
             choice = choose_probe(raw, seed=arguments.seed, progress=progress)
         console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
         raw = raw.with_probe(choice.probe)
@@ -304,7 +309,7 @@ def refine(
 
     start: dict[str, Any] = {}
     if model is not None and not arguments.resume:
-        with console.progress("network") as progress:
+        with console.progress("the network's image") as progress:
             made = start_from(model, raw, progress)
         start = {
             "initial_object": made.object,

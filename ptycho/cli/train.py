@@ -27,6 +27,7 @@ from ptycho.cli.runs import (
     settings_of,
 )
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
 
@@ -39,13 +40,6 @@ HELP = "train a network on a scan"
 
 _CLASSES = (TrainingConfig, ModelConfig, PyTorchExecutionConfig)
 _ALIASES = {**ALIASES, "test_data_file": ("--test",)}
-#: what trains well, where neither --config nor --preset says anything
-EVERYDAY_DEFAULTS: dict[str, Any] = {
-    "nepochs": 60,
-    "scheduler": "WarmupCosine",
-    "gradient_clip_val": 1.0,
-    "learning_rate": 2e-3,
-}
 
 
 def add_arguments(parser: Parser) -> None:
@@ -58,7 +52,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_mask_flag(parser)
     add_orientation_flag(parser)
-    add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}), defaults=EVERYDAY_DEFAULTS)
+    add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}), defaults=TRAINS_WELL)
     add_overwrite(parser)
     add_retired_flags(parser, *_CLASSES)
 
@@ -105,12 +99,12 @@ def _defaults(checkpoint: Path | None) -> dict[str, Any]:
     """The values under the typed flags: those that train well, or those of the run of a checkpoint."""
     from ptycho.config.yaml_io import load_yaml_config
 
-    values = dict(EVERYDAY_DEFAULTS)
+    values = dict(TRAINS_WELL)
     kept = None if checkpoint is None else checkpoint.parent.parent / "config.yaml"
     if kept is not None and kept.is_file():
         known = load_yaml_config(kept)
         known = {**(known.get("execution") or {}), **{k: v for k, v in known.items() if k != "execution"}}
-        values |= {name: known[name] for name in EVERYDAY_DEFAULTS if name in known}
+        values |= {name: known[name] for name in TRAINS_WELL if name in known}
     rate = values.pop("learning_rate")
     return {**values, "execution": {"learning_rate": rate}}
 
@@ -183,7 +177,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.workflows import run as workflow
     from ptycho.workflows.infer import Placing
 
-    with console.progress("training") as progress:
+    with console.phases("reading the scan") as phase:
         made = workflow.run(
             scans if len(scans) > 1 else scans[0],
             test,
@@ -191,7 +185,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             execution,
             stitch=Placing(M=20) if test is not None else None,
             resume=resume,
-            progress=progress,
+            progress=phase("training"),
+            probe_progress=phase("improving the probe"),
         )
     trained = made.trained
     save_run(made.image, trained.history, output, backend=config.backend, scale=trained.model.intensity_scale)

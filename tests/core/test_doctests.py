@@ -7,6 +7,8 @@ import inspect
 
 import pytest
 
+import ptycho.cli.bars
+import ptychopinn.calls
 from ptycho import ops, physics
 from ptycho.clients import legacy, loading
 from ptycho.config import fields
@@ -30,6 +32,7 @@ MODULES = (
     batches, schedules,
     labels, normalization, units, raw_data, scan_set, legacy, loading, fields, graphs, manifest, probes,
     scans, scenario, drawing, drawing_history, drawing_scan, hues, scale_bar, showing, report_fields,
+    ptychopinn.calls, ptycho.cli.bars,
 )  # fmt: skip
 
 

@@ -162,7 +162,9 @@ def test_a_training_without_an_image_says_what_comes_next(good_run: Path) -> Non
     (good_run / "reconstruction.npz").unlink()
     (good_run / "wts.h5.zip").write_bytes(b"PK")
     page = Page(build_report([good_run]))
-    assert "Trained" in page.text and f"ptycho infer SCAN --model {good_run}" in page.text and "1.5" in page.text
+    assert (
+        "Trained" in page.text and f"ptycho infer SCAN --model {good_run}" in page.text and "1.5" in page.text
+    )
 
 
 @pytest.mark.parametrize("state", ["failed", "interrupted", "running"])
