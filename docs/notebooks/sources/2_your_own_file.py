@@ -59,4 +59,4 @@ for finding in scan.check():
 from ptycho_torch.refine import reconstruct
 
 image = reconstruct(scan, epochs=25)
-image.plot(scan.object_pixel_size_m)
+image.plot()
