@@ -74,6 +74,9 @@ class Backend(Protocol[Model, Patches]):
     def build(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> Model:
         """An untrained model that knows no scan yet; its weights follow from the seed."""
 
+    def build_to_predict(self, config: TrainingConfig) -> Model:
+        """As `build`, a model that need not be able to train."""
+
     def load(self, model: Model, state: TrainedState) -> None:
         """Put weights and scans of a trained state into a new model; ConfigError where they do not fit."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,8 +15,11 @@ from ptycho.errors import ConfigError
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.job import Fitted, Job
 from ptycho.scan.scan_set import KnownScan
+from ptycho_torch.imaging import Imaging
 from ptycho_torch.layers import load_neutral_weights, neutral_weights
-from ptycho_torch.module import PtychoPINN
+
+if TYPE_CHECKING:
+    from ptycho_torch.module import PtychoPINN
 
 
 class TorchBackend:
@@ -26,14 +29,19 @@ class TorchBackend:
 
     def check(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
         """Devices and stages that Lightning cannot combine."""
-        from ptycho_torch.fit.trainer import check_devices
+        from ptycho_torch.devices import check_devices
 
         check_devices(execution)
 
     def build(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> PtychoPINN:
+        from ptycho_torch.module import PtychoPINN
+
         return PtychoPINN(config, execution.learning_rate)
 
-    def load(self, model: PtychoPINN, state: TrainedState) -> None:
+    def build_to_predict(self, config: TrainingConfig) -> Imaging:
+        return Imaging.of(config)
+
+    def load(self, model: Imaging, state: TrainedState) -> None:
         weights = {name: torch.from_numpy(np.array(value)) for name, value in state.weights.items()}
         load_neutral_weights(model.network, weights)
         model.attach_scans(state.scans)
@@ -47,20 +55,20 @@ class TorchBackend:
         return fit(prepare(job, model or self.build(job.config, job.execution)), job.starts)
 
     @torch.inference_mode()
-    def predict(self, model: PtychoPINN, x: NDArray[np.float32], scan: int = 0) -> Tensor:
+    def predict(self, model: Imaging, x: NDArray[np.float32], scan: int = 0) -> Tensor:
         if model.training:
             model.eval()
         patches: Tensor = model(torch.from_numpy(x).to(model.probe.device), scan)
         return patches.cpu()
 
-    def state(self, model: PtychoPINN) -> TrainedState:
+    def state(self, model: Imaging) -> TrainedState:
         return TrainedState(
             config=model.config,
             weights={name: value.numpy() for name, value in neutral_weights(model.network).items()},
             scans=tuple(self.known_scan(model, number) for number in range(model.n_scans)),
         )
 
-    def known_scan(self, model: PtychoPINN, scan: int) -> KnownScan:
+    def known_scan(self, model: Imaging, scan: int) -> KnownScan:
         x_scale, nphotons, factor = model.of_scan(model.gauge, scan).tolist()
         probe = model.probe_of(scan).detach().cpu().numpy()
         guess = torch.view_as_complex(model.guesses[scan]).cpu().numpy() if model.n_scans > 1 else probe
@@ -75,8 +83,8 @@ class TorchBackend:
             geometry=model.geometries[scan],
         )
 
-    def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:
-        from ptycho_torch.fit.trainer import resolve_accelerator
+    def placed(self, model: Imaging, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:
+        from ptycho_torch.devices import resolve_accelerator
 
         accelerator, _ = resolve_accelerator(execution)
         if accelerator != "cpu":

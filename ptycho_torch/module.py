@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ptycho.config.settings import TrainingConfig
@@ -18,15 +16,11 @@ from ptycho.forward.merging import group_views
 from ptycho.forward.region import block_views
 from ptycho.forward.seen import Seen, illumination
 from ptycho.forward.terms import evaluate
-from ptycho.io.geometry import Geometry
-from ptycho.networks.graphs import spec_from_config
 from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import Stage
 from ptycho.run.tuning import TuningStage
-from ptycho.scan.normalization import intensity_scale
-from ptycho.scan.scan_set import KnownScan, stacked
 from ptycho_torch.diagnostics import Watch
-from ptycho_torch.layers import build_network
+from ptycho_torch.imaging import Imaging
 from ptycho_torch.optimizers import StagedRates, configure_optimizers
 
 __all__ = ["PtychoPINN"]
@@ -41,7 +35,7 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-class PtychoPINN(L.LightningModule):
+class PtychoPINN(Imaging, L.LightningModule):
     """Physics-informed network for one kind of scan, trained on diffraction alone (or on labels: supervised).
 
     Takes the canonical training configuration and the learning rate. `attach_scan` gives it the measured
@@ -53,17 +47,9 @@ class PtychoPINN(L.LightningModule):
     forward: x (B, C, N, N) float32 in the gauge of `ptycho.scan.normalization` -> complex (B, C_out, N, N).
     """
 
-    #: the backend that it runs in, see `ptycho.backends`
-    backend = "pytorch"
     #: keys under which the objective is logged, for clients that follow a run by callback
     loss_name = "train_loss"
     val_loss_name = "val_loss"
-
-    probe: nn.Parameter
-    log_scale: nn.Parameter
-    bad_pixels: Tensor
-    gauge: Tensor
-    guesses: Tensor
 
     def __init__(
         self,
@@ -74,21 +60,11 @@ class PtychoPINN(L.LightningModule):
         noted: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.config = config
         self.learning_rate = learning_rate
         #: stages after the main epochs, where a client asks for them
         self.tuning = tuning
         self.save_hyperparameters(noted or {"config": plain(asdict(config)), "learning_rate": learning_rate})
-        model = config.model
-        self.network = build_network(model.architecture, spec_from_config(model), self.config.seed)
-        self.probe = nn.Parameter(
-            torch.zeros(1, model.N, model.N, 2), requires_grad=self.config.probe_trainable
-        )
-        self.log_scale = nn.Parameter(
-            torch.zeros(()), requires_grad=self.config.intensity_scale_trainable and not self._supervised
-        )
-        self.register_buffer("bad_pixels", torch.zeros(model.N, model.N, dtype=torch.bool))
-        self.register_buffer("gauge", torch.ones(3, dtype=torch.float64))  # x_scale, nphotons, probe_factor
+        self.assemble(config)
         #: extent and object shape of the scans it was trained on, where a client told; kept in checkpoints
         self.trained_scans: list[dict[str, Any]] = []
         self.manifest = resolve(self.config)
@@ -98,107 +74,6 @@ class PtychoPINN(L.LightningModule):
         self.stage: Stage | None = None
         self.watching = Watch(self.manifest.diagnostics)
         self.watching_validation = Watch(self.manifest.diagnostics)
-        self.starting_probe = torch.zeros(0)
-        #: what each scan says of its metres
-        self.geometries: tuple[Geometry, ...] = (Geometry(),)
-
-    # --------------------------------------------------------------------------------------------- the scan
-
-    def attach_scan(
-        self,
-        probe: NDArray[np.complex64],
-        *,
-        x_scale: float,
-        nphotons: float,
-        probe_factor: float,
-        bad_pixels: NDArray[np.bool_] | None = None,
-    ) -> None:
-        """Take the normalised probe (P, N, N) and the numbers of `ptycho.scan.normalization`."""
-        N = self.config.model.N
-        none = np.zeros((N, N), bool)
-        bad = none if bad_pixels is None else np.asarray(bad_pixels, bool)
-        corrected = float(self.of_scan(self.log_scale).detach())
-        self.attach_scans([KnownScan(probe, x_scale, nphotons, probe_factor, bad, probe, corrected)])
-
-    def attach_scans(self, scans: Sequence[KnownScan]) -> None:
-        """Take what is known of every scan that the model is trained on, in their order."""
-        several = len(scans) > 1
-
-        def every(values: Any) -> Tensor:
-            made = torch.as_tensor(np.asarray(values), device=self.device)
-            return made if several else made[0]
-
-        probes = stacked([scan.probe for scan in scans])
-        self.starting_probe = every(probes)
-        self.probe = nn.Parameter(
-            torch.view_as_real(self.starting_probe.clone()), requires_grad=self.config.probe_trainable
-        )
-        self.log_scale = nn.Parameter(
-            every(np.array([scan.log_scale for scan in scans], np.float32)),
-            requires_grad=self.log_scale.requires_grad,
-        )
-        numbers = [(scan.x_scale, scan.nphotons, scan.probe_factor) for scan in scans]
-        self.gauge = every(np.array(numbers, np.float64))
-        self.geometries = tuple(scan.geometry for scan in scans)
-        self.bad_pixels = every([scan.bad_pixels for scan in scans])
-        if several:
-            guesses = stacked([scan.guess for scan in scans])
-            self.register_buffer("guesses", torch.view_as_real(every(guesses)))
-
-    @property
-    def n_scans(self) -> int:
-        """Scans that the model knows."""
-        return 1 if self.gauge.ndim == 1 else len(self.gauge)
-
-    def of_scan(self, values: Tensor, scan: int = 0) -> Tensor:
-        """The part of `probe`, `log_scale`, `gauge` or `bad_pixels` that belongs to one scan."""
-        return values if self.n_scans == 1 else values[scan]
-
-    def probe_of(self, scan: int = 0) -> Tensor:
-        """The probe (P, N, N) complex64 of a scan as it stands now."""
-        return torch.view_as_complex(self.of_scan(self.probe, scan))
-
-    def counted_of(self, scan: int = 0) -> Tensor:
-        """(N, N) bool, False where the detector of a scan is bad."""
-        return ~self.of_scan(self.bad_pixels, scan)
-
-    def intensity_scale_of(self, scan: int = 0) -> float:
-        """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
-        return intensity_scale(float(self.of_scan(self.gauge, scan)[1]), self.config.model.N)
-
-    @property
-    def x_scale(self) -> float:
-        """Factor from measured amplitude to x."""
-        return float(self.of_scan(self.gauge)[0])
-
-    @property
-    def nphotons(self) -> float:
-        """Counts in the mean pattern."""
-        return float(self.of_scan(self.gauge)[1])
-
-    @property
-    def intensity_scale(self) -> float:
-        """`intensity_scale_of` the first scan."""
-        return self.intensity_scale_of()
-
-    @property
-    def complex_probe(self) -> Tensor:
-        """`probe_of` the first scan."""
-        return self.probe_of()
-
-    @property
-    def _supervised(self) -> bool:
-        return self.config.model.model_type == "supervised"
-
-    # ------------------------------------------------------------------------------------------ the network
-
-    def forward(self, x: Tensor, scan: int = 0) -> Tensor:
-        counted = self.counted_of(scan).to(x.dtype)
-        modulus, phase = self.network(x * counted, self.probe_of(scan).detach())
-        # back from half precision under autocast; the probe has the precision of the whole module
-        modulus, phase = modulus.to(self.probe.dtype), phase.to(self.probe.dtype)
-        # not torch.polar: swish may dip below zero, which is a phase of pi
-        return torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Complex patches of one batch of groups."""

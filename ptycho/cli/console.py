@@ -9,21 +9,21 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptycho.cli import bars
+from ptycho.cli.bars import Phase, Progress
 from ptycho.cli.signals import Stop
 
 if TYPE_CHECKING:
     from ptycho.run.folder import OutputFolder
 
-# (done, total), and for a training the epoch's metrics by name, which are shown beside the bar.
-Progress = Callable[..., None]
-
 LAST_CHECKPOINTS = (Path("checkpoints") / "last.ckpt", Path("checkpoints") / "last.safetensors")
 _OWN_LOGGERS = ("ptycho", "ptycho_torch")
+_FOR_THE_FILE = ("ptycho.run.objective_log", "ptycho.run.observers")
 _CHATTY_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning")
 
 
@@ -45,6 +45,7 @@ class Console:
         self.stop = Stop()
         #: why a line of the result could not be printed
         self.lost: Exception | None = None
+        self._rich: Any = None
 
     def say(self, text: str = "") -> None:
         """A line of the result, exactly as given."""
@@ -99,37 +100,50 @@ class Console:
         names = sorted(path.name for path in found if not path.name.startswith("."))
         kept = f"{output} keeps {', '.join(names)}" if names else "nothing was written"
         last = [output / name for name in LAST_CHECKPOINTS] if output else []
-        command = "ptycho train " if self.prog == "ptycho_experiment" else ""
+        command = "ptycho train " if self.prog in ("ptycho_experiment", "ptycho sweep") else ""
         more = f"; go on with {command}--resume {output}" if any(map(_is_file, last)) else ""
         self._tell(f"\n{self.prog}: interrupted; {kept}{more}")
 
+    @property
+    def on_terminal(self) -> bool:
+        """Whether what goes to stderr is seen on a terminal."""
+        return sys.stderr is not None and sys.stderr.isatty()
+
+    @property
+    def rich(self) -> Any:
+        """The one rich console of stderr, on which bars and log lines share the screen."""
+        if self._rich is None:
+            from rich.console import Console as RichConsole
+
+            self._rich = RichConsole(stderr=True, highlight=False)
+        return self._rich
+
+    @contextmanager
+    def phases(self, first: str = "preparing") -> Iterator[Phase]:
+        """Bars on stderr by the names of phases, for the time of a `with`; the phase told last is shown.
+
+        Without a terminal a line a minute; quiet, nothing.
+        """
+        if self.quiet:
+            chosen = bars.silent(self.stop.check)
+        elif self.on_terminal:
+            chosen = bars.drawn(self.rich, self.stop.check)
+        else:
+            chosen = bars.told(lambda text: self._tell(f"{self.prog}: {text}"), self.stop.check)
+        with chosen as phase:
+            phase(first)
+            yield phase
+
     @contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
-        """A bar on stderr, for the time of a `with`; without a terminal, or quiet, nothing is drawn."""
-        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
-            yield lambda done, total, metrics=None: self.stop.check()
-            return
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        columns = (*shown, TextColumn("{task.fields[note]}"))
-        with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
-            task = bar.add_task(title, total=None, note="")
-
-            def update(done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
-                note = "  ".join(f"{name} {value:.4g}" for name, value in (metrics or {}).items())
-                self.stop.check()
-                bar.update(task, completed=done, total=total, note=note)
-
-            yield update
+        """As `phases`, of one phase."""
+        with self.phases(title) as phase:
+            yield phase(title)
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
         """Let the library's log and warnings through this console; everything is put back afterwards."""
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(f"{self.prog}: %(message)s"))
+        handler = _Lines(self)
         level = logging.DEBUG if self.debug else logging.ERROR if self.quiet else logging.INFO
         own = [logging.getLogger(name) for name in _OWN_LOGGERS]
         chatty = [] if self.debug else [logging.getLogger(name) for name in _CHATTY_LOGGERS]
@@ -150,6 +164,36 @@ class Console:
                 logger.setLevel(old)
             for logger in own:
                 logger.removeHandler(handler)
+
+
+class _Lines(logging.Handler):
+    """Log lines on stderr: above the bar on a terminal; elsewhere warnings only, unless debug was asked for.
+
+    What a run will minimise is for its log file.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self._by_rich: Any = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show the record where it belongs."""
+        console = self._console
+        told = record.levelno >= logging.WARNING or console.debug
+        if not told and (record.name in _FOR_THE_FILE or not console.on_terminal):
+            return
+        if not console.on_terminal:
+            console._tell(f"{console.prog}: {record.getMessage()}")
+            return
+        if self._by_rich is None:
+            from rich.logging import RichHandler
+
+            self._by_rich = RichHandler(
+                console=console.rich, show_time=False, show_level=False, show_path=False, markup=False
+            )
+            self._by_rich.setFormatter(logging.Formatter(f"{console.prog}: %(message)s"))
+        self._by_rich.emit(record)
 
 
 def _is_file(path: Path) -> bool:

@@ -44,13 +44,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from ptycho.workflows.demo import run_demo
 
-    with console.progress("demo") as progress:
+    with console.phases("simulating") as phase:
         metrics = run_demo(
             output,
             seed=arguments.seed,
             quick=arguments.quick,
             backend=arguments.backend,
-            progress=progress,
+            phase=phase,
         )
     for name, numbers in metrics.items():
         if isinstance(numbers, dict):

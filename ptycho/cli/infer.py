@@ -22,12 +22,19 @@ from ptycho.cli.runs import (
     ALIASES,
     add_config_flag,
     add_overwrite,
-    file_target,
     quiet_tensorflow,
     settings_of,
 )
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
-from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, write_from_npz
+from ptycho.cli.writing import (
+    add_product_flag,
+    add_write_flag,
+    check_writes,
+    kinds_of,
+    product_target,
+    write_from_npz,
+)
+from ptycho.config.fields import describe_fields
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
 from ptycho.ops.team import ALONE
@@ -37,26 +44,31 @@ if TYPE_CHECKING:
     from ptycho.run.reconstruction import Reconstruction
     from ptycho.scan.raw_data import RawData
 
-USAGE = "%(prog)s --model RUN --data FILE -o OUT [flags]"
+USAGE = "%(prog)s SCAN --model RUN -o OUT [flags]"
 HELP = "reconstruct a scan with a trained model"
 
 _CLASSES = (InferenceConfig, PyTorchExecutionConfig)
 _ALIASES = {**ALIASES, "model_path": ("--model",), "test_data_file": ("--data",)}
+#: the settings of the machine that an inference has; the others belong to a training
+_OF_THE_MACHINE = frozenset({"accelerator", "patterns", "inference_batch_size"})
+_OF_TRAINING = frozenset(info.name for info in describe_fields(PyTorchExecutionConfig)) - _OF_THE_MACHINE
 PRODUCT = "reconstruction.npz"
 
 
 def add_arguments(parser: Parser) -> None:
-    """`--model`, `--data`, `--config`, and a flag for every field of the two configurations."""
-    add_config_flag(parser)
+    """`SCAN`, `--model`, `--config`, and a flag for every field that an inference has."""
     parser.add_argument(
-        "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
+        "scan", nargs="?", default=None, type=Path, metavar="SCAN", help="scan to reconstruct"
     )
+    add_config_flag(parser)
+    add_product_flag(parser)
     add_mask_flag(parser)
     add_orientation_flag(parser)
     add_write_flag(parser)
-    add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
+    add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=_OF_TRAINING | {"debug"})
     add_overwrite(parser)
-    add_retired_flags(parser, *_CLASSES)
+    add_retired_flags(parser, *_CLASSES, without=_OF_TRAINING)
+    parser.elsewhere = {f"--{name}": "ptycho train" for name in _OF_TRAINING} | {"--logger": "ptycho train"}
 
 
 def configure(
@@ -65,7 +77,12 @@ def configure(
     """The reconstruction that flags and YAML ask for; raises ConfigError."""
     from ptycho.config.yaml_io import inference_config_from
 
-    values, overrides, source = settings_of(arguments, fields_given(arguments, *_CLASSES), console)
+    overrides = fields_given(arguments, *_CLASSES)
+    if arguments.scan is not None:
+        if "test_data_file" in overrides:
+            raise InputError("the scan is given twice: as SCAN and as --data; keep one")
+        overrides["test_data_file"] = arguments.scan
+    values, overrides, source = settings_of(arguments, overrides, console)
     return inference_config_from(values, overrides, source=source)
 
 
@@ -83,7 +100,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if config.model_path is None:
         raise InputError("no model; give --model, the output folder of ptycho train")
     if config.test_data_file is None:
-        raise InputError("no scan to reconstruct; give --data FILE")
+        raise InputError("no scan to reconstruct; give SCAN")
     # Before the paths are looked at: the bundle's own errors say more than "no such file".
     model: Path | OnnxModel = config.model_path
     if config.model_path.suffix == ".onnx":
@@ -97,9 +114,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     validate_inference_config(config)
     mask = mask_of(arguments)
     read = (config.test_data_file, _bundle_file(config.model_path), vars(arguments).get("config"), mask)
-    product: Path | None = vars(arguments).get("product")
-    if product is not None:
-        _check_product(product, config.output_dir, arguments, read)
+    product = product_target(arguments, config.output_dir / PRODUCT, read)
     raw, findings = read_checked_scan(
         config.test_data_file,
         _side_of(state),
@@ -157,16 +172,6 @@ def _bundle_file(path: Path) -> Path:
     from ptycho.models.bundle import BUNDLE_NAME
 
     return path / BUNDLE_NAME if path.is_dir() else path
-
-
-def _check_product(
-    path: Path, output: Path, arguments: argparse.Namespace, read: tuple[Path | None, ...]
-) -> None:
-    if path.suffix.lower() not in (".h5", ".hdf5", ".npz"):
-        raise InputError(f"--product {path}: a product of ptychodus ends in .h5 or .npz")
-    file_target(path, (".h5", ".hdf5", ".npz"), arguments, read)
-    if path.absolute() == (output / PRODUCT).absolute():
-        raise InputError(f"--product {path}: is the image that the command writes anyway; give another name")
 
 
 def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Reconstruction) -> None:

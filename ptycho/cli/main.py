@@ -28,6 +28,7 @@ from ptycho.cli import (
     reconstruct,
     report,
     simulate,
+    sweep,
     train,
     validate,
     view,
@@ -35,7 +36,7 @@ from ptycho.cli import (
 )
 from ptycho.cli.console import Console
 from ptycho.cli.failures import end_of
-from ptycho.cli.parser import Parser, UsageError, add_switch
+from ptycho.cli.parser import ALIKE, UsageError, build_parser
 from ptycho.cli.processes import rank
 from ptycho.cli.signals import stoppable
 from ptycho.cli.threads import settle_threads
@@ -45,7 +46,7 @@ COMMANDS: dict[str, ModuleType] = {
     "demo": demo, "simulate": simulate,
     "import": import_scan, "validate": validate, "init": init, "train": train, "infer": infer,
     "reconstruct": reconstruct, "evaluate": evaluate, "compare": compare, "report": report,
-    "view": view, "watch": watch,
+    "view": view, "watch": watch, "sweep": sweep,
     "parity": parity, "export": export, "info": info,
 }  # fmt: skip
 
@@ -64,10 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(f"ptychopinn {__version__}")
             return DONE
+        if words[0] == "--print-completion":
+            from ptycho.cli.completion import script
+
+            print(script(words[1:], {name: load_command(name) for name in COMMANDS}))
+            return DONE
         if words[0] not in COMMANDS:
-            near = get_close_matches(words[0], COMMANDS, n=1, cutoff=0.0)[0]
+            near = get_close_matches(words[0], COMMANDS, n=1, cutoff=ALIKE)
             kind = "flag" if words[0].startswith("-") else "command"
-            raise UsageError(f"unknown {kind} {words[0]!r}; nearest command: {near}; see ptycho --help")
+            nearest = f"; nearest command: {near[0]}" if near else ""
+            raise UsageError(f"unknown {kind} {words[0]!r}{nearest}; see ptycho --help")
     except UsageError as error:
         Console("ptycho").error(str(error))
         return REFUSED
@@ -84,11 +91,8 @@ def inference_main(argv: Sequence[str] | None = None) -> int:
     return run_command("infer", list(sys.argv[1:] if argv is None else argv), prog="ptycho_inference")
 
 
-def run_command(name: str, argv: Sequence[str], *, prog: str, command: ModuleType | None = None) -> int:
-    """Parse and run one command; every failure becomes one line on stderr and an exit code.
-
-    `command`: its module, where it is none of COMMANDS.
-    """
+def run_command(name: str, argv: Sequence[str], *, prog: str) -> int:
+    """Parse and run one command; every failure becomes one line on stderr and an exit code."""
     # Asked of the words, not of the parser: a command line that does not parse may still want its traceback.
     console = Console(prog, quiet="--quiet" in argv or rank() > 0, debug="--debug" in argv)
     console.words = [name, *argv]
@@ -96,7 +100,7 @@ def run_command(name: str, argv: Sequence[str], *, prog: str, command: ModuleTyp
         console.stop = stop
         try:
             with console.speaking():
-                command = command or load_command(name)
+                command = load_command(name)
                 arguments = build_parser(command, prog).read(argv)
                 console.debug = getattr(arguments, "debug", False)
                 code = int(command.run(arguments, console) or DONE)
@@ -143,21 +147,17 @@ def load_command(name: str) -> ModuleType:
     return COMMANDS[name]
 
 
-def build_parser(command: ModuleType, prog: str) -> Parser:
-    """The parser of a command: its own flags, `--quiet` and `--debug`."""
-    parser = Parser(prog=prog, usage=getattr(command, "USAGE", None), description=command.__doc__)
-    command.add_arguments(parser)
-    common = parser.add_argument_group("everywhere")
-    common.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    add_switch(common, "--debug", dest="debug", help="show the debug log, and the traceback of an error")
-    return parser
+_MORE = (
+    "ptycho COMMAND --help shows the everyday flags, --help-all every flag; ptycho --version the version.",
+    "ptycho --print-completion bash|zsh prints what makes the shell complete commands and flags.",
+)
 
 
 def overview() -> str:
     """The page of `ptycho --help`."""
     lines = ["usage: ptycho COMMAND [...]", "", "Ptychography with physics-informed networks.", ""]
     lines += [f"  {name:<12} {load_command(name).HELP}" for name in COMMANDS]
-    return "\n".join([*lines, "", "ptycho COMMAND --help shows every flag; ptycho --version the version."])
+    return "\n".join([*lines, "", *_MORE])
 
 
 def console_main() -> None:

@@ -7,11 +7,13 @@ default of the command line.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType, ModuleType
 from typing import Any, NoReturn
 
+from ptycho.cli.help import EVERYDAY, Formatter, Groups, HelpAction, everyday_page
 from ptycho.config.fields import FieldInfo, Unfit, allowed, coerce, describe_fields
 from ptycho.errors import InputError
 
@@ -19,6 +21,9 @@ from ptycho.errors import InputError
 class UsageError(InputError):
     """A command line that cannot be understood."""
 
+
+#: how alike an unknown flag and a known one must be, 0 to 1, for the known one to be named
+ALIKE = 0.6
 
 #: what older scripts write after a boolean flag
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -32,9 +37,37 @@ def _canonical(flag: str) -> str:
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises UsageError, takes both spellings of a flag and names the nearest one."""
 
-    def __init__(self, **keywords: Any) -> None:
-        keywords.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **keywords)
+    def __init__(self, *, everyday: Groups | None = None, **keywords: Any) -> None:
+        keywords.setdefault("formatter_class", Formatter)
+        super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, add_help=False, **keywords)
+        self.everyday = everyday
+        #: adds to a command line what its files say, before it is parsed
+        self.expand: Callable[[Parser, list[str]], list[str]] | None = None
+        #: flags of another command: flag -> whose
+        self.elsewhere: dict[str, str] = {}
+
+    def add_everywhere(self) -> None:
+        """The flags that every command has."""
+        group = self.add_argument_group("everywhere")
+        group.add_argument("--quiet", action="store_true", help="print nothing but errors")
+        add_switch(group, "--debug", dest="debug", help="show the debug log, and the traceback of an error")
+        group.add_argument(
+            "-h",
+            "--help",
+            action=HelpAction,
+            everything=False,
+            dest="help",
+            help="show what is used every day",
+        )
+        group.add_argument(
+            "--help-all", action=HelpAction, everything=True, dest="help_all", help="show every flag"
+        )
+
+    def page(self, *, everything: bool) -> str:
+        """A page of help; a command of few flags has one page only."""
+        if everything or self.everyday is None:
+            return self.format_help()
+        return everyday_page(self, self._actions, self.everyday)
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError instead of leaving the process, as argparse would."""
@@ -44,6 +77,8 @@ class Parser(argparse.ArgumentParser):
         """The namespace of a command line; UsageError names the first thing that is not understood."""
         known = {_canonical(flag): flag for flag in self._option_string_actions}
         words = self._switched([_respell(word, known) for word in argv])
+        if self.expand is not None:
+            words = self.expand(self, words)
         arguments, extras = self.parse_known_args(words)
         if extras:
             self._refuse(extras)
@@ -78,8 +113,12 @@ class Parser(argparse.ArgumentParser):
         flag = flag.partition("=")[0]
         actions = self._option_string_actions
         shown = [name for name in actions if name.startswith("--") and not _is_old(actions[name])]
-        near = get_close_matches(_canonical(flag), shown, n=1, cutoff=0.0)
-        raise UsageError(f"unknown flag {flag}; nearest known: {near[0]}")
+        if owner := self.elsewhere.get(_canonical(flag)):
+            raise UsageError(f"unknown flag {flag}: it is a setting of {owner}; leave it out")
+        near = get_close_matches(_canonical(flag), shown, n=1, cutoff=ALIKE)
+        if near:
+            raise UsageError(f"unknown flag {flag}; nearest known: {near[0]}")
+        raise UsageError(f"unknown flag {flag}; see {self.prog} --help{'-all' * bool(self.everyday)}")
 
 
 def _is_old(action: argparse.Action) -> bool:
@@ -168,33 +207,57 @@ def add_switch(target: Any, *flags: str, dest: str, help: str) -> None:
     target._add_action(SwitchAction(flags=flags, dest=dest, help=help))
 
 
+#: heading of the flags of a configuration class on the page of `--help-all`
+_HEADINGS = {
+    "TrainingConfig": "training",
+    "InferenceConfig": "inference",
+    "ModelConfig": "network",
+    "PyTorchExecutionConfig": "machine and records",
+}
+
+
 def add_fields(
-    parser: Parser, *classes: type, aliases: dict[str, tuple[str, ...]], skip: frozenset[str] = frozenset()
+    parser: Parser,
+    *classes: type,
+    aliases: dict[str, tuple[str, ...]],
+    skip: frozenset[str] = frozenset(),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """One flag for each plain field of the configuration classes; a name two of them share is added once.
 
-    `aliases` maps a field to further flags of the same meaning, `skip` names fields that are not offered.
+    `aliases` maps a field to further flags of the same meaning, `skip` names fields that are not offered,
+    `defaults` those whose default is the command's own.
     """
     seen = set(skip)
     for cls in classes:
-        group = parser.add_argument_group(f"{cls.__name__}")
+        group = parser.add_argument_group(_HEADINGS.get(cls.__name__, cls.__name__))
         for info in describe_fields(cls):
-            if info.name in seen:
-                continue
-            seen.add(info.name)
-            flags = (f"--{info.name}", *aliases.get(info.name, ()))
-            if info.type_ is bool:
-                text = f"{info.help} (default {'yes' if info.default else 'no'})"
-                add_switch(group, *flags, dest=info.name, help=text)
-            else:
-                group.add_argument(
-                    *flags,
-                    dest=info.name,
-                    action=FieldAction,
-                    info=info,
-                    metavar=_metavar(info),
-                    help=_help(info),
-                )
+            if info.name not in seen:
+                seen.add(info.name)
+                default = defaults.get(info.name, info.default)
+                _add_field(group, info, aliases.get(info.name, ()), default)
+
+
+def _add_field(group: Any, info: FieldInfo, aliases: Sequence[str], default: Any) -> None:
+    flags = (f"--{info.name}", *aliases)
+    if info.type_ is bool:
+        text = f"{info.help} (default {'yes' if default else 'no'})"
+        add_switch(group, *flags, dest=info.name, help=text)
+        return
+    limits = "" if info.choices is not None or info.type_ in (Path, str) else f"; {allowed(info)}"
+    shown = f" (default {default})"
+    action = group.add_argument(
+        *flags,
+        dest=info.name,
+        action=FieldAction,
+        info=info,
+        metavar=_metavar(info),
+        help=f"{info.help}{limits}{shown}".replace("%", "%%"),
+    )
+    long = [flag for flag in aliases if flag.startswith("--")]
+    action.everyday = long[0] if long else flags[0]
+    action.named = info.choices
+    action.short_help = info.help + ("" if default in (None, Path()) else shown)
 
 
 def _metavar(info: FieldInfo) -> str:
@@ -203,12 +266,21 @@ def _metavar(info: FieldInfo) -> str:
     return {int: "INT", float: "NUMBER", Path: "PATH"}.get(info.type_, "TEXT")
 
 
-def _help(info: FieldInfo) -> str:
-    limits = "" if info.choices is not None or info.type_ in (Path, str) else f"; {allowed(info)}"
-    return f"{info.help}{limits} (default {info.default})".replace("%", "%%")
-
-
 def fields_given(arguments: argparse.Namespace, *classes: type) -> dict[str, Any]:
     """The configuration values that were typed, by field name."""
     names = {info.name for cls in classes for info in describe_fields(cls)}
     return {name: value for name, value in vars(arguments).items() if name in names}
+
+
+def build_parser(command: ModuleType, prog: str) -> Parser:
+    """The parser of a command: its own flags, and those that every command has."""
+    name = command.__name__.rpartition(".")[2]
+    parser = Parser(
+        prog=prog,
+        usage=getattr(command, "USAGE", None),
+        description=command.__doc__,
+        everyday=EVERYDAY.get(name),
+    )
+    command.add_arguments(parser)
+    parser.add_everywhere()
+    return parser

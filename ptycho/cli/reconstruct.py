@@ -8,9 +8,11 @@ that holds the truth is judged too.
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptycho.cli.config_words import with_config
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
@@ -18,7 +20,16 @@ from ptycho.cli.processes import rank, run_together, the_team
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.runs import add_overwrite
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
-from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, start_of, write_from_npz
+from ptycho.cli.writing import (
+    add_product_flag,
+    add_write_flag,
+    check_writes,
+    kinds_of,
+    product_from_npz,
+    product_target,
+    start_of,
+    write_from_npz,
+)
 from ptycho.config.settings import BACKENDS
 from ptycho.errors import InputError, MissingFileError
 
@@ -42,8 +53,15 @@ _INTERRUPTED = 130
 def add_arguments(parser: Parser) -> None:
     """The scan, where to start, what to solve for, where to write."""
     add = parser.add_argument
-    add("scan", type=Path, metavar="SCAN", help="scan file")
-    add("-o", "--output_dir", required=True, type=Path, metavar="OUT", help="folder for the products")
+    parser.expand = with_config
+    add("scan", nargs="?", default=None, type=Path, metavar="SCAN", help="scan to reconstruct")
+    add("-o", "--output_dir", type=Path, metavar="OUT", help="folder for the products")
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML settings, flag: value; a typed flag wins",
+    )
     add("--model", type=Path, metavar="RUN", help="start from this network's image")
     add(
         "--start",
@@ -61,22 +79,21 @@ def add_arguments(parser: Parser) -> None:
     add("--refine", choices=RULES, default="rpie", help="update rule; none: the network alone (default rpie)")
     add("--objective", choices=OBJECTIVES, help="what --refine adam minimises (default: squared amplitudes)")
     add("--sweeps", type=int, metavar="INT", help="sweeps over the scan (default: until no more comes)")
-    add(
-        "--preview", action="store_true", default=False, help="write OUT/preview.png again as the image forms"
-    )
+    add("--max_time_s", type=float, metavar="NUMBER", help="no new sweep after so many s (default: no limit)")
+    add("--preview", action="store_true", default=False, help="write OUT/preview.png as the image forms")
     add("--probe_modes", type=int, metavar="INT", help="incoherent probe modes (default: as in the scan)")
     add(
         "--positions",
         choices=("fixed", "free", "affine"),
         default="fixed",
-        help="correct positions: each for itself, or scale, rotation and shear too (default fixed)",
+        help="correct positions, each alone or their frame too (default fixed)",
     )
     add(
         "--position_error",
         type=float,
         default=0.0,
         metavar="PX",
-        help="with --positions: look for errors of this size, px (default 0: a pixel or less)",
+        help="with --positions: size of the errors, px (default 0: a pixel or less)",
     )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
@@ -84,16 +101,41 @@ def add_arguments(parser: Parser) -> None:
     add_orientation_flag(parser)
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
-    add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
+    add(
+        "--accelerator",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="where to compute; auto: a GPU where there is one (default auto)",
+    )
+    add(
+        "--device",
+        metavar="NAME",
+        help="torch's name of a device, such as cuda:1, instead",
+    )
     add("--devices", type=int, default=1, metavar="K", help="processes that share the work (default 1)")
     add_overwrite(parser)
     add_write_flag(parser)
+    add_product_flag(parser)
     add("--image", type=Path, metavar="FILE", help="start from this file's object and probe, of any kind")
     add("--resume", action="store_true", default=False, help="go on with the run that OUT holds")
 
 
+def _check_given(arguments: argparse.Namespace) -> None:
+    """What must be there, and how long it may take."""
+    if arguments.scan is None:
+        raise InputError("no scan to reconstruct; give SCAN")
+    if not hasattr(arguments, "output_dir"):
+        raise InputError("no folder for the products; give -o OUT")
+    limit = getattr(arguments, "max_time_s", None)
+    if limit is not None and not limit > 0:
+        raise InputError(f"--max_time_s {limit:g}: must be greater than 0")
+    if limit is not None and arguments.devices > 1:
+        raise InputError("--max_time_s: several processes would end at different sweeps; leave out --devices")
+
+
 def check(arguments: argparse.Namespace) -> None:
     """Raise InputError for what flags show by themselves."""
+    _check_given(arguments)
     sweeps = getattr(arguments, "sweeps", None)
     if sweeps is not None and sweeps < 1:
         raise InputError(f"--sweeps {sweeps}: must be at least 1; for none use --refine none")
@@ -145,7 +187,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         bad_pixels=mask_of(arguments),
         orientation=vars(arguments).get("orientation"),
     )
-    check_writes(kinds_of(arguments.write), raw, arguments.scan)
+    product = product_target(arguments, arguments.output_dir / PRODUCT, (arguments.scan, model))
+    kinds = [*kinds_of(arguments.write), *(["product"] if product else [])]
+    check_writes(kinds, raw, arguments.scan)
     if raw.probe_made and model is None and not arguments.resume:
         from ptycho.workflows.probe_choice import choose_probe
 
@@ -163,6 +207,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     start = None if arguments.positions == "fixed" else raw.positions_px
     save_result(result, output, object_pixel_size_m=result.object_pixel_size_m, start_positions_xy=start)
     write_from_npz(arguments.write, output / PRODUCT, raw, arguments.scan, console.say)
+    if product is not None:
+        product_from_npz(product, output / PRODUCT, raw, arguments.scan)
+        console.say(f"ptychodus    {product}")
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
     metrics |= {"start": result.began, "prior_weight": result.variation or 0.0}
     console.say(in_words(result))
@@ -216,6 +263,30 @@ class Previews:
         self.console.say(f"{self.path.name}: after {done} sweep{'s' * (done != 1)}")
 
 
+class TimeLimit:
+    """Stops the sweeps once so many seconds have passed since it was made; None: never."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = float("inf") if seconds is None else time.monotonic() + seconds
+
+    def __call__(self, now: IterationState) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self._end
+
+
+def _device(arguments: argparse.Namespace, console: Console) -> str:
+    """Torch's name of the device; a GPU that `auto` found is named."""
+    given: str | None = getattr(arguments, "device", None)
+    if given is not None:
+        return given
+    from ptycho_torch.refine.device import device_for
+
+    device, name = device_for(arguments.accelerator)
+    if arguments.accelerator == "auto" and device != "cpu":
+        console.say(f"device       {device}: {name} (--accelerator cpu keeps to the CPU)")
+    return device
+
+
 def refine(
     arguments: argparse.Namespace,
     raw: Any,
@@ -239,6 +310,7 @@ def refine(
     if hasattr(arguments, "image") and not arguments.resume:
         start = start_of(arguments.image, raw)
     read = (arguments.scan, model, getattr(arguments, "image", None), mask_of(arguments))
+    device = _device(arguments, console)
     output = open_output(
         console, arguments, arguments.output_dir, "reconstruct", inputs=read, resumes=arguments.resume
     )
@@ -247,7 +319,7 @@ def refine(
         arguments,
         inputs={"scan": arguments.scan, "model": model, "bad_pixels": mask_of(arguments)},
         seeds={"seed": arguments.seed},
-        device=arguments.device,
+        device=device,
         findings=findings,
     )
     none = arguments.refine == "none"
@@ -270,9 +342,9 @@ def refine(
             start=arguments.start,
             levels=arguments.levels,
             prior=arguments.prior,
-            device=arguments.device,
+            device=device,
             watch=Previews(output / PREVIEW, console) if arguments.preview and not rank() else None,
-            callbacks=(show,),
+            callbacks=(show, TimeLimit(getattr(arguments, "max_time_s", None))),
             checkpoint=None if none else output / CHECKPOINT,
             resume=arguments.resume,
             team=team,

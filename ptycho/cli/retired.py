@@ -56,27 +56,36 @@ class _RetiredAction(argparse.Action):
         namespace.retired = [*getattr(namespace, "retired", ()), note]
 
 
-def add_retired_flags(parser: Parser, *classes: type) -> None:
-    """The old flags of a command whose settings are these classes; none of them is shown in --help."""
+def add_retired_flags(parser: Parser, *classes: type, without: frozenset[str] = frozenset()) -> None:
+    """The old flags of a command whose settings are these classes; none of them is shown in --help.
+
+    without: fields that the command has no flag for; their old flags are taken and have no effect.
+    """
     fields = {info.name: info for cls in classes for info in describe_fields(cls)}
     for flag, (name, today) in _RENAMED.items():
         if name in fields:
-            _add_renamed(parser, flag, fields[name], today)
+            _add_renamed(parser, flag, fields[name], today, idle=name in without)
     if PyTorchExecutionConfig in classes:
         for info in describe_fields(PyTorchExecutionConfig):
             if info.type_ is not bool:
-                _add_renamed(parser, f"--torch_{info.name}", info, f"--{info.name}")
+                today = f"--{info.name}"
+                _add_renamed(parser, f"--torch_{info.name}", info, today, idle=info.name in without)
     for flag, (name, value, today) in _SETTING.items():
         if name in fields:
             note = Retired(f"{flag} is an old flag: use {today}", name, value)
+            note = _idle(flag) if name in without else note
             parser.add_argument(flag, action=_RetiredAction, nargs=0, note=note)
     for flag, why in _WITHOUT_EFFECT.items():
         note = Retired(f"{flag} is an old flag without effect: {why}")
         parser.add_argument(flag, action=_RetiredAction, nargs=None if flag in _WITH_VALUE else 0, note=note)
 
 
-def _add_renamed(parser: Parser, flag: str, info: FieldInfo, today: str) -> None:
-    note = Retired(f"{flag} is an old flag: use {today}", info.name)
+def _idle(flag: str) -> Retired:
+    return Retired(f"{flag} is an old flag without effect: it is a setting of ptycho train")
+
+
+def _add_renamed(parser: Parser, flag: str, info: FieldInfo, today: str, *, idle: bool) -> None:
+    note = _idle(flag) if idle else Retired(f"{flag} is an old flag: use {today}", info.name)
     parser.add_argument(flag, action=_RetiredAction, info=info, note=note)
 
 

@@ -1,11 +1,12 @@
 """Train a network on one scan or several, from their diffraction alone, and keep the model.
 
-Several FILEs train one network together, each with a probe and a scale of its own; --test holds one out.
+Several SCANs train one network together, each with a probe and a scale of its own; --test holds one out.
 
-Precedence: a typed flag, then the YAML file of --config, then --preset, then the default. N is read from the
-scan unless given. OUT gets wts.h5.zip (the model), config.yaml (the settings, all of them), history.json,
-training.log, coverage.npz, figures and checkpoints/. --resume OUT goes on with a run that was broken off: it
-takes its settings from OUT/config.yaml, and a flag that contradicts them is refused.
+Precedence: a typed flag, then the YAML file of --config, then --preset, then the default. Without --config
+and --preset the defaults are those that train well: 60 epochs, WarmupCosine from 2e-3, gradient norm 1.
+N is read from the scan unless given. OUT gets wts.h5.zip (the model), config.yaml (the settings, all of
+them), history.json, training.log, coverage.npz, figures and checkpoints/. --resume OUT goes on with a run
+that was broken off: it takes its settings from OUT/config.yaml, and a flag that contradicts them is refused.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ptycho.cli.runs import (
     settings_of,
 )
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from ptycho.scan.findings import Finding
     from ptycho.scan.raw_data import RawData
 
-USAGE = "%(prog)s FILE [FILE ...] [--test FILE] -o OUT [flags]\n       %(prog)s --resume OUT [--nepochs MORE]"
+USAGE = "%(prog)s SCAN [SCAN ...] [--test SCAN] -o OUT [flags]\n       %(prog)s --resume OUT [--nepochs MORE]"
 HELP = "train a network on a scan"
 
 _CLASSES = (TrainingConfig, ModelConfig, PyTorchExecutionConfig)
@@ -41,8 +43,8 @@ _ALIASES = {**ALIASES, "test_data_file": ("--test",)}
 
 
 def add_arguments(parser: Parser) -> None:
-    """`FILE`s, `--config`, and a flag for every field of the three configurations."""
-    parser.add_argument("scan", nargs="*", default=[], type=Path, metavar="FILE", help="scans to train on")
+    """`SCAN`s, `--config`, and a flag for every field of the three configurations."""
+    parser.add_argument("scan", nargs="*", default=[], type=Path, metavar="SCAN", help="scans to train on")
     add_config_flag(parser)
     parser.add_argument("--preset", metavar="NAME", help="start from a preset; --config and flags win")
     parser.add_argument(
@@ -50,7 +52,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_mask_flag(parser)
     add_orientation_flag(parser)
-    add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}))
+    add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}), defaults=TRAINS_WELL)
     add_overwrite(parser)
     add_retired_flags(parser, *_CLASSES)
 
@@ -69,7 +71,7 @@ def configure(
     if arguments.scan:
         for name in ("train_data_file", "more_train_data_files"):
             if name in overrides:
-                raise InputError(f"the scan is given twice: as FILE and as --{name}; keep one")
+                raise InputError(f"the scan is given twice: as SCAN and as --{name}; keep one")
         first, *others = arguments.scan
         overrides["train_data_file"] = first
         overrides["more_train_data_files"] = [str(path) for path in others] or None
@@ -80,6 +82,8 @@ def configure(
         from ptycho.experiments.presets import beneath, preset_values
 
         values = beneath(preset_values(arguments.preset), values)
+    elif "config" not in arguments:
+        values = _defaults(resume)
     config, execution = training_config_from(values, overrides, source=source)
     section = values.get("model")
     fixed = "N" in overrides or "N" in values or (isinstance(section, dict) and "N" in section)
@@ -89,6 +93,20 @@ def configure(
             "of it (PyTorch: a .ckpt, TensorFlow: a .safetensors)"
         )
     return config, execution, fixed, resume
+
+
+def _defaults(checkpoint: Path | None) -> dict[str, Any]:
+    """The values under the typed flags: those that train well, or those of the run of a checkpoint."""
+    from ptycho.config.yaml_io import load_yaml_config
+
+    values = dict(TRAINS_WELL)
+    kept = None if checkpoint is None else checkpoint.parent.parent / "config.yaml"
+    if kept is not None and kept.is_file():
+        known = load_yaml_config(kept)
+        known = {**(known.get("execution") or {}), **{k: v for k, v in known.items() if k != "execution"}}
+        values |= {name: known[name] for name in TRAINS_WELL if name in known}
+    rate = values.pop("learning_rate")
+    return {**values, "execution": {"learning_rate": rate}}
 
 
 def _continued(
@@ -116,7 +134,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     config, execution, n_is_fixed, resume = configure(arguments, console)
     if config.train_data_file is None:
-        raise InputError("no scan to train on; give FILE or --train_data_file")
+        raise InputError("no scan to train on; give SCAN or --train_data_file")
     validate_training_config(config)
     place: dict[str, Any] = {
         "patterns": execution.patterns,
@@ -159,7 +177,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.workflows import run as workflow
     from ptycho.workflows.infer import Placing
 
-    with console.progress("training") as progress:
+    with console.phases("reading the scan") as phase:
         made = workflow.run(
             scans if len(scans) > 1 else scans[0],
             test,
@@ -167,7 +185,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             execution,
             stitch=Placing(M=20) if test is not None else None,
             resume=resume,
-            progress=progress,
+            progress=phase("training"),
+            probe_progress=phase("improving the probe"),
         )
     trained = made.trained
     save_run(made.image, trained.history, output, backend=config.backend, scale=trained.model.intensity_scale)
@@ -215,4 +234,4 @@ def _report(history: dict[str, list[float]], bundle: Path, console: Console) -> 
         if values := history.get(name):
             console.say(f"{name:<10} {float(values[-1]):.6g} after {len(values)} epochs")
     console.say(f"model      {bundle}")
-    console.say(f"next       ptycho infer --model {bundle.parent} --data FILE -o OUT")
+    console.say(f"next       ptycho infer SCAN --model {bundle.parent} -o OUT")

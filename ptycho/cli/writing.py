@@ -5,13 +5,15 @@ What a file needs and the scan does not say is named before the work begins, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import argparse
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ptycho.cli.parser import Parser
+from ptycho.cli.runs import file_target
 from ptycho.errors import DataError, InputError
 from ptycho.image.registration import apply_shift_fourier
 
@@ -33,7 +35,7 @@ def add_write_flag(parser: Parser) -> None:
     """`--write NAMES`."""
     parser.add_argument(
         "--write", default="npz", metavar="NAMES",
-        help=f"files to write, separated by commas: {', '.join(KINDS)} (npz is always written)",
+        help=f"files to write, joined by commas: {','.join(KINDS)} (npz always)",
     )  # fmt: skip
 
 
@@ -93,17 +95,51 @@ def write_kinds(
         elif kind == "ptyr":
             write_image_ptyr(target, image, raw.geometry.energy_eV)
         elif kind == "product":
-            from ptycho.io.ptychodus_product import write_product
-            from ptycho.io.ptychodus_scan import product_of_image
-
-            probe = image.probe if probe_in_counts is None else probe_in_counts
-            places = raw.positions_px if image.positions_px is None else image.positions_px
-            made = product_of_image(
-                scan, image.object, image.origin_xy or (0.0, 0.0), probe, places, geometry=raw.geometry
+            _write_product(
+                target, image, raw, scan, image.probe if probe_in_counts is None else probe_in_counts
             )
-            write_product(target, made)
         if kind != "npz":
             say(f"{kind:<12} {target}")
+
+
+def _write_product(target: Path, image: Image, raw: RawData, scan: Path, probe: Any) -> None:
+    from ptycho.io.ptychodus_product import write_product
+    from ptycho.io.ptychodus_scan import product_of_image
+
+    places = raw.positions_px if image.positions_px is None else image.positions_px
+    made = product_of_image(
+        scan, image.object, image.origin_xy or (0.0, 0.0), probe, places, geometry=raw.geometry
+    )
+    write_product(target, made)
+
+
+def add_product_flag(parser: Parser) -> None:
+    """`--product OUT.h5`."""
+    parser.add_argument(
+        "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
+    )
+
+
+def product_target(arguments: argparse.Namespace, image: Path, inputs: Iterable[Path | None]) -> Path | None:
+    """The file of `--product`, checked as every target; None where it was not asked for. `image`: the file
+    that the command writes anyway. Raises InputError."""
+    path: Path | None = vars(arguments).get("product")
+    if path is None:
+        return None
+    if path.suffix.lower() not in (".h5", ".hdf5", ".npz"):
+        raise InputError(f"--product {path}: a product of ptychodus ends in .h5 or .npz")
+    file_target(path, (".h5", ".hdf5", ".npz"), arguments, inputs)
+    if path.absolute() == image.absolute():
+        raise InputError(f"--product {path}: is the image that the command writes anyway; give another name")
+    return path
+
+
+def product_from_npz(target: Path, image: Path, raw: RawData, scan: Path) -> None:
+    """What reconstruction.npz holds as a product of ptychodus."""
+    from ptycho.io.images import read_image
+
+    made = read_image(image)
+    _write_product(target, made, raw, scan, made.probe)
 
 
 def write_from_npz(

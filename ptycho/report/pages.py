@@ -194,7 +194,7 @@ def _verdict(evidence: Evidence) -> Verdict:
     error = (run.provenance or {}).get("error")
     unfinished = judge_unfinished(state, None if error is None else str(error))
     if evidence.product is None:
-        step = f"ptycho infer --model {run.folder} --data FILE -o OUT" if run.bundle is not None else None
+        step = f"ptycho infer SCAN --model {run.folder} -o OUT" if run.bundle is not None else None
         return unfinished or judge_training(run.history, step)
     limits = evidence.limits
     judged = judge_run(

@@ -237,7 +237,7 @@ class TimeLimit(Observer):
         """Stop where the time is over."""
         if time.monotonic() > self._end:
             now.stop = True
-            log.info("time limit reached after epoch %d", now.number)
+            log.info("time limit reached after %d epochs", now.number + 1)
 
 
 class Report(Observer):

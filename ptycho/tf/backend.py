@@ -33,6 +33,9 @@ class KerasBackend:
     def build(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> PtychoPINN_Keras:
         return PtychoPINN_Keras(config, precision=execution.precision)
 
+    def build_to_predict(self, config: TrainingConfig) -> PtychoPINN_Keras:
+        return self.build(config, PyTorchExecutionConfig())
+
     def load(self, model: PtychoPINN_Keras, state: TrainedState) -> None:
         load_neutral_weights(model.network, state.weights)
         model.attach_scans(state.scans)

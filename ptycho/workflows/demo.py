@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.evaluation import evaluate
+from ptycho.io.atomic import atomic_write
 from ptycho.report import figures
 from ptycho.report.outputs import metrics_of, save_reconstruction, write_history
 from ptycho.simulation import Scenario, Simulated, simulate
@@ -43,28 +45,36 @@ def run_demo(
     seed: int = 0,
     quick: bool = False,
     backend: str = "pytorch",
-    progress: Callable[..., None] | None = None,
+    phase: Callable[[str], Callable[..., None]] = lambda title: lambda *told: None,
 ) -> dict[str, Any]:
     """Simulate, refine the probe, train, reconstruct the scan and one of an unseen object, judge both.
 
-    Writes the two scans, the model, the products and the figures under `output_dir`; returns the numbers.
+    Writes the two scans, the model, the products with their judged numbers, and the figures under
+    `output_dir`; returns the numbers. phase: makes the `progress(done, total)` of a step by its name.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     positions = 144 if quick else 676
     scans: dict[str, Simulated] = {}
     for name, scenario in (("trained_on", TRAINED_ON), ("unseen", UNSEEN)):
-        scans[name] = simulate(dataclasses.replace(scenario, n_positions=positions, seed=seed))
+        scans[name] = simulate(
+            dataclasses.replace(scenario, n_positions=positions, seed=seed), phase("simulating")
+        )
         scans[name].to_npz(output_dir / f"{name}.npz")
     config, execution = demo_config(output_dir, seed=seed, quick=quick, backend=backend)
     raw = scans["trained_on"].raw
-    trained = run(raw, None, config, execution, progress=progress).trained
+    told = {"progress": phase("training"), "probe_progress": phase("improving the probe")}
+    trained = run(raw, None, config, execution, **told).trained
     metrics: dict[str, Any] = {"history_epochs": len(trained.history["train_loss"])}
     for name, scan in scans.items():
-        made = infer(trained.model, scan.raw)
+        made = infer(trained.model, scan.raw, progress=phase(f"reconstructing {name.replace('_', ' ')}"))
         save_reconstruction(made, output_dir / name, backend=backend)
         write_history(trained.history, output_dir / name)
         judged = evaluate(made.object, scan.object_true, scan.roi)
         metrics[name] = {**judged.as_dict(), "r_factor": metrics_of(made)["r_factor"]}
+        with atomic_write(output_dir / name / "metrics.json") as temporary:
+            temporary.write_text(
+                json.dumps(_numbers({**metrics_of(made), **metrics[name]}), indent=1) + "\n", encoding="utf-8"
+            )
         figures.reconstruction_figure(
             output_dir / f"{name}.png",
             made.object,
@@ -74,3 +84,7 @@ def run_demo(
             f"FRC 0.5 at {judged.frc50:.2f} Nyquist",
         )
     return metrics
+
+
+def _numbers(judged: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in judged.items() if isinstance(value, (int, float))}

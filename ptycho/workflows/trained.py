@@ -12,14 +12,18 @@ from ptycho.models.trained_state import TrainedState, load_trained_state
 from ptycho.run.preparation import Scan
 
 
-def restored(state: TrainedState, backend: str, *, source: str = "") -> Network:
-    """The model of a trained state in a backend, whichever trained it.
+def restored(state: TrainedState, backend: str, *, source: str = "", trains: bool = True) -> Network:
+    """The model of a trained state in a backend, whichever trained it. trains False: it only predicts.
 
     Raises ConfigError where it cannot be, or BundleError where a `source` is given that holds the state.
     """
     chosen = backends.find(backend)
     try:
-        model: Network = chosen.build(state.config, PyTorchExecutionConfig())
+        model: Network
+        if trains:
+            model = chosen.build(state.config, PyTorchExecutionConfig())
+        else:
+            model = chosen.build_to_predict(state.config)
         chosen.load(model, state)
     except ConfigError as error:
         if not source:
@@ -54,11 +58,12 @@ def for_data(
 ) -> Network:
     """The model with which a scan is seen: as the training scan `wanted`, or else as the most similar one.
 
-    A bundle (path) is opened by `backend`; a model stays in its own. See `TrainedState.for_data`.
+    A bundle (path) is opened by `backend` and only predicts; a model stays in its own. See
+    `TrainedState.for_data`.
     """
     if isinstance(model, Path):
         state, _ = load_trained_state(model)
-        return restored(state.for_data(data, wanted), backend, source=str(model))
+        return restored(state.for_data(data, wanted), backend, source=str(model), trains=False)
     if model.n_scans == 1 and wanted is None:
         return model
     return restored(state_of(model).for_data(data, wanted), model.backend)

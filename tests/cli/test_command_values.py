@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptycho.cli import infer, reconstruct, train
+from ptycho.cli import reconstruct, train
 from ptycho.cli.console import Console
 from ptycho.cli.judging import Reconstruction, Truth, find_truth, judge
 from ptycho.cli.main import build_parser, main
 from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.runs import read_scan, write_json
+from ptycho.cli.writing import product_target
 from ptycho.errors import ConfigError, InputError
 from ptycho.experiments.presets import beneath
 from ptycho.simulation import OBJECTS
@@ -145,7 +146,7 @@ def test_options_of_reconstruct_at_their_edges(good: str, bad: str) -> None:
 
 def test_a_product_has_a_suffix_that_is_known(tmp_path: Path) -> None:
     def check(name: str) -> None:
-        infer._check_product(tmp_path / name, tmp_path / "out", argparse.Namespace(), ())
+        product_target(argparse.Namespace(product=tmp_path / name), tmp_path / "out" / "a.npz", ())
 
     for name in ("a.h5", "a.HDF5", "a.npz"):
         check(name)

@@ -347,15 +347,15 @@ class TestTable:
 
 
 def test_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The `ptycho_experiment` lines of the documentation, at small size."""
+    """The `ptycho sweep` lines of the documentation, at small size."""
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "workflows" / "experiments.md").read_text(encoding="utf-8")
-    lines = [line for line in re.findall(r"^ptycho_experiment .*$", text, re.M)]
+    lines = [line for line in re.findall(r"^ptycho sweep .*$", text, re.M)]
     assert len(lines) >= 3
     np_scan = ["simulate", "--N", "32", "--n_positions", "30", "--step_px", "3", "-o", "scan.npz"]
     assert ptycho([*np_scan, "--quiet"]) == 0
     for line in lines:
-        words = [w for w in shlex.split(line, comments=True)[1:] if not w.startswith("--dry")]
+        words = [w for w in shlex.split(line, comments=True)[2:] if not w.startswith("--dry")]
         small = [re.sub(r"range\(0,\d+\)", "0,1", word) for word in words]
         small = [re.sub(r"^(scenario.photons=).*", r"\g<1>1e3", word) for word in small]
         mine = [w for w in TINY if not any(word.startswith(w.partition("=")[0]) for word in small)]

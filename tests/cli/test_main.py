@@ -17,10 +17,12 @@ import pytest
 
 from ptycho.cli import infer, train
 from ptycho.cli.console import Console
+from ptycho.cli.help import EVERYDAY
 from ptycho.cli.main import COMMANDS, build_parser, load_command, main, run_command
 from ptycho.cli.parser import UsageError
 from ptycho.cli.simulate import MEANINGS
 from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.fields import describe_fields
 from ptycho.errors import DataError, MissingDependencyError, RunError
 
@@ -45,8 +47,9 @@ class TestPrecedence:
 
     def test_default(self) -> None:
         config, execution, n_is_fixed = configure("scan.npz")
-        want = TrainingConfig(train_data_file=Path("scan.npz"))
-        assert config == want and execution == PyTorchExecutionConfig() and not n_is_fixed
+        own = {name: value for name, value in TRAINS_WELL.items() if name != "learning_rate"}
+        want = TrainingConfig(train_data_file=Path("scan.npz"), **own)
+        assert config == want and execution == PyTorchExecutionConfig(learning_rate=2e-3) and not n_is_fixed
 
     def test_yaml_over_default(self, yaml: str) -> None:
         config, execution, _ = configure("scan.npz", "--config", yaml)
@@ -148,6 +151,19 @@ class TestSpellings:
         with pytest.raises(UsageError, match="nearest known: --nepochs"):
             configure("a.npz", "--epochs", "5")
 
+    def test_a_distant_flag_gets_no_suggestion(self) -> None:
+        with pytest.raises(UsageError, match="^unknown flag --zzqq; see ptycho train --help-all$"):
+            configure("a.npz", "--zzqq", "5")
+
+    def test_defaults_that_train_well_stand_under_flags_and_not_under_a_file(self, tmp_path: Path) -> None:
+        config, execution, _ = configure("a.npz", "--nepochs", "5")
+        assert (config.nepochs, config.scheduler, config.gradient_clip_val) == (5, "WarmupCosine", 1.0)
+        assert execution.learning_rate == 2e-3
+        (tmp_path / "c.yaml").write_text("batch_size: 8\n")
+        config, execution, _ = configure("a.npz", "--config", str(tmp_path / "c.yaml"))
+        assert (config.nepochs, config.scheduler, config.gradient_clip_val) == (50, "Default", None)
+        assert execution.learning_rate == 1e-3
+
     def test_aliases(self) -> None:
         config, execution, _ = configure(
             "--train_data_file", "a.npz", "--test", "b.npz", "-o", "out", "--logger", "csv"
@@ -160,6 +176,10 @@ class TestSpellings:
         arguments = build_parser(infer, "ptycho infer").read(words)
         config, execution = infer.configure(arguments, Console("ptycho infer"))
         assert (config.model_path, config.test_data_file) == (Path("m"), Path("b.npz"))
+        same = build_parser(infer, "ptycho infer").read(["b.npz", "--model", "m"])
+        assert infer.configure(same, Console("ptycho infer"))[0].test_data_file == Path("b.npz")
+        with pytest.raises(UsageError, match="--nepochs|ptycho train"):
+            build_parser(infer, "ptycho infer").read(["b.npz", "--learning_rate", "1"])
         assert execution.inference_batch_size == 4
 
 
@@ -183,10 +203,36 @@ class TestHelp:
         ],
     )
     def test_every_field_is_a_flag(self, name: str, classes: tuple[type, ...], capsys: Capture) -> None:
-        main([name, "--help"])
+        main([name, "--help-all"])
         shown = capsys.readouterr().out
-        missing = [i.name for cls in classes for i in describe_fields(cls) if f"--{i.name}" not in shown]
-        assert missing == []
+        fields = [i.name for cls in classes for i in describe_fields(cls)]
+        missing = {field for field in fields if f"--{field}" not in shown}
+        machine = {i.name for i in describe_fields(PyTorchExecutionConfig)}
+        own = {"accelerator", "patterns", "inference_batch_size"}
+        assert missing == (machine - own if name == "infer" else set())
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_a_page_of_help_fits_a_screen(
+        self, name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "100")
+        assert main([name, "--help"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) <= 40 and max(map(len, lines)) <= 100
+
+    def test_everyday_flags_are_flags(self) -> None:
+        for name, groups in EVERYDAY.items():
+            known = {action.dest for action in build_parser(load_command(name), name)._actions}
+            assert {flag for flags in groups.values() for flag in flags} <= known, name
+
+    @pytest.mark.parametrize("shell", ["bash", "zsh"])
+    def test_completion_knows_commands_flags_and_choices(self, shell: str, capsys: Capture) -> None:
+        pytest.importorskip("shtab")
+        assert main(["--print-completion", shell]) == 0
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in ("reconstruct", "--max_time_s", "WarmupCosine"))
+        assert main(["--print-completion", "fish"]) == 2
+        assert "give bash or zsh" in capsys.readouterr().err
 
     def test_every_scenario_field_is_a_flag(self) -> None:
         from ptycho.simulation.scenario import Scenario

@@ -32,7 +32,7 @@ SMALLER = {
     r"(?<=siemens_star_velociprobe.npz -o star)$": " --n_subsample 36 --nepochs 1 --probe_refine_sweeps 1",
     r"(?<=-o star_refined)$": " --sweeps 1",
     r"\bptycho parity\b(?!.*--steps)": "ptycho parity --steps 2 --precisions float32",
-    r"(?<=--data \.\./shared/data/siemens_star_velociprobe.npz)": " --n_subsample 36",
+    r"(?<=infer \.\./shared/data/siemens_star_velociprobe.npz)": " --n_subsample 36",
 }
 
 #: commands that no test may run, pattern to reason
