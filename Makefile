@@ -13,10 +13,10 @@ FORMATS_VENV := .venv-formats
 FORMATS_STAMP := $(FORMATS_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast faults test-clients test-formats lint types safety bench docs site clean
+.PHONY: help demo test test-fast faults test-clients test-formats lint types safety bench docs site dist test-lowest clean
 
 help:
-	@echo "make demo   train on a simulated scan and show the image beside the truth (about 4 minutes)"
+	@echo "make demo   train on a simulated scan and show the image beside the truth (about four minutes)"
 	@echo "make test   every test"
 	@echo "make test-fast  every room without training a network (under a minute on two idle cores)"
 	@echo "make faults plants small faults one at a time and says which the tests catch (an hour or two)"
@@ -25,6 +25,8 @@ help:
 	@echo "make lint   ruff, mypy, import contracts, length of files"
 	@echo "make safety  damage, faults, signals and a soak: what specs/guarantees.md counts"
 	@echo "make bench  the figures of docs/benchmarks.md"
+	@echo "make dist   wheel and source distribution, checked for completeness (under a minute)"
+	@echo "make test-lowest  a small set of tests with the lowest versions that pyproject.toml allows"
 	@echo "make docs   the generated tables of specs/configuration.md, the notebooks"
 	@echo "make site   the documentation as a site, in build/site-html"
 	@echo "make clean  remove what these targets made"
@@ -101,6 +103,22 @@ safety: $(STAMP)
 bench: $(STAMP)
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script </dev/null; done
 
+dist: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist . </dev/null >/dev/null
+	$(BIN)/python .ci/check_dist.py
+
+# What pyproject.toml promises as its lowest versions, in an environment of its own.
+LOWEST_VENV := .venv-lowest
+test-lowest: export OMP_NUM_THREADS ?= 1
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST_VENV)
+	@echo '*' > $(LOWEST_VENV)/.gitignore
+	$(PYTHON) .ci/lowest.py > $(LOWEST_VENV)/lowest.txt
+	$(LOWEST_VENV)/bin/pip install -q -c $(LOWEST_VENV)/lowest.txt -e . 'pytest>=8.3' hypothesis </dev/null
+	$(LOWEST_VENV)/bin/pytest -q tests/cli/test_main.py tests/cli/test_reconstruct_words.py \
+		tests/core/test_package_ptychopinn.py tests/torch/test_inference_is_light.py </dev/null
+
 docs: $(STAMP)
 	$(BIN)/python docs/build.py </dev/null
 	$(BIN)/python docs/notebooks.py </dev/null
@@ -111,5 +129,5 @@ site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q </dev/null
 
 clean:
-	rm -rf $(VENV) $(CLIENT_VENV) $(FORMATS_VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
+	rm -rf $(VENV) $(LOWEST_VENV) $(CLIENT_VENV) $(FORMATS_VENV) build dist demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

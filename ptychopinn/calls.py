@@ -35,7 +35,7 @@ def open(path: str | PathLike[str], **options: Any) -> Scan:
 
 
 def simulate(**scenario: Any) -> Scan:
-    """A scan whose answer is known; scenario: fields of `ptycho.simulation.Scenario`, such as N, photons, seed.
+    """A scan whose answer is known; scenario: fields of `ptycho.simulation.Scenario`, such as N, photons.
 
     >>> simulate(N=32, n_positions=25, step_px=3.0)
     <Scan of 25 patterns of 32 x 32, pixel size unknown>
@@ -125,7 +125,7 @@ def infer(scan: Source, model: Model | str | PathLike[str], *, accelerator: str 
     return Image(
         object=made.object,
         coverage=made.image.coverage,
-        origin_xy=made.image.origin_xy,
+        origin_xy=made.origin_xy,
         probe=made.probe,
         positions_px=made.positions_px,
         r_factor=None if made.agreement is None else float(made.agreement.whole),

@@ -65,8 +65,8 @@ class Scan:
 
 @dataclass(frozen=True, repr=False)
 class Image:
-    """A reconstruction. object (H, W) complex64, its [0, 0] at object pixel origin_xy [x, y]; coverage (H, W);
-    probe (P, N, N) complex64; positions_px (M, 2); r_factor: misfit of the image to the patterns;
+    """A reconstruction. object (H, W) complex64, its [0, 0] at object pixel origin_xy [x, y]; coverage
+    (H, W); probe (P, N, N) complex64; positions_px (M, 2); r_factor: misfit of the image to the patterns;
     pixel_size_m: side of an object pixel, None where it is not known. result: all that the workflow gave.
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-# (done, total), and for a training the epoch's metrics by name: the first is shown beside the bar
+# (done, total), and for a training the epoch's metrics by name, of which one is shown beside the bar
 Progress = Callable[..., None]
 Phase = Callable[[str], Progress]
 
@@ -17,7 +17,7 @@ HEARTBEAT_S = 60.0
 
 
 class Best:
-    """The first number of every update in words, and whether it is better (smaller) than any before."""
+    """One number of every update in words: val_loss, else the first; is it better (smaller) than before?"""
 
     def __init__(self) -> None:
         self._best = float("inf")
@@ -29,9 +29,10 @@ class Best:
         >>> best.words({"R": 0.2}), best.words({"R": 0.1}), best.words({"R": 0.15}), best.words(None)
         ('R 0.2', 'R 0.1, better', 'R 0.15 (best 0.1)', '')
         """
-        name, value = next(iter((metrics or {}).items()), ("", float("nan")))
-        if not name:
+        if not metrics:
             return ""
+        name = "val_loss" if "val_loss" in metrics else next(iter(metrics))
+        value = metrics[name]
         first, better = self._best == float("inf"), value < self._best
         self._best = min(self._best, value)
         more = "" if first else ", better" if better else f" (best {self._best:.4g})"
@@ -48,7 +49,7 @@ def drawn(console: Any, check: Callable[[], None]) -> Iterator[Phase]:
     class ToGo(ProgressColumn):
         def render(self, task: Any) -> Text:
             left = task.time_remaining
-            return Text("" if left is None else f"{duration(left)} to go")
+            return Text("" if not left else f"{duration(left)} to go")
 
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[count]}"),
@@ -61,6 +62,7 @@ def drawn(console: Any, check: Callable[[], None]) -> Iterator[Phase]:
         def phase(title: str) -> Progress:
             best = Best()
             task = bar.add_task(title, total=None, count="", note="", visible=not bar.tasks)
+            (shown,) = (one for one in bar.tasks if one.id == task)
 
             def update(done: int, total: int | None, metrics: Mapping[str, float] | None = None) -> None:
                 check()
@@ -68,10 +70,13 @@ def drawn(console: Any, check: Callable[[], None]) -> Iterator[Phase]:
                     if other.id != task and other.visible:
                         bar.update(other.id, visible=False)
                 count = f"{done} of {total}" if total else ""
-                note = {"note": best.words(metrics)} if metrics else {}
-                if not bar._tasks[task].visible:
+                note: dict[str, Any] = {"note": best.words(metrics)} if metrics else {}
+                if not shown.visible:
                     bar.reset(task, visible=True)
-                bar.update(task, completed=done, total=total, count=count, **note)
+                bar.update(task, completed=done, total=total, description=title, count=count, **note)
+                if total and done >= total:  # what follows has not told yet: no full bar that stands still
+                    shown.total = None
+                    bar.update(task, description=f"{title}: done", count="")
 
             return update
 

@@ -26,7 +26,7 @@ EVERYDAY: dict[str, Groups] = {
     },
     "train": {
         "scans and output": ("scan", "output_dir", "test_data_file", "resume", "config", "preset"),
-        "how long": ("nepochs", "max_time_s", "learning_rate", "batch_size"),
+        "how long": ("nepochs", "learning_rate", "batch_size", "max_time_s"),
         "network and probe": ("architecture", "probe_from", "probe_modes"),
         "machine": ("accelerator", "backend", "seed"),
     },

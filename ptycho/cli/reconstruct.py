@@ -193,7 +193,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if raw.probe_made and model is None and not arguments.resume:
         from ptycho.workflows.probe_choice import choose_probe
 
-        with console.progress("probes") as progress:
+        with console.progress("choosing a probe") as progress:
             choice = choose_probe(raw, seed=arguments.seed, progress=progress)
         console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
         raw = raw.with_probe(choice.probe)
@@ -300,7 +300,7 @@ def refine(
 
     start: dict[str, Any] = {}
     if model is not None and not arguments.resume:
-        with console.progress("network") as progress:
+        with console.progress("the network's image") as progress:
             made = start_from(model, raw, progress)
         start = {
             "initial_object": made.object,

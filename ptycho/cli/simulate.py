@@ -25,7 +25,7 @@ MEANINGS = {
     "scan": "where the beam goes",
     "N": "side of a pattern, px, even",
     "n_positions": "number of patterns",
-    "step_px": "mean distance of neighbouring positions",
+    "step_px": "side of the square that each position has on average, px",
     "jitter_px": "largest displacement of the jittered raster",
     "aspect": "width over height of the scan",
     "photons": "incident photons per pattern",

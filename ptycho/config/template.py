@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.fields import FieldInfo, allowed, describe_fields
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.yaml_io import SECTIONS
@@ -16,7 +17,8 @@ from ptycho.config.yaml_io import SECTIONS
 #: the keys that a first run may want to change, by section ('' is the top level), in the order of the file
 _OFFERED: dict[str, tuple[str, ...]] = {
     "": (
-        "train_data_file", "output_dir", "backend", "nepochs", "batch_size", "n_groups", "n_subsample",
+        "train_data_file", "output_dir", "backend", "nepochs", "scheduler", "gradient_clip_val",
+        "batch_size", "n_groups", "n_subsample",
         "torch_loss_mode", "probe_trainable", "probe_from", "probe_refine_sweeps", "probe_modes",
         "val_fraction", "seed", "max_time_s",
     ),
@@ -37,11 +39,11 @@ class ScanFacts:
 
 
 def template(facts: ScanFacts | None = None) -> str:
-    """About twenty keys with their meaning, limits and sensible values; it loads as `--config`.
+    """About twenty keys, meaning, limits and the defaults of `ptycho train`; it loads as `--config`.
 
     With a scan its file and side are filled in, and a batch is not larger than the scan.
     """
-    values = {} if facts is None else _suited(facts)
+    values = {**TRAINS_WELL, **({} if facts is None else _suited(facts))}
     lines = ["# Settings of `ptycho train --config THIS`. A typed flag wins over this file.", ""]
     if facts is not None:
         size = facts.object_pixel_size_m

@@ -61,9 +61,14 @@ def run_demo(
         )
         scans[name].to_npz(output_dir / f"{name}.npz")
     config, execution = demo_config(output_dir, seed=seed, quick=quick, backend=backend)
-    raw = scans["trained_on"].raw
-    told = {"progress": phase("training"), "probe_progress": phase("improving the probe")}
-    trained = run(raw, None, config, execution, **told).trained
+    trained = run(
+        scans["trained_on"].raw,
+        None,
+        config,
+        execution,
+        progress=phase("training"),
+        probe_progress=phase("improving the probe"),
+    ).trained
     metrics: dict[str, Any] = {"history_epochs": len(trained.history["train_loss"])}
     for name, scan in scans.items():
         made = infer(trained.model, scan.raw, progress=phase(f"reconstructing {name.replace('_', ' ')}"))

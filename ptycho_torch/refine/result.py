@@ -68,6 +68,16 @@ class RefineResult:
     geometry: Geometry = Geometry()
 
     @property
+    def r_factor(self) -> float:
+        """`r` under the name that files and the other results have."""
+        return self.r
+
+    @property
+    def positions_px(self) -> np.ndarray:
+        """`positions_xy` under the name that files and the other results have."""
+        return self.positions_xy
+
+    @property
     def object_pixel_size_m(self) -> float | None:
         """Side of an object pixel, m; None where the scan does not say what it follows from."""
         return self.geometry.object_pixel_size_m(int(self.probe.shape[-1]))

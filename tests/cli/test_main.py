@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 import re
 import subprocess
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console as RichConsole
 
-from ptycho.cli import infer, train
+from ptycho.cli import bars, infer, train
 from ptycho.cli.console import Console
 from ptycho.cli.help import EVERYDAY
 from ptycho.cli.main import COMMANDS, build_parser, load_command, main, run_command
@@ -350,7 +352,31 @@ class TestConsole:
         assert run(talk) == 0
         shown = capsys.readouterr()
         assert shown.out == "result\n"
-        assert "warning: careful" in shown.err and "unit: counts" in shown.err and "\x1b" not in shown.err
+        assert "warning: careful" in shown.err and "unit: counts" not in shown.err
+        assert "\x1b" not in shown.err
+        assert run(talk, "--debug") == 0
+        assert "unit: counts" in capsys.readouterr().err
+
+    def test_without_a_terminal_a_line_a_minute(
+        self, run: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bars, "HEARTBEAT_S", 0.0)
+        assert run(talk) == 0
+        assert "ptycho probe: work 2 of 2, loss 0.5" in capsys.readouterr().err
+
+    def test_bars_and_lines_share_one_console(self, capsys: Capture) -> None:
+        drawn = io.StringIO()
+        screen = RichConsole(file=drawn, force_terminal=True, width=80)
+        with bars.drawn(screen, lambda: None) as phase:
+            phase("reading")
+            training = phase("training")
+            for done in range(3):
+                training(done, 3, {"val_loss": 1.0 / (done + 1)})
+                screen.print("a line of the log")
+        shown = drawn.getvalue()
+        assert "training" in shown and "0/?" not in shown and ", better" in shown
+        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip() for line in shown.split("\n")]
+        assert sum(line.split("\r")[-1] == "a line of the log" for line in lines) == 3
 
     def test_quiet_prints_nothing(self, run: Callable[..., int], capsys: Capture) -> None:
         assert run(talk, "--quiet") == 0

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from ptycho.cli.main import main
+from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.fields import describe_fields
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.template import ScanFacts, json_schema, template
@@ -23,8 +24,9 @@ def test_the_template_loads_and_gives_the_defaults(facts: ScanFacts | None, tmp_
     path.write_text(template(facts))
     made, execution = training_config_from(load_yaml_config(path), source=path)
     if facts is None:
-        assert made.nepochs == TrainingConfig().nepochs and made.model == ModelConfig()
-        assert execution == PyTorchExecutionConfig()
+        assert made.nepochs == TRAINS_WELL["nepochs"] and made.model == ModelConfig()
+        assert (made.scheduler, made.gradient_clip_val) == ("WarmupCosine", 1.0)
+        assert execution == PyTorchExecutionConfig(learning_rate=TRAINS_WELL["learning_rate"])
     else:
         assert made.model.N == 32 and made.batch_size == 6 and made.train_data_file == Path("scan.npz")
         assert "6 patterns of 32 x 32 px, counts, object pixel 28 nm" in path.read_text()
