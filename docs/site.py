@@ -14,6 +14,7 @@ LAID = ROOT / "build" / "site"
 
 #: page of the reference: what stands on it, modules in this order
 REFERENCE = {
+    "Six names": ("ptychopinn.calls", "ptychopinn.shown"),
     "Simulate": ("ptycho.simulation.scenario", "ptycho.simulation.objects", "ptycho.simulation.probes"),
     "Open a scan": ("ptycho.scan.raw_data", "ptycho.io.registry", "ptycho.io.geometry", "ptycho.io.masks"),
     "Reconstruct": (

@@ -27,14 +27,16 @@ class RunResult:
     image: Reconstruction | None = None
 
     def plot(self, pixel_size_m: float | None = None) -> Figure:
-        """The image as a matplotlib Figure; where none was made, the losses."""
+        """The image as a matplotlib Figure; where none was made, the losses.
+
+        pixel_size_m: side of an object pixel, None: what the scan says.
+        """
         if self.image is None:
             return self.trained.plot()
         from ptycho.report.showing import draw_reconstruction
 
-        return draw_reconstruction(
-            self.image.object, coverage=self.image.image.coverage, pixel_size_m=pixel_size_m
-        )
+        size = self.image.object_pixel_size_m if pixel_size_m is None else pixel_size_m
+        return draw_reconstruction(self.image.object, coverage=self.image.image.coverage, pixel_size_m=size)
 
     def _repr_html_(self) -> str:
         told = self.trained._repr_html_()
@@ -42,7 +44,8 @@ class RunResult:
             return told
         from ptycho.report.showing import image_html
 
-        return image_html(self.image.object, self.image.image.coverage) + told
+        size = self.image.object_pixel_size_m
+        return image_html(self.image.object, self.image.image.coverage, pixel_size_m=size) + told
 
 
 def run(

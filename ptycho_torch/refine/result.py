@@ -83,19 +83,23 @@ class RefineResult:
         return self.geometry.object_pixel_size_m(int(self.probe.shape[-1]))
 
     def plot(self, pixel_size_m: float | None = None) -> Figure:
-        """Amplitude, phase and both as one colour, where it is well lit, as a matplotlib Figure."""
+        """Amplitude, phase and both as one colour, where it is well lit, as a matplotlib Figure.
+
+        pixel_size_m: side of an object pixel, None: what the scan says.
+        """
         from ptycho.report.showing import draw_reconstruction
 
+        size = self.object_pixel_size_m if pixel_size_m is None else pixel_size_m
         title = f"R = {self.r:.4f}"
-        return draw_reconstruction(
-            self.object, coverage=self.coverage, title=title, pixel_size_m=pixel_size_m
-        )
+        return draw_reconstruction(self.object, coverage=self.coverage, title=title, pixel_size_m=size)
 
     def _repr_html_(self) -> str:
         from ptycho.report.showing import image_html
 
         sweeps = f"{len(self.history)}, start: {self.began}"
-        return image_html(self.object, self.coverage, numbers={"R": f"{self.r:.4f}", "sweeps": sweeps})
+        numbers = {"R": f"{self.r:.4f}", "sweeps": sweeps}
+        size = self.object_pixel_size_m
+        return image_html(self.object, self.coverage, pixel_size_m=size, numbers=numbers)
 
 
 def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[float, np.ndarray]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ptycho.simulation import Scenario, simulate
+import ptychopinn as pp
 
-made = simulate(Scenario(N=64, n_positions=100, step_px=6.0, photons=1e6, seed=3))
+made = pp.simulate(N=64, n_positions=100, step_px=6.0, photons=1e6, seed=3)
 energy_eV, distance_m, pixel_m = 8800.0, 2.0, 75e-6
 wavelength_m = 1.239841984e-6 / energy_eV
 object_pixel_um = wavelength_m * distance_m / (64 * pixel_m) * 1e6
@@ -37,26 +37,21 @@ with h5py.File("run_0042.h5", "w") as file:
 # ptycho import run_0042.h5 -o scan.h5 --set path.frames=/beamline/eiger/frames path.positions_x=/beamline/stage/x path.positions_y=/beamline/stage/y energy_eV=8800 distance_m=2.0 detector_pixel_size_m=75e-6
 
 # %%
-from ptycho.report.showing import draw_scan
-from ptycho.scan.raw_data import RawData
-
-scan = RawData.from_file("scan.h5", make_probe=True)
-print(f"an object pixel is {scan.object_pixel_size_m * 1e9:.2f} nm")
-draw_scan(scan)
+scan = pp.open("scan.h5")
+print(scan)
+scan.plot()
 
 # %% [markdown]
 # The file held no probe: one was made from the patterns. **Check the scan** before you believe an image of it; every line
 # says what it is, where, and the remedy.
 
 # %%
-for finding in scan.check():
+for finding in scan.raw.check():
     print(f"{finding.severity}: {finding}")
 
 # %% [markdown]
 # **The image, in micrometres.** The probe was only a guess, so a few more sweeps are needed than for a good one.
 
 # %%
-from ptycho_torch.refine import reconstruct
-
-image = reconstruct(scan, epochs=25)
-image.plot(scan.object_pixel_size_m)
+image = pp.reconstruct(scan, sweeps=25)
+image.plot()

@@ -6,10 +6,9 @@
 # %%
 import numpy as np
 
-from ptycho.simulation import Scenario, simulate
-from ptycho_torch.refine import reconstruct
+import ptychopinn as pp
 
-made = simulate(Scenario(N=64, n_positions=81, step_px=6.0, photons=1e6, n_modes=2, seed=11))
+made = pp.simulate(N=64, n_positions=81, step_px=6.0, photons=1e6, n_modes=2, seed=11)
 true_xy = made.raw.positions_px
 wrong_xy = true_xy + np.random.default_rng(1).normal(0, 0.8, true_xy.shape)
 scan = made.raw.moved_to(wrong_xy).with_probe(made.raw.probe_modes[0])
@@ -18,17 +17,19 @@ scan = made.raw.moved_to(wrong_xy).with_probe(made.raw.probe_modes[0])
 # The scan now says positions that are wrong by 0.8 px in each direction, and knows one mode of two.
 
 # %%
-plain = reconstruct(scan, epochs=15)
-better = reconstruct(scan, epochs=25, positions="free", modes=2)
-print(f"R {plain.r:.4f} as the file says; {better.r:.4f} with two modes and free positions")
+plain = pp.reconstruct(scan, sweeps=15)
+better = pp.reconstruct(scan, sweeps=25, positions="free", modes=2)
+print(f"R {plain.r_factor:.4f} as the file says; {better.r_factor:.4f} with two modes and free positions")
 
 # %%
 from ptycho.report.showing import draw_reconstruction
 
-draw_reconstruction(plain.object, coverage=plain.coverage, title=f"as the file says: R {plain.r:.4f}")
+draw_reconstruction(plain.object, coverage=plain.coverage, title=f"as the file says: R {plain.r_factor:.4f}")
 
 # %%
-draw_reconstruction(better.object, coverage=better.coverage, title=f"positions and modes: R {better.r:.4f}")
+draw_reconstruction(
+    better.object, coverage=better.coverage, title=f"positions and modes: R {better.r_factor:.4f}"
+)
 
 # %% [markdown]
 # **Where the positions went.** The arrows run from what the file said to what was found; the movement that all share is
@@ -37,7 +38,7 @@ draw_reconstruction(better.object, coverage=better.coverage, title=f"positions a
 # %%
 from ptycho.report.drawing_scan import draw_moved
 
-draw_moved(scan.positions_px, better.positions_xy)
+draw_moved(scan.positions_px, better.positions_px)
 
 
 # %%
@@ -47,7 +48,7 @@ def error_px(found: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.sum((off - off.mean(0)) ** 2, axis=1))))
 
 
-print(f"positions wrong by {error_px(wrong_xy):.2f} px before, {error_px(better.positions_xy):.2f} px after")
+print(f"positions wrong by {error_px(wrong_xy):.2f} px before, {error_px(better.positions_px):.2f} px after")
 
 # %% [markdown]
 # **The modes**, each with its share of the power. A mode of a few per cent may be noise: look whether R of held-out
