@@ -66,7 +66,7 @@ def test_turned_axes_are_found(degrees: float) -> None:
     apart = [np.abs(sign * (undone - undone.mean(0)) - (raw.positions_px - raw.positions_px.mean(0))).max()
              for sign in (1, -1)]  # fmt: skip
     assert min(apart) < 2.0
-    assert any("turned by" in line for line in found.lines()) == bool(degrees)
+    assert any("from x towards y" in line for line in found.lines()) == bool(degrees)
 
 
 @pytest.mark.parametrize("shift", [-1, 2, None])

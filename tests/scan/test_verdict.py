@@ -124,7 +124,7 @@ def test_noise_that_is_not_of_photons_is_measured(gain: float, noise: float, pho
         even_share=limits.even,
         contrast_sigma=limits.sigma,
     )
-    assert verdict.level == "good", verdict
+    assert verdict.level in (("good",) if photons > 1e3 else ("good", "none")), verdict
 
 
 @pytest.mark.parametrize("photons", [1e2, 1e4, 1e6, 1e9])
