@@ -69,8 +69,8 @@ def test_turned_axes_are_found(degrees: float) -> None:
     assert any("from x towards y" in line for line in found.lines()) == bool(degrees)
 
 
-@pytest.mark.parametrize("shift", [-1, 2, None])
-def test_patterns_off_by_one_along_lines_that_run_to_and_fro_are_found(shift: int | None) -> None:
+@pytest.mark.parametrize("shift", [-1, 2])
+def test_patterns_off_by_one_along_lines_that_run_to_and_fro_are_found(shift: int) -> None:
     side, step = 10, 2.6
     made = simulate(Scenario(object="lines", N=32, n_positions=side**2, step_px=step, photons=1e5, seed=5))
     row, column = np.divmod(np.arange(side**2), side)
@@ -79,12 +79,11 @@ def test_patterns_off_by_one_along_lines_that_run_to_and_fro_are_found(shift: in
     places += np.array(made.object_true.shape[::-1]) / 2 - places.mean(axis=0)
     light = diffract_scan(made.object_true, made.probe_true, places)
     counts = np.random.default_rng(1).poisson(light)
-    counts = counts[::-1] if shift is None else np.roll(counts, -shift, axis=0)
+    counts = np.roll(counts, -shift, axis=0)
     raw = RawData.from_coords_without_pc(*places.T, counts, made.raw.probeGuess)
     found = find_orientation(raw, n_patterns=60, sweeps=5, with_scale=False, with_pairing=True)
     assert found.pairing is not None and found.pairing.words is not None
-    # a raster read backwards is the raster turned by 180 degrees: only a spiral tells
-    assert found.pairing.shift == shift if shift is not None else found.pairing.reversed
+    assert found.pairing.shift == shift
 
 
 def test_few_photons_cannot_tell() -> None:
