@@ -21,6 +21,8 @@ Mask = NDArray[np.bool_]
 _MAX_SHIFT = 1 / 16
 #: how much better another centre must fit (cosine), and the fit under which the probe is another scan's
 _BETTER, _ALIKE, _UNLIKE = 0.12, 0.6, 0.5
+#: share of the beam that must fall on good pixels before its shape says anything
+_VISIBLE = 0.4
 _MAX_POWER_RATIO = 4.0
 
 
@@ -89,7 +91,7 @@ def probe_findings(
                 f" {(N // 2 + row) % N}, column {(N // 2 + column) % N}", how,
             )
         )  # fmt: skip
-    elif together.best < 0.65:
+    elif together.best < 0.65 and (beam * good).sum() > _VISIBLE * beam.sum():
         near = _near_field(probe, amplitude, good, together)
         if near is not None:
             found.append(near)

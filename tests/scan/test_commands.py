@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,7 @@ from ptycho.errors import DataError, MissingDependencyError
 from ptycho.io.masks import read_mask, write_mask
 from ptycho.io.ptychodus_hdf5 import open_hdf5, read_dataset
 from ptycho.scan.raw_data import RawData
+from ptycho.scan.report import open_scan
 
 Capture = pytest.CaptureFixture[str]
 
@@ -175,3 +177,40 @@ def test_a_missing_filter_is_named(tmp_path: Path) -> None:
         pytest.raises(MissingDependencyError, match=r"filter 32099.*pip install hdf5plugin"),
     ):
         read_dataset(file, "squeezed")
+
+
+def test_validate_reads_by_rows(tmp_path: Path) -> None:
+    """Thrice the patterns need little more memory: some numbers for each; chunks are 32 MiB."""
+    peaks, sizes = [], []
+    for M in (600, 1800):
+        rng = np.random.default_rng(0)
+        counts = np.repeat(good(2)["diff3d"][:100], M // 100, axis=0).astype(np.uint32)
+        wide = np.pad(counts, ((0, 0), (48, 48), (48, 48)))
+        x, y = rng.uniform(0, 60, (2, M))
+        path = tmp_path / f"{M}.npz"
+        np.savez(path, xcoords=x, ycoords=y, diff3d=wide)
+        tracemalloc.start()
+        open_scan(path)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        sizes.append(wide.nbytes)
+    assert peaks[1] - peaks[0] < 0.45 * (sizes[1] - sizes[0])
+
+
+def test_a_mask_of_parity_needs_its_scan(tmp_path: Path, capsys: Capture) -> None:
+    mask = tmp_path / "mask.npy"
+    np.save(mask, np.zeros((32, 32), bool))
+    assert main(["parity", "--bad_pixels", str(mask), "-o", str(tmp_path / "out")]) == 2
+    assert "needs the scan" in capsys.readouterr().err
+
+
+def test_a_report_takes_a_further_mask(tmp_path: Path, capsys: Capture) -> None:
+    path, out = save(tmp_path / "gap.npz", diff3d=with_gap(300)), tmp_path / "out"
+    assert main(["reconstruct", str(path), "-o", str(out), "--sweeps", "2"]) == 0
+    assert "stuck" in capsys.readouterr().err
+    mask = np.zeros((32, 32), bool)
+    mask[:, 6:8] = True
+    np.save(tmp_path / "mask.npy", mask)
+    page = tmp_path / "page.html"
+    assert main(["report", str(out), "-o", str(page), "--bad_pixels", str(tmp_path / "mask.npy")]) == 0
+    assert "stuck" not in page.read_text()

@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ptycho.evaluation.dispersion import measure_dispersion, quanta_per_count
 from ptycho.evaluation.rfactor import r_factor
 from ptycho.report.evidence import r_limits
 from ptycho.report.verdict import HeldOut, explained_share, judge_run
+from ptycho.scan.orientation import reorient
+from ptycho.scan.raw_data import RawData
 from ptycho.simulation.scenario import Scenario, simulate
+from ptycho.workflows.near_field import kernel, near_field
+from ptycho.workflows.second_look import SecondLook, look_where_wrong
 
 
 def scan(photons: float, **choices: object) -> object:
@@ -94,3 +99,71 @@ def test_per_cent_are_rounded_down() -> None:
     assert explained_share(r, noise, flat) == pytest.approx(0.7499)
     verdict = judge_run(r=r, noise=noise, flat=flat)
     assert verdict.level == "doubt" and "74 %" in verdict.reason
+
+
+@pytest.mark.parametrize("gain, noise", [(1.0, 0.0), (25.0, 0.5), (0.01, 0.0)])
+@pytest.mark.parametrize("photons", [1e3, 1e5])
+def test_noise_that_is_not_of_photons_is_measured(gain: float, noise: float, photons: float) -> None:
+    """The true object is called right on a detector that integrates, and not said to fit the noise."""
+    made = scan(photons, probe="disk")
+    rng = np.random.default_rng(5)
+    values = np.maximum(gain * made.raw.diff3d + rng.normal(0, noise, made.raw.diff3d.shape), 0)
+    found = measure_dispersion(values)
+    assert found is not None and found.per_count == pytest.approx(gain, rel=0.25)
+    amplitude = np.sqrt(values).astype(np.float32)
+    raw = made.raw
+    r = r_factor(made.object_true, made.probe_true, raw.xcoords, raw.ycoords, amplitude).whole
+    limits = r_limits(
+        amplitude, made.object_true, made.probe_true, raw.positions_px, (0.0, 0.0), counts_known=True
+    )
+    assert limits.noise == pytest.approx(r, rel=0.15)
+    verdict = judge_run(
+        r=r,
+        noise=min(limits.noise, r),
+        flat=limits.without_structure,
+        even_share=limits.even,
+        contrast_sigma=limits.sigma,
+    )
+    assert verdict.level in (("good",) if photons > 1e3 else ("good", "none")), verdict
+
+
+@pytest.mark.parametrize("photons", [1e2, 1e4, 1e6, 1e9])
+def test_counted_photons_are_known_at_every_dose(photons: float) -> None:
+    assert quanta_per_count(measure_dispersion(scan(photons).raw.diff3d), True) == 1.0
+
+
+@pytest.mark.parametrize("distance_px2", [6.0, 20.0])
+def test_a_scan_behind_the_sample_is_told_from_the_far_field(distance_px2: float) -> None:
+    made = scan(1e6)
+    raw, N = made.raw, 48
+    assert near_field(raw).sigma < -5
+    through, light = kernel(N, distance_px2), []
+    for x, y in np.round(raw.positions_px).astype(int):
+        patch = made.object_true[y - N // 2 : y + N // 2, x - N // 2 : x + N // 2]
+        light.append(np.abs(np.fft.ifft2(np.fft.fft2(made.probe_true[0] * patch) * through)) ** 2)
+    arrays = raw.as_arrays() | {"diff3d": np.random.default_rng(0).poisson(np.stack(light))}
+    found = near_field(RawData(**arrays))
+    assert found.sigma > -2 and found.near > found.far
+    held = HeldOut(0.12, 0.25, 0.09, 20.0, near_field=found.sigma)
+    verdict = judge_run(r=0.1, noise=0.09, flat=0.25, held_out=held)
+    assert verdict.level == "doubt" and "near-field" in verdict.reason
+
+
+def test_a_sound_scan_under_a_wrong_probe_is_no_failure() -> None:
+    assert judge_run(r=0.3, noise=0.09, flat=0.25).level == "bad"
+    verdict = judge_run(r=0.3, noise=0.09, flat=0.25, held_out=HeldOut(0.12, 0.25, 0.09, 20.0))
+    assert verdict.level == "doubt" and "probe may be another" in verdict.reason
+
+
+def test_other_positions_that_fit_better_lower_the_verdict() -> None:
+    held = HeldOut(0.12, 0.25, 0.09, 20.0, elsewhere=(0.1, 0.14))
+    verdict = judge_run(r=0.1, noise=0.09, flat=0.25, held_out=held)
+    assert verdict.level == "doubt" and "--orientation" in verdict.reason
+
+
+def test_a_network_image_is_looked_at_again_where_it_looks_wrong() -> None:
+    made = simulate(Scenario(object="cat_and_coins", N=32, n_positions=100, step_px=2.2, photons=1e5, seed=2))
+    swapped = made.raw.moved_to(reorient(made.raw.positions_px, "swapped"))
+    assert look_where_wrong(swapped, 0.02, made.probe_true) == SecondLook({}, [])
+    found = look_where_wrong(swapped, 0.5, made.probe_true)
+    assert "held_out_r" in found.metrics and any("--orientation swapped" in hint for hint in found.hints)
