@@ -386,3 +386,10 @@ def test_open_scan_keeps_patterns_where_it_is_told(scan: dict[str, Any], tmp_pat
         assert isinstance(made.diff3d, LazyPatterns) == (place == "disk")
         np.testing.assert_array_equal(np.asarray(made.diff3d), scan["diff3d"])
         assert made.source == source
+
+
+def test_patterns_with_a_last_axis_of_one(scan: dict[str, Any], tmp_path: Path) -> None:
+    arrays = {key: value for key, value in scan.items() if key != "places_m"}
+    np.savez(tmp_path / "a.npz", **{**arrays, "diff3d": scan["diff3d"][..., None]})
+    made = imported(tmp_path / "a.npz", tmp_path)
+    np.testing.assert_array_equal(np.asarray(made.diff3d), scan["diff3d"])
