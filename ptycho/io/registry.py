@@ -144,8 +144,8 @@ def _is_foreign(path: Path) -> bool:
     from ptycho.io.formats.registry import recognised
 
     found = recognised(path)
-    # a table of positions under the name of a scan is a damaged scan
-    return found is not None and ("frames" in found.holds or suffix not in _FORMATS)
+    # a bare array or a table of positions under the name of a scan is a damaged scan
+    return found is not None and (found.name not in ("npy", "text") or suffix not in _FORMATS)
 
 
 def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:

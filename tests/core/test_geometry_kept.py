@@ -82,12 +82,10 @@ def test_a_container_and_what_is_known_of_it(raw: RawData) -> None:
 
 
 def test_a_result_knows_its_object_pixel(raw: RawData, tmp_path: Path) -> None:
-    from ptycho.image.stitcher import Stitcher
-
     container = PtychoDataContainer.from_raw(raw, 1)
     seen = Predictor(
         TrainingConfig(model=ModelConfig(N=32)), container.x_scale, container.nphotons, container.probe, 0.0,
-        lambda x: np.ones(x.shape, np.complex64), Stitcher, np.asarray,
+        lambda x: np.ones(x.shape, np.complex64),
     )  # fmt: skip
     made = reconstruct(seen, container)
     size = PHOTONS.require_object_pixel_size_m(32)
