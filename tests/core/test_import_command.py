@@ -350,6 +350,29 @@ def test_places_in_a_file_that_has_none_are_refused(scan: dict[str, Any], tmp_pa
         open_scan(zarr(tmp_path / "a.h5", scan), settings={"path.mask": "x"})
 
 
+@pytest.mark.parametrize("name, text", [
+    ("scan.spec", "#F scan.spec\n#E 1\n#S 1 ascan x 0 1 2 1\n#L x y\n0 0\n1 1\n"),
+    ("scan.dat", "#F scan.dat\n#L x y\n0 0\n"),
+    ("run.jsonl", '["start", {"uid": "a"}]\n["descriptor", {}]\n'),
+])  # fmt: skip
+def test_what_is_not_read_says_how_it_is_converted(
+    name: str, text: str, scan: dict[str, Any], tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / name).write_text(text)
+    words = ["--positions", str(tmp_path / name), "-o", str(tmp_path / "made.h5")]
+    assert main(["import", str(npy(tmp_path / "a.h5", scan)), *words]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and "export its positions as a CSV file" in shown
+
+
+def test_a_reciprocal_calibration_gives_the_object_pixel(scan: dict[str, Any], tmp_path: Path) -> None:
+    source = LAYOUTS["py4dstem"](tmp_path / "a.h5", scan)
+    made = imported(source, tmp_path, "--set", "scan_step_m=0.4e-9")
+    assert made.object_pixel_size_m == pytest.approx(1e-10 / (N * 0.02)) and made.geometry.beam == "electron"
+    known = imported(source, tmp_path, "--set", "scan_step_m=0.4e-9", "voltage_V=80e3", "N=64")
+    assert known.object_pixel_size_m == pytest.approx(1e-10 / (64 * 0.02))
+
+
 def test_links_out_of_the_folder_need_leave(scan: dict[str, Any], tmp_path: Path, capsys: Capture) -> None:
     inside = tmp_path / "in"
     inside.mkdir()
