@@ -16,6 +16,7 @@ from ptycho.io.atomic import atomic_write
 from ptycho.io.geometry import Geometry
 from ptycho.io.importing import Imported
 from ptycho.io.lazy import CHUNK_BYTES
+from ptycho.io.ptychodus_frame import ObjectFrame
 from ptycho.io.ptychodus_hdf5 import load_filters
 from ptycho.io.sealed_hdf5 import new_file, new_group, put
 
@@ -93,31 +94,50 @@ def write_image_cxi(
     origin_xy: tuple[float, float] | None = None,
     positions_px: NDArray[np.float64] | None = None,
 ) -> None:
-    """Write a reconstructed image (H, W) and probe (P, N, N) as CXI images 1 and 2, complex, in real space.
+    """Write a probe (P, N, N) and a reconstructed image (H, W) as CXI images 1 and 2, complex, in real space.
 
-    `mask` of the image marks pixels that no pattern covers. With a geometry, `image_size` in metres. The
-    group `ptychopinn` has what CXI has no place for: coverage (H, W), origin_xy, positions_px (M, 2) px.
+    The order is that of ptychodus, which opens the file as a product where the object pixel is known. `mask`
+    of the image marks pixels that no pattern covers. With a geometry, `image_size` in metres. The group
+    `ptychopinn` has what CXI has no place for: coverage (H, W), origin_xy, positions_px (M, 2) px.
     """
     with atomic_write(path) as temporary, new_file(temporary) as archive:
         entry = _entry(archive)
         N = int(probe.shape[-1])
         _write_geometry(archive, geometry, N)
         size = geometry.object_pixel_size_m(N)
-        for number, values in ((1, image), (2, probe)):
+        for number, title, values in ((1, "probe", probe), (2, "object", image)):
             group = new_group(entry, f"image_{number}")
+            group.attrs["NX_class"] = "NXcollection"
             put(group, "data", np.asarray(values, np.complex64))
             put(group, "data_space", "real")
             put(group, "data_type", "complex")
-            put(group, "title", "object" if number == 1 else "probe")
+            put(group, "title", title)
             if size is not None:
                 put(group, "image_size", np.array([values.shape[-1] * size, values.shape[-2] * size, 0.0]))
         if coverage is not None:
-            put(entry["image_1"], "mask", (~(np.asarray(coverage) > 0)).astype(np.uint32) * _INVALID)
+            put(entry["image_2"], "mask", (~(np.asarray(coverage) > 0)).astype(np.uint32) * _INVALID)
             put(archive[EXTRAS], "coverage", np.asarray(coverage, np.float32))
         if origin_xy is not None:
             archive[EXTRAS].attrs["origin_xy"] = np.asarray(origin_xy, np.float64)
         if positions_px is not None:
             put(archive[EXTRAS], "positions_px", positions_px)
+        if size is not None and positions_px is not None:
+            frame = ObjectFrame((int(image.shape[-2]), int(image.shape[-1])), (size, size))
+            _write_for_ptychodus(entry, frame, positions_px - np.asarray(origin_xy or (0.0, 0.0)), N)
+
+
+def _write_for_ptychodus(entry: Any, frame: ObjectFrame, places: NDArray[np.float64], N: int) -> None:
+    """What ptychodus 1.7 keeps beside the standard; positions (M, 2) px in the pixels of the object."""
+    moves = np.zeros((len(places), 3))
+    moves[:, :2] = frame.to_metres(places, N)
+    put(entry, "sample_1/geometry_1/translation", moves)
+    group = new_group(entry, "ptychodus")
+    put(group, "probe_position_indexes", np.arange(len(places), dtype=np.int64))
+    for name, value in zip(("width", "height"), frame.pixel_xy_m, strict=True):
+        put(group, f"object_pixel_{name}_m", value)
+        put(group, f"probe_pixel_{name}_m", value)
+    for name, value in zip("xy", frame.center_xy_m, strict=True):
+        put(group, f"object_center_{name}_m", value)
 
 
 def _entry(archive: Any) -> Any:

@@ -131,7 +131,7 @@ class Geometry:
             for field in fields(self)
             if getattr(self, field.name) is None and getattr(other, field.name) is not None
         }
-        if self.wavelength_m is None and other.wavelength_m is not None:
+        if self.wavelength_m is None and (other.wavelength_m is not None or other.beam == "electron"):
             changes["beam"] = other.beam
         if not self.rotation_rad:
             changes["rotation_rad"] = other.rotation_rad

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.formats.arrays import require_tifffile
-from ptycho.io.hdf5_read import array_of, group_of, is_hdf5
+from ptycho.io.hdf5_read import array_of, group_of, is_hdf5, text
 from ptycho.io.inputs import check_input
+from ptycho.io.ptychodus_frame import ObjectFrame
 from ptycho.io.ptychodus_hdf5 import open_hdf5
 from ptycho.io.reading import damage, one_line
 from ptycho.io.sealed_hdf5 import new_file, new_group, put
@@ -165,25 +166,40 @@ def _read_hdf5(path: Path) -> Image:
 
 
 def _read_cxi(path: Path) -> Image:
+    """CXI images: 1 object and 2 probe, or the reverse where their titles or a group of ptychodus say so."""
     with open_hdf5(path) as archive:
-        obj = array_of(archive, "entry_1/image_1/data", "ptychopinn/object")
+        theirs = group_of(archive, "entry_1/ptychodus")
+        title = array_of(archive, "entry_1/image_1/title")
+        named = theirs is not None or (title is not None and text(title) == "probe")
+        first, second = ("image_2", "image_1") if named else ("image_1", "image_2")
+        obj = array_of(archive, f"entry_1/{first}/data", "ptychopinn/object")
         if obj is None:
-            raise DataError(f"{path} has no entry_1/image_1/data, so it holds no reconstructed image")
-        probe = array_of(archive, "entry_1/image_2/data", "entry_1/instrument_1/source_1/illumination")
-        mask = array_of(archive, "entry_1/image_1/mask")
+            raise DataError(f"{path} has no entry_1/{first}/data, so it holds no reconstructed image")
+        probe = array_of(archive, f"entry_1/{second}/data", "entry_1/instrument_1/source_1/illumination")
+        mask = array_of(archive, f"entry_1/{first}/mask")
         extras = group_of(archive, "ptychopinn")
         attributes = {} if extras is None else dict(extras.attrs)
         places = None if extras is None else array_of(extras, "positions_px")
         coverage = None if extras is None else array_of(extras, "coverage")
-        whole = array_of(archive, "entry_1/image_1/image_size")
+        whole = array_of(archive, f"entry_1/{first}/image_size")
+        moves = None if theirs is None else array_of(archive, "entry_1/sample_1/geometry_1/translation")
+        keys = ("object_pixel_width_m", "object_pixel_height_m", "object_center_x_m", "object_center_y_m")
+        known = [None if theirs is None else array_of(theirs, key) for key in keys]
     size = attributes.get("object_pixel_size_m")
     if size is None and whole is not None and whole.size >= 2 and whole.ravel()[0] > 0:
         size = whole.ravel()[0] / obj.shape[-1]
     origin = attributes.get("origin_xy")
+    made = _image(obj if obj.ndim == 2 else obj.reshape(-1, *obj.shape[-2:])[:1], path)
+    numbers = [float(np.ravel(value)[0]) for value in known if value is not None]
+    if places is None and moves is not None and probe is not None and len(numbers) == 4:
+        width, height, x, y = numbers
+        frame = ObjectFrame((made.shape[0], made.shape[1]), (width, height), (x, y))
+        places, origin = frame.to_pixels(moves[:, 0], moves[:, 1], int(probe.shape[-1])), (0.0, 0.0)
+        size = width
     if coverage is None and mask is not None:
         coverage = (mask == 0).astype(np.float32)
     return Image(
-        _image(obj, path),
+        made,
         None if probe is None else probe.reshape(-1, *probe.shape[-2:]),
         None if origin is None else (float(origin[0]), float(origin[1])),
         places,

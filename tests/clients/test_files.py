@@ -247,3 +247,45 @@ def test_the_image_of_their_files_is_that_of_the_npz(rng: np.random.Generator, t
     )
     assert made.shape == want.shape
     assert np.linalg.norm(made - want) < 1e-5 * np.linalg.norm(want)
+
+
+def test_cxi_both_ways(rng: np.random.Generator, tmp_path: Path) -> None:
+    """Their product.cxi is the image that it is; our image.cxi opens there as the same product."""
+    from ptychodus.plugins.cxi_file import CXIProductFileIO
+
+    from ptycho.io.cxi import write_image_cxi
+    from ptycho.io.formats.registry import find
+    from ptycho.io.geometry import Geometry
+    from ptycho.io.images import read_image
+
+    made = their_product(rng)
+    CXIProductFileIO().write(tmp_path / "p.cxi", made)
+    image, same = read_image(tmp_path / "p.cxi"), read_product(_saved(tmp_path / "p.h5", made))
+    np.testing.assert_allclose(image.object, made.object_.get_layer(0), rtol=1e-6)
+    np.testing.assert_allclose(image.probe, made.probes.get_array()[0], rtol=1e-6)
+    np.testing.assert_allclose(image.positions_px, same.frame.to_pixels(same.x_m, same.y_m, 32), atol=1e-6)
+    places = find(tmp_path / "p.cxi")
+    np.testing.assert_allclose(places.positions_m, np.stack([same.x_m, same.y_m], 1))
+    assert places.frames is None and list(places.position_index) == list(range(12))
+
+    known = Geometry.of_settings({"energy_eV": 9000.0, "distance_m": 1.25, "object_pixel_size_m": 8e-9})
+    write_image_cxi(
+        tmp_path / "ours.cxi", image.object, image.probe, known, origin_xy=(5.0, -3.0),
+        positions_px=image.positions_px + [5.0, -3.0],
+    )  # fmt: skip
+    again = CXIProductFileIO().read(tmp_path / "ours.cxi")
+    np.testing.assert_allclose(again.object_.get_layer(0), image.object)
+    np.testing.assert_allclose(again.probes.get_array()[0], image.probe)
+    assert again.object_.get_pixel_geometry() == PixelGeometry(8e-9, 8e-9)
+    assert again.metadata.photon_energy_eV == pytest.approx(9000.0)
+    assert again.metadata.detector_distance_m == 1.25
+    there = np.stack(
+        [again.probe_positions.get_coordinates_x_m(), again.probe_positions.get_coordinates_y_m()], axis=1
+    )
+    middle = (np.array(image.object.shape[::-1]) - 1) / 2
+    np.testing.assert_allclose(there / 8e-9 + middle + 0.5, image.positions_px, atol=1e-6)
+
+
+def _saved(path: Path, made: TheirProduct) -> Path:
+    theirs.save_product(path, made)
+    return path

@@ -21,7 +21,7 @@ from scan_layouts import (
     shelves,
 )  # fmt: skip
 
-from ptycho.errors import DataError, InputError
+from ptycho.errors import DataError, InputError, MissingDependencyError
 from ptycho.io.formats.registry import find, format_of, formats
 from ptycho.io.geometry import Geometry
 from ptycho.io.hdf5_read import links_anywhere
@@ -272,3 +272,19 @@ def test_amplitude_stays_amplitude_on_the_way_through_an_import(tmp_path: Path, 
     write_scan_cxi(tmp_path / "b.h5", prepare(find(tmp_path / "a.npz"), ImportOptions()))
     for name in ("a.npz", "b.h5"):
         assert RawData.from_file(tmp_path / name).diffraction_unit == "amplitude"
+
+
+def test_a_filter_that_is_not_there_is_named(tmp_path: Path, scan: dict[str, Any]):
+    """The number of the filter is changed in the file to one that nobody has."""
+    import hdf5plugin
+
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as archive:
+        archive.create_dataset("d", data=scan["diff3d"], chunks=(1, N, N), **hdf5plugin.Bitshuffle())
+    assert find(path, {"frames": "d"}).codec == "bitshuffle"
+    old, new = (number.to_bytes(2, "little") for number in (32008, 32999))
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(
+        MissingDependencyError, match=r"compressed with .* \(HDF5 filter 32999\).*pip install"
+    ):
+        find(path, {"frames": "d"})

@@ -115,3 +115,17 @@ def test_a_file_without_an_image_is_named(tmp_path: Path):
     np.savez(tmp_path / "a.npz", b=np.ones(3))
     with pytest.raises(DataError, match="no 'object'"):
         read_image(tmp_path / "a.npz")
+
+
+def test_an_older_cxi_has_its_images_in_the_other_order(raw, image: Image, tmp_path: Path):
+    """Until November 2026 the object was image 1; the titles tell."""
+    import h5py
+
+    with h5py.File(tmp_path / "a.cxi", "w") as archive:
+        archive["cxi_version"] = 160
+        for number, title, values in ((1, "object", image.object), (2, "probe", image.probe)):
+            archive[f"entry_1/image_{number}/data"] = values
+            archive[f"entry_1/image_{number}/title"] = title
+    again = read_image(tmp_path / "a.cxi")
+    np.testing.assert_array_equal(again.object, image.object)
+    np.testing.assert_array_equal(again.probe, image.probe)

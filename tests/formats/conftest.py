@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-if find_spec("cdtools") is None or find_spec("PtyLab") is None:
+PROGRAMS = ("cdtools", "PtyLab", "hyperspy", "rsciio", "py4DSTEM", "nexusformat", "tifffile", "zarr")
+missing = [name for name in PROGRAMS if find_spec(name) is None]
+if missing:
     if os.environ.get("PTYCHO_FORMATS") == "required":
-        raise RuntimeError("cdtools or PtyLab is not installed in the environment of make test-formats")
+        raise RuntimeError(f"not installed in the environment of make test-formats: {', '.join(missing)}")
     collect_ignore_glob = ["test_*.py"]
 
 

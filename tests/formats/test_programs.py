@@ -160,3 +160,13 @@ def test_a_scan_that_hyperspy_wrote(scan: dict[str, Any], tmp_path: Path) -> Non
     assert size == pytest.approx(4.1757e-12 / (N * 0.9e-3), rel=1e-4)
     rows, columns = np.divmod(np.arange(30), 6)
     same_up_to_a_shift(made.positions_px, np.stack([columns * 0.5e-9, rows * 0.4e-9], axis=1) / size)
+
+
+def test_our_scan_passes_the_validation_of_nexus(scan: dict[str, Any], tmp_path: Path) -> None:
+    """Against the base classes of NeXus: no error; warnings are for what CXI has and NeXus does not name."""
+    from nexusformat.nexus.validate import validate_file
+
+    path, _ = written_by_cdtools(tmp_path / "a.cxi", scan, BASIS)
+    write_scan_cxi(tmp_path / "b.h5", prepare(find(path), ImportOptions()))
+    warnings, errors = validate_file(str(tmp_path / "b.h5"))
+    assert errors == 0 and warnings < 20

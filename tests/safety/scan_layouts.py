@@ -216,6 +216,20 @@ def zarr(path: Path, scan: dict[str, Any]) -> Path:
     return target
 
 
+def py4dstem(path: Path, scan: dict[str, Any]) -> Path:
+    """EMD 1.0 as py4DSTEM writes it, on a grid of 5 x 6."""
+    frames = scan["diff3d"]
+    with h5py.File(path, "w") as archive:
+        archive.attrs["emd_group_type"], archive.attrs["version_major"] = "file", 1
+        cube = archive.create_group("root/cube")
+        cube.attrs["emd_group_type"], cube.attrs["python_class"] = "array", "DataCube"
+        cube["data"] = frames.reshape(5, 6, *frames.shape[1:]) if len(frames) == 30 else frames
+        known = archive.create_group("root/metadatabundle/calibration")
+        known["Q_pixel_size"], known["Q_pixel_units"] = 0.02, "A^-1"
+    _places(path, scan)
+    return path
+
+
 Layout = Callable[[Path, dict[str, Any]], Path]
 #: what says everything that a scan needs
 WHOLE: dict[str, Layout] = {
@@ -225,6 +239,7 @@ WHOLE: dict[str, Layout] = {
 #: what needs geometry or positions by flags
 BARE: dict[str, Layout] = {
     "eiger": eiger, "tike": tike, "hdf5": hdf5, "npy": npy, "tiff": tiff, "tiffs": tiffs, "zarr": zarr,
+    "py4dstem": py4dstem,
 }  # fmt: skip
 LAYOUTS: dict[str, Layout] = WHOLE | BARE
 _NUMBERS = [f"{key}={value!r}" for key, value in GEOMETRY.items()]
@@ -236,7 +251,8 @@ def flags_of(name: str, folder: Path) -> list[str]:
         "hdf5": ["path.frames=det/frames", "path.positions_x=stage/x", "path.positions_y=stage/y"],
         "zarr": ["path.frames=frames", "path.positions=places"],
     }.get(name, [])
-    needs = {"npy", "tiff", "tiffs", "zarr", "hdf5", "tike"}
+    needs = {"npy", "tiff", "tiffs", "zarr", "hdf5", "tike", "py4dstem"}
+    beside = {"eiger", "npy", "tiff", "tiffs", "py4dstem"}
     words = ["--set", *places, *_NUMBERS] if name in needs else []
     second = folder / "places.npy"
-    return [*words, *(["--positions", str(second)] if name in ("eiger", "npy", "tiff", "tiffs") else [])]
+    return [*words, *(["--positions", str(second)] if name in beside else [])]

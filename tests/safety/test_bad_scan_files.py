@@ -108,8 +108,9 @@ CONTENTS: dict[str, Change] = {
 IMPOSSIBLE = {
     ("tiff", "no frames at all"), ("tiffs", "no frames at all"), ("tiff", "frames of nothing"),
     ("tiffs", "frames of nothing"), ("tiff", "flat frames"), ("tiffs", "flat frames"),
-    ("tiffs", "renamed"), ("nexus", "renamed"), ("eiger", "complex frames"), ("eiger", "frames of NaN"),
-    ("eiger", "negative counts"), ("ptychodus", "no frames at all"), ("ptychodus", "flat frames"),
+    ("tiffs", "renamed"), ("nexus", "renamed"), ("py4dstem", "renamed"), ("eiger", "complex frames"),
+    ("eiger", "frames of NaN"), ("eiger", "negative counts"), ("ptychodus", "no frames at all"),
+    ("ptychodus", "flat frames"),
     ("ptychodus", "complex frames"), ("ptychodus", "frames of nothing"), ("ptychodus", "positions of NaN"),
     ("ptychodus", "frames that are not square"), ("ptychodus", "more positions than frames"),
     ("ptychodus", "more frames than positions"),

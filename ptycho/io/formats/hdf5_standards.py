@@ -42,8 +42,11 @@ EXTRAS = "ptychopinn"
 
 
 def _cxi_frames_key(archive: Any) -> str | None:
-    places = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "entry_1/image_1/data")
-    return next((key for key in places if first_of(archive, key) is not None), None)
+    for key in ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "entry_1/image_1/data"):
+        found = first_of(archive, key)
+        if found is not None and (found.dtype.kind != "c" or "image_1" not in key):
+            return key
+    return None
 
 
 def _is_cxi(path: Path) -> bool:
@@ -51,7 +54,7 @@ def _is_cxi(path: Path) -> bool:
         if "entry_1" not in archive:
             return False
         with contextlib.suppress(DataError):
-            return _cxi_frames_key(archive) is not None
+            return _cxi_frames_key(archive) is not None or "entry_1/ptychodus" in archive
         return True  # a dead link: said when it is read
 
 
@@ -63,9 +66,7 @@ def _find_cxi(path: Path, paths: Paths) -> Found:
     sample to column +x, row +y.
     """
     with open_hdf5(path) as archive:
-        key = _cxi_frames_key(archive)
-        if key is None:
-            raise DataError(f"{path}: no frames in entry_1/data_1/data; name them by --set path.frames=...")
+        key = _cxi_frames_key(archive)  # None: a product of ptychodus, which has positions and probe
         detector, source = "entry_1/instrument_1/detector_1", "entry_1/instrument_1/source_1"
         wavelength = number_of(archive, LENGTHS_M, "m", f"{source}/wavelength")
         beam = "entry_1/instrument_1/beam_1"  # NXcxi_ptycho: there the energy of the source is the machine's
@@ -79,7 +80,7 @@ def _find_cxi(path: Path, paths: Paths) -> Found:
         if basis is not None:
             basis = basis if basis.shape == (3, 2) else basis.T
             pixel = pixel or float(np.linalg.norm(basis[:, 0]))
-        found = Found("CXI", codec=codec_of(dataset(archive, key)), unit="counts")
+        found = Found("CXI", codec="" if key is None else codec_of(dataset(archive, key)), unit="counts")
         found.geometry = Geometry(
             wavelength, distance_m=_positive(number_of(archive, LENGTHS_M, "m", f"{detector}/distance")),
             detector_pixel_size_m=_positive(pixel),
@@ -97,8 +98,10 @@ def _find_cxi(path: Path, paths: Paths) -> Found:
         dark = array_of(archive, f"{detector}/data_dark")
         found.dark = dark.mean(0) if dark is not None and dark.ndim == 3 else dark
         found.probe = array_of(archive, f"{source}/illumination", f"{EXTRAS}/probe")
+        found.position_index = array_of(archive, "entry_1/ptychodus/probe_position_indexes")
         _own_extras(archive, found)
-    found.frames = frames_of(path, key)
+    if key is not None:
+        found.frames = frames_of(path, key)
     return found
 
 

@@ -32,14 +32,14 @@ def _is_npz(path: Path) -> bool:
 def _found(title: str, arrays: dict[str, Any]) -> Found:
     """A scan as it stands; its positions keep their object pixels."""
     frames = arrays["diff3d"]
-    if len(frames.shape) != 3:
+    if frames.ndim == 4 and frames.shape[-1] == 1:
+        frames = frames[..., 0] if isinstance(frames, np.ndarray) else frames.without_last_axis()
+    if frames.ndim != 3:
         raise DataError(f"the frames have shape {frames.shape}; expected three axes (M, N, N)")
     places = np.stack([np.ravel(arrays["xcoords"]), np.ravel(arrays["ycoords"])], axis=1).astype(np.float64)
     last = arrays.get("pattern_order") == "NNM" or len(frames) != len(places)
     if last and frames.shape[-1] == len(places) and isinstance(frames, np.ndarray):
         frames = np.moveaxis(frames, -1, 0)
-    if frames.ndim == 4 and frames.shape[-1] == 1:
-        frames = frames[..., 0] if isinstance(frames, np.ndarray) else frames.without_last_axis()
     whole = np.dtype(frames.dtype).kind in "ui"
     found = Found(title, frames=frames, positions_px=places)
     found.unit = arrays.get("diffraction_unit") or ("counts" if whole else None)
