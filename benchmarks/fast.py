@@ -76,8 +76,8 @@ def solve(data: dict, seed: int, options: dict) -> tuple[list[tuple[float, float
     def look(_: object, state: object, done: int) -> None:
         nonlocal spent, clock
         spent += time.process_time() - clock
-        # judging takes longer than a sweep: early sweeps, then every second
-        if done <= 4 or done % 2 == 0:
+        # judging takes longer than a sweep: early sweeps, then every third
+        if done <= 4 or done % 3 == 0:
             error = judged(state.object, state.canvas)
             curve.append((spent, error))
         clock = time.process_time()

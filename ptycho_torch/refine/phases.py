@@ -37,7 +37,6 @@ from ptycho_torch.refine.unknowns import (
 
 _STRAIN_FROM = 10
 _GRID = 2.0**20
-_FADE = 1.0
 #: share of the sweeps after which the judges of the prior take part like all others
 _JUDGES_UNTIL = 0.75
 
@@ -154,7 +153,7 @@ class Momentum(Phase):
         state = run.state
         # Nesterov's own sequence up to the bound: early moves are large and soon outdated
         share = min(run.options.carried, (sweep.epoch - 1) / (sweep.epoch + 2))
-        share *= sweep.strength**_FADE
+        share *= sweep.strength**0.5
         now, now_probe = state.object, state.probe
         past = [] if state.course is None else state.course[-2:].tolist()
         if len(past) == 2 and past[1] < past[0] and state.earlier_object is not None:

@@ -1,7 +1,7 @@
 """How many sweeps, and how far each may step.
 
 A given number of sweeps: full steps for a few, then a straight line down to `final_strength`. "auto": full
-steps as long as each sweep still lowers R by 2 %, at most 12, then a line of 18 sweeps: small steps average
+steps as long as each sweep still lowers R by 1 %, at most 20, then a line of 18 sweeps: small steps average
 away the noise of the patterns visited last, and more of them bring nothing more.
 """
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from ptycho_torch.refine.options import RefineOptions
 
 _LINE = 18
-_LEAST_FULL, _MOST_FULL = 2, 12
-_STILL_FALLING = 0.02
+_LEAST_FULL, _MOST_FULL = 2, 20
+_STILL_FALLING = 0.01
 #: sweeps of a schedule that cannot end by itself: positions, and rules without a step to lower
 FIXED = 40
 

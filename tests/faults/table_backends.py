@@ -78,7 +78,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("background of half the dark", "first_background", "max(0.5 * dark,", "max(1.0 * dark,"),
         Fault("strength ends elsewhere", "RefineOptions.strength", "max(self.final_strength, top", "max(0.02, top"),
         Fault("full epochs ignored", "RefineOptions.strength", "min(self.full_steps, epochs // 4)", "epochs // 4"),
-        Fault("17 modes allowed", "RefineOptions.check", "1 <= self.modes <= 16", "1 <= self.modes <= 17"),
+        Fault("17 modes allowed", "RefineOptions._checked_numbers", "1 <= self.modes <= 16", "1 <= self.modes <= 17"),
         Fault("support ignored", "constrain", "state.probe = state.probe * support", "pass"),
         Fault("amplitude limits swapped", "constrain", "low, high = options.amplitude_limits", "low, high = 0.0, options.amplitude_limits[1]"),
         Fault("intensity not put back", "constrain", "state.probe = state.probe * mean", "pass"),
