@@ -49,10 +49,12 @@ def good_scan(number: int, largest: int = 256) -> tuple[RawData, str]:
         phase_range_rad=(0.0, float(rng.choice([0.1, 1.0, 2.5]))),
         seed=number,
     )
-    kind = int(rng.integers(0, 6))
+    kind = int(rng.integers(0, 7))
     words = f"{number}: kind {kind} {scenario}"
     if kind == 0 and low < 0.9:
         return _of_own_object(scenario, rng), words
+    if kind == 6 and low < 0.9:
+        return _of_own_object(scenario, rng, hollow=True), words
     raw = simulate(scenario).raw
     arrays = raw.as_arrays()
     if kind == 1:
@@ -72,10 +74,10 @@ def good_scan(number: int, largest: int = 256) -> tuple[RawData, str]:
 
 
 def _mask(N: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Half a detector, a cross, a beamstop, a wedge, or loose pixels."""
+    """Half a detector, a cross, a beamstop, a wedge, a slanted line, or loose pixels."""
     mask = np.zeros((N, N), bool)
     row, column = np.indices(mask.shape) - N // 2
-    kind = int(rng.integers(0, 5))
+    kind = int(rng.integers(0, 6))
     if kind == 0:
         mask[:, : N // 2] = True
         mask = mask if rng.random() < 0.5 else mask.T.copy()
@@ -86,12 +88,24 @@ def _mask(N: int, rng: np.random.Generator) -> NDArray[np.bool_]:
         mask = np.hypot(row, column) < rng.uniform(1, N / 10)
     elif kind == 3:
         mask = np.abs(np.arctan2(row, column) - 1.0) < 0.3
+    elif kind == 4:
+        turn, at = rng.uniform(0, np.pi), rng.uniform(-N / 3, N / 3)
+        mask = np.abs(row * np.cos(turn) + column * np.sin(turn) - at) < rng.uniform(0.6, 2.5)
     else:
         mask = rng.random((N, N)) < 0.05
     return mask
 
 
-def _of_own_object(scenario: Scenario, rng: np.random.Generator) -> RawData:
+def _hollow(N: int, rng: np.random.Generator) -> NDArray[np.complex128]:
+    """A beam that is dark in its middle, at the sample and on the detector: a vortex (1, N, N), power 1."""
+    row, column = np.indices((N, N)) - N // 2
+    radius = np.hypot(row, column) / (N * rng.uniform(0.08, 0.13))
+    phase = np.arctan2(row, column) + rng.uniform(0, 0.6) * radius**2
+    wave = radius * np.exp(-0.5 * radius**2 + 1j * phase)
+    return np.asarray((wave / np.linalg.norm(wave))[None])
+
+
+def _of_own_object(scenario: Scenario, rng: np.random.Generator, hollow: bool = False) -> RawData:
     """The scan of cells: round dark spots of random size and phase on a clear field."""
     made = simulate(replace(scenario, object="flat", photons=1.0))
     shape = made.object_true.shape
@@ -103,12 +117,16 @@ def _of_own_object(scenario: Scenario, rng: np.random.Generator) -> RawData:
         low, phase = scenario.amp_range[0], scenario.phase_range_rad[1]
         obj *= (1 - (1 - low) * rng.random() * spot) * np.exp(1j * phase * rng.random() * spot)
     raw = made.raw
-    light = diffract_scan(obj, made.probe_true, raw.positions_px) * scenario.photons
+    probe = _hollow(scenario.N, rng) if hollow else made.probe_true
+    light = diffract_scan(obj, probe, raw.positions_px) * scenario.photons
     counts = np.minimum(rng.poisson(light), 2**31 - 1).astype(np.int32)
     arrays: dict[str, Any] = raw.as_arrays()
     if arrays["bad_pixels"] is not None:
         counts[:, arrays["bad_pixels"]] = 0
-    return RawData(**{**arrays, "diff3d": counts, "objectGuess": None})
+    arrays |= {"diff3d": counts, "objectGuess": None}
+    if hollow:
+        arrays["probeGuess"] = (probe * np.sqrt(scenario.photons)).astype(np.complex64)
+    return RawData(**arrays)
 
 
 def main() -> None:

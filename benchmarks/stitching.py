@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ptycho.config.config import DEFAULT_ARCHITECTURE
 from ptycho.image.canvas import chunks, make_frame, scan_order, window_weights
+from ptycho.image.stitcher import Stitcher
 from ptycho.networks.graphs import NetworkSpec
 from ptycho_torch.layers import build_network
-from ptycho_torch.reassembly import Stitcher
 
 N, M, CHUNK, STEP_PX = 64, 32, 64, 3.0
 

@@ -4,17 +4,18 @@ failed.
     python benchmarks/verdict.py [--n 300] [--first 0] [--json FILE]
 
 Each number draws an object that the package does not ship, a probe, a path, a dose and a size, and one of
-the kinds
-below; the image is made by the package's own engine, or spoiled on purpose, and judged as `ptycho report`
-judges it,
-without its truth. Whether it is right is told by the truth: the lower of the correlations of amplitude and
-phase.
+the kinds below; the image is made by the package's own engine, or spoiled on purpose, and judged as `ptycho
+report` judges it, without its truth. Whether it is right is told by the truth and not by the kind. Right: the
+better of the correlations of amplitude and phase is 0.8 or more. Wrong: it is 0.5 or less, or the image
+agrees with the truth to less than 0.3 of the Nyquist frequency (FRC at 0.5) although there were 1e5 photons a
+pattern or more.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -24,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ptycho.errors import InputError
 from ptycho.evaluation.judge import evaluate
 from ptycho.evaluation.rfactor import r_factor
 from ptycho.io.npz import write_npz
-from ptycho.report.evidence import gather
+from ptycho.report.evidence import collect_evidence
 from ptycho.report.pages import view_of
 from ptycho.report.runs import find_runs
 from ptycho.scan.orientation import ORIENTATIONS, reorient
@@ -38,29 +40,34 @@ from ptycho.workflows.second_look import second_look
 from ptycho_torch.refine import reconstruct
 
 KINDS = (
-    "good", "good", "good modes", "truth itself", "low dose", "blurred", "wrong probe", "wrong axes",
+    "good", "good", "good modes", "integrating detector", "truth itself", "low dose",
+    "blurred", "wrong probe", "wrong axes",
     "wrong axes, 3 modes", "unlinked", "twin", "near field", "noise",
 )  # fmt: skip
 _PATHS = ("jittered", "fermat", "concentric")
 RIGHT, WRONG = 0.8, 0.5
-_PLANE = 1e-9
+_COARSE, _MANY = 0.3, 1e5
 
 
 class Case(NamedTuple):
-    """One judged image: its kind, the verdict's level and word, the truth's correlation, R and its
-    anchors."""
+    """One judged image: its kind, the verdict's level and word, the truth's correlation and FRC, R, the
+    reason."""
 
     number: int
     kind: str
     level: str
     word: str
     pearson: float
+    frc50: float
+    photons: float
     r: float
     reason: str
 
     @property
     def is_right(self) -> bool | None:
         """None where the truth itself is undecided."""
+        if self.frc50 < _COARSE and self.photons >= _MANY:
+            return False
         return True if self.pearson >= RIGHT else False if self.pearson <= WRONG else None
 
 
@@ -94,13 +101,13 @@ def run_case(number: int, folder: Path) -> Case:
     kind = KINDS[number % len(KINDS)]
     N = int(rng.choice([32, 48, 64]))
     photons = float(10 ** rng.uniform(2, 4)) if kind in ("low dose", "truth itself") else float(
-        10 ** rng.uniform(3.7, 8)
+        10 ** rng.uniform(3.7, 9)
     )  # fmt: skip
     step = N * (0.45 if kind == "unlinked" else rng.uniform(0.05, 0.09))
     n_modes = 3 if kind == "good modes" else 1
     base = Scenario(
         object="flat", probe=str(rng.choice(sorted(PROBES))), scan=str(rng.choice(_PATHS)),
-        N=N, n_positions=int(rng.integers(80, 150)), step_px=float(step), jitter_px=0.3 * step,
+        N=N, n_positions=int(rng.integers(70, 120)), step_px=float(step), jitter_px=0.3 * step,
         photons=photons,
         n_modes=n_modes, seed=number,
     )  # fmt: skip
@@ -109,10 +116,14 @@ def run_case(number: int, folder: Path) -> Case:
     raw, probe = made.raw, made.probe_true
     light = diffract_scan(obj, probe, raw.positions_px)
     if kind == "near field":
-        light = _near_field(obj, probe, raw.positions_px)
+        light = _near_field(obj, probe, raw.positions_px, float(rng.choice([3, 6, 12, 20])))
     counts = rng.poisson(light).astype(np.int32)
+    if kind == "integrating detector":
+        # a gain of some units a photon, and electronic noise
+        gain, read = rng.uniform(2, 40), rng.uniform(0, 6)
+        counts = np.maximum(np.round(gain * counts + rng.normal(0, read, counts.shape)), 0).astype(np.int64)
     arrays: dict[str, Any] = raw.as_arrays() | {"diff3d": counts, "objectGuess": None}
-    swept, modes = 30, None
+    swept, modes = 25, None
     if kind.startswith("wrong axes"):
         names = [name for name in ORIENTATIONS if name not in ("as_given", "both_negated")]
         places = reorient(raw.positions_px, str(rng.choice(names)))
@@ -139,9 +150,19 @@ def run_case(number: int, folder: Path) -> Case:
         "positions_px": scan.positions_px, "r_per_pattern": r.per_pattern,
     })  # fmt: skip
     (out / "metrics.json").write_text(json.dumps(metrics))
-    view = view_of(gather(find_runs([out], out.with_suffix(".npz"))[0]), "x")
-    pearson = _pearson(kind, image, origin, obj, scan, made.roi)
-    return Case(number, kind, view.verdict.level, view.verdict.word, pearson, r.whole, view.verdict.reason)
+    view = view_of(collect_evidence(find_runs([out], out.with_suffix(".npz"))[0]), "x")
+    pearson, frc50 = _against_truth(kind, image, origin, obj, made.roi)
+    return Case(
+        number,
+        kind,
+        view.verdict.level,
+        view.verdict.word,
+        pearson,
+        frc50,
+        photons,
+        r.whole,
+        view.verdict.reason,
+    )
 
 
 def _image(
@@ -174,11 +195,13 @@ def _image(
     return result.object, origin, result.probe, dict(look.metrics)
 
 
-def _near_field(obj: NDArray[Any], probe: NDArray[Any], places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A short way behind the object, at the object's own pixels (angular spectrum)."""
+def _near_field(
+    obj: NDArray[Any], probe: NDArray[Any], places: NDArray[np.float64], distance_px2: float
+) -> NDArray[np.float64]:
+    """A short way behind the object, at the object's own pixels (angular spectrum); lambda z in px^2."""
     N = probe.shape[-1]
     k = np.fft.fftfreq(N)
-    kernel = np.exp(-1j * np.pi * 12.0 * (k[:, None] ** 2 + k[None, :] ** 2))
+    kernel = np.exp(-1j * np.pi * distance_px2 * (k[:, None] ** 2 + k[None, :] ** 2))
     frames = []
     for x, y in np.round(places).astype(int):
         patch = obj[y - N // 2 : y - N // 2 + N, x - N // 2 : x - N // 2 + N]
@@ -187,21 +210,17 @@ def _near_field(obj: NDArray[Any], probe: NDArray[Any], places: NDArray[np.float
     return np.stack(frames)
 
 
-def _pearson(
-    kind: str, image: NDArray[Any], origin: tuple[float, float], obj: NDArray[Any], scan: RawData,
+def _against_truth(
+    kind: str, image: NDArray[Any], origin: tuple[float, float], obj: NDArray[Any],
     roi: tuple[int, int, int, int],
-) -> float:  # fmt: skip
-    """The lower correlation with the truth, of amplitude and of phase, where each has structure."""
+) -> tuple[float, float]:  # fmt: skip
+    """The better correlation with the truth, of amplitude and phase where each has structure, and FRC50."""
     if kind == "twin":
-        return 1.0
-    if kind.startswith("wrong axes") or kind == "near field":
-        return 0.0
-    if kind == "unlinked":
-        roi = (roi[0], roi[1], roi[2], roi[3])
+        return 1.0, 1.0
     try:
         judged = evaluate(image, obj, roi, origin_xy=origin)
-    except Exception:
-        return 0.0
+    except InputError:
+        return 0.0, 0.0
     reference = judged.aligned.reference
     contrast = (
         np.std(np.abs(reference)) / np.abs(reference).mean(),
@@ -211,7 +230,7 @@ def _pearson(
         v for v, c in zip((judged.amplitude_pearson, judged.phase_pearson), contrast, strict=True) if c > 0.02
     ]
     # the stronger of the two tells whether the object is there; noise drowns the weaker first
-    return float(max(values)) if values else 1.0
+    return float(max(values)) if values else math.nan, judged.frc50
 
 
 def main() -> None:
@@ -226,8 +245,8 @@ def main() -> None:
         for number in range(asked.first, asked.first + asked.n):
             case = run_case(number, Path(folder))
             cases.append(case)
-            print(f"{number:4d} {case.kind:20s} pearson {case.pearson:5.2f} R {case.r:.4f}"
-                  f" {case.word}: {case.reason}",
+            print(f"{number:4d} {case.kind:20s} pearson {case.pearson:5.2f} frc {case.frc50:.2f}"
+                  f" R {case.r:.4f} {case.word}: {case.reason}",
                   flush=True)  # fmt: skip
     if asked.json is not None:
         asked.json.write_text(json.dumps([case._asdict() for case in cases], indent=1))

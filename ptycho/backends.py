@@ -7,6 +7,7 @@ stitching, files) is the same for all of them and lives in the rooms of `ptycho`
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -15,10 +16,9 @@ from numpy.typing import NDArray
 
 from ptycho.config.settings import BACKENDS, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError, MissingDependencyError
-from ptycho.image.canvas import Frame
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.job import Fitted, Job
-from ptycho.run.reconstruction import Predictor, Stitches
+from ptycho.run.reconstruction import Predictor
 from ptycho.scan.scan_set import KnownScan
 
 #: name -> the package whose module `backend` holds BACKEND
@@ -61,7 +61,7 @@ class Network(Protocol):
 
 
 Model = TypeVar("Model", bound=Network)
-Patches = TypeVar("Patches")
+Patches = TypeVar("Patches", covariant=True)
 
 
 class Backend(Protocol[Model, Patches]):
@@ -77,6 +77,9 @@ class Backend(Protocol[Model, Patches]):
 
     def load(self, model: Model, state: TrainedState) -> None:
         """Put weights and scans of a trained state into a new model; ConfigError where they do not fit."""
+
+    def load_weights(self, model: Model, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Put weights by neutral name into a new model; ConfigError where they do not fit."""
 
     def fit(self, job: Job, model: Model | None = None) -> Fitted[Model]:
         """Train a model (a new one: None) as the job says; it has the weights that validated best.
@@ -95,12 +98,6 @@ class Backend(Protocol[Model, Patches]):
 
         reference (B, C, N, N): the image around each pattern, where `ModelConfig.reference` is coarse.
         """
-
-    def stitcher(self, frame: Frame, weights: NDArray[np.float32]) -> Stitches[Patches]:
-        """An empty canvas for such patches; `weights` (M, M) is their window."""
-
-    def as_numpy(self, patches: Patches) -> NDArray[Any]:
-        """A tensor of this backend as an array on the CPU."""
 
     def state(self, model: Model) -> TrainedState:
         """Everything the model knows, as arrays."""
@@ -153,6 +150,4 @@ def predictor_of(model: Network, scan: int = 0) -> Predictor[Any]:
         probe=known.probe,
         log_scale=known.log_scale,
         predict=lambda x, reference=None: backend.predict(model, x, scan, reference),
-        stitcher=backend.stitcher,
-        as_numpy=backend.as_numpy,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,13 +13,11 @@ from torch import Tensor
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError
-from ptycho.image.canvas import Frame
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.job import Fitted, Job
 from ptycho.scan.scan_set import KnownScan
 from ptycho_torch.layers import load_neutral_weights, neutral_weights
 from ptycho_torch.module import PtychoPINN
-from ptycho_torch.reassembly import Stitcher
 
 
 class TorchBackend:
@@ -36,10 +35,13 @@ class TorchBackend:
         return PtychoPINN(config, execution.learning_rate)
 
     def load(self, model: PtychoPINN, state: TrainedState) -> None:
-        weights = {name: torch.from_numpy(np.array(value)) for name, value in state.weights.items()}
-        load_neutral_weights(model.network, weights)
+        self.load_weights(model, state.weights)
         model.attach_scans(state.scans)
         model.eval()
+
+    def load_weights(self, model: PtychoPINN, weights: Mapping[str, NDArray[Any]]) -> None:
+        held = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+        load_neutral_weights(model.network, held)
 
     def fit(self, job: Job, model: PtychoPINN | None = None) -> Fitted[PtychoPINN]:
         from ptycho_torch.fit.run import fit, prepare
@@ -63,13 +65,6 @@ class TorchBackend:
         patches: Tensor = model(torch.from_numpy(x).to(device), scan, near)
         return patches.cpu()
 
-    def stitcher(self, frame: Frame, weights: NDArray[np.float32]) -> Stitcher:
-        return Stitcher(frame, weights)
-
-    def as_numpy(self, patches: Tensor) -> NDArray[Any]:
-        made: NDArray[Any] = patches.detach().cpu().numpy()
-        return made
-
     def state(self, model: PtychoPINN) -> TrainedState:
         return TrainedState(
             config=model.config,
@@ -89,6 +84,7 @@ class TorchBackend:
             bad_pixels=model.of_scan(model.bad_pixels, scan).cpu().numpy(),
             guess=guess,
             log_scale=model.of_scan(model.log_scale, scan).item(),
+            geometry=model.geometries[scan],
         )
 
     def placed(self, model: PtychoPINN, execution: PyTorchExecutionConfig) -> AbstractContextManager[Any]:

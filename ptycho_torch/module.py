@@ -18,6 +18,7 @@ from ptycho.forward.merging import group_views
 from ptycho.forward.region import block_views
 from ptycho.forward.seen import Seen, check_reference, illumination
 from ptycho.forward.terms import evaluate
+from ptycho.io.geometry import Geometry
 from ptycho.networks.graphs import spec_from_config
 from ptycho.objectives.manifest import resolve
 from ptycho.objectives.stages import Stage
@@ -98,6 +99,8 @@ class PtychoPINN(L.LightningModule):
         self.watching = Watch(self.manifest.diagnostics)
         self.watching_validation = Watch(self.manifest.diagnostics)
         self.starting_probe = torch.zeros(0)
+        #: what each scan says of its metres
+        self.geometries: tuple[Geometry, ...] = (Geometry(),)
 
     # --------------------------------------------------------------------------------------------- the scan
 
@@ -136,6 +139,7 @@ class PtychoPINN(L.LightningModule):
         )
         numbers = [(scan.x_scale, scan.nphotons, scan.probe_factor) for scan in scans]
         self.gauge = every(np.array(numbers, np.float64))
+        self.geometries = tuple(scan.geometry for scan in scans)
         self.bad_pixels = every([scan.bad_pixels for scan in scans])
         if several:
             guesses = stacked([scan.guess for scan in scans])

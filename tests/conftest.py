@@ -110,7 +110,8 @@ FAST = (
 )  # fmt: skip
 #: of these, what takes seconds: databases, files larger than the memory that is allowed, pictures
 NOT_FAST = (
-    "core/test_mlflow.py", "core/test_lazy_patterns.py", "core/test_figures.py", "core/test_light_imports.py"
+    "core/test_mlflow.py", "core/test_lazy_patterns.py", "core/test_figures.py", "core/test_light_imports.py",
+    "core/test_import_command.py",
 )  # fmt: skip
 
 

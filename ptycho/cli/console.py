@@ -37,6 +37,8 @@ class Console:
         self.prog = prog
         self.quiet = quiet
         self.debug = debug
+        #: the command and its words, as typed
+        self.words: list[str] = []
         self.output: Path | None = None
         self.kind: str | None = None
         self.folder: OutputFolder | None = None
@@ -161,4 +163,5 @@ def _printable(text: str, stream: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Without line breaks; a name of thousands of letters without its middle."""
+    return " ".join(word if len(word) <= 400 else f"{word[:90]}...{word[-90:]}" for word in text.split())

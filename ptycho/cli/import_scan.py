@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, UsageError
 from ptycho.errors import InputError
+from ptycho.io.inputs import short
 
 if TYPE_CHECKING:
     from ptycho.io.formats.found import Found
@@ -21,20 +22,6 @@ if TYPE_CHECKING:
 
 USAGE = "%(prog)s SOURCE [--positions FILE] [--set KEY=VALUE ...] -o SCAN.h5 [flags]"
 HELP = "make a scan file of a beamline's or another program's files"
-
-#: setting: (how its text is read, meaning)
-_SETTINGS: dict[str, tuple[Any, str]] = {
-    "N": (int, "side of a pattern, px, even"),
-    "bin": (int, "detector pixels added up along each axis"),
-    "centre_row_px": (float, "row of the beam on the detector"),
-    "centre_column_px": (float, "column of the beam on the detector"),
-    "scan_step_m": (float, "step of a grid scan without positions, m"),
-    "swap_xy": ("bool", "exchange the scan's axes"),
-    "flip_x": ("bool", "turn the scan's x round"),
-    "flip_y": ("bool", "turn the scan's y round"),
-    "unit": (str, "counts or amplitude"),
-    "max_time_gap_s": (float, "largest distance in time of a frame from a position, s"),
-}
 
 
 def add_arguments(parser: Parser) -> None:
@@ -65,9 +52,10 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Find, show, prepare, write."""
     from ptycho.io.cxi import write_scan_cxi
-    from ptycho.io.formats.registry import find
     from ptycho.io.hdf5_read import links_anywhere
-    from ptycho.io.importing import prepare
+    from ptycho.io.import_settings import found_in
+    from ptycho.io.importing import prepare_from
+    from ptycho.scan.opening import checked
 
     paths, options = parse_settings([word for words in arguments.settings for word in words])
     target = arguments.output
@@ -76,19 +64,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if target is not None:
         check_target(target, (arguments.source, arguments.positions))
     with links_anywhere(paths.get("links") == "anywhere"):
-        found = find(arguments.source, paths, arguments.format)
-        if arguments.positions is not None:
-            found = found.with_positions_of(find(arguments.positions, paths))
-        if arguments.dry_run:
+        found = found_in(arguments.source, arguments.positions, paths, arguments.format)
+        try:
+            made = checked(prepare_from(arguments.source, found, options))
+        except InputError:  # what is there helps to see what is missing
             for line in table_of(found, None, options):
                 console.say(line)
-            if found.n_positions is None and found.grid is None:
-                console.say("nothing written: --dry-run")
-                return 0
-        made = prepare(found, options)
-    if not arguments.dry_run:
-        for line in table_of(found, made, options):
-            console.say(line)
+            raise
+    for line in table_of(found, made, options):
+        console.say(line)
     if target is None or arguments.dry_run:
         console.say("nothing written: --dry-run")
         return 0
@@ -101,59 +85,32 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def check_target(target: Path, sources: tuple[Path | None, ...]) -> None:
     """InputError for an output that is a source, has another suffix, or exists."""
+    from ptycho.io.targets import check_new, same_file
+
     if target.suffix.lower() not in (".h5", ".hdf5", ".cxi"):
-        raise InputError(f"{target}: a scan is written as .h5 or .cxi")
+        raise InputError(f"{short(target)}: a scan is written as .h5 or .cxi")
     for source in sources:
-        if source is not None and target.exists() and source.exists() and target.samefile(source):
+        if source is not None and same_file(target, source):
             raise InputError(f"{target} is what is read; choose another file to write")
-    if target.exists():
-        raise InputError(f"{target} exists; choose another name or remove it")
+    check_new(target)
 
 
 def parse_settings(words: list[str]) -> tuple[dict[str, str], ImportOptions]:
     """(places inside the file, options) of `KEY=VALUE` words. UsageError for what is not known."""
-    from difflib import get_close_matches
+    from ptycho.io.import_settings import read_settings
 
-    from ptycho.io.formats.plain_hdf5 import PLACES
-    from ptycho.io.geometry import SETTINGS, Geometry
-    from ptycho.io.importing import ImportOptions
-
-    known = [*SETTINGS, *_SETTINGS, *(f"path.{name}" for name in PLACES)]
-    paths: dict[str, str] = {}
-    numbers: dict[str, str] = {}
-    chosen: dict[str, Any] = {}
+    settings: dict[str, str] = {}
     for word in words:
         key, separator, value = word.partition("=")
         if not separator or not value:
             raise UsageError(f"--set {word}: write KEY=VALUE, such as energy_eV=8800")
-        if key.startswith("path.") and key in known:
-            paths[key.removeprefix("path.")] = value
-        elif key in SETTINGS:
-            numbers[key] = value
-        elif key in _SETTINGS:
-            chosen[key] = _read(key, value)
-        else:
-            near = get_close_matches(key, known, 1, 0.5)
-            hint = f"; nearest known: {near[0]}" if near else f"; known: {', '.join(known)}"
-            raise UsageError(f"--set {word}: unknown key {key!r}{hint}")
-    return paths, ImportOptions(geometry=Geometry.of_settings(numbers), **chosen)
-
-
-def _read(key: str, value: str) -> Any:
-    kind, meaning = _SETTINGS[key]
-    if kind == "bool":
-        if value.lower() in ("true", "1", "yes"):
-            return True
-        if value.lower() in ("false", "0", "no"):
-            return False
-        raise UsageError(f"--set {key}={value}: must be true or false ({meaning})")
+        if settings.get(key, value) != value:
+            raise UsageError(f"--set {word}: {key} is also set to {settings[key]}; give it once")
+        settings[key] = value
     try:
-        made = kind(value)
-    except ValueError:
-        raise UsageError(f"--set {key}={value}: must be a number ({meaning})") from None
-    if key == "unit" and made not in ("counts", "amplitude"):
-        raise UsageError(f"--set unit={value}: must be counts or amplitude")
-    return made
+        return read_settings(settings)
+    except InputError as error:
+        raise UsageError(f"--set {error}") from None
 
 
 def table_of(found: Found, made: Imported | None, options: ImportOptions) -> Iterator[str]:
@@ -161,7 +118,7 @@ def table_of(found: Found, made: Imported | None, options: ImportOptions) -> Ite
     geometry = made.geometry if made is not None else found.geometry.overruled_by(options.geometry)
 
     def row(name: str, value: str) -> str:
-        return f"{name:<14} {value}"
+        return f"{name:<16} {value}"
 
     yield row("format", found.format)
     if found.frames is not None:
@@ -180,15 +137,9 @@ def table_of(found: Found, made: Imported | None, options: ImportOptions) -> Ite
         yield row("positions", f"{count}, {span[0]:.4g} x {span[1]:.4g} {unit} (x, y)")
     else:
         yield row("positions", "missing: --positions FILE or --set path.positions_x=... path.positions_y=...")
-    energy = geometry.energy_eV
-    for name, value in (
-        ("energy", f"{energy:.6g} eV" if energy else None),
-        ("wavelength", f"{geometry.wavelength_m:.6g} m" if geometry.wavelength_m else None),
-        ("distance", f"{geometry.distance_m:.6g} m" if geometry.distance_m else None),
-        ("pixel", f"{geometry.detector_pixel_size_m:.6g} m" if geometry.detector_pixel_size_m else None),
-    ):
-        if value:
-            yield row(name, value)
+    side = int(made.frames.shape[-1]) if made is not None else None
+    for name, value in geometry.rows(side):
+        yield row(name, value)
     if geometry.missing():
         yield row("missing", f"{', '.join(geometry.missing())}: give them by --set KEY=VALUE")
     if found.bad_pixels is not None:
@@ -197,9 +148,6 @@ def table_of(found: Found, made: Imported | None, options: ImportOptions) -> Ite
         "probe", "none: one is made from the mean pattern" if found.probe is None else f"{found.probe.shape}"
     )
     if made is not None:
-        size_m = geometry.object_pixel_size_m(int(made.frames.shape[-1]))
-        if size_m:
-            yield row("object pixel", f"{size_m * 1e9:.4g} nm")
         yield row("beam centre", f"row {made.centre_px[0]:g}, column {made.centre_px[1]:g}")
         for note in made.notes:
             yield row("note", note)

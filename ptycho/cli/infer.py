@@ -1,4 +1,4 @@
-"""Reconstruct a scan with a trained model: every pattern at its own place, stitched.
+"""Reconstruct a scan with a trained model, or with the network that ships: every pattern at its own place.
 
 OUT gets reconstruction.npz (object, coverage, origin_xy, probe), PNGs and metrics.json. R, the misfit of the
 stitched object re-diffracted at every position, is always printed; a scan that holds the truth is judged too.
@@ -11,9 +11,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptycho.backends import is_installed
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_fields, fields_given
+from ptycho.cli.processes import rank, run_together, the_team
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.retired import add_retired_flags
 from ptycho.cli.runs import (
@@ -28,13 +30,14 @@ from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of,
 from ptycho.cli.writing import add_write_flag, check_writes, kinds_of, write_from_npz
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
+from ptycho.ops.team import ALONE
 
 if TYPE_CHECKING:
     from ptycho.models.onnx_model import OnnxModel
     from ptycho.run.reconstruction import Reconstruction
     from ptycho.scan.raw_data import RawData
 
-USAGE = "%(prog)s --model RUN --data FILE -o OUT [flags]"
+USAGE = "%(prog)s [--model RUN] FILE -o OUT [flags]"
 HELP = "reconstruct a scan with a trained model"
 
 _CLASSES = (InferenceConfig, PyTorchExecutionConfig)
@@ -44,6 +47,7 @@ PRODUCT = "reconstruction.npz"
 
 def add_arguments(parser: Parser) -> None:
     """`--model`, `--data`, `--config`, and a flag for every field of the two configurations."""
+    parser.add_argument("scan", nargs="?", type=Path, metavar="FILE", help="scan to reconstruct")
     add_config_flag(parser)
     parser.add_argument(
         "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
@@ -62,7 +66,13 @@ def configure(
     """The reconstruction that flags and YAML ask for; raises ConfigError."""
     from ptycho.config.yaml_io import inference_config_from
 
-    values, overrides, source = settings_of(arguments, fields_given(arguments, *_CLASSES), console)
+    given = fields_given(arguments, *_CLASSES)
+    scan: Path | None = vars(arguments).get("scan")
+    if scan is not None:
+        if "test_data_file" in given:
+            raise InputError("the scan is given twice: as FILE and as --data; keep one")
+        given["test_data_file"] = scan
+    values, overrides, source = settings_of(arguments, given, console)
     return inference_config_from(values, overrides, source=source)
 
 
@@ -73,15 +83,18 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.run.validation import validate_inference_config
 
     config, execution = configure(arguments, console)
+    if (code := run_together(console.words, execution.devices, console)) is not None:
+        return code
     if config.backend == "tensorflow":
         quiet_tensorflow()
-    if config.model_path is None:
-        raise InputError("no model; give --model, the output folder of ptycho train")
     if config.test_data_file is None:
-        raise InputError("no scan to reconstruct; give --data FILE")
+        raise InputError("no scan to reconstruct; give FILE")
     # Before the paths are looked at: the bundle's own errors say more than "no such file".
-    model: Path | OnnxModel = config.model_path
-    if config.model_path.suffix == ".onnx":
+    model: Path | OnnxModel | None = config.model_path
+    if config.model_path is None:
+        state, backend = {}, config.backend or "pytorch"
+        console.say("model        the network that ships (no --model was given): docs/model_card.md")
+    elif config.model_path.suffix == ".onnx":
         from ptycho.models.onnx_model import open_onnx
 
         model = open_onnx(config.model_path, execution)
@@ -116,10 +129,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.report.outputs import metrics_of, save_reconstruction
     from ptycho.workflows.infer import infer
 
-    with console.progress("reconstructing") as progress:
-        made = infer(model, raw, config, execution, backend=backend, progress=progress)
-    save_reconstruction(made, output, backend=backend, object_pixel_size_m=raw.object_pixel_size_m)
+    with the_team() as team, console.progress("reconstructing") as progress:
+        made = infer(model, raw, config, execution, backend=backend, progress=progress, team=team or ALONE)
+    if rank():
+        return 0
+    save_reconstruction(made, output, backend=backend, object_pixel_size_m=made.object_pixel_size_m)
     metrics: dict[str, Any] = metrics_of(made)
+    if backend != "onnxruntime" and is_installed("pytorch"):
+        metrics |= _looked_at(raw, made, config, console)
     if product is not None:
         _write_product(product, config, raw, made)
         console.say(f"ptychodus    {product}")
@@ -130,9 +147,25 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _bundle_file(path: Path) -> Path:
+def _looked_at(
+    raw: RawData, made: Reconstruction, config: InferenceConfig, console: Console
+) -> dict[str, float]:
+    """What a second look measures where the image looks wrong; its hints are told."""
+    from ptycho.workflows.second_look import look_where_wrong
+
+    seed = config.subsample_seed or 0
+    r = None if made.agreement is None else made.agreement.whole
+    seen = look_where_wrong(raw, r, made.probe * made.to_counts, seed=seed)
+    for hint in seen.hints:
+        console.warn(hint)
+    return seen.metrics
+
+
+def _bundle_file(path: Path | None) -> Path | None:
     from ptycho.models.bundle import BUNDLE_NAME
 
+    if path is None:
+        return None
     return path / BUNDLE_NAME if path.is_dir() else path
 
 
@@ -151,10 +184,11 @@ def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Rec
     from ptycho.io.ptychodus_product import write_product
     from ptycho.io.ptychodus_scan import product_of_image
 
-    assert config.test_data_file is not None and config.model_path is not None
-    folder = Path(config.model_path)
-    history = (folder if folder.is_dir() else folder.parent) / "history.json"
-    losses = _losses(history)
+    assert config.test_data_file is not None
+    folder = config.model_path
+    losses = []
+    if folder is not None:
+        losses = _losses((folder if folder.is_dir() else folder.parent) / "history.json")
     made = product_of_image(
         config.test_data_file,
         image.object,

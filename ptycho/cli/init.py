@@ -32,12 +32,13 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Look at the scan, write or print."""
     from ptycho.config.template import ScanFacts, json_schema, template
+    from ptycho.io.targets import check_new
 
     target: Path | None = arguments.output
-    if target is not None and target.exists():
-        raise InputError(f"{target} exists; choose another name or remove it")
-    if target is not None and not target.parent.is_dir():
-        raise InputError(f"{target}: the folder {target.parent} does not exist; make it first")
+    if target is not None:
+        check_new(target)
+        if not target.parent.is_dir():
+            raise InputError(f"{target}: the folder {target.parent} does not exist; make it first")
     if arguments.schema:
         text = json.dumps(json_schema(), indent=1) + "\n"
     elif arguments.file is None:

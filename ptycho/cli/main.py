@@ -30,10 +30,13 @@ from ptycho.cli import (
     simulate,
     train,
     validate,
+    view,
+    watch,
 )
 from ptycho.cli.console import Console
 from ptycho.cli.failures import end_of
 from ptycho.cli.parser import Parser, UsageError, add_switch
+from ptycho.cli.processes import rank
 from ptycho.cli.signals import stoppable
 from ptycho.cli.threads import settle_threads
 
@@ -42,6 +45,7 @@ COMMANDS: dict[str, ModuleType] = {
     "demo": demo, "simulate": simulate,
     "import": import_scan, "validate": validate, "init": init, "train": train, "infer": infer,
     "reconstruct": reconstruct, "evaluate": evaluate, "compare": compare, "report": report,
+    "view": view, "watch": watch,
     "parity": parity, "export": export, "info": info,
 }  # fmt: skip
 
@@ -86,7 +90,8 @@ def run_command(name: str, argv: Sequence[str], *, prog: str, command: ModuleTyp
     `command`: its module, where it is none of COMMANDS.
     """
     # Asked of the words, not of the parser: a command line that does not parse may still want its traceback.
-    console = Console(prog, quiet="--quiet" in argv, debug="--debug" in argv)
+    console = Console(prog, quiet="--quiet" in argv or rank() > 0, debug="--debug" in argv)
+    console.words = [name, *argv]
     with stoppable() as stop:
         console.stop = stop
         try:
@@ -99,12 +104,14 @@ def run_command(name: str, argv: Sequence[str], *, prog: str, command: ModuleTyp
                 return stop.exit_code
             return code or _heard(console)
         except KeyboardInterrupt:
-            console.interrupted()
+            if rank() == 0:
+                console.interrupted()
             return stop.exit_code
         except SystemExit as end:
             # Lightning turns Ctrl-C into an exit of its own.
             if isinstance(end.__context__, KeyboardInterrupt):
-                console.interrupted()
+                if rank() == 0:
+                    console.interrupted()
                 return stop.exit_code
             return end.code if isinstance(end.code, int) else DONE
         except Exception as error:
@@ -125,7 +132,9 @@ def _heard(console: Console) -> int:
 def _fail(console: Console, message: str, code: int) -> int:
     if console.debug:
         traceback.print_exc()
-    console.error(message)
+    # what one process refuses all refuse: the first says it
+    if code != REFUSED or rank() == 0:
+        console.error(message)
     return code
 
 

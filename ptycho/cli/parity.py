@@ -13,6 +13,7 @@ from pathlib import Path
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, add_fields, fields_given
 from ptycho.cli.runs import ALIASES, add_config_flag, prepare_folder, quiet_tensorflow, read_scan, settings_of
+from ptycho.cli.scan_checks import add_mask_flag, mask_of
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 
 USAGE = "%(prog)s [FILE] [-o OUT] [flags]"
@@ -29,6 +30,7 @@ def add_arguments(parser: Parser) -> None:
     add("scan", nargs="?", default=None, type=Path, metavar="FILE", help="scan to compare on")
     add("--precisions", choices=("float32", "float64", "both"), default="both", help="number formats")
     add("--steps", type=int, default=100, metavar="INT", help="optimiser steps (default 100)")
+    add_mask_flag(parser)
     add_config_flag(parser)
     add_fields(parser, *_CLASSES, aliases=ALIASES, skip=frozenset({"debug"}))
 
@@ -45,12 +47,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     overrides |= fields_given(arguments, *_CLASSES)
     values, overrides, source = settings_of(arguments, overrides, console)
     config, execution = training_config_from(values, overrides, source=source)
+    mask = mask_of(arguments)
+    if mask is not None and arguments.scan is None:
+        raise InputError(f"--bad_pixels {mask}: a mask needs the scan it belongs to; give FILE")
     if arguments.scan is None:
         from ptycho.simulation import Scenario, simulate
 
         raw = simulate(Scenario(N=config.model.N, n_positions=64, seed=config.seed)).raw
     else:
-        raw = read_scan(arguments.scan, config.model.N if "N" in overrides else None)
+        side = config.model.N if "N" in overrides else None
+        raw = read_scan(arguments.scan, side, bad_pixels=mask)
         config.model.N = raw.N
     config.neighbor_count = max(config.neighbor_count, config.model.gridsize**2 - 1)
     validate_training_config(config, require_files=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
+from ptycho.cli.processes import rank, run_together, the_team
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.runs import add_overwrite
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
@@ -84,6 +85,7 @@ def add_arguments(parser: Parser) -> None:
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add("--device", default="cpu", metavar="NAME", help="cpu, cuda or mps (default cpu)")
+    add("--devices", type=int, default=1, metavar="K", help="processes that share the work (default 1)")
     add_overwrite(parser)
     add_write_flag(parser)
     add("--image", type=Path, metavar="FILE", help="start from this file's object and probe, of any kind")
@@ -100,6 +102,8 @@ def check(arguments: argparse.Namespace) -> None:
             f"--backend {arguments.backend}: the iterative engine runs in PyTorch only, whichever backend "
             "trained the model; leave --backend out"
         )
+    if not 1 <= arguments.devices <= 1024:
+        raise InputError(f"--devices {arguments.devices}: must lie between 1 and 1024")
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: must not be negative")
     modes = getattr(arguments, "probe_modes", None)
@@ -121,6 +125,8 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Read, start, refine, write, judge."""
     check(arguments)
+    if (code := run_together(console.words, arguments.devices, console)) is not None:
+        return code
     from ptycho.run.folder import check_folder
 
     check_folder(arguments.output_dir, "reconstruct", inputs=(arguments.scan,), overwrite=arguments.overwrite)
@@ -148,11 +154,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
         raw = raw.with_probe(choice.probe)
     result = refine(arguments, raw, model, console, findings)
+    if rank():
+        return 0
 
     from ptycho_torch.refine.product import save_result
 
     output: Path = arguments.output_dir
-    save_result(result, output, object_pixel_size_m=raw.object_pixel_size_m)
+    start = None if arguments.positions == "fixed" else raw.positions_px
+    save_result(result, output, object_pixel_size_m=result.object_pixel_size_m, start_positions_xy=start)
     write_from_npz(arguments.write, output / PRODUCT, raw, arguments.scan, console.say)
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
     metrics |= {"start": result.began, "prior_weight": result.variation or 0.0}
@@ -242,7 +251,7 @@ def refine(
         findings=findings,
     )
     none = arguments.refine == "none"
-    with console.progress("refining") as progress:
+    with the_team() as team, console.progress("refining") as progress:
 
         def show(now: IterationState) -> None:
             progress(now.epoch, now.epochs, {"R": now.r})
@@ -262,9 +271,10 @@ def refine(
             levels=arguments.levels,
             prior=arguments.prior,
             device=arguments.device,
-            watch=Previews(output / PREVIEW, console) if arguments.preview else None,
+            watch=Previews(output / PREVIEW, console) if arguments.preview and not rank() else None,
             callbacks=(show,),
             checkpoint=None if none else output / CHECKPOINT,
             resume=arguments.resume,
+            team=team,
             **start,
         )

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
+from ptycho.cli.processes import rank
 from ptycho.cli.runs import prepare_folder
 from ptycho.cli.signals import Terminated
 from ptycho.errors import InputError, PtychoError
@@ -71,7 +71,7 @@ def open_output(
     """
     from ptycho.run.folder import OutputFolder
 
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if rank() == 0:
         overwrite = bool(vars(arguments).get("overwrite"))
         console.folder = OutputFolder(folder, kind, inputs=inputs, overwrite=overwrite, resumes=resumes)
     else:
@@ -88,17 +88,20 @@ def begin_record(
     seeds: Mapping[str, int | None],
     device: str | None = None,
     findings: Sequence[Finding] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the record of a run into console.output, state `running`.
 
-    findings: what the checks of the scans found. inputs: role -> file, the scan of the product as `scan`
-    (or `test`, `train`); a model's folder stands for
-    the bundle in it.
+    findings: what the checks of the scans found. settings: what the weights of a training depend on. inputs:
+    role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for the
+    bundle in it.
     """
     from ptycho.models.bundle import BUNDLE_NAME
     from ptycho.run.provenance import begin
 
     assert console.output is not None, "the output folder must stand before its record"
+    if rank():
+        return
     files = {role: _bundle_in(path, BUNDLE_NAME) for role, path in inputs.items()}
     # `python -m ptycho.cli` leaves the name of a file in argv[0] that nobody typed.
     typed = sys.orig_argv if Path(sys.argv[0]).name == "__main__.py" else sys.argv
@@ -111,6 +114,7 @@ def begin_record(
         arguments=vars(arguments),
         kind=console.kind,
         findings=[found.as_dict() for found in findings],
+        settings=settings,
     )
 
 
@@ -135,7 +139,7 @@ def _finish(console: Console, state: str, error: str | None) -> bool:
     """Whether there was a record to complete; a full disk must not hide how the run itself ended."""
     from ptycho.run.provenance import finish, read
 
-    if console.output is None or not console.output.is_dir():
+    if rank() or console.output is None or not console.output.is_dir():
         return False
     try:
         finish(console.output, state, error=error)

@@ -1,8 +1,8 @@
 """Make one HTML page of one run, or of several side by side.
 
 RUN is the output folder of ptycho train, infer, reconstruct or demo. The page shows whether it worked, what
-was measured and reconstructed, curves, numbers, configuration and provenance. It is one file that needs no
-network and runs no script; what a folder lacks is said on the page.
+was measured and reconstructed, curves, numbers, configuration and provenance. It is one file that fetches
+nothing: pictures zoom, sliders compare; what a folder lacks is said on the page.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser
 from ptycho.cli.runs import add_overwrite, file_target
+from ptycho.cli.scan_checks import add_mask_flag, mask_of
 from ptycho.errors import InputError
 
 USAGE = "%(prog)s RUN [RUN ...] [-o FILE.html] [--data SCAN] [--pixel_size_m NUMBER]"
@@ -20,7 +21,7 @@ HELP = "make one page of a run, or of several"
 
 
 def add_arguments(parser: Parser) -> None:
-    """`RUN [RUN ...]`, `-o`, `--data`, `--pixel_size_m`."""
+    """`RUN [RUN ...]`, `-o`, `--data`, `--bad_pixels`, `--pixel_size_m`."""
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="output folder of a run")
     add(
@@ -31,6 +32,7 @@ def add_arguments(parser: Parser) -> None:
         help="page to write (default RUN/report.html; of several runs report.html)",
     )
     add("--data", type=Path, metavar="SCAN", help="scan of the runs, where it moved or no run names it")
+    add_mask_flag(parser)
     add("--pixel_size_m", type=float, metavar="NUMBER", help="of the object, for lengths")
     add_overwrite(parser)
 
@@ -46,10 +48,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         arguments.runs[0] / "report.html" if single else Path("report.html")
     )
     if "output" in given or arguments.runs[0].is_dir():
-        file_target(target, (".html", ".htm"), arguments, (given.get("data"),))
+        file_target(target, (".html", ".htm"), arguments, (given.get("data"), mask_of(arguments)))
+    from ptycho.io.masks import read_mask
     from ptycho.report.html import build_views, write_page
 
-    views = build_views(arguments.runs, data=given.get("data"), pixel_size_m=size)
+    mask = mask_of(arguments)
+    bad_pixels = None if mask is None else read_mask(mask)
+    views = build_views(arguments.runs, data=given.get("data"), pixel_size_m=size, bad_pixels=bad_pixels)
     for view in views:
         console.say(f"{view.name}: {view.verdict.word}. {view.verdict.reason}")
     console.say(f"page       {write_page(target, views)}")

@@ -37,7 +37,7 @@ USAGE = "%(prog)s FILE [FILE ...] [--test FILE] -o OUT [flags]\n       %(prog)s 
 HELP = "train a network on a scan"
 
 _CLASSES = (TrainingConfig, ModelConfig, PyTorchExecutionConfig)
-_ALIASES = {**ALIASES, "test_data_file": ("--test",)}
+_ALIASES = {**ALIASES, "test_data_file": ("--test",), "start_from": ("--from",)}
 
 
 def add_arguments(parser: Parser) -> None:
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.config.yaml_io import dump_yaml
     from ptycho.models.bundle import BUNDLE_NAME
     from ptycho.models.values import check_network_fits
-    from ptycho.run.state import training_inputs
+    from ptycho.run.state import kept_settings, training_inputs
     from ptycho.run.validation import validate_training_config
 
     config, execution, n_is_fixed, resume = configure(arguments, console)
@@ -148,7 +148,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     }
     seeds = {"seed": config.seed, "subsample_seed": config.subsample_seed}
     device = execution.accelerator
-    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings)
+    kept = kept_settings(config, execution)
+    begin_record(
+        console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings, settings=kept
+    )
 
     if config.backend == "tensorflow":
         quiet_tensorflow()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser
+from ptycho.cli.runs import add_overwrite
 from ptycho.cli.scan_checks import add_mask_flag, mask_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--write-mask", dest="write_mask", type=Path, metavar="OUT", help="write the mask proposed"
     )
+    add_overwrite(parser)
     parser.add_argument(
         "--orientation", action="store_true", default=False, help="try the eight orientations of the axes"
     )
@@ -44,9 +46,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.scan.report import describe_scan, open_scan
 
     target: Path | None = vars(arguments).get("write_mask")
-    if target is not None:
-        check_mask_target(target)
     given = mask_of(arguments)
+    if target is not None:
+        check_mask_target(target, (arguments.file, given), overwrite=arguments.overwrite)
     raw, inspection = open_scan(arguments.file, None if given is None else read_mask(given))
     report = describe_scan(raw, arguments.file, inspection)
     refused = errors(report.findings)
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from ptycho.workflows.orientation import find_orientation
 
         with console.progress("orientations") as progress:
-            orientation = find_orientation(raw, progress=progress)
+            orientation = find_orientation(raw, with_rotation=True, with_pairing=True, progress=progress)
     if target is not None:
         write_mask(target, inspection.mask)
     if arguments.json:
@@ -85,6 +87,8 @@ def _show(report: ScanReport, console: Console) -> None:
     values = asdict(report)
     table = Table(title=escape(str(report.path)), show_header=False, title_justify="left")
     for name, value in _rows(values):
+        table.add_row(name, escape(value))
+    for name, value in report.geometry:
         table.add_row(name, escape(value))
     console.show(table)
     for found in report.findings:

@@ -47,7 +47,7 @@ class TrainedModel(NamedModel):
             inputs,
             seen.config.model,
             self.intensity_scale,
-            lambda x: seen.as_numpy(seen.predict(x)),
+            lambda x: np.asarray(seen.predict(x)),
             batch_size,
             window=np.sum(np.square(np.abs(seen.probe)), 0),
         )

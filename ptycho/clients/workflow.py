@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from ptycho import backends
 from ptycho.backends import Network
@@ -26,7 +26,6 @@ from ptycho.config.settings import (
 )
 from ptycho.errors import ConfigError
 from ptycho.models.bundle import load_bundle
-from ptycho.run.job import Progress
 from ptycho.run.preparation import Scan, Scans
 from ptycho.scan.raw_data import RawData
 from ptycho.workflows import infer as inference
@@ -45,19 +44,9 @@ def _trained(
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None,
     build: Build | None,
-    resume: Path | None = None,
-    progress: Progress | None = None,
-    probe_progress: Callable[[int, int], None] | None = None,
+    **options: Unpack[training.Options],
 ) -> training.TrainingResult:
-    job = training.prepare(
-        train_data,
-        test_data,
-        config,
-        execution_config,
-        resume=resume,
-        progress=progress,
-        probe_progress=probe_progress,
-    )
+    job = training.prepare(train_data, test_data, config, execution_config, **options)
     update_legacy_dict(params.cfg, config)
     made = training.fit(job, None if build is None else build(job.config, job.execution))
     params.cfg["intensity_scale"] = made.model.intensity_scale
@@ -73,7 +62,7 @@ def train_cdi_model(
     execution_config: PyTorchExecutionConfig | None = None,
     *,
     build: Build | None = None,
-    **options: Any,
+    **options: Unpack[training.Options],
 ) -> dict[str, Any]:
     """`ptycho.workflows.train.train` with the results of `training_results`; the model is remembered for
     `model_manager.save`. Options: `resume`, `progress`, `probe_progress`."""
@@ -94,7 +83,7 @@ def run_cdi_example(
     execution_config: PyTorchExecutionConfig | None = None,
     *,
     build: Build | None = None,
-    **options: Any,
+    **options: Unpack[training.Options],
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Train, save the bundle where an output directory is set, and stitch if asked: `ptycho.workflows.run`.
 

@@ -53,6 +53,12 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def same(cls: Any, name: str) -> Any:
+    """A dataclass field with the default, meaning and limits of another dataclass' field."""
+    field = cls.__dataclass_fields__[name]
+    return dataclasses.field(default=field.default, metadata=field.metadata)
+
+
 @dataclasses.dataclass(frozen=True)
 class FieldInfo:
     """One configuration field as the command line, YAML, validation and documentation see it.

@@ -121,6 +121,11 @@ class TrainingConfig:
     probe_refine_sweeps: int = option(
         20, ge=1, help="sweeps of the iterative engine when probe_from is refine"
     )
+    start_from: str = option(
+        "scratch",
+        choices=("scratch", "shipped"),
+        help="weights to start from: new ones from the seed, or those of the network that ships",
+    )
     probe_modes: int | None = option(None, ge=1, help="incoherent probe modes; None: as many as the file has")
     region_ratio: float = option(
         1.0,

@@ -33,27 +33,16 @@ _END = "# end, sha256 "
 SECTIONS: dict[str, type] = {"model": ModelConfig, "execution": PyTorchExecutionConfig}
 
 
-def load_yaml_config(path: Path | str, *, unchanged: bool = False) -> dict[str, Any]:
+def load_yaml_config(path: Path | str, *, unchanged: bool = True) -> dict[str, Any]:
     """The mapping in a YAML file, as written.
 
-    A file of `dump_yaml` must have its end mark. Where its lines are others than those that were written, a
-    warning is logged, or, `unchanged`, it is refused. Raises MissingFileError, or ConfigError (with the
+    A file of `dump_yaml` must have its end mark. Where its lines are others than those that were written, it
+    is refused, or, not `unchanged`, a warning is logged. A file without its first line is a user's own and
+    has no mark. Raises MissingFileError, or ConfigError (with the
     line): no file, not YAML, no mapping, empty, cut short, a key twice.
     """
     path = Path(path)
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ConfigError(f"{path}: is a folder; give a YAML file")
-        if not stat.S_ISREG(mode):
-            raise ConfigError(f"{path}: is a pipe or a device, not a file; give a YAML file")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such file; give a YAML configuration") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text; save it as UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    text = _text_of(path)
     _check_end(text, path, unchanged)
     try:
         values = yaml.load(text, Loader=_Loader)
@@ -68,6 +57,27 @@ def load_yaml_config(path: Path | str, *, unchanged: bool = False) -> dict[str, 
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must hold 'key: value' lines, found a {type(values).__name__}")
     return values
+
+
+def _text_of(path: Path) -> str:
+    """What an ordinary file holds; every reason against it in one line."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ConfigError(f"{path}: is a folder; give a YAML file")
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"{path}: is a pipe or a device, not a file; give a YAML file")
+        return path.read_text(encoding="utf-8")
+    except ConfigError:
+        raise
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file; give a YAML configuration") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    except ValueError:
+        raise ConfigError(f"{str(path)!r}: no such name can be; check the path") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
 def training_config_from(
@@ -144,8 +154,8 @@ def _check_end(text: str, path: Path, unchanged: bool) -> None:
         return
     if unchanged:
         raise ConfigError(
-            f"{path}: was changed since it was written; put it back, or delete its first and last line if "
-            "you mean the change"
+            f"{path}: was changed since it was written; put it back, or, where you mean the change, delete "
+            "its first and last line: then it is a file of your own"
         )
     log.warning("%s was changed since it was written", path)
 

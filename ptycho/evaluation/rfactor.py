@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import InputError
 from ptycho.io.lazy import Patterns
+from ptycho.ops.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def r_factor(
     fit_scale: bool = True,
     progress: Callable[[int, int], None] | None = None,
     unit: str = "amplitude",
+    team: Team = ALONE,
 ) -> RFactor:
     """R = sqrt(sum (a |F| - sqrt I)^2 / sum I) of an object diffracted again at every sub-pixel position.
 
@@ -46,8 +48,8 @@ def r_factor(
     'counts' to save a copy of the scan), zero frequency at (N//2, N//2); bad_pixels (N, N) bool, True =
     ignored. Windows that leave the canvas see its edge pixels repeated: beyond the canvas nothing is known,
     and repeating adds no edge that would diffract. Centres more than N/2 outside the canvas are refused.
-    Time O(M P N^2 log N), memory canvas + chunk * P * N^2. Patterns without a photon get 0. Raises
-    InputError.
+    Time O(M P N^2 log N), memory canvas + chunk * P * N^2. Patterns without a photon get 0. Several
+    processes (`team`) share the patterns. Raises InputError.
 
     >>> rng = np.random.default_rng(0)
     >>> obj, probe = np.exp(1j * rng.random((16, 16))), np.ones((8, 8))
@@ -65,8 +67,8 @@ def r_factor(
     padded = np.pad(canvas, N, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (N, N))
     # Sums over the pixels of |F|^2, |F| sqrt(I) and I: all that any scale needs, from one pass.
-    sums = np.empty((3, M))
-    for begin in range(0, M, chunk):
+    sums = np.zeros((3, M))
+    for begin in range(team.rank * chunk, M, team.size * chunk):
         part = slice(begin, min(begin + chunk, M))
         predicted = _amplitudes(windows, modes, positions[part])
         data = np.asarray(measured[part], np.float32)
@@ -78,6 +80,7 @@ def r_factor(
             sums[row, part] = np.einsum("mij,mij->m", a, b, dtype=np.float64)
         if progress is not None:
             progress(part.stop, M)
+    team.add_up(sums)
     predicted_power, cross, power = sums
     if not power.sum() > 0:
         raise InputError(

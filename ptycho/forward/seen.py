@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from ptycho.config.settings import TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.forward import diffraction
@@ -122,6 +124,13 @@ def check_reference(reference: Array | None) -> None:
             "reference = 'coarse': the network needs the image around each pattern - use ptycho infer, or "
             "give reference (B, C, N, N)"
         )
+
+
+def explained(model: Model, batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Measured and predicted amplitude (B, N, N) of the first pattern of every group, in root counts."""
+    seen, first = Seen(model, batch), batch["x"][:, 0]
+    ops, scale = ops_of(first), model.intensity_scale_of(seen.scan)
+    return ops.to_numpy(scale * first), ops.to_numpy(scale * seen.amplitude[:, 0])
 
 
 def illumination(probe: Array) -> Array:

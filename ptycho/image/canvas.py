@@ -1,6 +1,6 @@
 """The canvas on which patches are stitched: its frame, the window and its weights, the order of patches.
 
-Only geometry, in NumPy. Adding patches is done by `ptycho.image.stitcher` and by each backend.
+Only geometry, in NumPy. Adding patches is done by `ptycho.image.stitcher`.
 """
 
 from __future__ import annotations

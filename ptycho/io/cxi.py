@@ -24,6 +24,11 @@ _INVALID = 1
 #: our own group in a CXI file
 EXTRAS = "ptychopinn"
 _VERSION = 160
+#: groups of an entry and their class, for programs that read NeXus
+_NX_CLASSES = {
+    "instrument_1": "NXinstrument", "instrument_1/detector_1": "NXdetector",
+    "instrument_1/source_1": "NXsource", "sample_1": "NXsample", "sample_1/geometry_1": "NXcollection",
+}  # fmt: skip
 
 
 def write_scan_cxi(
@@ -48,7 +53,9 @@ def write_scan_cxi(
             done = begin + len(part)
             if progress is not None:
                 progress(done, len(frames))
-        entry.create_group("data_1")["data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
+        shown = entry.create_group("data_1")
+        shown.attrs["NX_class"], shown.attrs["signal"], entry.attrs["default"] = "NXdata", "data", "data_1"
+        shown["data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
         _write_geometry(archive, scan.geometry, frames.shape[-1])
         bad = np.zeros(frames.shape[1:], bool) if scan.bad_pixels is None else scan.bad_pixels
         detector["mask"] = bad.astype(np.uint32) * _INVALID
@@ -109,9 +116,11 @@ def write_image_cxi(
 
 def _entry(archive: Any) -> Any:
     archive["cxi_version"] = _VERSION
+    archive.attrs["NX_class"], archive.attrs["default"] = "NXroot", "entry_1"
     entry = archive.create_group("entry_1")
-    for place in ("instrument_1/detector_1", "instrument_1/source_1", "sample_1/geometry_1"):
-        entry.create_group(place)
+    entry.attrs["NX_class"] = "NXentry"
+    for place, kind in _NX_CLASSES.items():
+        entry.create_group(place).attrs["NX_class"] = kind
     archive.create_group(EXTRAS)
     return entry
 
@@ -119,20 +128,22 @@ def _entry(archive: Any) -> Any:
 def _write_geometry(archive: Any, geometry: Geometry, N: int) -> None:
     detector = archive["entry_1/instrument_1/detector_1"]
     source = archive["entry_1/instrument_1/source_1"]
-    energy = geometry.energy_eV
-    if energy is not None:
-        source["energy"] = energy * _EV_J
-    if geometry.wavelength_m is not None:
-        source["wavelength"] = geometry.wavelength_m
-    if geometry.distance_m is not None:
-        detector["distance"] = geometry.distance_m
-    if geometry.detector_pixel_size_m is not None:
-        pixel = geometry.detector_pixel_size_m
-        detector["x_pixel_size"] = detector["y_pixel_size"] = pixel
+    energy, pixel = geometry.energy_eV, geometry.detector_pixel_size_m
+    for group, name, value, unit in (
+        (source, "energy", None if energy is None else energy * _EV_J, "J"),
+        (source, "wavelength", geometry.wavelength_m, "m"),
+        (detector, "distance", geometry.distance_m, "m"),
+        (detector, "x_pixel_size", pixel, "m"),
+        (detector, "y_pixel_size", pixel, "m"),
+    ):
+        if value is not None:
+            group[name] = value
+            group[name].attrs["units"] = unit
+    if pixel is not None:
         # rows run down and columns to the left of the beam: the axes of CXI 1.6
         detector["basis_vectors"] = np.array([[0, -pixel], [-pixel, 0], [0, 0]])
-    for name, value in geometry.as_dict().items():
-        archive[EXTRAS].attrs[name] = value
+    for name, entry in geometry.as_dict().items():
+        archive[EXTRAS].attrs[name] = entry
     size = geometry.object_pixel_size_m(N)
     if size is not None:
         archive[EXTRAS].attrs["object_pixel_size_m"] = size

@@ -169,6 +169,33 @@ class Geometry:
         }
         return replace(self, **changes)
 
+    def rows(self, N: int | None = None) -> list[tuple[str, str]]:
+        """(name, value with its unit) of every known number, for tables; with the object pixel of patterns of
+        N x N px.
+
+        >>> Geometry.of_settings({"voltage_V": 80e3, "angular_pixel_size_rad": 1e-3}).rows(64)[0]
+        ('beam', 'electrons, 80 kV')
+        """
+        made: list[tuple[str, str]] = []
+        if self.wavelength_m is not None and self.beam == "electron":
+            made.append(("beam", f"electrons, {electron_voltage_V(self.wavelength_m) / 1e3:.6g} kV"))
+        elif self.energy_eV is not None:
+            made.append(("energy", f"{self.energy_eV:.6g} eV"))
+        angle = self.angular_pixel_size_rad
+        size = self.measured_object_pixel_size_m if N is None else self.object_pixel_size_m(N)
+        for name, value, factor, unit in (
+            ("wavelength", self.wavelength_m, 1e12 if self.beam == "electron" else 1e9,
+             "pm" if self.beam == "electron" else "nm"),
+            ("distance" if self.beam == "photon" else "camera length", self.distance_m, 1.0, "m"),
+            ("detector pixel", self.detector_pixel_size_m, 1e6, "um"),
+            ("angle of a pixel", angle, 1e3, "mrad"),
+            ("rotation", self.rotation_rad or None, 180 / math.pi, "degrees"),
+            ("object pixel", size, 1e9, "nm"),
+        ):  # fmt: skip
+            if value is not None:
+                made.append((name, f"{value * factor:.6g} {unit}"))
+        return made
+
     def as_settings(self) -> dict[str, float]:
         """The known numbers by the names of `SETTINGS`: `Geometry.of_settings` gives the same again."""
         names = {"distance_m", "detector_pixel_size_m", "angular_pixel_size_rad"}
@@ -188,6 +215,20 @@ class Geometry:
         return {
             f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) not in (None, 0.0)
         }
+
+    @classmethod
+    def of_dict(cls, values: Mapping[str, Any]) -> Geometry:
+        """The inverse of `as_dict`; DataError for a name or a value that it does not write."""
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or not set(values) <= known:
+            raise DataError(f"geometry is {values!r}; known: {', '.join(sorted(known))}")
+        made: dict[str, Any] = {}
+        for name, value in values.items():
+            number = name != "beam" and isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number and name != "beam":
+                raise DataError(f"geometry: {name} is {value!r}; it must be a number")
+            made[name] = float(value) if number else value
+        return cls(**made)
 
 
 def electron_wavelength_m(voltage_V: float) -> float:

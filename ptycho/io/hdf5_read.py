@@ -11,15 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.errors import DataError, MissingDependencyError
+from ptycho.errors import DataError
 from ptycho.io.lazy import LazyPatterns
-from ptycho.io.ptychodus_hdf5 import FILTERS, load_filters, open_hdf5
+from ptycho.io.ptychodus_hdf5 import (
+    check_filters,
+    check_links,
+    check_sources,
+    filters_of,
+    load_filters,
+    open_hdf5,
+    source_files,
+    unreadable,
+)
 from ptycho.io.ptychodus_hdf5 import is_hdf5 as is_hdf5
 from ptycho.io.reading import one_line
 
-#: filters that libhdf5 itself has
-_BUILT_IN = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset"}
-_KNOWN = {32000: "lzf", **FILTERS}
 #: factor to metres
 LENGTHS_M = {
     "m": 1.0, "metre": 1.0, "meter": 1.0, "metres": 1.0, "meters": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6,
@@ -97,13 +103,8 @@ def _followed(archive: Any, key: str) -> Any:
     if found is not None:
         _check_place(archive, key, found.file.filename)  # a link on the way there may lead out, too
         return found
-    if isinstance(link, h5py.ExternalLink):
-        raise DataError(
-            f"{name}: {key!r} is a link to {link.path!r} in the file {link.filename!r}, which is "
-            "not there; put it beside this file"
-        )
-    if isinstance(link, h5py.SoftLink):
-        raise DataError(f"{name}: {key!r} is a link to {link.path!r}, which is not there")
+    if link is not None:
+        check_links(archive, key)
     listed = ", ".join(sorted(archive)) or "nothing"
     hint = f" ({reason})" if reason else ""
     raise DataError(f"{name} has no {key!r}{hint}; {_where(archive)} holds {listed}")
@@ -144,15 +145,19 @@ def array_of(archive: Any, *keys: str) -> NDArray[Any] | None:
 
 def values_of(found: Any) -> NDArray[Any]:
     """All values of a dataset; DataError names a filter that is missing."""
-    load_filters()
-    check_filters(found)
-    check_sources(found)
+    _check_readable(found)
     try:
         return np.asarray(found[()])
     except (OSError, MemoryError) as error:
-        raise DataError(
-            f"{found.file.filename}: {found.name!r} cannot be read ({one_line(error)}); copy the file again"
-        ) from error
+        raise unreadable(found, error) from error
+
+
+def _check_readable(found: Any) -> None:
+    load_filters()
+    check_filters(found)
+    for file in source_files(found):
+        _check_place(found, found.name, file)
+    check_sources(found)
 
 
 def number_of(archive: Any, factors: dict[str, float], default_unit: str, *keys: str) -> float | None:
@@ -187,47 +192,7 @@ def text(value: Any) -> str:
 
 def codec_of(found: Any) -> str:
     """How a dataset is compressed, for people."""
-    names = [_KNOWN.get(number, _BUILT_IN.get(number, str(number))) for number, _ in _filters(found)]
-    return " + ".join(names) or "none"
-
-
-def check_filters(found: Any) -> None:
-    """MissingDependencyError that names a filter which this installation does not have."""
-    import h5py
-
-    for number, name in _filters(found):
-        if number in _BUILT_IN or h5py.h5z.filter_avail(number):
-            continue
-        label = _KNOWN.get(number, name or "unknown")
-        raise MissingDependencyError(
-            f"{found.file.filename}: {found.name!r} is compressed with {label} (HDF5 filter {number}), which "
-            "is not installed: pip install hdf5plugin"
-        )
-
-
-def _filters(found: Any) -> list[tuple[int, str]]:
-    plist = found.id.get_create_plist()
-    made = []
-    for position in range(plist.get_nfilters()):
-        number, _, _, name = plist.get_filter(position)
-        made.append((int(number), text(name)))
-    return made
-
-
-def check_sources(found: Any) -> None:
-    """DataError where a dataset is made of other files (virtual, or stored outside) that are not there."""
-    files = [source.file_name for source in found.virtual_sources()] if found.is_virtual else []
-    files += [source[0] for source in found.external or ()]
-    folder = Path(found.file.filename).parent
-    for file in dict.fromkeys(text(file) for file in files):
-        if file == ".":
-            continue
-        _check_place(found, found.name, file)
-        if "%b" not in file and not (folder / file).exists():
-            raise DataError(
-                f"{found.file.filename}: {found.name!r} is made of the file {file!r}, which is not there; "
-                "put it beside this file"
-            )
+    return " + ".join(name for _, name in filters_of(found)) or "none"
 
 
 def frames_of(path: Path, key: str) -> LazyPatterns:
@@ -236,7 +201,6 @@ def frames_of(path: Path, key: str) -> LazyPatterns:
     The file is open only while rows are read. Checked first: dead links, missing sources of virtual
     datasets, missing filters. Memory: what is asked for.
     """
-    load_filters()
     with open_hdf5(path) as archive:
         found = dataset(archive, key)
         if found.dtype.kind not in "uif" or found.ndim < 3:
@@ -244,8 +208,7 @@ def frames_of(path: Path, key: str) -> LazyPatterns:
                 f"{path}: {key!r} has dtype {found.dtype} and shape {found.shape}; frames are numbers "
                 "(frames, rows, columns)"
             )
-        check_filters(found)
-        check_sources(found)
+        _check_readable(found)
         whole, dtype = tuple(found.shape), found.dtype
     lead, side = whole[:-2], whole[-2:]
     count = int(np.prod(lead, dtype=np.int64))

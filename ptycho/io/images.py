@@ -19,7 +19,7 @@ from ptycho.io.formats.arrays import require_tifffile
 from ptycho.io.hdf5_read import array_of, is_hdf5
 from ptycho.io.inputs import check_input
 from ptycho.io.ptychodus_hdf5 import open_hdf5
-from ptycho.io.reading import one_line
+from ptycho.io.reading import damage, one_line
 
 #: the two files of a TIFF image, by what follows the stem
 TIFF_PARTS = ("_amplitude.tif", "_phase.tif")
@@ -60,12 +60,13 @@ def read_image(path: str | os.PathLike[str]) -> Image:
             head = stream.read(8)
     except OSError as error:
         raise InputError(f"cannot read {source}: {error.strerror}; check its permissions") from None
-    if head.startswith(b"PK"):
-        return _read_npz(source)
-    if head[:4] in _TIFF_MAGIC:
-        return _read_tiff(source)
-    if is_hdf5(source):
-        return _read_hdf5(source)
+    with damage(str(source)):
+        if head.startswith(b"PK"):
+            return _read_npz(source)
+        if head[:4] in _TIFF_MAGIC:
+            return _read_tiff(source)
+        if is_hdf5(source):
+            return _read_hdf5(source)
     raise InputError(f"{source} holds no image that is known; give .npz, .cxi, .tif, .ptyr or a product .h5")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,10 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
     if found.frames is None:
         raise DataError(f"{found.format}: no frames were found; give the file that holds them")
     frames = as_lazy(found.frames)
+    if not frames.dtype.isnative:
+        native = frames.dtype.newbyteorder("=")
+        frames = frames.map(lambda part: part.astype(native), native)
+    _check_shapes(found, frames)
     notes = list(found.notes)
     positions, in_pixels = _positions(found, options, len(frames))
     rows, places, said = pair(found, len(frames), positions, options.max_time_gap_s)
@@ -122,6 +127,9 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
         size = geometry.require_object_pixel_size_m(N)
         positions_m = _turned(places, options, geometry.rotation_rad)
         positions_px = _whole_where_nearly(positions_m / size)
+    if geometry.rotation_rad:  # the positions lie along the detector's axes now
+        notes.append(f"positions turned by {math.degrees(geometry.rotation_rad):g} degrees")
+        geometry = replace(geometry, rotation_rad=0.0)
     if found.object is not None and obj is None:
         notes.append("the file's object is left out: its pixels are not those of the positions")
     if obj is None:  # a shift by whole pixels, so that the object begins near (0, 0)
@@ -142,6 +150,28 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
         rows=rows,
         notes=tuple(notes),
     )
+
+
+def prepare_from(source: Path, found: Found, options: ImportOptions) -> Imported:
+    """`prepare`, whose errors name the source."""
+    try:
+        return prepare(found, options)
+    except DataError as error:
+        where = "" if str(source) in str(error) else f"{source}: "
+        raise type(error)(f"{where}{error}") from error
+
+
+def _check_shapes(found: Found, frames: LazyPatterns) -> None:
+    """DataError for frames without rows or columns, and for what does not have their size."""
+    if frames.ndim != 3 or not all(frames.shape):
+        raise DataError(
+            f"the frames have shape {frames.shape}; expected (frames, rows, columns), none of them 0"
+        )
+    if frames.dtype.kind not in "uif":
+        raise DataError(f"the frames are {frames.dtype}; they must be real numbers")
+    for name, value in (("mask", found.bad_pixels), ("dark", found.dark), ("flat", found.flat)):
+        if value is not None and np.shape(value) != tuple(frames.shape[1:]):
+            raise DataError(f"{name} has shape {np.shape(value)}; the frames have {tuple(frames.shape[1:])}")
 
 
 def pair(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.reading import damage
 
 #: bytes of patterns that are held at a time
 CHUNK_BYTES = 32 * 2**20
@@ -103,6 +104,16 @@ class LazyPatterns:
             return function(source(begin, end))
 
         return LazyPatterns(converted, self.shape, dtype, self._rows)
+
+    def guarded(self, what: str) -> LazyPatterns:
+        """The same array, whose rows that cannot be read are one DataError that begins with `what`."""
+        source = self._source
+
+        def read(begin: int, end: int) -> NDArray[Any]:
+            with damage(f"{what}: frames {begin} to {end - 1}"):
+                return source(begin, end)
+
+        return LazyPatterns(read, self.shape, self.dtype, self._rows)
 
     def without_last_axis(self) -> LazyPatterns:
         """The array without its last axis, which has length one."""

@@ -133,7 +133,7 @@ def hdf5_patterns(path: str | os.PathLike[str], key: str) -> LazyPatterns:
     header = hdf5_header(path, key)
     if header is not None:
         with open_hdf5(path) as archive:
-            check_sources(archive, key)
+            check_sources(archive[key])
     if header is None or header.dtype.kind not in "buifc" or not header.shape:
         found = "is not there" if header is None else f"has dtype {header.dtype} and shape {header.shape}"
         raise DataError(f"{path}: dataset {key!r} {found}; it must hold patterns (M, N, N)")
@@ -143,7 +143,7 @@ def hdf5_patterns(path: str | os.PathLike[str], key: str) -> LazyPatterns:
             try:
                 return archive[key][begin:end]
             except (OSError, MemoryError) as error:
-                raise unreadable(archive, key, error) from error
+                raise unreadable(archive[key], error) from error
 
     return LazyPatterns(read, header.shape, header.dtype)
 

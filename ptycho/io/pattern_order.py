@@ -28,7 +28,7 @@ def order_of_cube(
     DataError for it. Time: one pass over the patterns; memory: one chunk.
     """
     shape = patterns.shape[:3] if patterns.ndim == 4 and patterns.shape[-1] == 1 else patterns.shape
-    if shape != (n_positions,) * 3 or patterns.dtype.kind not in "uif":
+    if not n_positions or shape != (n_positions,) * 3 or patterns.dtype.kind not in "uif":
         return None
     if key != "diff3d":
         raise DataError(

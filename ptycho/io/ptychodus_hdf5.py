@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.errors import DataError, InputError, MissingDependencyError, MissingFileError, PtychoError
+from ptycho.errors import DataError, InputError, MissingDependencyError, MissingFileError
 from ptycho.io.inputs import check_input
 from ptycho.io.reading import check_fits, damage, one_line
 
@@ -102,17 +102,18 @@ def _values(found: Any, what: str) -> NDArray[Any]:
         raise DataError(f"{what} is empty: it has no shape; write the file again")
     if found.dtype.kind not in "buifc":
         raise DataError(f"{what} has dtype {found.dtype}; it must hold numbers")
-    check_sources(found.file, found.name)
+    check_sources(found)
     # A few bytes of header and a fill value are a dataset of any size.
     check_fits(found.shape, found.dtype.itemsize, what, "if these are the patterns, say patterns = 'disk'")
     try:
         return np.asarray(found[()])
     except OSError as error:
-        raise unreadable(found.file, found.name, error) from error
+        raise unreadable(found, error) from error
 
 
-#: filters of HDF5 that come with the package hdf5plugin
+#: filters of HDF5: those of libhdf5 and h5py, and those that come with the package hdf5plugin
 FILTERS = {
+    1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf",
     307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32017: "sz",
     32018: "fcidecomp", 32024: "sz3", 32026: "blosc2",
 }  # fmt: skip
@@ -123,58 +124,67 @@ def check_links(archive: Any, key: str) -> None:
     import h5py
 
     link = archive.get(key, getlink=True)
+    what = f"{archive.file.filename}: {key!r} links to"
     if isinstance(link, h5py.ExternalLink):
-        target = Path(archive.filename).parent / link.filename
-        if not target.exists():
-            raise DataError(
-                f"{archive.filename}: {key!r} links to {link.filename}, which is not there: copy it"
-                f" beside the file"
-            )
+        if not (Path(archive.file.filename).parent / link.filename).exists():
+            raise DataError(f"{what} {link.filename}, which is not there: copy it beside the file")
         raise DataError(
-            f"{archive.filename}: {key!r} links to {link.path!r} in {link.filename}, which has no such"
-            f" dataset"
-            " or cannot be opened: check that file"
+            f"{what} {link.path!r} in {link.filename}, which has no such dataset or cannot be opened: "
+            "check that file"
         )
     if isinstance(link, h5py.SoftLink):
-        raise DataError(
-            f"{archive.filename}: {key!r} links to {link.path!r}, which is not in the file: write the"
-            f" file again"
-        )
+        raise DataError(f"{what} {link.path!r}, which is not in the file: write the file again")
 
 
-def check_sources(archive: Any, key: str) -> None:
-    """Raise DataError where files that a virtual dataset is put together from are missing; HDF5 itself would
-    give zeros."""
-    found = archive[key]
-    if not found.is_virtual:
-        return
+def source_files(found: Any) -> list[str]:
+    """The other files that a dataset is made of (virtual, or stored outside), each once."""
+    names = [source.file_name for source in found.virtual_sources()] if found.is_virtual else []
+    names += [source[0] for source in found.external or ()]
+    texts = (name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)
+    return [name for name in dict.fromkeys(texts) if name != "."]
+
+
+def check_sources(found: Any) -> None:
+    """Raise DataError where files that a dataset is made of are missing; HDF5 itself would give zeros."""
     folder = Path(found.file.filename).parent
-    names = dict.fromkeys(source.file_name for source in found.virtual_sources())
-    missing = [name for name in names if name != "." and not (folder / name).exists()]
+    missing = [name for name in source_files(found) if "%b" not in name and not (folder / name).exists()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(
-            f"{archive.filename}: {key!r} is put together from {missing[0]}{more}, which"
-            f" {'is' if len(missing) == 1 else 'are'} not there: copy it beside the file"
+            f"{found.file.filename}: {found.name.lstrip('/')!r} is put together from {missing[0]}{more}, "
+            f"which {'is' if len(missing) == 1 else 'are'} not there: copy it beside the file"
         )
 
 
-def unreadable(archive: Any, key: str, error: BaseException) -> PtychoError:
-    """Why a dataset cannot be read: a filter that is not installed, by its name, or else damage."""
-    filters = archive[key].id.get_create_plist()
-    key = key.lstrip("/")
-    for number in range(filters.get_nfilters()):
-        code, _, _, name = filters.get_filter(number)
-        import h5py
+def filters_of(found: Any) -> list[tuple[int, str]]:
+    """Number and name of every filter of a dataset."""
+    listed = found.id.get_create_plist()
+    made = []
+    for position in range(listed.get_nfilters()):
+        number, _, _, name = listed.get_filter(position)
+        own = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+        made.append((int(number), FILTERS.get(number) or own or "a filter of its own"))
+    return made
 
-        if not h5py.h5z.filter_avail(code):
-            known = FILTERS.get(code) or (name.decode("utf-8", "replace") if name else "a filter of its own")
-            return MissingDependencyError(
-                f"{archive.filename}: {key!r} is compressed with {known} (HDF5 filter {code}), which is not"
-                " installed: pip install hdf5plugin"
+
+def check_filters(found: Any) -> None:
+    """Raise MissingDependencyError that names a filter which this installation does not have."""
+    import h5py
+
+    for number, name in filters_of(found):
+        if not h5py.h5z.filter_avail(number):
+            raise MissingDependencyError(
+                f"{found.file.filename}: {found.name.lstrip('/')!r} is compressed with {name} (HDF5 filter "
+                f"{number}), which is not installed: pip install hdf5plugin"
             )
+
+
+def unreadable(found: Any, error: BaseException) -> DataError:
+    """Why a dataset cannot be read: it is damaged. MissingDependencyError where a filter is missing."""
+    check_filters(found)
     return DataError(
-        f"{archive.filename}: {key!r} is damaged ({one_line(error)}); write or copy the file again"
+        f"{found.file.filename}: {found.name.lstrip('/')!r} is damaged ({one_line(error)}); "
+        "write or copy the file again"
     )
 
 

@@ -5,6 +5,7 @@ What a file says to be larger than the memory is refused before anything is allo
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from ptycho.io import resources
 from ptycho.io.inputs import short
 
 _AGAIN = "write or copy the file again"
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
@@ -21,7 +23,8 @@ def damage(what: str, remedy: str = _AGAIN) -> Iterator[None]:
     """Turn whatever a reader raises into DataError `<what> is damaged (<why>); <remedy>`.
 
     Readers of file formats raise anything on damaged bytes: SyntaxError, TypeError, OverflowError, and so on.
-    Errors of this package pass; too little memory becomes a DataError of its own.
+    Errors of this package and those of the machine (a full disk) pass; too little memory becomes a DataError
+    of its own.
     """
     try:
         yield
@@ -30,6 +33,8 @@ def damage(what: str, remedy: str = _AGAIN) -> Iterator[None]:
     except MemoryError as error:
         raise DataError(f"{what} does not fit in memory ({one_line(error)})") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise
         raise DataError(f"{what} is damaged ({one_line(error)}); {remedy}") from error
 
 

@@ -8,6 +8,7 @@ read by `ptycho.io.formats` where they say all that a scan needs; else `ptycho i
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +18,11 @@ import numpy as np
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.io.hdf5_read import is_hdf5
 from ptycho.io.inputs import check_input
-from ptycho.io.lazy import LazyPatterns, NotByRows
+from ptycho.io.lazy import LazyPatterns, NotByRows, Patterns
 from ptycho.io.lazy_files import Header, hdf5_header, npz_header, npz_patterns
 from ptycho.io.npz import open_npz, patterns_key, read_npz, write_npz
 from ptycho.io.ptychodus_scan import is_ptychodus, patterns_file, read_ptychodus_scan
+from ptycho.io.reading import damage
 from ptycho.io.scratch import goes_to_disk
 
 Reader = Callable[[Path], dict[str, Any]]
@@ -104,6 +106,13 @@ def read_scan(
     source = check_input(path)
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path of the scan file")
+    with damage(str(source)):
+        return _read_scan(source, patterns, scratch_folder, probe_required)
+
+
+def _read_scan(
+    source: Path, patterns: str, scratch_folder: Path | None, probe_required: bool
+) -> dict[str, Any]:
     if _is_foreign(source):
         return _read_foreign(source, patterns, probe_required)
     if source.is_dir():
@@ -122,35 +131,47 @@ def read_scan(
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether a file is read by `ptycho.io.formats`: no own suffix, or HDF5 that is not ptychodus'."""
+    """Whether a file is read by `ptycho.io.formats`: its contents are not what an own suffix says."""
     suffix = path.suffix.lower()
-    if path.is_dir() or suffix not in _FORMATS:
-        from ptycho.io.formats.registry import formats
+    if suffix in (".h5", ".hdf5"):
+        own = path.is_file() and is_hdf5(path)
+    elif suffix == ".npz":
+        own = path.is_file() and zipfile.is_zipfile(path)
+    else:
+        own = path.is_file() and suffix in _FORMATS
+    if own:
+        return suffix in (".h5", ".hdf5") and not is_ptychodus(path)
+    from ptycho.io.formats.registry import recognised
 
-        return any(one.recognises(path) for one in formats().values())
-    return suffix in (".h5", ".hdf5") and is_hdf5(path) and not is_ptychodus(path)
+    found = recognised(path)
+    # a table of positions under the name of a scan is a damaged scan
+    return found is not None and ("frames" in found.holds or suffix not in _FORMATS)
 
 
 def _read_foreign(path: Path, patterns: str, probe_required: bool) -> dict[str, Any]:
     """A scan out of another program's file; DataError says what it lacks and how `ptycho import` takes it."""
     from ptycho.io.formats.registry import find
-    from ptycho.io.importing import ImportOptions, prepare
+    from ptycho.io.importing import ImportOptions, prepare_from
 
     try:
-        arrays = prepare(find(path), ImportOptions()).as_arrays()
+        arrays = prepare_from(path, find(path), ImportOptions()).as_arrays()
     except DataError as error:
-        where = "" if str(path) in str(error) else f"{path}: "
-        raise DataError(f"{where}{error}; or make a scan file of it: ptycho import {path.name}") from None
+        raise DataError(f"{error}; or make a scan file of it: ptycho import {path.name}") from None
     if arrays["probeGuess"] is None and probe_required:
         raise DataError(
             f"{path} has no probe: give one by ptycho import {path.name} --set path.probe=..., or "
             "`ptycho reconstruct` it, which makes one"
         )
-    frames = arrays["diff3d"]
-    needed = int(np.prod(frames.shape, dtype=np.int64)) * (frames.dtype.itemsize + 4)
-    if isinstance(frames, LazyPatterns) and not goes_to_disk(needed, patterns):
-        arrays["diff3d"] = frames[:]
+    arrays["diff3d"] = kept_patterns(arrays["diff3d"], patterns)
     return {key: value for key, value in arrays.items() if value is not None}
+
+
+def kept_patterns(frames: Patterns, place: str) -> Patterns:
+    """Frames (M, N, N) read by rows, read whole where `place` is 'memory', or 'auto' and they are small."""
+    needed = int(np.prod(frames.shape, dtype=np.int64)) * (frames.dtype.itemsize + 4)
+    if isinstance(frames, LazyPatterns) and not goes_to_disk(needed, place):
+        return frames[:]
+    return frames
 
 
 def write_scan(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:

@@ -37,6 +37,16 @@ def check_target(
     return target
 
 
+def check_new(path: str | os.PathLike[str]) -> Path:
+    """The path, where a file can be written to it and none is there; InputError otherwise."""
+    target = Path(path)
+    check_replaceable(target)
+    if target.exists():
+        raise InputError(f"{target} exists; choose another name or remove it")
+    check_parent(target)
+    return target
+
+
 def check_replaceable(target: Path) -> None:
     """InputError for a folder, a link, a pipe, a socket or a device: a file must not take its place."""
     kind = odd_kind(target) if not target.is_symlink() else "a link"

@@ -25,7 +25,7 @@ def check_same_run(bundle: Path, settings: Mapping[str, Any]) -> None:
     if not written_here(beside):
         return
     try:
-        wanted, _ = training_config_from(load_yaml_config(beside), source=beside)
+        wanted, _ = training_config_from(load_yaml_config(beside, unchanged=False), source=beside)
         made, _ = training_config_from(settings, source=bundle)
     except (InputError, OSError):
         return

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
-from ptycho.errors import BundleError, ConfigError
+from ptycho.errors import BundleError, ConfigError, DataError
+from ptycho.io.geometry import Geometry
 from ptycho.models.bundle import load_bundle, save_bundle
 from ptycho.models.same_run import check_same_run
 from ptycho.models.values import check_finite, check_network_fits, check_scan, check_weights
@@ -102,8 +103,15 @@ class TrainedState:
         }
 
 
-def _numbers(scan: KnownScan) -> dict[str, float]:
-    return {name: float(getattr(scan, name)) for name in _NUMBERS}
+def _numbers(scan: KnownScan) -> dict[str, Any]:
+    known = scan.geometry.as_dict() if scan.geometry != Geometry() else None
+    numbers: dict[str, Any] = {name: float(getattr(scan, name)) for name in _NUMBERS}
+    return numbers if known is None else numbers | {"geometry": known}
+
+
+def _geometry_in(numbers: Mapping[str, Any]) -> Geometry:
+    """What a bundle says of a scan's metres; an older bundle says nothing. DataError for other contents."""
+    return Geometry.of_dict(numbers.get("geometry") or {})
 
 
 def _scans_in(state: Mapping[str, Any], arrays: Mapping[str, Any], N: int) -> tuple[KnownScan, ...]:
@@ -111,12 +119,19 @@ def _scans_in(state: Mapping[str, Any], arrays: Mapping[str, Any], N: int) -> tu
     if "scans" not in state:
         numbers = {name: float(state[name]) for name in _NUMBERS}
         bad = arrays.get("bad_pixels", np.zeros((N, N), bool))
-        return (KnownScan(probe=arrays["probe"], bad_pixels=bad, guess=arrays["probe"], **numbers),)
+        geometry = _geometry_in(state)
+        return (
+            KnownScan(arrays["probe"], bad_pixels=bad, guess=arrays["probe"], geometry=geometry, **numbers),
+        )
     named = (arrays[name] for name in ("scan_probes", "scan_guesses", "scan_bad_pixels"))
     return tuple(
         KnownScan(
-            probe=probe, bad_pixels=bad, guess=guess, **{name: float(numbers[name]) for name in _NUMBERS}
-        )
+            probe=probe,
+            bad_pixels=bad,
+            guess=guess,
+            geometry=_geometry_in(numbers),
+            **{name: float(numbers[name]) for name in _NUMBERS},
+        )  # fmt: skip
         for numbers, probe, guess, bad in zip(state["scans"], *named, strict=True)
     )
 
@@ -141,7 +156,7 @@ def load_trained_state(path: Path) -> tuple[TrainedState, PyTorchExecutionConfig
         raise BundleError(
             f"{path}: the bundle lacks {error.args[0]!r}; was it written by this package?"
         ) from None
-    except (ConfigError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (ConfigError, DataError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BundleError(f"{path}: {error}") from None
     return made, execution
 

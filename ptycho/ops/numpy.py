@@ -33,6 +33,18 @@ def constant(values: Array, like: Array) -> Array:
     return np.asarray(values, like.real.dtype)
 
 
+def double(values: Array, like: Array) -> Array:
+    return np.asarray(values, np.float64)
+
+
+def to_numpy(x: Array) -> Array:
+    return x
+
+
+def take(x: Array, rows: Array) -> Array:
+    return np.asarray(x[rows])
+
+
 def number(size: int, like: Array) -> int:
     return size
 
@@ -93,8 +105,9 @@ def splat(patches: Array, corners_xy: Array, canvas: Array, n_canvases: int, sha
             target = spread[:, down : down + patches.shape[1], right : right + patches.shape[2]]
             target += weight_y * weight_x * patches
     out = np.zeros((n_canvases, *shape), patches.dtype)
-    rows, columns = _pixels(whole, spread.shape[-1])
-    np.add.at(out, (canvas[:, None, None], rows, columns), spread)
+    rows, columns = spread.shape[1:]
+    for number, (x, y), values in zip(canvas, whole, spread, strict=True):
+        out[number, y : y + rows, x : x + columns] += values
     return out
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 #: a NumPy array, a torch tensor or a TensorFlow tensor; all arrays of one call are of one kind
@@ -42,6 +43,15 @@ class Ops(Protocol):
 
     def constant(self, values: NDArray[Any], like: Array) -> Array:
         """Real NumPy values as an array of the kind, real dtype and device of `like`."""
+
+    def double(self, values: NDArray[np.float64], like: Array) -> Array:
+        """NumPy values as a float64 array of the kind and device of `like`."""
+
+    def to_numpy(self, x: Array) -> NDArray[Any]:
+        """x as a NumPy array in memory, without a gradient. On a GPU this waits for the device."""
+
+    def take(self, x: Array, rows: NDArray[np.int64]) -> Array:
+        """x[rows], of the first axis."""
 
     def number(self, size: Size, like: Array) -> Array:
         """A size as a number that can be added to real `like`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
@@ -49,6 +50,18 @@ def cast_like(x: Tensor, like: Tensor) -> Tensor:
 
 def constant(values: NDArray[Any], like: Tensor) -> Tensor:
     return tf.constant(values, like.dtype.real_dtype)
+
+
+def double(values: NDArray[np.float64], like: Tensor) -> Tensor:
+    return tf.constant(values, tf.float64)
+
+
+def to_numpy(x: Tensor) -> NDArray[Any]:
+    return np.asarray(x)
+
+
+def take(x: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    return tf.gather(x, rows)
 
 
 def number(size: Size, like: Tensor) -> Tensor:

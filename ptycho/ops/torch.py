@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -43,6 +44,19 @@ def cast_like(x: Tensor, like: Tensor) -> Tensor:
 
 def constant(values: NDArray[Any], like: Tensor) -> Tensor:
     return torch.from_numpy(values).to(like.device, _real_dtype(like.dtype))
+
+
+def double(values: NDArray[np.float64], like: Tensor) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.float64)).to(like.device)
+
+
+def to_numpy(x: Tensor) -> NDArray[Any]:
+    made: NDArray[Any] = x.detach().cpu().numpy()
+    return made
+
+
+def take(x: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    return x[torch.from_numpy(rows).to(x.device)]
 
 
 def number(size: int, like: Tensor) -> int:

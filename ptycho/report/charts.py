@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ptycho.report.movement import stretch
 from ptycho.report.panels import Panel, colour_of, panel, spread
 
 WIDTH, HEIGHT = 560, 300
@@ -61,6 +62,18 @@ class Dots(NamedTuple):
     height: float
     radius: float
     circles: list[tuple[float, float, str]]
+    strip: Panel
+    caption: str
+
+
+class Arrows(NamedTuple):
+    """Movements as lines (x1, y1, x2, y2, colour) with a dot where each began; else as Dots."""
+
+    title: str
+    width: float
+    height: float
+    radius: float
+    lines: list[tuple[float, float, float, float, str]]
     strip: Panel
     caption: str
 
@@ -137,6 +150,40 @@ def position_map(
     strip = panel(np.array([[low, high]]), "", colours, limits=(low, high), unit=unit)
     more = f"every {step}th position" if step > 1 else f"{len(places)} positions"
     return Dots(title, round(width, 1), round(height, 1), round(radius, 2), circles, strip, more)
+
+
+def moved_map(
+    start_xy: ArrayLike, end_xy: ArrayLike, title: str, colours: str, side: float = 420.0
+) -> Arrows | None:
+    """Movements between two sets of positions (M, 2) [x, y] px less the one that all share, y down.
+
+    None where the sets do not belong together, or nothing moved by a hundredth of a pixel. At most 12,000
+    arrows are drawn, evenly chosen.
+    """
+    start, end = np.asarray(start_xy, np.float64), np.asarray(end_xy, np.float64)
+    if start.ndim != 2 or start.shape[1:] != (2,) or end.shape != start.shape or len(start) < 2:
+        return None
+    moved = end - start
+    moved = moved - np.median(moved, axis=0)
+    length = np.hypot(*moved.T)
+    if not np.isfinite(length).all() or length.max() < 0.01:
+        return None
+    extent = np.ptp(start, axis=0)
+    scale, times = side / max(float(extent.max()), 1e-9), stretch(start, moved)
+    margin = float(length.max()) * times * scale + 3
+    tails = (start - start.min(axis=0)) * scale + margin
+    heads = tails + moved * times * scale
+    step = -(-len(start) // _MAX_DOTS)
+    limits = (0.0, max(float(length.max()), 1e-9))
+    tints = colour_of(length, limits, colours)
+    lines = [
+        (*(round(float(v), 1) for v in (*tails[n], *heads[n])), tints[n]) for n in range(0, len(start), step)
+    ]
+    strip = panel(np.array([limits]), "", colours, limits=limits, unit="px")
+    width, height = (float(v) for v in extent * scale + 2 * margin)
+    rms = float(np.sqrt(np.mean(length**2)))
+    words = f"{rms:.2f} px rms, at most {length.max():.2f} px; lines {times:g} times as long"
+    return Arrows(title, round(width, 1), round(height, 1), 1.6, lines, strip, words)  # type: ignore[arg-type]
 
 
 def ticks(low: float, high: float, log: bool = False) -> list[float]:

@@ -11,7 +11,7 @@ import numpy as np
 from ptycho.errors import InputError
 from ptycho.evaluation.judge import Evaluation, evaluate
 from ptycho.image.cropping import Box, centre_origin, common_box, covered_box
-from ptycho.report import figures
+from ptycho.report import style
 from ptycho.report.panels import spread
 from ptycho.report.products import Product
 from ptycho.report.wording import metrics_line
@@ -59,11 +59,11 @@ def comparison_figure(path: str | os.PathLike[str], comparison: Comparison) -> P
     centre = np.exp(-1j * np.angle(other.mean()))
     tall = float(np.clip(made.shape[0] / made.shape[1], 0.4, 2.0))
     names = (comparison.first.name, comparison.second.name)
-    figure = figures.new_figure(11.4, 2 * (3.0 * tall + 0.4) + 0.6, None, metrics_line(comparison.evaluation))
+    figure = style.new_figure(11.4, 2 * (3.0 * tall + 0.4) + 0.6, None, metrics_line(comparison.evaluation))
     axes = figure.subplots(2, 3, squeeze=False)
     rows = (
-        ("amplitude", figures.AMPLITUDE_MAP, np.abs(made), np.abs(other), np.abs(made) - np.abs(other)),
-        ("phase / rad", figures.PHASE_MAP, np.angle(made * centre), np.angle(other * centre),
+        ("amplitude", style.AMPLITUDE_MAP, np.abs(made), np.abs(other), np.abs(made) - np.abs(other)),
+        ("phase / rad", style.PHASE_MAP, np.angle(made * centre), np.angle(other * centre),
          np.angle(made * other.conj())),
     )  # fmt: skip
     for row, (what, colours, ours, theirs, error) in enumerate(rows):
@@ -72,15 +72,15 @@ def comparison_figure(path: str | os.PathLike[str], comparison: Comparison) -> P
         pictures = (
             (ours, colours, low, high),
             (theirs, colours, low, high),
-            (error, figures.SIGNED_MAP, -reach, reach),
+            (error, style.SIGNED_MAP, -reach, reach),
         )
         heads = (*map(_plain_text, names), "difference")
         for axis, (values, tint, a, b), head in zip(axes[row], pictures, heads, strict=True):
             shown = axis.imshow(values, cmap=tint, vmin=a, vmax=b)
             first = axis is axes[row, 0]
-            figures.dress(axis, head if row == 0 else "", "x / px" if row else "", what if first else "")
-            figures.colour_bar(figure, axis, shown)
-    return figures.save(figure, path)
+            style.dress(axis, head if row == 0 else "", "x / px" if row else "", what if first else "")
+            style.colour_bar(figure, axis, shown)
+    return style.save(figure, path)
 
 
 def _plain_text(name: str) -> str:

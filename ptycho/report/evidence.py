@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ptycho.errors import PtychoError
+from ptycho.errors import DataError, PtychoError
 from ptycho.evaluation.anchors import poisson_misfit, poisson_noise_r
+from ptycho.evaluation.dispersion import measure_dispersion, quanta_per_count
 from ptycho.evaluation.judge import Evaluation
 from ptycho.evaluation.rfactor import predicted_amplitudes, r_factor
 from ptycho.io.lazy import Patterns
@@ -33,15 +34,17 @@ _SHOWN_PATTERNS = 3
 
 
 class Limits(NamedTuple):
-    """R of an object of ones under the product's probe, and R that the noise alone leaves; None where counts
-    are unknown. mean: R where every pattern is the mean pattern, which no probe can raise. even: share of the
-    structure explained pixel by pixel. sigma: standard errors between `mean` and Poisson noise around it."""
+    """R of an object of ones under the product's probe, and R that the noise alone leaves; None where neither
+    counts nor the noise in the patterns are known. mean: R where every pattern is the mean pattern, which no
+    probe can raise. even: share of the structure explained pixel by pixel. sigma: standard errors between
+    `mean` and noise around it. per_count: variance of a count, 1 for photons that are counted."""
 
     flat: float
     noise: float | None
     mean: float = math.inf
     even: float | None = None
     sigma: float | None = None
+    per_count: float | None = None
 
     @property
     def without_structure(self) -> float:
@@ -58,6 +61,7 @@ class Measured:
     report: ScanReport
     mean_counts: NDArray[np.float64]
     positions_xy: NDArray[np.float64]
+    object_pixel_size_m: float | None = None
 
 
 @dataclass
@@ -100,8 +104,15 @@ class Evidence:
         known = self.run.metrics
         if "held_out_r" not in known or "held_out_flat" not in known:
             return None
-        sigma = known.get("held_out_sigma", 0.0)
-        return HeldOut(known["held_out_r"], known["held_out_flat"], known.get("held_out_noise"), sigma)
+        other = known.get("held_out_r_elsewhere")
+        return HeldOut(
+            known["held_out_r"],
+            known["held_out_flat"],
+            known.get("held_out_noise"),
+            known.get("held_out_sigma", 0.0),
+            near_field=known.get("near_field_sigma"),
+            elsewhere=None if other is None else (other, known.get("held_out_r_as_given", math.nan)),
+        )
 
 
 def collect_evidence(run: Run, pixel_size_m: float | None = None) -> Evidence:
@@ -133,9 +144,10 @@ def r_limits(
     flat: an object of ones diffracts the probe itself, the same at every position, so its R needs no
     diffraction of the scan. mean: the same for the mean measured pattern. noise: what is expected of Poisson
     counts whose means are the intensities that the object predicts, scaled to the measured total, one scale
-    of
-    amplitudes fitted as R fits it; over at most 64 positions; it needs amplitudes that are square roots of
-    counts. Time: two passes over the amplitudes. Memory: 64 patterns.
+    of amplitudes fitted as R fits it; over at most 64 positions. Where the noise of the patterns themselves
+    (`ptycho.evaluation.dispersion`) is not that of photons, the counts are those of equal noise; so it is
+    known for amplitudes too that are no square roots of counts. Time: two passes over the amplitudes. Memory:
+    64 patterns.
     """
     M = len(amplitude)
     good = np.ones(amplitude.shape[1:], np.bool_) if bad_pixels is None else ~bad_pixels
@@ -159,21 +171,24 @@ def r_limits(
     predicted = predicted_amplitudes(obj, modes, x, y, origin_xy).astype(np.float64) * good
     seen = (amplitude[some] * good).astype(np.float64)
     counts = float((seen**2).sum())
-    expected = predicted**2 * (counts / max(float((predicted**2).sum()), 1e-300))
+    per_count = quanta_per_count(measure_dispersion(seen**2, bad_pixels), counts_known)
     noise = sigma = None
     each_noise = np.zeros(good.shape)
-    if counts_known and counts > 0:
+    if per_count is not None and counts > 0:
+        # photons of the same noise, of which R and its anchors know only the ratio
+        expected = predicted**2 * (counts / per_count / max(float((predicted**2).sum()), 1e-300))
         noise = poisson_noise_r(expected)
-        # by the data alone: what the patterns hold beyond Poisson noise around their mean
-        spread = np.sqrt(M * np.minimum(usual**2, 0.125).sum()) / power
-        sigma = float((mean**2 - poisson_noise_r(usual**2) ** 2) / max(spread, 1e-300))
+        # by the data alone: what the patterns hold beyond noise around their mean
+        photons = usual**2 / per_count
+        spread = np.sqrt(M * np.minimum(photons, 0.125).sum()) * per_count / power
+        sigma = float((mean**2 - poisson_noise_r(photons) ** 2) / max(spread, 1e-300))
         light = expected.mean(axis=0)
         cross = light - 0.5 * poisson_misfit(expected).mean(axis=0)
-        each_noise = light - cross**2 / np.maximum(light, 1e-300)
+        each_noise = (light - cross**2 / np.maximum(light, 1e-300)) * per_count
     missed, structure = (_misfit_of_pixels(model, seen) for model in (predicted, usual[None]))
     # a pixel of a few counts in all shows chance, not structure
-    enough = good if noise is None else good & ((seen**2).sum(axis=0) > 20)
-    return Limits(flat, noise, mean, _even_share(structure, missed, each_noise, enough), sigma)
+    enough = good if per_count is None else good & ((seen**2).sum(axis=0) > 20 * per_count)
+    return Limits(flat, noise, mean, _even_share(structure, missed, each_noise, enough), sigma, per_count)
 
 
 def _misfit_of_pixels(model: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -269,7 +284,7 @@ def _read_scan(found: Evidence) -> None:
     if raw.bad_pixels is not None:
         mean[raw.bad_pixels] = np.nan
     positions = np.asarray(raw.positions_px, np.float64)
-    found.measured = Measured(report, mean, positions)
+    found.measured = Measured(report, mean, positions, raw.object_pixel_size_m)
     if found.product is None or found.probe is None or found.probe.shape[-1] != raw.N:
         return
     index, places = _matched(found.positions_xy, positions)
@@ -280,11 +295,15 @@ def _read_scan(found: Evidence) -> None:
 
 
 def _mask_of(run: Run) -> NDArray[np.bool_] | None:
-    """The further mask that the run was given, where it is still there."""
+    """The further mask that the run was given, where it is still there, and the one for this report."""
+    mask = run.bad_pixels
     for given in (run.provenance or {}).get("inputs") or ():
         if isinstance(given, dict) and given.get("role") == "bad_pixels" and Path(given["path"]).is_file():
-            return read_mask(given["path"])
-    return None
+            known = read_mask(given["path"])
+            if mask is not None and mask.shape != known.shape:
+                raise DataError(f"--bad_pixels has shape {mask.shape}, the run's own mask {known.shape}")
+            return known if mask is None else known | mask
+    return mask
 
 
 def _hold_against(
@@ -303,6 +322,9 @@ def _hold_against(
     found.limits = r_limits(
         amplitude, obj, found.probe, places, origin, counts_known=counts_known, bad_pixels=bad_pixels
     )
+    if (found.limits.per_count or 1.0) > 1 and found.limits.noise is not None:
+        # light that was taken for noise: no image explains the patterns better than their noise lets it
+        found.limits = found.limits._replace(noise=min(found.limits.noise, found.r))
     order = (
         np.argsort(found.r_per_pattern) if len(found.r_per_pattern) == len(places) else np.arange(len(places))
     )

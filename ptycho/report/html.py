@@ -1,21 +1,28 @@
 """One HTML page about one run or several: complete and self-contained.
 
-Pictures are data URIs, charts are inline SVG, and there is no script. Every text passes through the
-template's escaping; no part of the page is put together outside it.
+Pictures are data URIs, charts are inline SVG. One fixed script zooms and slides; the page's policy names its
+digest, so that no other script runs, and nothing is fetched. Every text passes through the template's
+escaping; no part of the page is put together outside it.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ptycho.errors import InputError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.reading import one_line
 from ptycho.report.evidence import collect_evidence
-from ptycho.report.pages import side_by_side, view_of
+from ptycho.report.pages import choices, side_by_side, view_of
 from ptycho.report.runs import Run, find_runs
 from ptycho.report.view import RunView
 
@@ -39,19 +46,28 @@ def write_report(
 
 
 def build_report(
-    folders: Sequence[PathLike], *, data: Path | None = None, pixel_size_m: float | None = None
+    folders: Sequence[PathLike],
+    *,
+    data: Path | None = None,
+    pixel_size_m: float | None = None,
+    bad_pixels: NDArray[np.bool_] | None = None,
 ) -> str:
     """The page as text; the same files give the same page. See `build_views`."""
     return _render(build_views(folders, data=data, pixel_size_m=pixel_size_m))
 
 
 def build_views(
-    folders: Sequence[PathLike], *, data: Path | None = None, pixel_size_m: float | None = None
+    folders: Sequence[PathLike],
+    *,
+    data: Path | None = None,
+    pixel_size_m: float | None = None,
+    bad_pixels: NDArray[np.bool_] | None = None,
 ) -> list[RunView]:
     """What there is to show of these runs, in this order; a folder of runs stands for each of them.
 
     folders: output folders of `ptycho train`, `infer`, `reconstruct` or `demo`. data: the scan of all of
-    them, where a run does not say. pixel_size_m of the object, for lengths. Raises InputError for a folder
+    them, where a run does not say. pixel_size_m of the object, for lengths. bad_pixels (N, N): further pixels
+    of the scans to ignore. Raises InputError for a folder
     that holds nothing of a run. Time and memory: as
     `ptycho.report.evidence.collect_evidence`, one run after the other.
     """
@@ -59,6 +75,7 @@ def build_views(
         raise InputError("no run to report on; give at least one output folder")
     views = []
     for number, run in enumerate(find_runs([Path(folder) for folder in folders], data), start=1):
+        run.bad_pixels = bad_pixels
         # A view holds pictures only, so the arrays of one run are gone when the next is read.
         views.append(_view(run, f"run-{number}", pixel_size_m))
     return views
@@ -87,6 +104,7 @@ def write_page(path: PathLike, views: Sequence[RunView]) -> Path:
 
 def _render(views: Sequence[RunView]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("ptycho.report", "templates"),
@@ -95,5 +113,13 @@ def _render(views: Sequence[RunView]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    context: dict[str, Any] = {"runs": views, "table": side_by_side(views) if len(views) > 1 else None}
+    script = resources.files("ptycho.report").joinpath("templates/script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    context: dict[str, Any] = {
+        "runs": views,
+        "table": side_by_side(views) if len(views) > 1 else None,
+        "pairs": choices(views),
+        "script": Markup(script),
+        "script_hash": Markup(f"sha256-{digest}"),
+    }
     return environment.get_template("page.html").render(context)

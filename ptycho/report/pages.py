@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ptycho.report import figures
-from ptycho.report.charts import position_map
+from ptycho.report import style
+from ptycho.report.charts import moved_map, position_map
 from ptycho.report.convergence import history_charts
 from ptycho.report.evidence import Evidence
 from ptycho.report.pictures import (
@@ -21,7 +21,7 @@ from ptycho.report.pictures import (
 )
 from ptycho.report.record import provenance_rows, seconds_of
 from ptycho.report.verdict import Verdict, explained_share, judge_run, judge_training, judge_unfinished
-from ptycho.report.view import Number, Row, Ruler, RunView, Table
+from ptycho.report.view import Choice, Number, Row, Ruler, RunView, Slide, Table
 from ptycho.report.wording import words
 from ptycho.scan.report import ScanReport
 
@@ -31,9 +31,12 @@ _THUMBNAIL = 260
 def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> RunView:
     """Everything that is known of a run, drawn."""
     run = evidence.run
+    if pixel_size_m is None and evidence.product is not None:
+        pixel_size_m = evidence.product.pixel_size_m
     numbers = _numbers(evidence)
     by_key = {number.key: number for number in numbers}
     tiles = [by_key[key] for key in _TILES if key in by_key][:4]
+    size = _pixel_size(evidence) if pixel_size_m is None else pixel_size_m
     view = RunView(
         id=id,
         name=run.name,
@@ -43,14 +46,15 @@ def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> R
         ruler=_ruler(evidence),
         tiles=tiles,
         numbers=numbers,
-        hero=object_panels(evidence, pixel_size_m),
-        thumbnails=object_panels(evidence, None, max_side=_THUMBNAIL),
+        hero=object_panels(evidence, size),
+        thumbnails=object_panels(evidence, size, max_side=_THUMBNAIL)[:2],
         measured=measured_pictures(evidence),
-        reconstructed=reconstructed_pictures(evidence),
+        reconstructed=reconstructed_pictures(evidence, size),
         charts=history_charts(run.history),
         config=run.config_text,
         provenance=[Row(*row) for row in provenance_rows(run.provenance)],
         notes=evidence.notes,
+        scan_id=_scan_id(evidence),
     )
     if evidence.measured is not None:
         view.scan, view.problems = _scan_rows(evidence.measured.report), _open(evidence.measured.report)
@@ -58,16 +62,29 @@ def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> R
         return view
     if evidence.positions_xy is not None and evidence.r_per_pattern is not None:
         view.r_map = position_map(
-            evidence.positions_xy, evidence.r_per_pattern, "R of every pattern", figures.PHASE_MAP
+            evidence.positions_xy, evidence.r_per_pattern, "R of every pattern", style.PHASE_MAP
+        )
+    if evidence.measured is not None and evidence.positions_xy is not None:
+        view.moved = moved_map(
+            evidence.measured.positions_xy, evidence.positions_xy, "Positions moved", style.PHASE_MAP
         )
     if evidence.evaluation is not None and evidence.truth is not None:
-        view.errors = error_pictures(evidence, pixel_size_m)
-        view.frc = frc_chart(evidence, pixel_size_m)
+        view.errors = error_pictures(evidence, size)
+        view.slides = [
+            Slide(f"{what}: reconstruction and truth", *row.panels[:2])
+            for what, row in zip(("Amplitude", "Phase"), view.errors, strict=True)
+        ]
+        view.frc = frc_chart(evidence, size)
     return view
 
 
 def side_by_side(views: Sequence[RunView]) -> Table:
-    """Every number that any of the runs has; the best of a row is marked where one is better."""
+    """Every number that any of the runs has; the best of a row is marked where one is better.
+
+    R and the other numbers depend on the scan as much as on the image: where the runs are not all of one
+    scan, nothing is marked.
+    """
+    one_scan = len({view.scan_id for view in views}) == 1
     labels: dict[str, Number] = {number.key: number for view in views for number in view.numbers}
     rows = []
     for key, sample in labels.items():
@@ -75,11 +92,42 @@ def side_by_side(views: Sequence[RunView]) -> Table:
         finite = [n for n in values if n is not None and math.isfinite(n.value)]
         best = {"low": min, "high": max}.get(sample.better)
         # A difference that the written digits do not show is no difference.
-        differ = len({n.text for n in finite}) > 1
+        differ = one_scan and len({n.text for n in finite}) > 1
         winner = best(finite, key=lambda n: n.value).text if best is not None and differ else None
         cells = [("–", False) if n is None else (n.text, n.text == winner) for n in values]
         rows.append((sample.label, cells))
-    return Table(rows)
+    return Table(rows, one_scan)
+
+
+def choices(views: Sequence[RunView]) -> list[Choice]:
+    """Sliders between the images of runs of one scan, where at least two of them have one size."""
+    made = []
+    for title in ("amplitude", "phase", "complex"):
+        known = [(v, p) for v in views for p in v.hero if p.title == title]
+        if known and len({view.scan_id for view in views}) == 1:
+            same = [
+                (v, p) for v, p in known if (p.width, p.height) == (known[0][1].width, known[0][1].height)
+            ]
+            if len(same) > 1:
+                names = [(f"{view.id}-{title}", view.name) for view, _ in same]
+                made.append(Choice(title.capitalize(), same[0][1], same[1][1], names))
+    return made
+
+
+def _scan_id(evidence: Evidence) -> str:
+    """The digest of the scan that a run recorded, else the path of the scan, else nothing."""
+    path = evidence.run.scan
+    for given in (evidence.run.provenance or {}).get("inputs") or ():
+        if isinstance(given, dict) and path is not None and given.get("path") == str(path.resolve()):
+            return str(given.get("sha256") or path.resolve())
+    return "" if path is None else str(path.resolve())
+
+
+def _pixel_size(evidence: Evidence) -> float | None:
+    """Side of an object pixel as product or scan say it, m."""
+    if evidence.product is not None and evidence.product.pixel_size_m is not None:
+        return evidence.product.pixel_size_m
+    return None if evidence.measured is None else evidence.measured.object_pixel_size_m
 
 
 _TILES = (
@@ -218,6 +266,7 @@ def _scan_rows(report: ScanReport) -> list[Row]:
         Row("overlap", f"{overlap}, beam {report.probe_diameter_px:.1f} px"),
         Row("bad pixels", str(report.n_bad_pixels)),
         Row("probe modes", str(report.n_modes)),
+        *(Row(*row) for row in report.geometry),
     ]  # fmt: skip
 
 

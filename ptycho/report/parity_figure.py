@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.report.figures import AMPLITUDE_MAP, COLOURS, FAINT, INK, SIGNED_MAP, dress, new_figure, save
+from ptycho.report.style import AMPLITUDE_MAP, COLOURS, FAINT, INK, SIGNED_MAP, dress, new_figure, save
 
 
 def parity_figure(

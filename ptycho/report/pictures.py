@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.evaluation.frc import FIRST_RING, crossing, half_bit_threshold
-from ptycho.report import figures
+from ptycho.report import fields, style
 from ptycho.report.charts import Chart, line_chart
 from ptycho.report.evidence import Evidence
-from ptycho.report.panels import MAX_SIDE, Panel, panel, spread
+from ptycho.report.panels import MAX_SIDE, Panel, bar_of, complex_panel, panel, spread
 from ptycho.report.view import Pictures
 from ptycho.report.wording import length_text
 
@@ -19,27 +19,30 @@ _MAX_MODES = 6
 
 
 def object_panels(evidence: Evidence, pixel_size_m: float | None, max_side: int = MAX_SIDE) -> list[Panel]:
-    """Amplitude and phase of the reconstruction; none where there is no product."""
+    """Amplitude, phase and both as colours, where it is well lit; none where there is no product."""
     if evidence.product is None:
         return []
     product = evidence.product
-    shown, lit = figures.without_ramp(figures.complex_image(product.object), product.coverage)
-    size = _size(shown.shape, pixel_size_m)
-    return [
+    shown, lit, _ = fields.lit_field(product.object, product.coverage)
+    size, bar = _size(shown.shape, pixel_size_m), bar_of(shown.shape[1], pixel_size_m)
+    limits = fields.colour_limits(np.abs(shown), lit)
+    panels = [
         panel(
             values,
             title,
             colours,
             unit=unit,
-            limits=figures.colour_limits(values, lit),
+            limits=fields.colour_limits(values, lit),
             caption=size,
             max_side=max_side,
+            bar=bar,
         )
         for values, title, colours, unit in (
-            (np.abs(shown), "amplitude", figures.AMPLITUDE_MAP, ""),
-            (np.angle(shown), "phase", figures.PHASE_MAP, "rad"),
+            (np.abs(shown), "amplitude", style.AMPLITUDE_MAP, ""),
+            (np.angle(shown), "phase", style.PHASE_MAP, "rad"),
         )
     ]
+    return [*panels, complex_panel(shown, "complex", limits, caption=size, max_side=max_side, bar=bar)]
 
 
 def measured_pictures(evidence: Evidence) -> list[Pictures]:
@@ -51,7 +54,7 @@ def measured_pictures(evidence: Evidence) -> list[Pictures]:
     known = counts[np.isfinite(counts) & (counts > 0)]
     low = max(float(known.min()), 1e-6 * top) if known.size else 1e-6
     mean = panel(
-        np.maximum(counts, low), "mean pattern", figures.COUNT_MAP, limits=(low, top), unit="counts", log=True
+        np.maximum(counts, low), "mean pattern", style.COUNT_MAP, limits=(low, top), unit="counts", log=True
     )
     made = [Pictures("Mean pattern", [mean], "logarithmic")]
     if evidence.measured_shown is None or evidence.predicted_shown is None or evidence.shown is None:
@@ -63,19 +66,19 @@ def measured_pictures(evidence: Evidence) -> list[Pictures]:
         r = "" if evidence.r_per_pattern is None else f", R {evidence.r_per_pattern[number]:.3f}"
         count = {"limits": (0.5, brightest), "log": True}
         panels = [
-            panel(np.maximum(a**2, 0.5), "measured", figures.COUNT_MAP, **count),  # type: ignore[arg-type]
-            panel(np.maximum(b**2, 0.5), "predicted", figures.COUNT_MAP, **count),  # type: ignore[arg-type]
-            panel(b - a, "difference", figures.SIGNED_MAP, limits=(-reach, reach)),
+            panel(np.maximum(a**2, 0.5), "measured", style.COUNT_MAP, **count),  # type: ignore[arg-type]
+            panel(np.maximum(b**2, 0.5), "predicted", style.COUNT_MAP, **count),  # type: ignore[arg-type]
+            panel(b - a, "difference", style.SIGNED_MAP, limits=(-reach, reach)),
         ]
         made.append(Pictures(f"Pattern {number}{r}", panels))
     return made
 
 
-def reconstructed_pictures(evidence: Evidence) -> list[Pictures]:
+def reconstructed_pictures(evidence: Evidence, pixel_size_m: float | None) -> list[Pictures]:
     """The probe and the coverage of the canvas."""
     if evidence.product is None:
         return []
-    made = [] if evidence.probe is None else [_probe(evidence.probe)]
+    made = [] if evidence.probe is None else [_probe(evidence.probe, pixel_size_m)]
     coverage = evidence.product.coverage
     if coverage is not None:
         shown = np.where(coverage > 0, coverage, np.nan)
@@ -84,7 +87,8 @@ def reconstructed_pictures(evidence: Evidence) -> list[Pictures]:
     return made
 
 
-def _probe(modes: NDArray[Any]) -> Pictures:
+def _probe(modes: NDArray[Any], pixel_size_m: float | None) -> Pictures:
+    bar = bar_of(modes.shape[-1], pixel_size_m)
     power = np.asarray(np.sum(np.abs(modes) ** 2, axis=(1, 2)), np.float64)
     share = power / max(float(power.sum()), 1e-300)
     panels = []
@@ -94,8 +98,8 @@ def _probe(modes: NDArray[Any]) -> Pictures:
         name = "probe" if len(modes) == 1 else f"mode {number + 1}, {share[number]:.0%}"
         phase = np.where(lit, np.angle(mode), np.nan)
         top = max(float(amplitude.max()), 1e-30)
-        panels.append(panel(amplitude, f"{name}: amplitude", figures.COUNT_MAP, limits=(0.0, top)))
-        panels.append(panel(phase, f"{name}: phase", figures.CYCLIC_MAP, limits=(-np.pi, np.pi), unit="rad"))
+        panels.append(panel(amplitude, f"{name}: amplitude", style.COUNT_MAP, limits=(0.0, top), bar=bar))
+        panels.append(panel(phase, f"{name}: phase", style.PHASE_CIRCLE, limits=(-np.pi, np.pi), unit="rad"))
     more = f"the first {_MAX_MODES} of {len(modes)} modes" if len(modes) > _MAX_MODES else ""
     return Pictures("Probe", panels, more)
 
@@ -106,18 +110,19 @@ def error_pictures(evidence: Evidence, pixel_size_m: float | None) -> list[Pictu
     aligned = evidence.evaluation.aligned
     made, truth = aligned.recon, aligned.reference
     centre = np.exp(-1j * np.angle(truth.mean()))
+    bar = bar_of(made.shape[1], pixel_size_m)
     rows = []
     for what, unit, colours, ours, theirs, error in (
-        ("amplitude", "", figures.AMPLITUDE_MAP, np.abs(made), np.abs(truth), np.abs(made) - np.abs(truth)),
-        ("phase", "rad", figures.PHASE_MAP, np.angle(made * centre), np.angle(truth * centre),
+        ("amplitude", "", style.AMPLITUDE_MAP, np.abs(made), np.abs(truth), np.abs(made) - np.abs(truth)),
+        ("phase", "rad", style.PHASE_MAP, np.angle(made * centre), np.angle(truth * centre),
          np.angle(made * truth.conj())),
     ):  # fmt: skip
         limits = spread(theirs)
         reach = max(float(np.percentile(np.abs(error), 99.5)), 1e-6)
         panels = [
-            panel(ours, "reconstruction", colours, limits=limits, unit=unit),
-            panel(theirs, evidence.truth.key, colours, limits=limits, unit=unit),
-            panel(error, "difference", figures.SIGNED_MAP, limits=(-reach, reach), unit=unit),
+            panel(ours, "reconstruction", colours, limits=limits, unit=unit, bar=bar),
+            panel(theirs, evidence.truth.key, colours, limits=limits, unit=unit, bar=bar),
+            panel(error, "difference", style.SIGNED_MAP, limits=(-reach, reach), unit=unit),
         ]
         note = f"gauge removed; {_size(made.shape, pixel_size_m)}"
         rows.append(Pictures(f"Error of the {what}", panels, note))

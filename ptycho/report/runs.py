@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptycho.errors import InputError, MissingFileError, PtychoError
 from ptycho.run.provenance import PROVENANCE_NAME, read
 
@@ -30,7 +33,8 @@ class Run:
 
     history: name -> one number an epoch (NaN where it was none). metrics: name -> number. scan: the file the
     product (or the training) came from, None where it cannot be found. trained_in: the folder of the model,
-    where history and configuration are the model's.
+    where history and configuration are the model's. bad_pixels (N, N): pixels of the scan to ignore beside
+    those that the run ignored.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Run:
     provenance: dict[str, Any] | None = None
     trained_in: Path | None = None
     notes: list[str] = field(default_factory=list)
+    bad_pixels: NDArray[np.bool_] | None = None
 
 
 def find_runs(paths: Iterable[str | Path], data: Path | None = None) -> list[Run]:

@@ -181,7 +181,7 @@ def _draw(
     key: str,
     places: tuple[dict[str, float], bool],
 ) -> None:
-    from ptycho.report.figures import COLOURS, FAINT, INK
+    from ptycho.report.style import COLOURS, FAINT, INK
 
     at, numeric = places
     lines: dict[str, list[Row]] = {}

@@ -24,6 +24,8 @@ PREDICTED = 0.5
 EVEN = 0.5
 #: standard errors by which structure must stand out of the photons' noise
 _SEEN = 5.0
+#: standard errors by which the far field must predict held-out patterns better than the near field
+_FAR = 2.0
 #: R over that of noise alone, below which noise must have been fitted
 _BELOW_NOISE = 0.97
 _LEVELS = ("good", "doubt", "bad")
@@ -41,13 +43,18 @@ class Verdict(NamedTuple):
 class HeldOut(NamedTuple):
     """R of patterns that a short reconstruction did not see, and its two anchors (noise None: not known).
 
-    sigma: how far the prediction is ahead of the mean pattern, in standard errors.
+    sigma: how far the prediction is ahead of the mean pattern, in standard errors. near_field: how far a
+    near-field model is ahead of the far field (negative: behind); None where nothing speaks for one.
+    elsewhere: R of held-out patterns with the axes turned, or paired anew, and as given, where the former is
+    better.
     """
 
     r: float
     flat: float
     noise: float | None
     sigma: float
+    near_field: float | None = None
+    elsewhere: tuple[float, float] | None = None
 
     @property
     def share(self) -> float:
@@ -97,8 +104,9 @@ def judge_run(
             caps = list(_caps(r, noise, even_share, held_out, problems, overlap))
             if level == "good" and caps:
                 level = "doubt"
-            if level == "bad" and held_out is not None and held_out.sigma > _SEEN and share > 0.1:
-                level = "doubt"
+            if level == "bad" and held_out is not None and held_out.sigma > _SEEN:
+                level, raised = _raised(share, held_out)
+                reasons += raised
             levels.append(level)
             reasons += caps
         elif problems:
@@ -132,6 +140,18 @@ def judge_run(
     return Verdict(level, _WORDS[level], " ".join(reasons))
 
 
+def _raised(share: float, held_out: HeldOut) -> tuple[str, list[str]]:
+    """The level of an image that does not fit a scan whose patterns belong together, and why: it may be
+    right, under a probe that is not."""
+    if held_out.share >= PREDICTED:
+        return "doubt", [
+            f"A short reconstruction predicts {_percent(held_out.share)} of the structure in patterns that it"
+            " did not see: the scan is sound, and image and probe do not fit it; the probe may be another"
+            " scan's (let it be refined)."
+        ]
+    return ("doubt" if share > 0.1 else "bad"), []
+
+
 def _explained(share: float, over_noise: bool) -> str:
     beyond = " that is not noise" if over_noise else ""
     if share > 0:
@@ -161,6 +181,19 @@ def _caps(
             f" in patterns"
             " that it did not see: positions, orientation, probe or overlap may be wrong"
             " (ptycho validate --orientation tries the axes)."
+        )
+    if held_out is not None and held_out.elsewhere is not None:
+        other, given = held_out.elsewhere
+        caps.append(
+            f"Patterns held out are predicted better at other positions (R {other:.3f}, as given"
+            f" {given:.3f}): axes may be turned, or patterns and positions off by one;"
+            " ptycho validate --orientation names it."
+        )
+    if held_out is not None and held_out.near_field is not None and held_out.near_field > -_FAR:
+        caps.append(
+            "A near-field model predicts such patterns as well, and the mean pattern looks like the beam's"
+            " shadow rather than its diffraction: these may be near-field data, or the probe another scan's;"
+            " the image would be out of focus."
         )
     if overlap is not None and overlap < MIN_OVERLAP:
         caps.append(f"The overlap is {overlap:.0%}: patches that hardly overlap fit whatever is wrong.")

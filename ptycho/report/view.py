@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ptycho.report.charts import Chart, Dots
+from ptycho.report.charts import Arrows, Chart, Dots
 from ptycho.report.panels import Panel
 from ptycho.report.verdict import Verdict
 
@@ -54,6 +54,23 @@ class Pictures(NamedTuple):
     caption: str = ""
 
 
+class Slide(NamedTuple):
+    """Two pictures of one size, one over the other, with a slider between them."""
+
+    title: str
+    left: Panel
+    right: Panel
+
+
+class Choice(NamedTuple):
+    """A slider between any two runs: names (id of the picture on the page, name of the run)."""
+
+    title: str
+    left: Panel
+    right: Panel
+    names: list[tuple[str, str]]
+
+
 @dataclass
 class RunView:
     """One run, as the template draws it."""
@@ -73,15 +90,23 @@ class RunView:
     measured: list[Pictures] = field(default_factory=list)
     reconstructed: list[Pictures] = field(default_factory=list)
     errors: list[Pictures] = field(default_factory=list)
+    slides: list[Slide] = field(default_factory=list)
     r_map: Dots | None = None
+    moved: Arrows | None = None
     frc: Chart | None = None
     charts: list[Chart] = field(default_factory=list)
     config: str | None = None
     provenance: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: what tells one scan from another; '' where the run names none
+    scan_id: str = ""
 
 
 class Table(NamedTuple):
-    """Numbers of several runs: one row a number, one cell (text, best?) a run."""
+    """Numbers of several runs: one row a number, one cell (text, best?) a run.
+
+    one_scan: whether all runs are of one scan; of different scans no number is better than another.
+    """
 
     rows: list[tuple[str, list[tuple[str, bool]]]]
+    one_scan: bool = True

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.config.settings import TrainingConfig
+from ptycho.errors import ConfigError
 from ptycho.evaluation.rfactor import RFactor, r_factor
 from ptycho.image.canvas import (
     Frame,
@@ -25,6 +26,9 @@ from ptycho.image.canvas import (
     window_weights,
 )
 from ptycho.image.stitcher import Stitcher
+from ptycho.io.geometry import Geometry
+from ptycho.ops import ops_of
+from ptycho.ops.team import ALONE, Team
 from ptycho.run.reference import coarse_reference, dealt, frame_of, moved, placed_on
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.normalization import intensity_scale
@@ -36,7 +40,7 @@ PATTERNS_A_BATCH = 64
 
 #: patches as a backend holds them: its own tensors
 Patches = TypeVar("Patches")
-Given = TypeVar("Given", contravariant=True)
+Given = TypeVar("Given", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Reconstruction:
     stitched. global_offsets (G, 1, 2, 1) and coords_nominal (G, 1, 2, C): the groups' places, px.
     to_counts: the factor that makes the probe's power counts. groups_per_s: speed of prediction and
     stitching. patches (K, N, N) complex64, where they were kept. agreement: how well object and probe explain
-    the patterns, where that was asked.
+    the patterns, where that was asked. geometry: what the scan says of its metres.
     """
 
     image: Stitched
@@ -59,6 +63,12 @@ class Reconstruction:
     groups_per_s: float
     patches: NDArray[np.complex64] | None = None
     agreement: RFactor | None = None
+    geometry: Geometry = Geometry()
+
+    @property
+    def object_pixel_size_m(self) -> float | None:
+        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        return self.geometry.object_pixel_size_m(int(self.probe.shape[-1]))
 
     @property
     def object(self) -> NDArray[np.complex64]:
@@ -71,14 +81,11 @@ class Reconstruction:
         return self.image.frame.origin_xy
 
 
-class Stitches(Protocol[Given]):
-    """A backend's stitcher: takes its own tensors, gives NumPy."""
+class Predicts(Protocol[Given]):
+    """x (b, C, N, N), and the reference around each where the network has one, to patches."""
 
-    def add(self, patches: Given, positions_xy: NDArray[np.float64]) -> None:
-        """Patches (K, N, N) at the object pixels (K, 2) under their pixel (N//2, N//2)."""
-
-    def result(self) -> Stitched:
-        """The image as it stands."""
+    def __call__(self, x: NDArray[np.float32], reference: NDArray[np.complex64] | None = None) -> Given:
+        """(b, C_out, N, N)."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,7 @@ class Predictor(Generic[Patches]):
     config: of the training. x_scale, nphotons: the normalisation of the scan, see
     `ptycho.scan.normalization`. probe (P, N, N) complex64. log_scale: the trained correction of the intensity
     scale. predict: x (b, C, N, N) float32, and the reference around each (b, C, N, N) complex64 where the
-    network has one, to patches (b, C_out, N, N). stitcher: an empty canvas for them. as_numpy: the patches as
-    an array.
+    network has one, to patches (b, C_out, N, N).
     """
 
     config: TrainingConfig
@@ -97,9 +103,7 @@ class Predictor(Generic[Patches]):
     nphotons: float
     probe: NDArray[np.complex64]
     log_scale: float
-    predict: Callable[[NDArray[np.float32], NDArray[np.complex64] | None], Patches]
-    stitcher: Callable[[Frame, NDArray[np.float32]], Stitches[Patches]]
-    as_numpy: Callable[[Patches], NDArray[np.complex64]]
+    predict: Predicts[Patches]
 
     @property
     def to_counts(self) -> float:
@@ -126,14 +130,18 @@ def reconstruct(
     batch_size: int | None = None,
     keep_patches: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    team: Team = ALONE,
 ) -> Reconstruction:
     """Predict every group of a container and stitch all patches, each at its own position.
 
     `flip_x`, `flip_y` mirror the positions, `transpose` exchanges x and y (in this order), `coord_scale`
     multiplies them. `weighting` is 'probe' or 'uniform'; M the stitched window's side in px, None: what the
     probe lights. Time linear in groups; memory: canvas, one batch, and the patches only if `keep_patches`;
-    they are on disk where the container's patterns are.
+    they are on disk where the container's patterns are. Of several processes (`team`) each takes every
+    K-th batch, and all have the whole image in the end; patches are kept by one process only.
     """
+    if keep_patches and team.size > 1:
+        raise ConfigError("patches are kept by one process only; leave --devices out")
     N, C = container.N, container.gridsize**2
     weights = window_weights(seen.probe, auto_window_side(seen.probe) if M is None else M, weighting)
     positions = transform_positions(
@@ -144,14 +152,10 @@ def reconstruct(
     order = scan_order(positions[container.nn_indices[:, 0]], size)
     shape = (len(order), 1 if seen.one_patch_a_group else C, N, N)
     kept = room_for_patches(shape, container) if keep_patches else None
-    course = _Course(seen, container, positions, weights, size, kept, progress)
+    course = _Course(seen, container, positions, weights, size, kept, progress, team)
     begun = time.perf_counter()
-    if seen.config.model.reference == "flat":
-        canvas = seen.stitcher(frame, weights)
-        course.add(order, canvas)
-        image = canvas.result()
-    else:
-        image = course.rounds(order, frame)
+    flat = seen.config.model.reference == "flat"
+    image = course.stitched(order, frame) if flat else placed_on(*course.rounds(order), frame)
     rate = len(order) / max(time.perf_counter() - begun, 1e-9)
     return Reconstruction(
         image=image,
@@ -162,12 +166,13 @@ def reconstruct(
         to_counts=seen.to_counts,
         groups_per_s=rate,
         patches=kept.array().reshape(-1, N, N) if kept is not None else None,
+        geometry=container.geometry,
     )
 
 
 @dataclass
 class _Course(Generic[Patches]):
-    """The way of the patterns of one scan through the network, batch by batch."""
+    """The way of the patterns of one scan through the network, batch by batch, shared by a team."""
 
     seen: Predictor[Patches]
     container: PtychoDataContainer
@@ -176,46 +181,64 @@ class _Course(Generic[Patches]):
     size: int
     kept: Any
     progress: Callable[[int, int], None] | None
+    team: Team
     done: int = 0
 
-    def add(self, order: NDArray[np.int64], canvas: Stitches[Any], around: Reference | None = None) -> None:
-        """Stitch the patches of these groups, as the backend has them, or what they change in a reference, as
-        arrays."""
-        for part in chunks(len(order), self.size):
+    def stitched(self, order: NDArray[np.int64], frame: Frame, around: Reference | None = None) -> Stitched:
+        """The patches of these groups on one canvas, or what they change in a reference."""
+        canvas = Stitcher(frame, self.weights)
+        for number, part in enumerate(chunks(len(order), self.size)):
+            self.done += part.stop - part.start
+            if number % self.team.size != self.team.rank:
+                continue
             groups = order[part]
             members = self.container.nn_indices[groups]
             places = self.positions[members]
             near = None if around is None else around.around(places, self.container.N)
             patches: Any = self.seen.predict(self.container.patterns[members], near)
             if self.kept is not None:
-                self.kept.put(groups, self.seen.as_numpy(patches))
+                self.kept.put(groups, ops_of(patches).to_numpy(patches))
             if near is not None:
-                patches = self.seen.as_numpy(patches) - near
+                patches = ops_of(patches).to_numpy(patches) - near
             if self.seen.one_patch_a_group:
                 places = places.mean(1, keepdims=True)
             canvas.add(patches, places.reshape(-1, 2))
-            self.done += len(groups)
             if self.progress is not None:
-                self.progress(self.done, len(self.container.nn_indices))
+                total = len(self.container.nn_indices)
+                self.progress(min(self.done, total), total)
+        canvas.pool(self.team)
+        return canvas.result()
 
-    def rounds(self, order: NDArray[np.int64], frame: Frame) -> Stitched:
-        """The image that starts as the coarse object and is changed by one round of patterns after the
-        other."""
+    def rounds(self, order: NDArray[np.int64]) -> tuple[Reference, NDArray[np.float32]]:
+        """The image that starts as the coarse object and is changed by one round of patterns after the other,
+        and how well patches cover it."""
         container, seen = self.container, self.seen
         image = coarse_reference(container.patterns, self.positions, seen.probe, container.bad_pixels)
         own = frame_of(image)
         coverage = np.zeros(own.shape, np.float32)
         for part in dealt(order, seen.config.model.rounds):
-            canvas = Stitcher(own, self.weights)
-            self.add(part, canvas, image)
-            change = canvas.result()
+            change = self.stitched(part, own, image)
             image = moved(image, change)
             coverage += change.coverage
-        return placed_on(image, coverage, frame)
+        return image, coverage
 
 
-def judged_by_data(made: Reconstruction, container: PtychoDataContainer) -> Reconstruction:
-    """The same with `agreement`: the stitched object re-diffracted at every position.
+def image_of(
+    seen: Predictor[Any], container: PtychoDataContainer, batch_size: int | None = None
+) -> Reference:
+    """The image that a network makes of a scan in rounds, on the canvas of the coarse object, as it is where
+    no patch lies. Time and memory of `reconstruct`."""
+    weights = window_weights(seen.probe, auto_window_side(seen.probe))
+    size = batch_size or max(1, PATTERNS_A_BATCH // container.gridsize**2)
+    order = scan_order(container.positions_px[container.nn_indices[:, 0]], size)
+    course = _Course(seen, container, container.positions_px, weights, size, None, None, ALONE)
+    return course.rounds(order)[0]
+
+
+def judged_by_data(
+    made: Reconstruction, container: PtychoDataContainer, team: Team = ALONE
+) -> Reconstruction:
+    """The same with `agreement`: the stitched object re-diffracted at every position, by all of `team`.
 
     Time O(M N^2 log N), memory one pattern.
     """
@@ -227,5 +250,6 @@ def judged_by_data(made: Reconstruction, container: PtychoDataContainer) -> Reco
         container.patterns,
         origin_xy=made.image.frame.origin_xy,
         bad_pixels=container.bad_pixels,
+        team=team,
     )
     return dataclasses.replace(made, agreement=agreement)

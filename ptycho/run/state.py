@@ -10,6 +10,7 @@ Every file is replaced by a rename, so a run killed at any moment leaves the for
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -60,11 +61,12 @@ def continued(folder: Path, overrides: Mapping[str, Any]) -> Continued:
         raise MissingFileError(
             f"--resume {folder}: no {CONFIG} in it; give the output folder of a ptycho train, or a checkpoint"
         )
-    values = load_yaml_config(source, unchanged=True)
+    values = load_yaml_config(source)
     begun = training_config_from(values, source=source)
     if "output_dir" in overrides and Path(overrides["output_dir"]).resolve() != folder.resolve():
         wanted = overrides["output_dir"]
         raise ConfigError(f"--output_dir {wanted}: --resume {folder} goes on in its own folder; leave it out")
+    _check_unchanged(folder, kept_settings(*begun))
     config, execution = training_config_from(values, {**overrides, "output_dir": folder}, source=source)
     _check_same(folder, _settings(*begun), _settings(config, execution))
     notes = []
@@ -183,11 +185,33 @@ def settings_checksum(config: TrainingConfig, execution: PyTorchExecutionConfig)
     Length, data and machine do not count.
     """
     import hashlib
-    import json
 
-    kept = {name: value for name, value in _settings(config, execution).items() if name not in FREE}
-    text = json.dumps(kept, sort_keys=True, default=str)
+    text = json.dumps(kept_settings(config, execution), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def kept_settings(config: TrainingConfig, execution: PyTorchExecutionConfig) -> dict[str, Any]:
+    """Every setting that the weights depend on, by name, as JSON holds it."""
+    kept = {name: value for name, value in _settings(config, execution).items() if name not in FREE}
+    made: dict[str, Any] = json.loads(json.dumps(kept, default=str))
+    return made
+
+
+def _check_unchanged(folder: Path, now: Mapping[str, Any]) -> None:
+    """ConfigError where config.yaml says something else than the record of the run it began."""
+    from ptycho.run.provenance import read
+
+    try:
+        begun = (read(folder) or {}).get("settings")
+    except InputError:
+        return
+    for name, value in begun.items() if isinstance(begun, Mapping) else ():
+        if name in now and now[name] != value:
+            said = f"{name} is {shown(now[name])}, but the run began with {shown(value)}"
+            raise ConfigError(
+                f"{folder / CONFIG}: {said}; put it back, or start another run with --config "
+                f"{folder / CONFIG} -o OUT"
+            )
 
 
 def _settings(config: TrainingConfig, execution: PyTorchExecutionConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.geometry import Geometry
 from ptycho.scan import normalization
 from ptycho.scan.grouping import group_offsets, group_positions
 from ptycho.scan.labels import cut_patches
@@ -40,6 +41,7 @@ class PtychoDataContainer:
             pattern_Y is used.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None.
         reference: the image that a network starts from, or None where it starts from a flat object.
+        geometry: wavelength, distance and pixel sizes of the scan; empty where it does not say.
         scratch_folder: folder for temporary files of patterns on disk; None: the system's.
     """
 
@@ -56,6 +58,7 @@ class PtychoDataContainer:
     bad_pixels: NDArray[np.bool_] | None = None
     scratch_folder: Path | None = None
     reference: Reference | None = None
+    geometry: Geometry = Geometry()
 
     @classmethod
     def from_raw(
@@ -101,6 +104,7 @@ class PtychoDataContainer:
             pattern_Y=raw.Y,
             bad_pixels=raw.bad_pixels,
             scratch_folder=raw.scratch_folder,
+            geometry=raw.geometry,
         )
 
     def __len__(self) -> int:

@@ -17,6 +17,8 @@ from ptycho.io.lazy import CHUNK_BYTES, Patterns, as_lazy
 
 #: side of the coarse patterns that frames are compared by
 FEATURE_SIDE = 32
+#: beyond so many frames they are half as fine, which a long scan makes up for by its number of pairs
+_MANY_FRAMES = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ def measure_detector(
     total, squares = np.zeros((N, N)), np.zeros((N, N))
     counts, bad_frames, digests = np.zeros(M), np.zeros(M, np.bool_), []
     negative_frame = np.zeros(M, np.int64)
-    block = math.ceil(N / FEATURE_SIDE)
+    block = math.ceil(N / (FEATURE_SIDE if M <= _MANY_FRAMES else FEATURE_SIDE // 2))
     side = math.ceil(N / block)
     features = np.zeros((M, side * side), np.float32)
     # chunks are counted in the float64 that they are turned into

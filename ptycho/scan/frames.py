@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 
 _FEWEST = 16
 _ANCHORS, _OTHERS, _NEAR = 400, 2000, 4
+#: patterns whose pairs with neighbours and strangers tell the order, and pairs that are held at a time
+_ASKED, _HELD_PAIRS = 4000, 4096
 #: a repeated pattern of fewer counts may be chance
 _FEWEST_COUNTS = 30
 #: largest shift between patterns and positions that is looked for
@@ -89,7 +91,7 @@ class Likeness(NamedTuple):
 def likeness(stats: DetectorStatistics, positions: Floats, diameter_px: float) -> Likeness | None:
     """Compare patterns with their neighbours' and with strangers'; None where there are too few.
 
-    Time O(400 * 2000) comparisons and O(M) pairs, memory the features.
+    Time O(400 * 2000) comparisons and at most 64,000 pairs for each of a few orders, memory the features.
     """
     lit = np.flatnonzero((stats.counts > 0) & ~stats.bad_frames)
     places = positions[lit]
@@ -100,15 +102,17 @@ def likeness(stats: DetectorStatistics, positions: Floats, diameter_px: float) -
     rng = np.random.default_rng(0)
     M = len(lit)
     near = nearest_neighbors(places, min(8, M - 1))
-    far = rng.integers(0, M, near.shape)
-    one = np.repeat(np.arange(M), near.shape[1])
-    near_pairs = (one, near.ravel())
-    all_pairs = (np.concatenate([one, one]), np.concatenate([near.ravel(), far.ravel()]))
+    asked = np.arange(M) if M <= _ASKED else np.sort(rng.choice(M, _ASKED, replace=False))
+    beside = near[asked]
+    far = rng.integers(0, M, beside.shape)
+    one = np.repeat(asked, beside.shape[1])
+    near_pairs = (one, beside.ravel())
+    all_pairs = (np.concatenate([one, one]), np.concatenate([beside.ravel(), far.ravel()]))
     scale = np.sqrt(np.maximum(signal, max(0.25 * noise, 1e-6 * float(signal.max()), 1e-12)))
 
     def order(rows: NDArray[np.int64], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
         a, b = rows[pairs[0]], rows[pairs[1]]
-        like = np.einsum("pk,pk->p", unlike[a], unlike[b]) / (scale[a] * scale[b])
+        like = _products(unlike, a, b) / (scale[a] * scale[b])
         apart = np.minimum(np.hypot(*(places[pairs[0]] - places[pairs[1]]).T), diameter_px)
         return _correlation(-apart, np.clip(like, -2, 2))
 
@@ -123,6 +127,15 @@ def likeness(stats: DetectorStatistics, positions: Floats, diameter_px: float) -
     backwards = order(rows[::-1], all_pairs) - now
     strange = _strangers(unlike, noise, signal, places, near, diameter_px, rng)
     return Likeness(strange, now, shifts, backwards, len(one))
+
+
+def _products(rows: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Scalar products of rows a and b, pair by pair, a few thousand of them held at a time."""
+    found = np.empty(len(a), np.float32)
+    for begin in range(0, len(a), _HELD_PAIRS):
+        part = slice(begin, begin + _HELD_PAIRS)
+        np.einsum("pk,pk->p", rows[a[part]], rows[b[part]], out=found[part])
+    return found
 
 
 def order_findings(found: Likeness | None, overlap: float | None) -> list[Finding]:

@@ -6,8 +6,10 @@ Errors in shapes and types are raised when a scan is read; what its values say i
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +37,8 @@ class ScanReport:
     shapes. `overlap` is 1 - step/diameter, with the median step to the nearest other position and the
     diameter that holds 90 % of the probe's power; both are None for a single position. area_step_px: side of
     the area that falls on one position. `findings`: errors, problems and notes; `problems`: errors and
-    problems as sentences, what, then the remedy; `notes`: the rest.
+    problems as sentences, what, then the remedy; `notes`: the rest. `geometry`: (name, value with its unit)
+    of what the scan says of its metres; object_pixel_size_m, None where it does not follow from that.
     """
 
     path: str | None
@@ -62,6 +65,8 @@ class ScanReport:
     canvas_shape: tuple[int, int]
     area_step_px: float | None = None
     findings: list[Finding] = field(default_factory=list)
+    geometry: list[tuple[str, str]] = field(default_factory=list)
+    object_pixel_size_m: float | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -112,17 +117,22 @@ def describe_scan(
         canvas_shape=way.canvas_shape,
         area_step_px=way.area_step_px,
         findings=seen.findings,
+        geometry=raw.geometry.rows(raw.N),
+        object_pixel_size_m=raw.object_pixel_size_m,
     )
 
 
 def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[RawData, Inspection]:
     """Read a scan although pixels of it hold NaN or codes, and inspect it.
 
+    The patterns stay in the file and are read by rows, where its format lets them; a compressed NPZ file is
+    unpacked into a scratch file. Memory: some chunks of 32 MiB, and about 16 kB a pattern.
+
     Values that would refuse the scan are errors among the findings, and their pixels are in the mask. Raises
     DataError where values are wrong in other ways, and for wrong shapes and types.
     """
     try:
-        raw = RawData.from_file(path, bad_pixels=bad_pixels, make_probe=True)
+        raw = _by_rows(RawData.from_file, path, bad_pixels=bad_pixels, make_probe=True)
         return raw, inspect_scan(raw)
     except NotByRows:
         raise
@@ -133,10 +143,19 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
         return seen
 
 
+def _by_rows(read: Callable[..., Any], path: Path, **options: Any) -> Any:
+    """What `read` makes of a file with its patterns on disk, or, where they cannot be read by rows, as they
+    fit."""
+    try:
+        return read(path, patterns="disk", **options)
+    except NotByRows:
+        return read(path, patterns="auto", **options)
+
+
 def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[RawData, Inspection] | None:
     """The scan with the pixels that refused it ignored, or None where something else is wrong too."""
     try:
-        arrays = read_scan(path, patterns="auto", probe_required=False)
+        arrays = _by_rows(read_scan, path, probe_required=False)
         patterns = order_patterns(arrays["diff3d"], len(arrays["xcoords"]), arrays.get("pattern_order"))
         known = [np.asarray(m, np.bool_) for m in (arrays.get("bad_pixels"), bad_pixels) if m is not None]
         mask = np.logical_or.reduce(known) if known else None
@@ -145,8 +164,9 @@ def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[R
         wrong = faulty_values(stats)
         if not wrong.any():
             return None
-        raw = RawData.from_file(path, bad_pixels=wrong if mask is None else wrong | mask, make_probe=True)
-    except (PtychoError, ValueError):
+        mask = wrong if mask is None else wrong | mask
+        raw = _by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
+    except (PtychoError, ValueError, TypeError, IndexError):
         return None
     seen = inspect_scan(raw)
     return raw, replace(seen, findings=[*value_findings(stats, unit), *seen.findings])

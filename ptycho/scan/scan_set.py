@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import DataError
+from ptycho.io.geometry import Geometry
 from ptycho.scan import normalization
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.grouping import Index
@@ -89,7 +90,7 @@ class KnownScan:
 
     probe (P, N, N) in the network's gauge; x_scale, nphotons, probe_factor of `ptycho.scan.normalization`;
     log_scale, the logarithm of the trained correction of the scale; bad_pixels (N, N); guess (P, N, N), the
-    probe guess of the scan, by which similar scans are found.
+    probe guess of the scan, by which similar scans are found; geometry, what the scan says of its metres.
     """
 
     probe: NDArray[np.complex64]
@@ -99,6 +100,7 @@ class KnownScan:
     bad_pixels: NDArray[np.bool_]
     guess: NDArray[np.complex64]
     log_scale: float = 0.0
+    geometry: Geometry = Geometry()
 
     @classmethod
     def of(
@@ -113,6 +115,7 @@ class KnownScan:
             probe_factor=probe_factor,
             bad_pixels=none if container.bad_pixels is None else np.asarray(container.bad_pixels, bool),
             guess=container.probe,
+            geometry=container.geometry,
         )
 
 

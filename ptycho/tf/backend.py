@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,13 +12,11 @@ from numpy.typing import NDArray
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.forward.seen import check_reference
-from ptycho.image.canvas import Frame
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.job import Fitted, Job
 from ptycho.scan.scan_set import KnownScan
 from ptycho.tf.layers import load_neutral_weights, neutral_weights
 from ptycho.tf.model import PtychoPINN_Keras
-from ptycho.tf.reassembly import Stitcher
 
 Tensor = Any
 
@@ -37,8 +36,11 @@ class KerasBackend:
         return PtychoPINN_Keras(config, precision=execution.precision)
 
     def load(self, model: PtychoPINN_Keras, state: TrainedState) -> None:
-        load_neutral_weights(model.network, state.weights)
+        self.load_weights(model, state.weights)
         model.attach_scans(state.scans)
+
+    def load_weights(self, model: PtychoPINN_Keras, weights: Mapping[str, NDArray[Any]]) -> None:
+        load_neutral_weights(model.network, weights)
 
     def fit(self, job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Keras]:
         from ptycho.tf.fit.run import fit
@@ -58,12 +60,6 @@ class KerasBackend:
         return model.patches(
             tf.convert_to_tensor(x), tf.constant(scan, tf.int32), tf.convert_to_tensor(reference)
         )
-
-    def stitcher(self, frame: Frame, weights: NDArray[np.float32]) -> Stitcher:
-        return Stitcher(frame, weights)
-
-    def as_numpy(self, patches: Tensor) -> NDArray[Any]:
-        return np.asarray(patches)
 
     def state(self, model: PtychoPINN_Keras) -> TrainedState:
         return TrainedState(

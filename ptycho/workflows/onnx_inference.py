@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from ptycho.config.settings import InferenceConfig
 from ptycho.errors import ConfigError
-from ptycho.image.stitcher import Stitcher
 from ptycho.models.onnx_model import OnnxModel
 from ptycho.run.reconstruction import Predictor
 
@@ -35,6 +34,4 @@ def predictor_of_onnx(model: OnnxModel, config: InferenceConfig) -> Predictor[ND
         probe=model.probe,
         log_scale=model.log_scale,
         predict=predict,
-        stitcher=Stitcher,
-        as_numpy=lambda patches: patches,
     )

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.scan.orientation import ORIENTATIONS, reorient
+from ptycho.workflows.pairing import Pairing, find_pairing
+from ptycho.workflows.rotation import Rotation, find_rotation
 from ptycho.workflows.trials import Attempt, Part, attempt, take_part
 
 Floats = NDArray[np.float64]
@@ -36,7 +38,9 @@ class Orientation:
     name: the best, 'as_given' where the positions are right; twin: its partner that fits as well. sure: how
     sure, 'sure', 'likely' or 'cannot tell'. r_held: R of held-out patterns by orientation; scales: the same
     for the best orientation with positions multiplied by a factor. margin: by how much the best pair of
-    orientations is ahead of the next, relative; sigma: the same in standard errors.
+    orientations is ahead of the next, relative; sigma: the same in standard errors. rotation: by how many
+    degrees more the axes are turned, and pairing: whether patterns and positions are off by one, where that
+    was asked.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Orientation:
     flat: float
     margin: float
     sigma: float
+    rotation: Rotation | None = None
+    pairing: Pairing | None = None
 
     @property
     def scale(self) -> float:
@@ -68,6 +74,8 @@ class Orientation:
             "r_held_out": self.r_held,
             "r_held_out_by_scale": {str(key): value for key, value in self.scales.items()},
             "r_without_structure": self.flat,
+            **({} if self.rotation is None else {"rotation": self.rotation._asdict()}),
+            **({} if self.pairing is None else {"pairing": self.pairing._asdict()}),
         }
 
     def lines(self) -> Iterator[str]:
@@ -76,6 +84,16 @@ class Orientation:
             f"{name} {r:.3f}" for name, r in sorted(self.r_held.items(), key=lambda one: one[1])
         )
         yield f"orientation: R of held-out patterns: {shown}; without structure {self.flat:.3f}"
+        if self.rotation is not None and self.rotation.degrees:
+            turn = self.rotation
+            first = "" if turn.name == "as_given" else f"{turn.name} and then "
+            yield (
+                f"orientation: {first}turned by {turn.degrees:g} degrees, from x towards y, the positions fit"
+                f" better (R {turn.r_held:.3f}): turn them and write the scan again (ptycho reconstruct"
+                " --positions affine solves for a few degrees)"
+            )
+        if self.pairing is not None and self.pairing.words:
+            yield f"pairing: {self.pairing.words}"
         if self.sure == "cannot tell":
             yield (
                 "orientation: cannot tell: no orientation predicts held-out patterns clearly better than the"
@@ -104,13 +122,16 @@ def find_orientation(
     sweeps: int = 6,
     modes: int | None = None,
     with_scale: bool = True,
+    with_rotation: bool = False,
+    with_pairing: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Orientation:
     """Reconstruct a part of the scan in each orientation, and ask which predicts the patterns held out.
 
     Time: eight (twelve with scales) reconstructions of `n_patterns` patterns in `sweeps` sweeps, some ten CPU
-    seconds at N = 128; linear in both and in N^2 log N. Memory: these patterns.
+    seconds at N = 128; linear in both and in N^2 log N; with_rotation, with_pairing: see `find_rotation`,
+    `find_pairing`. Memory: these patterns.
     """
     part = take_part(raw, n_patterns, seed)
     tried: dict[str, Attempt] = {}
@@ -139,9 +160,15 @@ def find_orientation(
             wide = replace(part, positions=centre + factor * (places - centre))
             scales[factor] = _on_shared_ground(wide, factor, sweeps, modes, seed)
             report(number)
+    pairing = None
+    if with_pairing:
+        pairing = find_pairing(raw, part, tried["as_given"], sweeps=sweeps, modes=modes, seed=seed)
+    rotation = None
+    if with_rotation and not (pairing and pairing.words):
+        rotation = find_rotation(raw, part, best, tried[best], sweeps=sweeps, modes=modes, seed=seed)
     return Orientation(
         best, twin, sure, {name: one.r_held for name, one in tried.items()}, scales, tried[best].flat, margin,
-        sigma,
+        sigma, rotation, pairing,
     )  # fmt: skip
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
-from ptycho.run.job import Progress
 from ptycho.run.preparation import Scan, Scans, first_scan
 from ptycho.run.reconstruction import Reconstruction
 from ptycho.workflows.infer import Placing, reassemble
-from ptycho.workflows.train import TrainingResult, train
+from ptycho.workflows.train import Options, TrainingResult, train
 from ptycho.workflows.trained import save_trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,24 @@ class RunResult:
     bundle: Path | None = None
     image: Reconstruction | None = None
 
+    def plot(self, pixel_size_m: float | None = None) -> Figure:
+        """The image as a matplotlib Figure; where none was made, the losses."""
+        if self.image is None:
+            return self.trained.plot()
+        from ptycho.report.showing import draw_reconstruction
+
+        return draw_reconstruction(
+            self.image.object, coverage=self.image.image.coverage, pixel_size_m=pixel_size_m
+        )
+
+    def _repr_html_(self) -> str:
+        told = self.trained._repr_html_()
+        if self.image is None:
+            return told
+        from ptycho.report.showing import image_html
+
+        return image_html(self.image.object, self.image.image.coverage) + told
+
 
 def run(
     train_data: Scans,
@@ -32,24 +52,14 @@ def run(
     execution: PyTorchExecutionConfig | None = None,
     *,
     stitch: Placing | None = None,
-    resume: Path | None = None,
-    progress: Progress | None = None,
-    probe_progress: Callable[[int, int], None] | None = None,
+    **options: Unpack[Options],
 ) -> RunResult:
     """Train, save the bundle where an output directory is set, and stitch where a `stitch` is given.
 
     Without `test_data` the (first) training scan is stitched. An `output_dir` of Path() writes nothing. Time
     and memory of `train` and `reassemble`.
     """
-    trained = train(
-        train_data,
-        test_data,
-        config,
-        execution,
-        resume=resume,
-        progress=progress,
-        probe_progress=probe_progress,
-    )
+    trained = train(train_data, test_data, config, execution, **options)
     return finish(trained, train_data, test_data, config, stitch=stitch)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from ptycho import backends
 from ptycho.backends import Network
@@ -16,6 +17,10 @@ from ptycho.run.state import kept_starts
 from ptycho.run.validation import validate_training_config
 from ptycho.scan.pattern_store import keep_patterns
 from ptycho.tracking import Recorder, make_recorder
+from ptycho.workflows.references import with_references, with_start
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -34,33 +39,56 @@ class TrainingResult:
     execution: PyTorchExecutionConfig
     recorder: Recorder | None
 
+    def plot(self) -> Figure:
+        """Losses over epochs as a matplotlib Figure."""
+        from ptycho.report.showing import draw_history
+
+        return draw_history(self.history)
+
+    def _repr_html_(self) -> str:
+        from ptycho.report.showing import model_html
+
+        return model_html(self.config, history=self.history)
+
+
+class Options(TypedDict, total=False):
+    """How a run goes on, and whom it tells.
+
+    resume: a checkpoint of the same run. progress, probe_progress: told of epochs and of the sweeps that
+    refine the starting probe.
+    """
+
+    resume: Path | None
+    progress: Progress | None
+    probe_progress: Callable[[int, int], None] | None
+
 
 def train(
     train_data: Scans,
     test_data: Scan | None,
     config: TrainingConfig,
     execution: PyTorchExecutionConfig | None = None,
-    *,
-    resume: Path | None = None,
-    progress: Progress | None = None,
-    probe_progress: Callable[[int, int], None] | None = None,
+    **options: Unpack[Options],
 ) -> TrainingResult:
     """Train on one scan, or on a list of them, each with a probe and scale of its own.
 
-    `config.backend` says which library runs the network; `resume` is a checkpoint of the same run. Everything
-    that can be wrong with configuration and data is found before the first step. Time linear in groups x
-    epochs; memory: the containers and a few batches (TensorFlow: the patterns once more).
+    `config.backend` says which library runs the network. Everything that can be wrong with configuration and
+    data is found before the first step. Time linear in groups x epochs; memory: the containers and a few
+    batches (TensorFlow: the patterns once more).
     """
-    job = prepare(
-        train_data,
-        test_data,
-        config,
-        execution,
-        resume=resume,
-        progress=progress,
-        probe_progress=probe_progress,
-    )
-    return fit(job)
+    job = prepare(train_data, test_data, config, execution, **options)
+    return fit(job, _start(job) if options.get("resume") is None else None)
+
+
+def _start(job: Job) -> Network | None:
+    """A model with the weights to start from; None: a new one."""
+    weights = with_start(job.config)[1]
+    if weights is None:
+        return None
+    backend = backends.find(job.config.backend)
+    model: Network = backend.build(job.config, job.execution)
+    backend.load_weights(model, weights)
+    return model
 
 
 def prepare(
@@ -68,10 +96,7 @@ def prepare(
     test_data: Scan | None,
     config: TrainingConfig,
     execution: PyTorchExecutionConfig | None = None,
-    *,
-    resume: Path | None = None,
-    progress: Progress | None = None,
-    probe_progress: Callable[[int, int], None] | None = None,
+    **options: Unpack[Options],
 ) -> Job:
     """Everything before the first step: settings checked, scans grouped, starting probes found."""
     execution = execution or PyTorchExecutionConfig()
@@ -80,8 +105,11 @@ def prepare(
     backend.check(config, execution)
     make_recorder(config, execution)  # says now which package is missing
     train_data, test_data = keep_patterns((train_data, test_data), execution, config.output_dir)
+    config, weights = with_start(config)
     grouped, test = train_and_test(train_data, test_data, config)
-    starts = find_starts(grouped, config, resume, probe_progress)
+    resume, progress = options.get("resume"), options.get("progress")
+    starts = find_starts(grouped, config, resume, options.get("probe_progress"))
+    grouped, test = with_references(grouped, test, starts, config, weights)
     return Job.of(grouped, test, config, execution, starts=starts, resume=resume, progress=progress)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ptycho import backends
 from ptycho.errors import PtychoError
 from ptycho.evaluation.anchors import mean_pattern_r, poisson_noise_r
+from ptycho.evaluation.dispersion import measure_dispersion, quanta_per_count
 from ptycho.evaluation.rfactor import predicted_amplitudes
 
 Floats = NDArray[np.float64]
@@ -29,13 +30,16 @@ _BATCH = 4
 @dataclass(frozen=True, eq=False)
 class Part:
     """A part of a scan: counts (K,N,N) float32, zero frequency at (N//2, N//2), 0 in bad pixels; positions
-    (K,2) [x, y] px; held (K,) bool, True = not to be fitted; probe (P,N,N); bad (N,N) bool."""
+    (K,2) [x, y] px; held (K,) bool, True = not to be fitted; probe (P,N,N); bad (N,N) bool; rows (K,) of the
+    scan; scale: these positions over the scan's."""
 
     counts: NDArray[np.float32]
     positions: Floats
     held: NDArray[np.bool_]
     probe: NDArray[np.complex64]
     bad: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+    scale: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +65,11 @@ class Attempt:
         return (self.flat**2 - self.r_held**2) / max(self.flat**2 - floor**2, 1e-30)
 
 
-def take_part(raw: Any, n_patterns: int = _PATTERNS, seed: int = 0) -> Part:
+def take_part(raw: Any, n_patterns: int = _PATTERNS, seed: int = 0, *, largest: int = _LARGEST) -> Part:
     """The patterns around the middle of a scan, a fifth of them held out, inner ones.
 
-    Large patterns are cropped to their central 128 px, which makes the object's pixels larger. Time and
-    memory: these patterns.
+    Patterns over `largest` px are cropped to their central part, which makes the object's pixels larger. Time
+    and memory: these patterns.
     """
     places = raw.positions_px
     centre = np.median(places, axis=0)
@@ -79,13 +83,13 @@ def take_part(raw: Any, n_patterns: int = _PATTERNS, seed: int = 0) -> Part:
     N = raw.N
     bad = np.zeros((N, N), np.bool_) if raw.bad_pixels is None else raw.bad_pixels
     probe, scale = raw.probe_modes, 1.0
-    if N > _LARGEST:
-        side = _LARGEST
+    if largest < N:
+        side = largest
         scale = side / N
         cut = slice(N // 2 - side // 2, N // 2 - side // 2 + side)
         counts, bad = counts[:, cut, cut].copy(), bad[cut, cut]
         probe = _coarser(probe, side)
-    return Part(counts, places[rows] * scale, np.isin(rows, out), probe, bad)
+    return Part(counts, places[rows] * scale, np.isin(rows, out), probe, bad, rows, scale)
 
 
 def attempt(
@@ -130,10 +134,11 @@ def attempt(
     scale = float((model * seen).sum() / max(float((model**2).sum()), 1e-300))
     total = max(float((seen**2).sum()), 1e-300)
     misfit = ((scale * model - seen) ** 2).sum(axis=(1, 2))
-    # the noise is that of the counts themselves, whatever the model says of their mean
-    noise = (
-        poisson_noise_r(model**2 * (total / max(float((model**2).sum()), 1e-300))) if counts_known else None
-    )
+    # the noise is that of the patterns themselves, whatever the model says of their mean
+    per_count = quanta_per_count(measure_dispersion(part.counts, part.bad), counts_known)
+    noise = None
+    if per_count is not None:
+        noise = poisson_noise_r(model**2 * (total / per_count / max(float((model**2).sum()), 1e-300)))
     return Attempt(made.r, float(np.sqrt(misfit.sum() / total)), misfit / total, flat, noise, flat_misfit)
 
 

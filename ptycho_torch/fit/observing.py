@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
 from ptycho.backends import predictor_of
-from ptycho.forward.diffraction import amplitude, diffract
+from ptycho.forward.seen import explained
 from ptycho.image.canvas import Stitched
 from ptycho.io.resources import GPU_MEMORY, RATE
 from ptycho.report.run_panels import Panels, RunPanels
@@ -176,18 +176,13 @@ class _Asked:
         try:
             x = torch.from_numpy(container.patterns[members]).to(module.probe.device)
             positions = torch.from_numpy(container.positions_px[members]).to(module.probe.device)
-            batch = {"positions_xy": positions, "region": False, "scan": scan}
-            near = None
+            batch = {"x": x, "positions_xy": positions, "region": False, "scan": scan}
             if container.reference is not None:
-                near = torch.from_numpy(container.pattern_references(members)).to(module.probe.device)
-                batch["reference"] = near
-            scale = torch.exp(module.of_scan(module.log_scale, scan))
-            views = module.views(module(x, scan, near), batch)
-            predicted = scale * amplitude(diffract(views, module.probe_of(scan)))
+                near = torch.from_numpy(container.pattern_references(members))
+                batch["reference"] = near.to(module.probe.device)
+            return explained(module, batch)
         finally:
             module.train(was_training)
-        to_counts = module.intensity_scale_of(scan)
-        return to_counts * x[:, 0].cpu().numpy(), to_counts * predicted[:, 0].cpu().numpy()
 
     def image(self, container: PtychoDataContainer, scan: int) -> Stitched:
         module, was_training = self._module, self._module.training

@@ -18,6 +18,7 @@ from ptycho_torch.refine.objectives import PerPixel, Seen, named_objective
 from ptycho_torch.refine.operators import power
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, own
 from ptycho_torch.refine.state import RefineState
 
 
@@ -55,9 +56,11 @@ class Adam(Rule):
             state.canvas, field, probe, state.positions_xy, state.intensity, state.background, state.epoch
         )
         with torch.enable_grad():
-            exit = predict(scan, trial, index)
-            loss = self.objective(Seen(scan, exit.intensity, index, field))
+            part = own(scan, index)
+            exit = predict(scan, trial, part)
+            loss = self.objective(Seen(scan, exit.intensity, part, field)) * (len(part) / len(index))
             gradients = torch.autograd.grad(loss, [field, probe] if with_probe else [field])
+        add_up(scan, *gradients)
         size = float(power(state.probe).sum(0).max().sqrt())
         state.object = field.detach() - self._adam("object", gradients[0], self.rate * strength)
         if with_probe:

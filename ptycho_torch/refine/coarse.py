@@ -21,8 +21,9 @@ from ptycho.run.coarse_grid import CoarseGrid, Real, conjugate_gradients
 from ptycho.run.coarse_start import grid_step_px
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.held_out import verdict
-from ptycho_torch.refine.operators import power
+from ptycho_torch.refine.operators import fft2, power
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import of_all, own, total
 from ptycho_torch.refine.state import RefineState
 
 _FLOOR = 1e-2  # f, in mean counts a pixel
@@ -50,10 +51,11 @@ def local_problems(
     light = power(state.probe).sum(0)
     middle = torch.stack([(light.sum(0) * line).sum(), (light.sum(1) * line).sum()]) / light.sum()
     across, down = line - middle[0], (line - middle[1])[:, None]
-    normal = torch.empty((len(index), 5, 5), dtype=torch.float64, device=index.device)
-    right = torch.empty((len(index), 5), dtype=torch.float64, device=index.device)
+    mine = own(scan, index)
+    normal = torch.empty((len(mine), 5, 5), dtype=torch.float64, device=index.device)
+    right = torch.empty((len(mine), 5), dtype=torch.float64, device=index.device)
     wrong, expected, at = 0.0, 1e-30, 0
-    for part in index.split(_BATCH):
+    for part in mine.split(_BATCH):
         exit = predict(scan, state, part)
         weight = (exit.intensity + floor).rsqrt()
         weight = weight if scan.good is None else weight * scan.good
@@ -61,7 +63,7 @@ def local_problems(
         changes = [power(exit.far).sum(1)]
         imaginary = []
         for arm in (across, down):
-            far = torch.fft.fft2(wave * arm, norm="ortho")
+            far = fft2(wave * arm, norm="ortho")
             product = (exit.far.conj() * far).sum(1)
             changes.append(product.real)
             imaginary.append(-product.imag)
@@ -74,7 +76,8 @@ def local_problems(
         wrong += float(missing.square().sum(dtype=torch.float64))
         expected += float((exit.intensity * weight.square()).sum(dtype=torch.float64))
         at += len(part)
-    return normal, right, middle, wrong / expected
+    wrong, expected = total(scan, wrong, expected)
+    return of_all(scan, index, normal), of_all(scan, index, right), middle, wrong / expected
 
 
 def coarse_field(scan: RefineScan, state: RefineState, index: Tensor) -> Tensor:

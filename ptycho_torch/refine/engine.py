@@ -20,6 +20,7 @@ import torch
 
 from ptycho.errors import ConfigError, RunError
 from ptycho.io.lazy import Patterns
+from ptycho_torch.processes import Processes
 from ptycho_torch.refine.first_object import choose_start
 from ptycho_torch.refine.initial import start_state
 from ptycho_torch.refine.network import start_from
@@ -146,7 +147,7 @@ def run(
             history.append(dict(epoch=now.epoch, r=now.r, strength=now.strength, seconds=now.seconds))
             if now.r <= best_r:
                 best, best_r = state.clone(), now.r
-            if checkpoint is not None:
+            if checkpoint is not None and (scan.team is None or scan.team.rank == 0):
                 save_state(checkpoint, state, rule.tensors(), settings | {"history": history, "began": began})
             if watch is not None:
                 watch(scan, state, now.epoch)
@@ -163,6 +164,7 @@ def run(
     except KeyboardInterrupt:
         log.warning("refinement interrupted after %d sweeps; the best state is kept", best.epoch)
         stopped, state = "interrupted", best
+        scan = replace(scan, team=None)  # the others may have stopped elsewhere: nothing is shared any more
     return make_result(scan, state, history, stopped, began)
 
 
@@ -217,6 +219,7 @@ def reconstruct(
     callbacks: tuple[Callable[[IterationState], object], ...] = (),
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    team: Processes | None = None,
     **changes: Any,
 ) -> RefineResult:
     """One scan to object, probe, positions, history, coverage and R map.
@@ -225,8 +228,9 @@ def reconstruct(
     bundle that `ptycho train` wrote or a TrainedModel (its probe is taken too), or a function from the scan
     to a first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else what `start`
     says. epochs: sweeps, None for as many as bring something.
-    initial_probe (N, N) or (P, N, N), any scale: instead of the scan's guess. watch: see `run`. `changes` are
-    fields of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the scan twice over at most.
+    initial_probe (N, N) or (P, N, N), any scale: instead of the scan's guess. watch: see `run`. team: the
+    processes that share the work; all end with the same result, and the first writes. `changes` are fields
+    of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the scan twice over at most.
     Errors: DataError, ConfigError before any work; RunError when the run diverges.
     """
     names = {entry.name for entry in fields(RefineOptions)}
@@ -238,6 +242,7 @@ def reconstruct(
         initial_object, initial_origin_xy, own_probe = start_from(model, scan)
         initial_probe = own_probe if initial_probe is None else initial_probe
     data = scan if isinstance(scan, RefineScan) else scan_from_raw(scan, device=device)
+    data = replace(data, team=team)
     if initial_probe is not None:
         data = with_probe(data, initial_probe)
     state = start_state(

@@ -13,6 +13,7 @@ from ptycho.run.moments import Moments, detector_weights
 from ptycho_torch.refine.held_out import some, verdict
 from ptycho_torch.refine.initial import fit_probe_scale
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import of_all, own
 from ptycho_torch.refine.state import RefineState
 
 _CHUNK = 256
@@ -23,8 +24,11 @@ def scan_moments(scan: RefineScan) -> Moments:
     bad = None if scan.good is None else np.fft.fftshift(scan.good.cpu().numpy() == 0)
     weights = np.fft.ifftshift(detector_weights(scan.n, bad), axes=(-2, -1)).reshape(3, -1).T
     columns = torch.from_numpy(np.ascontiguousarray(weights)).to(scan.counts)
-    sums = [part.flatten(1) @ columns for part in scan.counts.split(_CHUNK)]
-    return Moments.of_sums(torch.cat(sums).cpu().numpy())
+    every = torch.arange(scan.size, device=scan.counts.device)
+    mine = own(scan, every)
+    rows = slice(int(mine[0]), int(mine[-1]) + 1) if len(mine) else slice(0, 0)
+    sums = [part.flatten(1) @ columns for part in scan.counts[rows].split(_CHUNK)]
+    return Moments.of_sums(of_all(scan, every, torch.cat(sums)).cpu().numpy())
 
 
 def coarse_objects(scan: RefineScan, state: RefineState) -> dict[str, Tensor]:

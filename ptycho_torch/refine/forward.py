@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ptycho_torch.refine.noise import factor
 from ptycho_torch.refine.operators import (
+    fft2,
     gather,
+    ifft2,
     power,
     scatter_add,
     shift_fourier,
@@ -48,7 +50,7 @@ def predict(scan: RefineScan, state: RefineState, index: Tensor) -> Exit:
     probes = shift_fourier(state.probe, ramps)
     if state.intensity is not None:
         probes = probes * state.intensity[index, None, None, None]
-    far = torch.fft.fft2(probes * patches[:, None], norm="ortho")
+    far = fft2(probes * patches[:, None], norm="ortho")
     model = power(far[:, 0]) if far.shape[1] == 1 else power(far).sum(1)
     if state.background is not None:
         model = model + state.background
@@ -58,7 +60,7 @@ def predict(scan: RefineScan, state: RefineState, index: Tensor) -> Exit:
 def residual(scan: RefineScan, exit: Exit, noise: str) -> Tensor:
     """The change (B, P, N, N) of the exit waves that the data ask for."""
     change = factor(noise, scan.counts[exit.index], exit.intensity, scan.floor, scan.good)
-    return torch.fft.ifft2(exit.far * change[:, None], norm="ortho")
+    return ifft2(exit.far * change[:, None], norm="ortho")
 
 
 class Overlap(NamedTuple):
@@ -70,14 +72,19 @@ class Overlap(NamedTuple):
     weight: Tensor
 
 
-def object_sums(state: RefineState, exit: Exit, change: Tensor) -> Overlap:
+def object_sums(scan: RefineScan, state: RefineState, index: Tensor, exit: Exit, change: Tensor) -> Overlap:
     """Sums on the box that holds the batch: sum_j sum_p conj(P) change, and sum_j sum_p |P|^2, both (h, w).
 
-    The second uses the probe before its sub-pixel move: it only sets the step, and saves a pass over the
-    batch. A box instead of the canvas keeps a sweep linear in positions, however large the canvas.
+    index (B,): the whole batch, `exit` and `change` this process's part of it: the first sum is that part's
+    (see `shared.add_up`), the second is the batch's. The second uses the probe before its sub-pixel move: it
+    only sets the step, and saves a pass over the batch. A box instead of the canvas keeps a sweep linear in
+    positions, however large the canvas.
     """
     n = exit.patches.shape[-1]
-    low, high = exit.corners_yx.amin(0), (exit.corners_yx.amax(0) + n).tolist()
+    reached = exit.corners_yx
+    if scan.team is not None:
+        reached, _ = split_positions(state.positions_xy[index], state.canvas, n)
+    low, high = reached.amin(0), (reached.amax(0) + n).tolist()
     top, left = low.tolist()
     part, corners = state.object[top : high[0], left : high[1]], exit.corners_yx - low
     pulled = exit.probes.conj() * change
@@ -85,11 +92,11 @@ def object_sums(state: RefineState, exit: Exit, change: Tensor) -> Overlap:
     numerator = torch.zeros_like(part)
     scatter_add(numerator, pulled, corners)
     weight = power(state.probe).sum(0)
-    weights = weight.expand(len(exit.index), *weight.shape)
+    weights = weight.expand(len(index), *weight.shape)
     if state.intensity is not None:
-        weights = weights * state.intensity[exit.index, None, None].square()
+        weights = weights * state.intensity[index, None, None].square()
     denominator = torch.zeros(part.shape, dtype=weight.dtype, device=weight.device)
-    scatter_add(denominator, weights, corners)
+    scatter_add(denominator, weights, reached - low)
     return Overlap(part, corners, numerator, denominator)
 
 

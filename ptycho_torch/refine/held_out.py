@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import own, total
 from ptycho_torch.refine.state import RefineState
 
 _MOST = 64
@@ -44,12 +45,15 @@ def verdict(scan: RefineScan, state: RefineState, index: Tensor) -> float:
     """
     floor = 1e-2 * scan.mean_counts / scan.n**2
     models, counts = [], []
-    for part in index.split(_BATCH):
+    for part in own(scan, index).split(_BATCH):
         models.append(predict(scan, state, part).intensity)
         counts.append(scan.counts[part])
     model, count = torch.cat(models), torch.cat(counts)
     if scan.good is not None:
         model, count = model * scan.good, count * scan.good
-    scale = float(count.sum(dtype=torch.float64) / model.sum(dtype=torch.float64).clamp_min(1e-30))
+    counted, expected = total(
+        scan, float(count.sum(dtype=torch.float64)), float(model.sum(dtype=torch.float64))
+    )
+    scale = counted / max(expected, 1e-30)
     lost = scale * model - (count + floor) * torch.log(scale * model + floor)
-    return float((lost if scan.good is None else lost * scan.good).sum(dtype=torch.float64))
+    return total(scan, float((lost if scan.good is None else lost * scan.good).sum(dtype=torch.float64)))[0]

@@ -27,9 +27,10 @@ from torch import Tensor
 
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
-from ptycho_torch.refine.operators import gather, power, scatter_add
+from ptycho_torch.refine.operators import fft2, gather, ifft2, power, scatter_add
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.search import held
+from ptycho_torch.refine.shared import add_up, own, total
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.strain import slopes, stretch
 from ptycho_torch.refine.unknowns import clipped
@@ -86,7 +87,7 @@ class Linear:
     def __init__(
         self, scan: RefineScan, state: RefineState, index: Tensor, *, probe: bool, strain: bool
     ) -> None:
-        self.scan, self.state, self.index = scan, state, index
+        self.scan, self.state, self.index = scan, state, own(scan, index)
         self.floor = _FLOOR * scan.mean_counts / scan.n**2
         real = state.probe.real.dtype
         k = -2j * torch.pi * torch.fft.fftfreq(scan.n, dtype=real, device=index.device)
@@ -95,7 +96,7 @@ class Linear:
         self._line = (line[None, :], line[:, None])
         self._slopes = slopes(state.object)
         self._kept: list[_Batch] | None = None
-        if len(index) * state.probe[0].numel() * state.probe.shape[0] <= _CACHED:
+        if len(self.index) * state.probe[0].numel() * state.probe.shape[0] <= _CACHED:
             self._kept = list(self._batches())
         self._stiff = self._dispersion() * object_prior(state)
         self.unit = self._units(probe, strain)
@@ -105,7 +106,7 @@ class Linear:
         if self._kept is not None:
             yield from self._kept
             return
-        spectrum = torch.fft.fft2(self.state.probe)
+        spectrum = fft2(self.state.probe)
         for part in self.index.split(_BATCH):
             exit = predict(self.scan, self.state, part)
             weight = (exit.intensity + self.floor).rsqrt()
@@ -126,6 +127,7 @@ class Linear:
         for batch in self._batches():
             found += float(batch.missing.square().sum(dtype=torch.float64))
             expected += float(power(batch.waves).sum(dtype=torch.float64)) / 4
+        found, expected = total(self.scan, found, expected)
         return found / expected
 
     def _bent(self, batch: _Batch) -> list[Tensor]:
@@ -151,11 +153,12 @@ class Linear:
             scatter_add(light, power(batch.probes).sum(1), batch.corners_yx)
             seen += power(batch.patches).sum(0)
             for axis, k in enumerate(self._k):
-                wave = torch.fft.ifft2(batch.spectra * k) * batch.patches[:, None]
+                wave = ifft2(batch.spectra * k) * batch.patches[:, None]
                 moves[batch.index, axis] = self._change(batch, wave).square().sum((-2, -1))
             if strain:
                 changes = [self._change(batch, batch.probes * bent[:, None]) for bent in self._bent(batch)]
                 bends += torch.stack([change.square().sum() for change in changes])
+        add_up(self.scan, light, seen, moves, bends)
         bare = (1e-3 * 2 * light.max(), 1e-3 * 2 * seen.max())
         return Move(
             (2 * light + bare[0] + self._stiff.mean()).rsqrt(),
@@ -166,7 +169,7 @@ class Linear:
 
     def _change(self, batch: _Batch, wave: Tensor) -> Tensor:
         """Weighted change (B, N, N) of the counts for a change (B, P, N, N) of the exit waves."""
-        far = torch.fft.fft2(wave, norm="ortho")
+        far = fft2(wave, norm="ortho")
         return (batch.waves.real * far.real + batch.waves.imag * far.imag).sum(1)
 
     def zero(self) -> Move:
@@ -189,21 +192,21 @@ class Linear:
         window = gather(move.object, batch.corners_yx, self.scan.n)
         if bool(move.strain.any()):
             window = window + sum(s * bent for s, bent in zip(move.strain, self._bent(batch), strict=True))
-        wave = torch.fft.ifft2(spectra) * batch.patches[:, None] + batch.probes * window[:, None]
+        wave = ifft2(spectra) * batch.patches[:, None] + batch.probes * window[:, None]
         return self._change(batch, wave)
 
-    def adjoint(self, batch: _Batch, change: Tensor, total: Move, probe_spectrum: Tensor) -> None:
-        """J^T change of one batch, added to `total`; the probe's part, as a spectrum, to `probe_spectrum`."""
-        wave = torch.fft.ifft2(batch.waves * change[:, None], norm="ortho")
+    def adjoint(self, batch: _Batch, change: Tensor, sums: Move, probe_spectrum: Tensor) -> None:
+        """J^T change of one batch, added to `sums`; the probe's part, as a spectrum, to `probe_spectrum`."""
+        wave = ifft2(batch.waves * change[:, None], norm="ortho")
         pulled = (batch.probes.conj() * wave).sum(1)
-        scatter_add(total.object, pulled, batch.corners_yx)
-        spectra = torch.fft.fft2(batch.patches.conj()[:, None] * wave)
+        scatter_add(sums.object, pulled, batch.corners_yx)
+        spectra = fft2(batch.patches.conj()[:, None] * wave)
         along = (batch.spectra.conj() * spectra).sum(1) / self.scan.n**2
         for axis, k in enumerate(self._k):
-            total.positions[batch.index, axis] = (k.conj() * along).real.sum((-2, -1))
+            sums.positions[batch.index, axis] = (k.conj() * along).real.sum((-2, -1))
         if bool(self.unit.strain.any()):
             for entry, bent in enumerate(self._bent(batch)):
-                total.strain[entry] += (bent.conj() * pulled).real.sum()
+                sums.strain[entry] += (bent.conj() * pulled).real.sum()
         spectra = spectra * batch.ramps.conj()[:, None]
         if self.state.intensity is not None:
             spectra = spectra * self.state.intensity[batch.index, None, None, None]
@@ -211,31 +214,33 @@ class Linear:
 
     def gradient(self) -> Move:
         """Downhill direction of half the weighted squares and the prior, in the unknowns' own units."""
-        total, spectrum = self.zero(), torch.zeros_like(self.state.probe)
+        sums, spectrum = self.zero(), torch.zeros_like(self.state.probe)
         for batch in self._batches():
-            self.adjoint(batch, batch.missing, total, spectrum)
-        total.object.sub_(self._pull(self.state.object))
-        return self._own_units(total, spectrum)
+            self.adjoint(batch, batch.missing, sums, spectrum)
+        add_up(self.scan, *sums, spectrum)
+        sums.object.sub_(self._pull(self.state.object))
+        return self._own_units(sums, spectrum)
 
     def normal(self, move: Move) -> Move:
         """The normal matrix times a move in the unknowns' own units: 4 FFTs a pattern and mode."""
         plain = move.times(self.unit)
-        total, spectrum = self.zero(), torch.zeros_like(self.state.probe)
-        moved = torch.fft.fft2(plain.probe)
+        sums, spectrum = self.zero(), torch.zeros_like(self.state.probe)
+        moved = fft2(plain.probe)
         for batch in self._batches():
-            self.adjoint(batch, self.forward(batch, plain, moved), total, spectrum)
-        total.object.add_(self._pull(plain.object))
-        return self._own_units(total, spectrum)
+            self.adjoint(batch, self.forward(batch, plain, moved), sums, spectrum)
+        add_up(self.scan, *sums, spectrum)
+        sums.object.add_(self._pull(plain.object))
+        return self._own_units(sums, spectrum)
 
-    def _own_units(self, total: Move, probe_spectrum: Tensor) -> Move:
+    def _own_units(self, sums: Move, probe_spectrum: Tensor) -> Move:
         """A sum over batches in the unknowns' own units, without the free common shift of positions."""
-        there = total._replace(probe=torch.fft.ifft2(probe_spectrum)).times(self.unit)
+        there = sums._replace(probe=ifft2(probe_spectrum)).times(self.unit)
         unit = self.unit.positions
         common = (there.positions * unit).sum(0) / unit.square().sum(0).clamp_min(1e-30)
         return there._replace(positions=there.positions - unit * common)
 
     def _pull(self, image: Tensor) -> Tensor:
-        return torch.fft.ifft2(self._stiff * torch.fft.fft2(image))
+        return ifft2(self._stiff * fft2(image))
 
     def solve(self, iterations: int, damping: float) -> Move:
         """The damped least-squares move by conjugate gradients, in px and in the units of each field."""
@@ -253,13 +258,14 @@ class Linear:
 
     def loss(self, state: RefineState) -> float:
         """Poisson likelihood of n + f under I + f, and the prior, up to a constant."""
-        total = 0.5 * float((self._stiff * power(torch.fft.fft2(state.object, norm="ortho"))).sum())
+        prior = 0.5 * float((self._stiff * power(fft2(state.object, norm="ortho"))).sum())
+        seen = 0.0
         for part in self.index.split(_BATCH):
             model, counts = predict(self.scan, state, part).intensity, self.scan.counts[part]
             lost = model - (counts + self.floor) * torch.log(model + self.floor)
             lost = lost if self.scan.good is None else lost * self.scan.good
-            total += float(lost.sum(dtype=torch.float64))
-        return total
+            seen += float(lost.sum(dtype=torch.float64))
+        return prior + total(self.scan, seen)[0]
 
 
 def _inverse_root(curvature: Tensor) -> Tensor:
@@ -275,7 +281,7 @@ def object_prior(state: RefineState) -> Tensor:
     ky = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
     kx = torch.fft.fftfreq(width, dtype=torch.float64)[None, :]
     k = (ky.square() + kx.square()).sqrt()
-    size = power(torch.fft.fft2(state.object, norm="ortho")).to("cpu", torch.float64)
+    size = power(fft2(state.object, norm="ortho")).to("cpu", torch.float64)
     edges = np.geomspace(0.02, 0.3, 13)
     rings = [(k >= low) & (k < high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
     at = [math.log(low * high) / 2 for low, high in zip(edges[:-1], edges[1:], strict=True)]
@@ -340,8 +346,9 @@ def joint_step(
     before = linear.loss(state)
     wrong = sum(
         float(misfit(scan.counts[part], predict(scan, state, part).intensity, scan.good).sum())
-        for part in index.split(_BATCH)
+        for part in linear.index.split(_BATCH)
     )
+    wrong = total(scan, wrong)[0]
     move = linear.solve(iterations, damping)
     for _ in range(4):
         tried = moved(scan, state, move, gain, longest_px)

@@ -19,6 +19,7 @@ from ptycho_torch.refine.noise import check_noise
 from ptycho_torch.refine.operators import gather, power, scatter_add, shift_fourier
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, own
 from ptycho_torch.refine.state import RefineState
 
 
@@ -37,24 +38,28 @@ class LSQML(Rule):
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
     ) -> Exit:
         """One batch; one more FFT a pattern and mode than rPIE, to move the probe's direction."""
-        exit = predict(scan, state, index)
+        exit = predict(scan, state, own(scan, index))
         change = residual(scan, exit, self.noise)
-        overlap = object_sums(state, exit, change)
+        overlap = object_sums(scan, state, index, exit, change)
+        of_probe = probe_sums(state, exit, change) if with_probe else ()
+        add_up(scan, overlap.pulled, *of_probe)
         denominator = regularised(overlap.weight, self.damping, overlap.weight.max())
         towards = overlap.pulled / denominator
         along = [gather(towards, overlap.corners_yx, scan.n)[:, None] * exit.probes]
         direction: Tensor | None = None
-        if with_probe:
-            pulled_probe, weight_probe = probe_sums(state, exit, change)
+        if of_probe:
+            pulled_probe, weight_probe = of_probe
             direction = pulled_probe / regularised(weight_probe, self.damping, weight_probe.max())
             along.append(shift_fourier(direction, exit.ramps) * exit.patches[:, None])
         steps = self._line_search(along, change)
         weights = power(state.probe).sum(0)[None] * steps[:, 0, None, None]
         mean_step = torch.zeros_like(overlap.weight)
         scatter_add(mean_step, weights, overlap.corners_yx)
+        probe_step = steps[:, 1:].sum(0)
+        add_up(scan, mean_step, probe_step)
         overlap.part.add_(strength * towards * (mean_step / denominator))
         if direction is not None:
-            state.probe += strength * steps[:, 1].mean() * direction
+            state.probe += strength * (probe_step[0] / len(index)) * direction
         return exit
 
     def _line_search(self, along: list[Tensor], change: Tensor) -> Tensor:

@@ -71,6 +71,8 @@ def gather(canvas: Tensor, corners_yx: Tensor, n: int) -> Tensor:
     if canvas.device.type == "cpu":
         plain = canvas.detach().numpy()
         windows = [plain[y : y + n, x : x + n] for y, x in corners_yx.tolist()]
+        if not windows:
+            return canvas.new_zeros((0, n, n))
         return torch.from_numpy(np.stack(windows))
     return gather_indexed(canvas, corners_yx, n)
 
@@ -102,6 +104,16 @@ def scatter_add_indexed(canvas: Tensor, patches: Tensor, corners_yx: Tensor) -> 
     canvas.index_put_((rows.expand_as(patches), columns.expand_as(patches)), patches, accumulate=True)
 
 
+def fft2(x: Tensor, norm: str = "backward") -> Tensor:
+    """`torch.fft.fft2`, also of no pattern at all: a process may have no part in a small batch."""
+    return torch.fft.fft2(x, norm=norm) if x.numel() else x.to(torch.promote_types(x.dtype, torch.complex64))
+
+
+def ifft2(x: Tensor, norm: str = "backward") -> Tensor:
+    """`torch.fft.ifft2`, also of no pattern at all."""
+    return torch.fft.ifft2(x, norm=norm) if x.numel() else x.to(torch.promote_types(x.dtype, torch.complex64))
+
+
 def shift_ramps(fraction_xy: Tensor, n: int, dtype: torch.dtype) -> Tensor:
     """Spectral ramps (B, N, N) exp(-2 pi i (kx dx + ky dy)) that move an image by +fraction pixels."""
     k = torch.fft.fftfreq(n, dtype=torch.float64, device=fraction_xy.device)
@@ -112,12 +124,12 @@ def shift_ramps(fraction_xy: Tensor, n: int, dtype: torch.dtype) -> Tensor:
 
 def shift_fourier(images: Tensor, ramps: Tensor) -> Tensor:
     """Images (P, N, N) moved by each of (B, N, N) ramps -> (B, P, N, N)."""
-    return torch.fft.ifft2(torch.fft.fft2(images)[None] * ramps[:, None])
+    return ifft2(fft2(images)[None] * ramps[:, None])
 
 
 def unshift_sum(images: Tensor, ramps: Tensor) -> Tensor:
     """Adjoint of `shift_fourier`: (B, P, N, N) moved back and summed over B -> (P, N, N)."""
-    return torch.fft.ifft2((torch.fft.fft2(images) * ramps.conj()[:, None]).sum(0))
+    return ifft2((fft2(images) * ramps.conj()[:, None]).sum(0))
 
 
 def power(field: Tensor) -> Tensor:

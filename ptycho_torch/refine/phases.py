@@ -24,6 +24,7 @@ from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.schedule import Schedule
 from ptycho_torch.refine.search import find_lost, held, kept, relocate, search_batch
+from ptycho_torch.refine.shared import add_up, hand_round, total
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.strain import undo_strain
 from ptycho_torch.refine.unknowns import (
@@ -109,6 +110,7 @@ class Batches(Phase):
         # a small scan still needs a few dozen steps a sweep
         size = options.batch_size or max(4, min(run.rule.batch_size, scan.size // 32))
         background = torch.zeros_like(scan.counts[0])
+        visited = torch.zeros(scan.size, dtype=torch.bool)
         for index in make_batches(scan.positions_xy, size, options.batches, run.seed, sweep.epoch):
             index = kept(state, index, sweep.epoch, max(run.searches, 1))
             if sweep.silent is not None:
@@ -116,7 +118,8 @@ class Batches(Phase):
             if not len(index):
                 continue
             exit = run.rule.step(scan, state, index, sweep.strength, sweep.probing)
-            sweep.wrong += float(misfit(scan.counts[index], exit.intensity, scan.good).sum())
+            sweep.wrong += float(misfit(scan.counts[exit.index], exit.intensity, scan.good).sum())
+            visited[exit.index.cpu()] = True
             if sweep.epoch < run.searches:
                 search_batch(
                     scan, state, index, options.position_search_px, sweep.epoch, run.searches, sweep.rng
@@ -126,6 +129,10 @@ class Batches(Phase):
             if state.background is not None:
                 background += background_ratio(scan, exit)
         run.rule.end_epoch(scan, state, sweep.strength, sweep.probing)
+        sweep.wrong = total(scan, sweep.wrong)[0]
+        if state.intensity is not None:
+            state.intensity = hand_round(scan, state.intensity, visited)
+        add_up(scan, background)
         if state.background is not None:
             state.background *= (background / scan.size).clamp(0.5, 2.0)
 

@@ -36,21 +36,30 @@ def as_outputs(result: RefineResult) -> tuple[Any, Any, dict[str, Any]]:
 
 
 def save_result(
-    result: RefineResult, folder: str | Path, *, object_pixel_size_m: float | None = None
+    result: RefineResult,
+    folder: str | Path,
+    *,
+    object_pixel_size_m: float | None = None,
+    start_positions_xy: np.ndarray | None = None,
 ) -> list[Path]:
     """Write `reconstruction.npz`, figures, history and metrics, `r_map.png`, and `unknowns.npz` if any.
 
-    unknowns.npz: intensity (M,) amplitude factors, background (N, N) counts. Each file is whole or absent.
+    start_positions_xy: where positions (M, 2) px were solved for, what they began from; they are drawn with
+    what they became, `positions.png`. unknowns.npz: intensity (M,) amplitude factors, background (N, N)
+    counts. Each file is whole or absent.
     """
     from ptycho.io.npz import write_npz
-    from ptycho.report.figures import r_map_figure
+    from ptycho.report.figures import moved_figure, r_map_figure
     from ptycho.report.outputs import save_outputs
 
     amplitude, phase, named = as_outputs(result)
     named["object_pixel_size_m"] = object_pixel_size_m
     written = save_outputs(amplitude, phase, named, folder)
     written.append(Path(folder) / "r_map.png")
-    r_map_figure(written[-1], result.positions_xy, result.r_map, result.r)
+    r_map_figure(written[-1], result.positions_xy, result.r_map, result.r, pixel_size_m=object_pixel_size_m)
+    if start_positions_xy is not None:
+        written.append(Path(folder) / "positions.png")
+        moved_figure(written[-1], start_positions_xy, result.positions_xy, object_pixel_size_m)
     more = {"intensity": result.intensity, "background": result.background}
     known = {name: value for name, value in more.items() if value is not None}
     if known:

@@ -18,9 +18,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ptycho.errors import ConfigError
 from ptycho_torch.refine.forward import Exit, predict, probe_sums, regularised
 from ptycho_torch.refine.noise import factor
-from ptycho_torch.refine.operators import power, scatter_add
+from ptycho_torch.refine.operators import fft2, ifft2, power, scatter_add
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
@@ -38,6 +39,10 @@ class RAAR(Rule):
 
     def start(self, scan: RefineScan, state: RefineState) -> None:
         """The first waves are those of the starting object and probe."""
+        if scan.team is not None:
+            raise ConfigError(
+                "--refine raar keeps all exit waves and runs in one process; leave --devices out"
+            )
         shape = (scan.size, *state.probe.shape)
         self.kept = torch.zeros(shape, dtype=state.probe.dtype, device=state.probe.device)
         for index in torch.arange(scan.size, device=state.probe.device).split(self.batch_size):
@@ -58,12 +63,12 @@ class RAAR(Rule):
         assert self.kept is not None
         exit = predict(scan, state, index)
         wave = self.kept[index] + self.beta * exit.probes * exit.patches[:, None]
-        far = torch.fft.fft2(wave, norm="ortho")
+        far = fft2(wave, norm="ortho")
         model = power(far).sum(1)
         if state.background is not None:
             model = model + state.background
         moved = factor("amplitude", scan.counts[index], model, scan.floor, scan.good)
-        change = torch.fft.ifft2(far * moved[:, None], norm="ortho")
+        change = ifft2(far * moved[:, None], norm="ortho")
         projected = wave + change
         self.kept[index] = (1 - 2 * self.beta) * projected + self.beta * wave
         reflected = projected + change

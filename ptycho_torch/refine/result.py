@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from ptycho.io.geometry import Geometry
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, own
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.unknowns import illumination
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class RefineResult:
     the final object re-diffracted; history: one row a sweep (epoch, r, strength, seconds); intensity (M,),
     background (N, N) centred, or None; stopped: "epochs", "tolerance", "callback" or "interrupted"; began:
     the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of the
-    prior, None where it was not tried.
+    prior, None where it was not tried; geometry: what the scan says of its metres.
     """
 
     object: np.ndarray
@@ -59,16 +65,38 @@ class RefineResult:
     stopped: str = "epochs"
     began: str = ""
     variation: float | None = None
+    geometry: Geometry = Geometry()
+
+    @property
+    def object_pixel_size_m(self) -> float | None:
+        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        return self.geometry.object_pixel_size_m(int(self.probe.shape[-1]))
+
+    def plot(self, pixel_size_m: float | None = None) -> Figure:
+        """Amplitude, phase and both as one colour, where it is well lit, as a matplotlib Figure."""
+        from ptycho.report.showing import draw_reconstruction
+
+        title = f"R = {self.r:.4f}"
+        return draw_reconstruction(
+            self.object, coverage=self.coverage, title=title, pixel_size_m=pixel_size_m
+        )
+
+    def _repr_html_(self) -> str:
+        from ptycho.report.showing import image_html
+
+        sweeps = f"{len(self.history)}, start: {self.began}"
+        return image_html(self.object, self.coverage, numbers={"R": f"{self.r:.4f}", "sweeps": sweeps})
 
 
 def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[float, np.ndarray]:
     """R of the whole scan and of each pattern (M,): sqrt(sum (sqrt(model) - sqrt(counts))^2 / sum counts)."""
     wrong = torch.zeros(scan.size, dtype=torch.float64)
     total = torch.zeros(scan.size, dtype=torch.float64)
-    for index in torch.arange(scan.size, device=scan.counts.device).split(batch):
+    for index in own(scan, torch.arange(scan.size, device=scan.counts.device)).split(batch):
         counts = scan.counts[index]
         wrong[index.cpu()] = misfit(counts, predict(scan, state, index).intensity, scan.good).cpu()
         total[index.cpu()] = counts.sum((-2, -1), dtype=torch.float64).cpu()
+    add_up(scan, wrong, total)
     whole = float((wrong.sum() / total.sum()).sqrt())
     return whole, (wrong / total.clamp_min(1e-30)).sqrt().numpy()
 
@@ -94,4 +122,5 @@ def make_result(
         stopped=stopped,
         began=began,
         variation=None if state.variation is None else float(state.variation[0]),
+        geometry=scan.geometry,
     )

@@ -22,6 +22,7 @@ from ptycho_torch.refine.noise import check_noise
 from ptycho_torch.refine.operators import power
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, own
 from ptycho_torch.refine.state import RefineState
 
 
@@ -39,12 +40,14 @@ class RPIE(Rule):
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
     ) -> Exit:
         """One batch: both updates from the same residual. Four FFTs a pattern and mode."""
-        exit = predict(scan, state, index)
+        exit = predict(scan, state, own(scan, index))
         change = residual(scan, exit, self.noise)
-        overlap = object_sums(state, exit, change)
+        overlap = object_sums(scan, state, index, exit, change)
         denominator = regularised(overlap.weight, self.alpha, power(state.probe).sum(0).max())
-        if with_probe:
-            pulled_probe, weight_probe = probe_sums(state, exit, change)
+        of_probe = probe_sums(state, exit, change) if with_probe else ()
+        add_up(scan, overlap.pulled, *of_probe)
+        if of_probe:
+            pulled_probe, weight_probe = of_probe
             denominator_probe = regularised(weight_probe, self.alpha_probe, weight_probe.max())
             state.probe += strength * pulled_probe / denominator_probe
         overlap.part.add_(strength * overlap.pulled / denominator)

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from ptycho.errors import ConfigError, DataError
+from ptycho.io.geometry import Geometry
 from ptycho.io.lazy import LazyPatterns, Patterns
 from ptycho.io.scratch import ScratchArray
 from ptycho.scan.units import decide_unit
+from ptycho_torch.processes import Processes
 
 _CHUNK = 256
 
@@ -24,7 +26,8 @@ class RefineScan:
 
     counts (M, N, N) real, zero frequency at [0, 0]; good (N, N) of the same dtype, 0 where a pixel is
     ignored; positions_xy (M, 2) float64 [x, y], object pixels; probe (P, N, N) complex; mean_counts per
-    pattern.
+    pattern; geometry, what the scan says of its metres. team: the processes that share the work, None for
+    one alone.
     """
 
     counts: Tensor
@@ -32,6 +35,8 @@ class RefineScan:
     positions_xy: Tensor
     probe: Tensor
     mean_counts: float
+    geometry: Geometry = Geometry()
+    team: Processes | None = None
 
     @property
     def n(self) -> int:
@@ -166,4 +171,5 @@ def scan_from_raw(raw: Any, **options: Any) -> RefineScan:
     positions = np.stack([np.asarray(raw.xcoords, float), np.asarray(raw.ycoords, float)], -1)
     patterns = raw.diff3d if isinstance(raw.diff3d, LazyPatterns) else np.asarray(raw.diff3d)
     options.setdefault("scratch_folder", getattr(raw, "scratch_folder", None))
-    return make_scan(patterns, positions, raw.probeGuess if probe is None else probe, **options)
+    made = make_scan(patterns, positions, raw.probeGuess if probe is None else probe, **options)
+    return replace(made, geometry=getattr(raw, "geometry", Geometry()))

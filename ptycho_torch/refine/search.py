@@ -19,6 +19,7 @@ from torch import Tensor
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import of_all, own
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.unknowns import affine_part, clipped, position_step
 
@@ -82,12 +83,14 @@ def find_lost(
 
 def _mark(scan: RefineScan, state: RefineState) -> None:
     """Patterns whose misfit stands out are lost, in place."""
+    every = torch.arange(scan.size, device=scan.counts.device)
     wrong = torch.cat(
         [
             excess(scan.counts[part], predict(scan, state, part).intensity, scan.good)
-            for part in torch.arange(scan.size, device=scan.counts.device).split(64)
+            for part in own(scan, every).split(64)
         ]
     )
+    wrong = of_all(scan, every, wrong)
     deviation = (wrong - wrong.median()).abs().median()
     state.lost = wrong > wrong.median() + _LOST_AFTER * deviation
 
@@ -105,7 +108,8 @@ def relocate(scan: RefineScan, state: RefineState, first_px: float, rng: np.rand
     for part in torch.arange(scan.size, device=home.device).split(16):
         _try(scan, there, part, _REACH * first_px, _ELSEWHERE, rng, home[part], stay=False)
         for _ in range(3):
-            step = clipped(position_step(scan, there, predict(scan, there, part))[0], 0.7)
+            step = position_step(scan, there, predict(scan, there, own(scan, part)))[0]
+            step = clipped(of_all(scan, part, step), 0.7)
             there.positions_xy[part] = held(scan, state, there.positions_xy[part] + step)
         better = surprise(scan, there, part) < surprise(scan, state, part) - _SURER
         state.positions_xy[part] = torch.where(
@@ -117,9 +121,11 @@ def relocate(scan: RefineScan, state: RefineState, first_px: float, rng: np.rand
 def surprise(scan: RefineScan, state: RefineState, index: Tensor) -> Tensor:
     """Minus the log-likelihood of each pattern of `index` up to a constant, nats of photons, (B,) float64."""
     floor = 1e-2 * scan.mean_counts / scan.n**2
-    model, counts = predict(scan, state, index).intensity, scan.counts[index]
+    mine = own(scan, index)
+    model, counts = predict(scan, state, mine).intensity, scan.counts[mine]
     lost = model - (counts + floor) * torch.log(model + floor)
-    return (lost if scan.good is None else lost * scan.good).sum((-2, -1), dtype=torch.float64)
+    lost = lost if scan.good is None else lost * scan.good
+    return of_all(scan, index, lost.sum((-2, -1), dtype=torch.float64))
 
 
 def excess(counts: Tensor, model: Tensor, good: Tensor | None = None) -> Tensor:
@@ -155,8 +161,10 @@ def _try(
     now = state.positions_xy[index, None]
     centre = now if around_xy is None else around_xy[:, None]
     places = torch.cat([now if stay else centre, centre + moves], 1)
-    places = held(scan, state, places.reshape(-1, 2))
-    repeated = index.repeat_interleave(trials + 1)
+    # every process draws for all, so that a draw does not depend on who visits what
+    mine = own(scan, torch.arange(count, device=index.device))
+    places = held(scan, state, places[mine].reshape(-1, 2))
+    repeated = index[mine].repeat_interleave(trials + 1)
     there = replace(
         state,
         positions_xy=places,
@@ -166,9 +174,9 @@ def _try(
         misfit(scan.counts[repeated[part]], predict(scan, there, part).intensity, scan.good)
         for part in torch.arange(len(repeated), device=index.device).split(128)
     ]
-    best = torch.cat(errors).reshape(count, trials + 1).argmin(1)
-    rows = torch.arange(count, device=index.device)
-    state.positions_xy[index] = places.reshape(count, trials + 1, 2)[rows, best]
+    best = torch.cat(errors).reshape(len(mine), trials + 1).argmin(1)
+    rows = torch.arange(len(mine), device=index.device)
+    state.positions_xy[index] = of_all(scan, index, places.reshape(len(mine), trials + 1, 2)[rows, best])
 
 
 def held(scan: RefineScan, state: RefineState, places_xy: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.refine.forward import Exit, predict
-from ptycho_torch.refine.operators import gather
+from ptycho_torch.refine.operators import fft2, gather, ifft2
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, own, total
 from ptycho_torch.refine.state import RefineState
 
 _GAIN = 2.5  # the object gives way to strained positions: what its windows show is less than what is there
@@ -36,8 +37,8 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
     slope_x, slope_y = slopes(state.object)
     normal = torch.zeros((4, 4), dtype=torch.float64, device=index.device)
     right = torch.zeros(4, dtype=torch.float64, device=index.device)
-    wrong, seen = 0.0, 0
-    for part in index.split(32):
+    wrong, seen = 0.0, 0.0
+    for part in own(scan, index).split(32):
         exit = predict(scan, state, part)
         modulus = (exit.intensity + floor).sqrt()
         shifts = [exit.probes * gather(s, exit.corners_yx, n)[:, None] for s in (slope_x, slope_y)]
@@ -55,6 +56,8 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
         normal += (inner[:, 2:, 2:] - inner[:, 2:, :2] @ solved[:, :, :4]).sum(0)
         right += (asked[:, 2:] - (inner[:, 2:, :2] @ solved[:, :, 4:])[..., 0]).sum(0)
         wrong, seen = wrong + float(missing.square().sum()), seen + missing.numel()
+    add_up(scan, normal, right)
+    wrong, seen = total(scan, wrong, seen)
     normal += torch.diag_embed(1e-9 * normal.diagonal() + 1e-30)
     deviation = (torch.linalg.inv(normal).diagonal().clamp_min(0) * wrong / max(seen, 1)).sqrt()
     return torch.linalg.solve(normal, right).reshape(2, 2), deviation.reshape(2, 2)
@@ -62,16 +65,16 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
 
 def slopes(image: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives of a (H, W) canvas by x and y, per px, through its spectrum: exact where band-limited."""
-    spectrum = torch.fft.fft2(image)
+    spectrum = fft2(image)
     height, width = image.shape
     kx = torch.fft.fftfreq(width, device=image.device, dtype=image.real.dtype)
     ky = torch.fft.fftfreq(height, device=image.device, dtype=image.real.dtype)[:, None]
-    return torch.fft.ifft2(2j * torch.pi * kx * spectrum), torch.fft.ifft2(2j * torch.pi * ky * spectrum)
+    return ifft2(2j * torch.pi * kx * spectrum), ifft2(2j * torch.pi * ky * spectrum)
 
 
 def _change(exit: Exit, wave: Tensor, modulus: Tensor, good: Tensor | None) -> Tensor:
     """What adding `wave` (B, P, N, N) to the exit waves changes in the modulus, (B, N N)."""
-    far = torch.fft.fft2(wave, norm="ortho")
+    far = fft2(wave, norm="ortho")
     change = (exit.far.real * far.real + exit.far.imag * far.imag).sum(1) / modulus
     return (change if good is None else change * good).flatten(1)
 

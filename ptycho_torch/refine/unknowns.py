@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.refine.forward import Exit, predict
-from ptycho_torch.refine.operators import power
+from ptycho_torch.refine.operators import fft2, ifft2, power
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, own
 from ptycho_torch.refine.state import RefineState
 
 # how many times the noise's variance the moves must show before any is believed: with object and probe
@@ -33,12 +34,12 @@ def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Ten
     """
     n = exit.far.shape[-1]
     k = torch.fft.fftfreq(n, device=exit.far.device, dtype=exit.intensity.dtype)
-    spectrum = torch.fft.fft2(exit.probes)
+    spectrum = fft2(exit.probes)
     modulus = (exit.intensity + scan.floor).sqrt()
     slopes = []
     for axis in (k, k[:, None]):
-        wave = torch.fft.ifft2(spectrum * (-2j * torch.pi * axis)) * exit.patches[:, None]
-        far = torch.fft.fft2(wave, norm="ortho")
+        wave = ifft2(spectrum * (-2j * torch.pi * axis)) * exit.patches[:, None]
+        far = fft2(wave, norm="ortho")
         slope = (exit.far.real * far.real + exit.far.imag * far.imag).sum(1) / modulus
         slopes.append(slope if scan.good is None else slope * scan.good)
     missing = ((scan.counts[exit.index] + scan.floor).sqrt() - modulus).flatten(1)
@@ -78,8 +79,9 @@ def believe_positions(scan: RefineScan, state: RefineState, options: RefineOptio
     pass over the scan.
     """
     information = torch.zeros((scan.size, 2, 2), dtype=torch.float64, device=state.positions_xy.device)
-    for part in torch.arange(scan.size, device=information.device).split(64):
+    for part in own(scan, torch.arange(scan.size, device=information.device)).split(64):
         information[part] = position_step(scan, state, predict(scan, state, part))[1]
+    add_up(scan, information)
     information = information / _NOISE_MARGIN
     trusted = None if state.lost is None else ~state.lost
     whole = affine_part(scan.positions_xy, state.positions_xy - scan.positions_xy, trusted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,51 +100,24 @@ def train_cdi_model_torch(
     test_data: Scan | None,
     config: TrainingConfig,
     execution_config: PyTorchExecutionConfig | None = None,
-    *,
-    resume: Path | None = None,
-    progress: Progress | None = None,
-    probe_progress: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Train with PyTorch; see `ptycho.clients.workflow.train_cdi_model`. ConfigError for another backend."""
     _check(config)
     return client.train_cdi_model(
-        BACKEND,
-        train_data,
-        test_data,
-        config,
-        execution_config,
-        build=module_of_four,
-        resume=resume,
-        progress=progress,
-        probe_progress=probe_progress,
+        BACKEND, train_data, test_data, config, execution_config, build=module_of_four, **options
     )
 
 
 def run_cdi_example_torch(
-    train_data: Scans,
-    test_data: Scan | None,
-    config: TrainingConfig,
-    flip_x: bool = False,
-    flip_y: bool = False,
-    transpose: bool = False,
-    M: int | None = 20,
-    do_stitching: bool = False,
-    execution_config: PyTorchExecutionConfig | None = None,
-    **options: Any,
+    train_data: Scans, test_data: Scan | None, config: TrainingConfig, *placement: Any, **options: Any
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Train, save and stitch with PyTorch; see `ptycho.clients.workflow.run_cdi_example`."""
+    """Train, save and stitch with PyTorch; see `ptycho.clients.workflow.run_cdi_example`.
+
+    `placement` are flip_x, flip_y, transpose, M, do_stitching and execution_config, where they are not given
+    by name. ConfigError for another backend.
+    """
     _check(config)
     return client.run_cdi_example(
-        BACKEND,
-        train_data,
-        test_data,
-        config,
-        flip_x,
-        flip_y,
-        transpose,
-        M,
-        do_stitching,
-        execution_config,
-        build=module_of_four,
-        **options,
+        BACKEND, train_data, test_data, config, *placement, build=module_of_four, **options
     )

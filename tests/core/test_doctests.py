@@ -16,6 +16,8 @@ from ptycho.forward import fields as forward_fields
 from ptycho.image import canvas, cropping, registration, stitching
 from ptycho.networks import graphs
 from ptycho.objectives import manifest
+from ptycho.report import drawing, drawing_history, drawing_scan, hues, scale_bar, showing
+from ptycho.report import fields as report_fields
 from ptycho.run import batches, schedules
 from ptycho.scan import grouping, labels, normalization, probe, raw_data, scan_set, units
 from ptycho.simulation import probes, scans, scenario
@@ -27,7 +29,7 @@ MODULES = (
     *COMPLETE, *FORWARD, ops, amplitude_phase, gauge, judge, rfactor, canvas, registration, stitching,
     batches, schedules,
     labels, normalization, units, raw_data, scan_set, legacy, loading, fields, graphs, manifest, probes,
-    scans, scenario,
+    scans, scenario, drawing, drawing_history, drawing_scan, hues, scale_bar, showing, report_fields,
 )  # fmt: skip
 
 

@@ -133,3 +133,13 @@ def test_measured_amplitude_tells_its_dose(shared_dir):
 def test_refusals(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+@pytest.mark.parametrize("unit", ["counts", "amplitude"])
+def test_bad_pixels_do_not_count_as_photons_whatever_they_hold(scan_arrays, unit):
+    bad = np.zeros((32, 32), bool)
+    bad[4, 5] = True
+    amplitude = np.sqrt(scan_arrays["diff3d"]).astype(np.float32)
+    amplitude[:, 4, 5] = 300
+    wanted = np.where(bad, 0, amplitude.astype(float) ** 2).sum((1, 2)).mean()
+    assert photons_from_amplitude(amplitude, unit, bad) == pytest.approx(wanted, rel=1e-6)

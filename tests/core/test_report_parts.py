@@ -68,7 +68,7 @@ def test_the_best_of_a_row_is_marked_where_the_digits_differ() -> None:
     def view(r: float, speed: float) -> SimpleNamespace:
         numbers = [Number("r", "R", r, "{:.3f}", "low"), Number("s", "speed", speed, "{:.0f}", "high"),
                    Number("n", "epochs", r, "{:.3f}", "")]  # fmt: skip
-        return SimpleNamespace(numbers=numbers)
+        return SimpleNamespace(numbers=numbers, scan_id="one")
 
     table = side_by_side([view(0.1, 99.8), view(0.2, 100.1), view(float("nan"), 50)])  # type: ignore[list-item]
     assert dict(table.rows) == {

@@ -84,6 +84,8 @@ def number(key: str, value: float, better: str, form: str = "{:.2f}") -> Number:
 
 
 class View:
+    scan_id = "one"
+
     def __init__(self, *numbers: Number) -> None:
         self.numbers = list(numbers)
 

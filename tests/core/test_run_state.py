@@ -22,6 +22,7 @@ from ptycho.run.state import (
     begin_anew,
     continued,
     keep_starts,
+    kept_settings,
     kept_starts,
     prepare,
     settings_checksum,
@@ -90,6 +91,22 @@ def test_every_other_setting_is_refused(begun, name):
     value = another(INFOS[name])
     with pytest.raises(ConfigError, match=f"{name}|backend"):
         continued(begun, {name: value})
+
+
+def test_an_edited_configuration_does_not_go_on_from_the_weights_of_another(begun):
+    source = begun / "config.yaml"
+    begun_with = kept_settings(TrainingConfig(), PyTorchExecutionConfig())
+    provenance.begin(begun, command=["ptycho"], inputs={}, seeds={}, settings=begun_with)
+    text = source.read_text()
+    source.write_text(text.replace("seed: 0 ", "seed: 1 "))
+    with pytest.raises(ConfigError, match="was changed since it was written.*delete its first and last line"):
+        continued(begun, {})
+    own = source.read_text().partition("\n")[2].rpartition("# end")[0]
+    source.write_text(own)
+    with pytest.raises(ConfigError, match="seed is 1, but the run began with 0"):
+        continued(begun, {})
+    source.write_text(own.replace("seed: 1 ", "seed: 0 ").replace("nepochs: 5", "nepochs: 9"))
+    assert continued(begun, {}).config.nepochs == 9
 
 
 def test_what_may_change_does(begun):

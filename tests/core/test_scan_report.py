@@ -110,3 +110,9 @@ def test_measured_scan(shared_dir):
     )
     assert report.counts_mean == pytest.approx(4.6e5, rel=0.05)
     assert not any("zero frequency" in problem for problem in report.problems)
+
+
+def test_a_probe_off_centre_is_told_with_its_row_and_its_column(make_scan, scan_arrays):
+    moved = np.roll(scan_arrays["probeGuess"], (9, -2), (0, 1))
+    found = [text for text in describe_scan(make_scan(probeGuess=moved)).problems if "centred" in text]
+    assert len(found) == 1 and "the probe is centred on row 25.0, column 14.0, not on (16, 16)" in found[0]

@@ -26,6 +26,7 @@ SMALLER = {
     r"^probe_from: refine": "probe_from: refine\nprobe_refine_sweeps: 1",
     # a second epoch, so that a resumed run has something left to do
     r"(?<=ptycho train )(.*)--nepochs 1( .*--resume)": r"\g<1>--nepochs 2\g<2>",
+    r"(?<=ptycho view out)$": " --seconds 0.1",
     r"\bmake demo\b": "ptycho demo --quick -o demo_out",
     r"ptycho demo -o demo_out": "ptycho demo --quick -o demo_out",
     r"(?<=siemens_star_velociprobe.npz -o star)$": " --n_subsample 36 --nepochs 1 --probe_refine_sweeps 1",

@@ -17,7 +17,8 @@ _PACKAGES = ("ptycho", "ptycho_torch")
 
 @dataclass(frozen=True)
 class Room:
-    """Folders or files that are searched for anchors, and the tests of what is in them."""
+    """Folders or files that are searched for anchors, and the tests of what is in them; a test is a file,
+    perhaps with `-k` and a word after it."""
 
     name: str
     places: tuple[str, ...]

@@ -81,6 +81,7 @@ _TORCH = (
     "onnx",
     "onnxruntime",
 )
+_KERAS = ("tensorflow", "keras")
 
 
 class Outcome(NamedTuple):
@@ -210,15 +211,17 @@ def _become_pytest(copy: Path, tests: Sequence[str]) -> NoReturn:
         os.environ["PYTHONPATH"] = str(copy)
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         sys.path[:] = [str(copy), *(place for place in sys.path if Path(place or ".").resolve() != ROOT)]
-        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--no-header", *tests])
+        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--no-header", *" ".join(tests).split()])
     finally:
         os._exit(int(code))
 
 
 def _load(rooms: Iterable[Room]) -> None:
     """Load what the tests of the rooms import in any case, once."""
-    torch = any("/torch/" in test or "onnx" in test for room in rooms for test in room.tests)
-    for name in (*_PACKAGES, *(_TORCH if torch else ())):
+    tests = [test for room in rooms for test in room.tests]
+    torch = any(word in test for test in tests for word in ("/torch/", "onnx", "pytorch"))
+    keras = any(word in test for test in tests for word in ("/tf/", "tensorflow"))
+    for name in (*_PACKAGES, *(_TORCH if torch else ()), *(_KERAS if keras else ())):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     loaded = [name for name in sys.modules if name.split(".")[0] in ("ptycho", "ptycho_torch")]

@@ -6,6 +6,7 @@ import table_backends
 import table_data
 import table_judging
 import table_runs
+import table_trainers
 from fault import Fault, Room
 
 TABLE: dict[Room, tuple[Fault, ...]] = {
@@ -13,4 +14,5 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
     **table_judging.TABLE,
     **table_runs.TABLE,
     **table_backends.TABLE,
+    **table_trainers.TABLE,
 }

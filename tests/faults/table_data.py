@@ -66,7 +66,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("mean of chunk means", "mean_power", "sums.append(power.sum(axis=(1, 2)))", "sums.append(power.sum(axis=(1, 2)).mean(keepdims=True))"),
         Fault("bad pixels count in the scale", "mean_power", "power[:, bad_pixels] = 0.0", "pass"),
         Fault("x_scale of the power", "x_scale", "/ 2 / math.sqrt(power)", "/ 2 / power"),
-        Fault("bad pixels not passed to the scale", "store_patterns", "normalization.x_scale(amplitude, raw.bad_pixels)", "normalization.x_scale(amplitude)"),
+        Fault("bad pixels not passed to the scale", "store_patterns", "normalization.x_scale(amplitude, raw.bad_pixels)", "normalization.x_scale(amplitude)", equivalent="`RawData.amplitude` has zeros in the bad pixels already"),
         Fault("bad pixels not passed to the photons", "photons_from_amplitude", "return mean_power(amplitude, bad_pixels)", "return mean_power(amplitude)"),
         Fault("intensity_scale of half", "intensity_scale", "2 * math.sqrt(nphotons) / N", "math.sqrt(nphotons) / N"),
         Fault("integers not looked for", "photons_from_amplitude", "if has_integer_squares(amplitude):", "if False:"),

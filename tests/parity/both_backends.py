@@ -21,7 +21,7 @@ from ptycho.scan.normalization import normalize_probe
 from ptycho.scan.raw_data import RawData
 
 Arrays = dict[str, np.ndarray]
-ROOMS = ("layers", "reassembly")
+ROOMS = ("layers",)
 
 
 def rooms_of(package: str) -> SimpleNamespace:
@@ -93,6 +93,55 @@ class PyTorch(TorchArrays):
     def validation(self, container: Any, plan: Any, config: TrainingConfig) -> list[Any]:
         """The validation batches of a run."""
         return list(self.workflow._build_lightning_dataloaders(container, None, config)[1])
+
+    def some_batch(self, scans: Any, groups: Any, region: bool, held_out: Any, label_scales: Any) -> Any:
+        """A batch of a set of scans."""
+        made = self.data.GroupDataset(scans, held_out=held_out, label_scales=label_scales)
+        return made[(groups, region)]
+
+    def order(self, scans: Any, plan: Any, first: int, last: int) -> list[Any]:
+        """The training batches of some epochs."""
+        sampler = self.data.GroupBatches(plan)
+        loader, found = self.data.make_loader(self.data.GroupDataset(scans), sampler), []
+        for epoch in range(first, last):
+            sampler.set_epoch(epoch)
+            found += list(loader)
+        return found
+
+    def judged(self, scans: Any, plan: Any) -> list[Any]:
+        """The validation batches."""
+        made = self.data.GroupDataset(scans, held_out=plan.held_out)
+        return list(self.data.make_loader(made, self.data.FixedBatches(plan.validation)))
+
+    def optimise(self, model: Any, gradients: list[np.ndarray], rate: float) -> None:
+        """Steps of the configured optimiser with these gradients of the probe."""
+        from ptycho_torch.optimizers import configure_optimizers
+
+        model.learning_rate = rate
+        optimizer = configure_optimizers(model)
+        for gradient in gradients:
+            model.probe.grad = self.asarray(gradient.astype(np.float32))
+            optimizer.step()
+
+    def rates(self, model: Any, spans: Any, rate: float, steps: int) -> dict[str, list[float]]:
+        """The learning rate of every part at every step of a run in stages of two steps an epoch."""
+        from ptycho_torch.optimizers import StagedRates, configure_optimizers
+
+        model.learning_rate, model.rates = rate, StagedRates(spans, 2)
+        made = configure_optimizers(model)
+        scheduler, found = made["lr_scheduler"]["scheduler"], []
+        for _ in range(steps):
+            found.append(scheduler.get_last_lr())
+            made["optimizer"].step()
+            scheduler.step()
+        names = [group["name"] for group in made["optimizer"].param_groups]
+        return {name: [rates[i] for rates in found] for i, name in enumerate(names)}
+
+    def parts(self, model: Any) -> Any:
+        """The part of everything that trains; ConfigError where they are not known."""
+        from ptycho_torch.optimizers import parts
+
+        return list(parts(model))
 
     def terms(self, model: Any, batch: Any) -> dict[str, float]:
         return {name: value.item() for name, value in model.terms(batch).items()}
@@ -169,6 +218,46 @@ class TensorFlow(TensorFlowArrays):
         """The validation batches of a run."""
         held = self.data.HeldSet.of(container, held_out=plan.held_out)
         return list(self.data.validation_dataset(held, plan))
+
+    def some_batch(self, scans: Any, groups: Any, region: bool, held_out: Any, label_scales: Any) -> Any:
+        """A batch of a set of scans."""
+        held = self.data.HeldSet.of(scans, held_out=held_out, label_scales=label_scales)
+        return held.batch(self.asarray(groups), self.asarray(np.asarray(region)))
+
+    def order(self, scans: Any, plan: Any, first: int, last: int) -> list[Any]:
+        """The training batches of some epochs."""
+        return list(self.data.training_dataset(self.data.HeldSet.of(scans), plan, first, last))
+
+    def judged(self, scans: Any, plan: Any) -> list[Any]:
+        """The validation batches."""
+        return list(self.data.validation_dataset(self.data.HeldSet.of(scans, held_out=plan.held_out), plan))
+
+    def optimise(self, model: Any, gradients: list[np.ndarray], rate: float) -> None:
+        """Steps of the configured optimiser with these gradients of the probe."""
+        from ptycho.tf.optimizers import Optimizer
+
+        steps = Optimizer([model.probe], model.config, rate)
+        for gradient in gradients:
+            steps.take([self.asarray(gradient.astype(np.float32))])
+
+    def rates(self, model: Any, spans: Any, rate: float, steps: int) -> dict[str, list[float]]:
+        """The learning rate of every part at every step of a run in stages of two steps an epoch."""
+        from ptycho.tf.stages import StagedOptimizer, parts_of
+
+        made = StagedOptimizer(
+            model.trained(), parts_of(model), spans, model.config, rate, batches_per_epoch=2
+        )
+        found = []
+        for step in range(steps):
+            made.iterations.assign(step)
+            found.append(made.named_rates())
+        return {name: [rates[name] for rates in found] for name in found[0]}
+
+    def parts(self, model: Any) -> Any:
+        """The part of everything that trains; ConfigError where they are not known."""
+        from ptycho.tf.stages import parts_of
+
+        return parts_of(model)
 
     def terms(self, model: Any, batch: Any) -> dict[str, float]:
         return {name: float(value) for name, value in model.terms(batch).items()}

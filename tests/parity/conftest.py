@@ -17,7 +17,7 @@ from both_backends import SIDES, PyTorch, TensorFlow, settings
 from ptycho import physics as oracle
 from ptycho.networks.graphs import NetworkSpec
 
-ROOMS = ("layers", "reassembly")
+ROOMS = ("layers",)
 
 
 @pytest.fixture(scope="session")

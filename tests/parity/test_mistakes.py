@@ -17,6 +17,7 @@ from ptycho import physics as oracle
 from ptycho.errors import DataError
 from ptycho.forward import diffraction, losses, merging
 from ptycho.image.canvas import make_frame
+from ptycho.image.stitcher import Stitcher, stitch
 from ptycho.run.preparation import ensure_container, plan_training
 from ptycho.run.schedules import learning_rate_factor
 
@@ -179,13 +180,12 @@ def pixels(positions: np.ndarray) -> set[tuple[float, float]]:
 
 
 def test_a_fallback_that_returns_the_mean_patch(side, make_scan):
-    stitching = side.rooms.reassembly
-    stitcher = stitching.Stitcher(make_frame(np.array([[10.0, 10.0]]), 16, (40, 40)), np.ones((16, 16), "f4"))
+    stitcher = Stitcher(make_frame(np.array([[10.0, 10.0]]), 16, (40, 40)), np.ones((16, 16), "f4"))
     stitcher.add(side.asarray(np.ones((1, N, N), np.complex64)), np.array([[500.0, 500.0]]))
     with pytest.raises(DataError, match="no patch reached the canvas"):
         stitcher.result()
     with pytest.raises(DataError, match="2 patches but 1 positions"):
-        stitching.stitch(np.ones((2, N, N), np.complex64), np.zeros((1, 2)), np.ones((16, 16), "f4"))
+        stitch(side.asarray(np.ones((2, N, N), np.complex64)), np.zeros((1, 2)), np.ones((16, 16), "f4"))
     # a wide scan gives an image as wide as the scan
     raw = make_scan(n_positions=30, objectGuess=None)
     model, _ = side.model(raw, settings(raw))

@@ -192,7 +192,7 @@ def _settings(path: Path) -> None:
 def _read_settings(path: Path) -> dict[str, Any]:
     from ptycho.config.yaml_io import load_yaml_config, training_config_from
 
-    return {"run": repr(training_config_from(load_yaml_config(path, unchanged=True)))}
+    return {"run": repr(training_config_from(load_yaml_config(path)))}
 
 
 def _folder_of_run(path: Path) -> None:

@@ -45,7 +45,8 @@ def interrupted(folder: Path, backend: str, rng: np.random.Generator, kinds: lis
         process.communicate()
         if process.returncode == 0:
             return run
-        assert process.returncode == (143 if kind == signal.SIGTERM else -kind), process.returncode
+        # -SIGTERM: while Python still starts, before the command listens; a shell calls both 143
+        assert process.returncode in ({143, -kind} if kind == signal.SIGTERM else {-kind}), process.returncode
         words = ("train", "--resume", run)
     done = ptycho(*words, cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from ptycho.scan.raw_data import RawData
 from ptycho.simulation.scenario import Scenario, simulate
 from ptycho.workflows.orientation import find_orientation
 from ptycho.workflows.probe_choice import choose_probe
+from ptycho.workflows.rotation import turned
 from ptycho.workflows.trials import attempt, take_part
 
 #: the orientation that undoes each one
@@ -52,6 +53,20 @@ def test_positions_times_two_are_found() -> None:
     centre = raw.positions_px.mean(0)
     wide = raw.moved_to(centre + 2 * (raw.positions_px - centre))
     assert find_orientation(wide, n_patterns=60, sweeps=5).scale in (0.5, 0.7)
+
+
+@pytest.mark.parametrize("degrees, sweeps", [(37.0, 6), (0.0, 6)])
+def test_turned_axes_are_found(degrees: float, sweeps: int) -> None:
+    raw = scan(object="lines", n_positions=120)
+    given = raw.moved_to(turned(raw.positions_px, degrees))
+    found = find_orientation(given, sweeps=sweeps, with_scale=False, with_rotation=True)
+    assert found.rotation is not None
+    undone = turned(reorient(given.positions_px, found.rotation.name), found.rotation.degrees)
+    # the twin, both axes negated, fits as well
+    apart = [np.abs(sign * (undone - undone.mean(0)) - (raw.positions_px - raw.positions_px.mean(0))).max()
+             for sign in (1, -1)]  # fmt: skip
+    assert min(apart) < 2.0
+    assert any("degrees" in line for line in found.lines()) == bool(degrees)
 
 
 def test_few_photons_cannot_tell() -> None:

@@ -15,9 +15,9 @@ from ptycho.cli.main import main
 from ptycho.errors import ConfigError, DataError
 from ptycho.forward.merging import merge
 from ptycho.image.canvas import auto_window_side, chunks, make_frame, scan_order, window_weights
+from ptycho.image.stitcher import Stitcher, stitch
 from ptycho.image.stitching import centroid_canvas, reassemble_position
 from ptycho.run.reconstruction import reconstruct
-from ptycho_torch.reassembly import Stitcher, stitch
 from ptycho_torch.workflows import components
 from ptycho_torch.workflows.trained import TrainedModel, save_trained
 

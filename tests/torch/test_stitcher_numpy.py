@@ -1,4 +1,4 @@
-"""The NumPy stitcher gives the image of the torch one, patch by patch and chunk by chunk."""
+"""Patches of NumPy and of torch give the same image, patch by patch and chunk by chunk."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from ptycho.errors import DataError
-from ptycho.image import stitcher as numpy_side
 from ptycho.image.canvas import make_frame, window_weights
+from ptycho.image.stitcher import Stitcher
 from ptycho.image.stitching import reassemble_position
-from ptycho_torch import reassembly as torch_side
 
 N = 32
 
@@ -33,7 +32,7 @@ def test_equals_torch(M: int, weighting: str, canvas_shape: tuple[int, int] | No
     patches, positions, probe = some(60)
     weights = window_weights(probe, M, weighting)
     frame = make_frame(positions, M, canvas_shape)
-    one, two = numpy_side.Stitcher(frame, weights), torch_side.Stitcher(frame, weights)
+    one, two = Stitcher(frame, weights), Stitcher(frame, weights)
     for part in (slice(0, 1), slice(1, 40), slice(40, 60)):
         one.add(patches[part], positions[part])
         two.add(torch.from_numpy(patches[part]), positions[part])
@@ -50,7 +49,7 @@ def test_equals_torch(M: int, weighting: str, canvas_shape: tuple[int, int] | No
 def test_equals_the_plain_mean() -> None:
     patches, positions, _ = some(30)
     frame = make_frame(positions, 20)
-    made = numpy_side.Stitcher(frame, np.ones((20, 20), np.float32))
+    made = Stitcher(frame, np.ones((20, 20), np.float32))
     made.add(patches, positions)
     image = made.result().object
     oracle = reassemble_position(patches, positions.reshape(-1, 1, 2, 1), 20)
@@ -66,7 +65,7 @@ def test_a_group_of_patches_may_come_as_one_array() -> None:
     patches, positions, probe = some(8)
     weights = window_weights(probe, 16)
     frame = make_frame(positions, 16)
-    one, two = numpy_side.Stitcher(frame, weights), numpy_side.Stitcher(frame, weights)
+    one, two = Stitcher(frame, weights), Stitcher(frame, weights)
     one.add(patches, positions)
     two.add(patches.reshape(2, 4, N, N), positions)
     np.testing.assert_array_equal(one.result().object, two.result().object)
@@ -75,7 +74,7 @@ def test_a_group_of_patches_may_come_as_one_array() -> None:
 def test_nothing_on_the_canvas_is_an_error() -> None:
     patches, positions, probe = some(3)
     weights = window_weights(probe, 16)
-    made = numpy_side.Stitcher(make_frame(positions, 16), weights)
+    made = Stitcher(make_frame(positions, 16), weights)
     made.add(patches, positions + 1000)
     with pytest.raises(DataError, match="no patch reached the canvas"):
         made.result()

@@ -10,7 +10,7 @@ from delta_network import N, delta_patches, landed, pixels, smooth_object, unifo
 from ptycho import physics as oracle
 from ptycho.errors import DataError
 from ptycho.image.canvas import make_frame
-from ptycho_torch.reassembly import Stitcher, stitch
+from ptycho.image.stitcher import Stitcher, stitch
 
 
 class TestCanvas:

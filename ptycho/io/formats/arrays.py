@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,15 @@ from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.hdf5_read import LENGTHS_M
 from ptycho.io.lazy import LazyPatterns
-from ptycho.io.reading import one_line
+from ptycho.io.reading import damage, one_line
 
 _NPY_MAGIC = b"\x93NUMPY"
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
 
-def _begins(path: Path, *magics: bytes) -> bool:
+def begins(path: Path, *magics: bytes) -> bool:
+    """Whether a file begins with one of these bytes; False for what cannot be read."""
     try:
         with path.open("rb") as stream:
             head = stream.read(16)
@@ -57,15 +61,18 @@ def frames_from_array(array: Any, found: Found, where: str) -> None:
 
 def _find_npy(path: Path, paths: Paths) -> Found:
     """One NPY array: frames, a grid of frames, or positions (M, 2) [x, y]; mapped, never unpickled."""
+    found = Found("NPY", codec="none")
+    frames_from_array(_loaded(path), found, str(path))
+    return found
+
+
+def _loaded(path: Path) -> Any:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # what numpy's reader of a header stumbled over
         raise DataError(
             f"{path} is damaged or holds Python objects ({one_line(error)}); save it again"
         ) from error
-    found = Found("NPY", codec="none")
-    frames_from_array(array, found, str(path))
-    return found
 
 
 def require_tifffile() -> Any:
@@ -75,6 +82,46 @@ def require_tifffile() -> Any:
     except ImportError:
         raise MissingDependencyError("TIFF files need tifffile: pip install 'ptychopinn[formats]'") from None
     return tifffile
+
+
+def array_in(path: Path) -> NDArray[Any]:
+    """The one array of an NPY or TIFF file, read whole; DataError for anything else."""
+    if begins(path, _NPY_MAGIC):
+        return np.array(_loaded(path))
+    if begins(path, *_TIFF_MAGIC):
+        with _tiff_damage(path):
+            return np.asarray(require_tifffile().imread(path))
+    raise DataError(f"{path} is neither an NPY nor a TIFF file; save the array as one of them")
+
+
+@contextmanager
+def _tiff_damage(path: Path) -> Iterator[None]:
+    """DataError for what tifffile raises and for what it only logs as an error, going on without it."""
+    logger = logging.getLogger("tifffile")
+    said = _Kept(logging.ERROR)
+    before = logger.propagate
+    logger.addHandler(said)
+    logger.propagate = False
+    try:
+        with damage(str(path)):
+            yield
+    finally:
+        logger.removeHandler(said)
+        logger.propagate = before
+    if said.lines:
+        raise DataError(f"{path} is damaged ({said.lines[0]}); write or copy it again")
+
+
+class _Kept(logging.Handler):
+    """Log records as lines, kept."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        self.lines.append(" ".join(record.getMessage().split()))
 
 
 def _natural(path: Path) -> list[Any]:
@@ -93,20 +140,18 @@ def _is_tiff_folder(path: Path) -> bool:
 def _find_tiff(path: Path, paths: Paths) -> Found:
     """A TIFF stack, one page a frame, read page by page."""
     tifffile = require_tifffile()
-    try:
-        with tifffile.TiffFile(path) as stack:
-            n_pages, page = len(stack.pages), stack.pages[0]
-            shape, dtype, codec = page.shape, page.dtype, page.compression.name.lower()
-            series = stack.series[0].shape
-    except (tifffile.TiffFileError, OSError, IndexError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({one_line(error)}); write or copy it again") from error
+    with _tiff_damage(path), tifffile.TiffFile(path) as stack:
+        n_pages, page = len(stack.pages), stack.pages[0]
+        shape, dtype, codec = page.shape, page.dtype, page.compression.name.lower()
+        series = stack.series[0].shape
     found = Found("TIFF stack", codec=codec)
     if len(shape) == 3 and n_pages == 1:  # a volume written as one page
         frames_from_array(tifffile.imread(path), found, str(path))
         return found
 
     def read(begin: int, end: int) -> NDArray[Any]:
-        return np.asarray(tifffile.imread(path, key=range(begin, end))).reshape(end - begin, *shape)
+        with _tiff_damage(path):
+            return np.asarray(tifffile.imread(path, key=range(begin, end))).reshape(end - begin, *shape)
 
     if len(series) == 4:
         found.grid = (int(series[0]), int(series[1]))
@@ -118,17 +163,16 @@ def _find_tiff_folder(path: Path, paths: Paths) -> Found:
     """A folder of TIFF files, one frame each, in the order of the numbers in their names."""
     tifffile = require_tifffile()
     files = _tiffs_of(path)
-    first = np.asarray(tifffile.imread(files[0]))
+    with _tiff_damage(files[0]):
+        first = np.asarray(tifffile.imread(files[0]))
     if first.ndim != 2:
         raise DataError(f"{files[0]} has shape {first.shape}; a folder holds one frame a file")
 
     def read(begin: int, end: int) -> NDArray[Any]:
         made = np.empty((end - begin, *first.shape), first.dtype)
         for row, file in enumerate(files[begin:end]):
-            try:
+            with _tiff_damage(file):
                 one = np.asarray(tifffile.imread(file))
-            except (tifffile.TiffFileError, OSError, ValueError) as error:
-                raise DataError(f"{file} is damaged ({one_line(error)}); copy it again") from error
             if one.shape != first.shape:
                 raise DataError(f"{file} has shape {one.shape}; the others have {first.shape}")
             made[row] = one
@@ -168,11 +212,21 @@ def _find_zarr(path: Path, paths: Paths) -> Found:
 
 # ---------------------------------------------------------------------------------------- positions as text
 
+_ONE = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+#: a row of two numbers or more
+_NUMBERS = rf"{_ONE}(?:[\s,;]+{_ONE})+"
+
 
 def _is_text(path: Path) -> bool:
-    if not path.is_file() or path.suffix.lower() not in (".csv", ".txt", ".dat", ".tsv", ".pos"):
+    """Whether a file is text with a row of two numbers or more near its beginning, or is called so."""
+    if not path.is_file() or begins(path, b"\x89HDF", _NPY_MAGIC, b"PK", b"#F "):
         return False
-    return not _begins(path, b"\x89HDF", _NPY_MAGIC, b"PK")
+    if path.suffix.lower() in (".csv", ".txt", ".dat", ".tsv", ".pos"):
+        return True
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    lines = head.decode("ascii", "replace").splitlines()[:20]
+    return b"\0" not in head and any(re.fullmatch(_NUMBERS, line.strip()) for line in lines)
 
 
 def _find_text(path: Path, paths: Paths) -> Found:
@@ -251,15 +305,21 @@ _AXES = {
 FORMATS = (
     ForeignFormat(
         "npy", "NPY array", (".npy",), "frames or positions", "numpy",
-        lambda path: path.is_file() and _begins(path, _NPY_MAGIC), _find_npy,
+        lambda path: path.is_file() and begins(path, _NPY_MAGIC), _find_npy, places=(),
     ),
     ForeignFormat(
         "tiff", "TIFF stack", _TIFF_SUFFIXES, "frames", "tifffile",
-        lambda path: path.is_file() and _begins(path, *_TIFF_MAGIC), _find_tiff,
+        lambda path: path.is_file() and begins(path, *_TIFF_MAGIC), _find_tiff, places=(),
     ),
     ForeignFormat(
-        "tiffs", "folder of TIFF files", (), "frames", "tifffile", _is_tiff_folder, _find_tiff_folder
+        "tiffs", "folder of TIFF files", (), "frames", "tifffile",
+        _is_tiff_folder, _find_tiff_folder, places=(),
     ),
-    ForeignFormat("zarr", "zarr store", (".zarr",), "frames, positions", "zarr", _is_zarr, _find_zarr),
-    ForeignFormat("text", "text, CSV", (".csv", ".txt"), "positions", "numpy", _is_text, _find_text),
+    ForeignFormat(
+        "zarr", "zarr store", (".zarr",), "frames, positions", "zarr", _is_zarr, _find_zarr,
+        places=("frames", "positions"),
+    ),
+    ForeignFormat(
+        "text", "text, CSV", (".csv", ".txt"), "positions", "numpy", _is_text, _find_text, places=(),
+    ),
 )  # fmt: skip

@@ -24,6 +24,8 @@ class ForeignFormat:
         library: the package that reads it.
         recognises: whether a file is of this format; cheap, and False for anything damaged.
         find: what the file holds; `paths` are places inside it that the user named.
+        places: the names of `paths` that `find` uses itself; None: all. Others are read from an HDF5 file as
+            they are named, and refused for any other file.
     """
 
     name: str
@@ -33,3 +35,4 @@ class ForeignFormat:
     library: str
     recognises: Callable[[Path], bool]
     find: Callable[[Path, Paths], Found]
+    places: tuple[str, ...] | None = None

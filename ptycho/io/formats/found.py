@@ -64,6 +64,21 @@ class Found:
                 return len(positions)
         return None
 
+    def overruled_by(self, other: Found) -> Found:
+        """The same contents, with those of `other` wherever it has any."""
+        if other.frames is not None:
+            self.frames, self.grid, self.codec = other.frames, other.grid, other.codec
+        if other.n_positions is not None:
+            self.positions_m, self.positions_px = other.positions_m, other.positions_px
+        for name in (
+            "frame_index", "position_index", "frame_time_s", "position_time_s", "bad_pixels", "dark", "flat",
+            "probe", "object",
+        ):  # fmt: skip
+            if getattr(other, name) is not None:
+                setattr(self, name, getattr(other, name))
+        self.geometry = self.geometry.overruled_by(other.geometry)
+        return self
+
     def with_positions_of(self, other: Found) -> Found:
         """The same contents with the positions of a second file; DataError where it has none."""
         if other.n_positions is None:

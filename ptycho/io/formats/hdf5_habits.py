@@ -307,21 +307,21 @@ def _find_matlab(path: Path, paths: Paths) -> Found:
 FORMATS = (
     ForeignFormat(
         "ptyd", "ptypy prepared data", (".ptyd",), "frames, positions, geometry, mask", "h5py",
-        _is_ptyd, _find_ptyd,
+        _is_ptyd, _find_ptyd, places=(),
     ),
     ForeignFormat(
         "ptylab", "PtyLab", (".hdf5", ".h5"), "frames, positions, geometry, dark", "h5py",
-        lambda path: holds(path, "ptychogram"), _find_ptylab,
+        lambda path: holds(path, "ptychogram"), _find_ptylab, places=(),
     ),
     ForeignFormat(
         "shelves", "PtychoShelves, fold_slice, pty-chi", ("_dp.hdf5", ".h5", ".mat"),
-        "frames, positions, geometry, mask, probe, object", "h5py", _is_shelves, _find_shelves,
+        "frames, positions, geometry, mask, probe, object", "h5py", _is_shelves, _find_shelves, places=(),
     ),
     ForeignFormat(
-        "tike", "tike", (".h5",), "frames, positions, probe, object", "h5py", _is_tike, _find_tike
+        "tike", "tike", (".h5",), "frames, positions, probe, object", "h5py", _is_tike, _find_tike, places=()
     ),
     ForeignFormat(
         "matlab", "MATLAB before 7.3", (".mat",), "frames, positions, geometry, probe, object", "scipy",
-        _is_matlab, _find_matlab,
+        _is_matlab, _find_matlab, places=("frames",),
     ),
 )  # fmt: skip

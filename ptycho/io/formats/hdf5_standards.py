@@ -62,12 +62,15 @@ def _find_cxi(path: Path, paths: Paths) -> Found:
     sample to column +x, row +y.
     """
     with open_hdf5(path) as archive:
-        key = paths.get("frames") or _cxi_frames_key(archive)
+        key = _cxi_frames_key(archive)
         if key is None:
             raise DataError(f"{path}: no frames in entry_1/data_1/data; name them by --set path.frames=...")
         detector, source = "entry_1/instrument_1/detector_1", "entry_1/instrument_1/source_1"
         wavelength = number_of(archive, LENGTHS_M, "m", f"{source}/wavelength")
-        energy = number_of(archive, ENERGIES_EV, "j", f"{source}/energy")
+        beam = "entry_1/instrument_1/beam_1"  # NXcxi_ptycho: there the energy of the source is the machine's
+        energy = number_of(
+            archive, ENERGIES_EV, "j", f"{beam}/energy", f"{beam}/incident_beam_energy", f"{source}/energy"
+        )
         if wavelength is None and energy:
             wavelength = HC_EV_M / energy
         basis = array_of(archive, f"{detector}/basis_vectors")
@@ -188,14 +191,14 @@ def _find_nexus(path: Path, paths: Paths) -> Found:
     """NeXus as beamlines write it: frames by an NXdata or NXdetector, positions by the axes of the scan."""
     with open_hdf5(path) as archive:
         entry = _nexus_entry(archive)
-        key = paths.get("frames") or (None if entry is None else _nexus_frames(entry))
+        key = None if entry is None else _nexus_frames(entry)
         if entry is None or key is None:
             raise DataError(f"{path}: no NeXus entry with frames; name them by --set path.frames=...")
         holder = dataset(archive, key)
         found = Found("NeXus", codec=codec_of(holder), unit="counts")
         if holder.ndim == 4:
             found.grid = (int(holder.shape[0]), int(holder.shape[1]))
-        found.positions_m, note = _nexus_positions(archive, entry, holder, paths)
+        found.positions_m, note = _nexus_positions(entry, holder)
         found.notes += note
         found.geometry = _nexus_geometry(entry)
         for detector in _of_class(entry, "NXdetector"):
@@ -227,13 +230,10 @@ _X_NAMES = ("x", "samplex", "sample_x", "lab_sxy_x", "stage_x", "sx", "piezox", 
 _Y_NAMES = ("y", "sampley", "sample_y", "lab_sxy_y", "stage_y", "sy", "piezoy", "piezo_y", "translation_y")
 
 
-def _nexus_positions(
-    archive: Any, entry: Any, frames: Any, paths: Paths
-) -> tuple[NDArray[np.float64] | None, list[str]]:
+def _nexus_positions(entry: Any, frames: Any) -> tuple[NDArray[np.float64] | None, list[str]]:
     """Positions of the sample stage that have one value a frame, as positions of the probe: signs changed."""
     shape = tuple(frames.shape[:-2])
-    x = first_of(archive, paths.get("positions_x", "")) or _axis(entry, _X_NAMES, shape)
-    y = first_of(archive, paths.get("positions_y", "")) or _axis(entry, _Y_NAMES, shape)
+    x, y = _axis(entry, _X_NAMES, shape), _axis(entry, _Y_NAMES, shape)
     if x is None or y is None:
         return None, []
     values = [_spread(_metres(one), shape, axis) for axis, one in ((1, x), (0, y))]
@@ -320,14 +320,14 @@ def _find_eiger(path: Path, paths: Paths) -> Found:
 FORMATS = (
     ForeignFormat(
         "cxi", "CXI, NXcxi_ptycho (cdtools, PyNX)", (".cxi", ".h5"),
-        "frames, positions, geometry, mask, dark, flat, probe", "h5py", _is_cxi, _find_cxi,
+        "frames, positions, geometry, mask, dark, flat, probe", "h5py", _is_cxi, _find_cxi, places=(),
     ),
     ForeignFormat(
         "eiger", "Eiger master file", ("_master.h5",), "frames, geometry, mask", "h5py, hdf5plugin",
-        _is_eiger, _find_eiger,
+        _is_eiger, _find_eiger, places=(),
     ),
     ForeignFormat(
         "nexus", "NeXus (NXdata, NXdetector)", (".nxs", ".h5"), "frames, positions, geometry, mask", "h5py",
-        _is_nexus, _find_nexus,
+        _is_nexus, _find_nexus, places=(),
     ),
 )  # fmt: skip

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ptycho.errors import DataError
 from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.geometry import Geometry
@@ -17,24 +19,32 @@ from ptycho.io.ptychodus_scan import is_ptychodus, read_ptychodus_scan
 
 
 def _is_npz(path: Path) -> bool:
-    if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        keys = {name.removesuffix(".npy") for name in archive.namelist()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            keys = {name.removesuffix(".npy") for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
     return patterns_key(keys) in keys
 
 
 def _found(title: str, arrays: dict[str, Any]) -> Found:
     """A scan as it stands; its positions keep their object pixels."""
     frames = arrays["diff3d"]
+    if len(frames.shape) != 3:
+        raise DataError(f"the frames have shape {frames.shape}; expected three axes (M, N, N)")
     places = np.stack([np.ravel(arrays["xcoords"]), np.ravel(arrays["ycoords"])], axis=1).astype(np.float64)
     last = arrays.get("pattern_order") == "NNM" or len(frames) != len(places)
     if last and frames.shape[-1] == len(places) and isinstance(frames, np.ndarray):
         frames = np.moveaxis(frames, -1, 0)
+    if frames.ndim == 4 and frames.shape[-1] == 1:
+        frames = frames[..., 0] if isinstance(frames, np.ndarray) else frames.without_last_axis()
     whole = np.dtype(frames.dtype).kind in "ui"
     found = Found(title, frames=frames, positions_px=places)
     found.unit = arrays.get("diffraction_unit") or ("counts" if whole else None)
-    found.geometry = arrays.get("geometry") or Geometry()
+    # such positions lie along the detector's axes, whatever angle the file tells
+    found.geometry = replace(arrays.get("geometry") or Geometry(), rotation_rad=0.0)
     found.bad_pixels = arrays.get("bad_pixels")
     found.object = arrays.get("objectGuess")
     found.centre_px = (float(frames.shape[1] // 2), float(frames.shape[2] // 2))
@@ -56,11 +66,11 @@ def _find_ptychodus(path: Path, paths: Paths) -> Found:
 FORMATS = (
     ForeignFormat(
         "npz", "NPZ scan", (".npz",), "frames, positions, geometry, mask, probe, object", "numpy",
-        _is_npz, _find_npz,
+        _is_npz, _find_npz, places=(),
     ),
     ForeignFormat(
         "ptychodus", "ptychodus diffraction and product", (".h5", ".hdf5"),
         "frames, positions, geometry, mask, probe, object", "h5py",
-        lambda path: is_hdf5(path) and is_ptychodus(path), _find_ptychodus,
+        lambda path: is_hdf5(path) and is_ptychodus(path), _find_ptychodus, places=(),
     ),
 )  # fmt: skip

@@ -51,23 +51,29 @@ PLACES = {
 
 
 def _find_plain(path: Path, paths: Paths) -> Found:
-    """The named places of an HDF5 file; units by the `units` attributes, metres and eV without them."""
-    named = {key: place for key, place in paths.items() if key != "links"}
-    if not named:
+    if not paths:
         raise DataError(
             f"{path}: an HDF5 layout that is not known; name its places: --set path.frames=/place "
             "path.positions_x=/place path.positions_y=/place"
         )
-    found = Found("HDF5 with named places")
+    return find_named(path, paths)
+
+
+def find_named(path: Path, paths: Paths, grid: tuple[int, int] | None = None) -> Found:
+    """The named places of an HDF5 file; units by the `units` attributes, metres and eV without them.
+
+    Of frames on a grid (rows, columns), x may have one value a column and y one a row.
+    """
+    found = Found("HDF5 with named places", grid=grid)
     with open_hdf5(path) as archive:
-        for place in named.values():
+        for place in paths.values():
             dataset(archive, place)  # what is not there is said with its name
         if "frames" in paths:
             holder = dataset(archive, paths["frames"])
             found.codec = codec_of(holder)
-            if holder.ndim == 4:
-                found.grid = (int(holder.shape[0]), int(holder.shape[1]))
-        found.positions_m = _positions(archive, paths)
+            four = holder.ndim == 4
+            found.grid = (int(holder.shape[0]), int(holder.shape[1])) if four else None
+        found.positions_m = _positions(archive, paths, found.grid)
         found.frame_index = array_of(archive, paths.get("frame_index", ""))
         found.position_index = array_of(archive, paths.get("position_index", ""))
         found.frame_time_s = array_of(archive, paths.get("frame_time", ""))
@@ -84,7 +90,7 @@ def _find_plain(path: Path, paths: Paths) -> Found:
     return found
 
 
-def _positions(archive: Any, paths: Paths) -> NDArray[np.float64] | None:
+def _positions(archive: Any, paths: Paths, grid: tuple[int, int] | None) -> NDArray[np.float64] | None:
     """Positions (M, 2) [x, y] in metres from the named places; None where none is named."""
     if "positions" in paths:
         columns = [_metres(archive, paths["positions"])]
@@ -94,9 +100,14 @@ def _positions(archive: Any, paths: Paths) -> NDArray[np.float64] | None:
                 f"{archive.filename}: {paths['positions']!r} has shape {columns[0].shape}; expected (M, 2)"
             )
         return whole
-    if "positions_x" not in paths or "positions_y" not in paths:
+    named = [axis for axis in "xy" if f"positions_{axis}" in paths]
+    if len(named) == 1:
+        raise DataError(f"{archive.filename}: path.positions_{named[0]} alone; name both x and y")
+    if not named:
         return None
     x, y = (_metres(archive, paths[f"positions_{axis}"]).ravel() for axis in "xy")
+    if grid is not None and (len(y), len(x)) == grid and len(x) * len(y) > max(grid):
+        x, y = np.tile(x, grid[0]), np.repeat(y, grid[1])
     if len(x) != len(y):
         raise DataError(f"{archive.filename}: {len(x)} values of x but {len(y)} of y")
     return np.stack([x, y], axis=1)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ptycho.backends import predictor_of
-from ptycho.forward.diffraction import amplitude, diffract
+from ptycho.forward.seen import explained
 from ptycho.image.canvas import Stitched
 from ptycho.report.run_panels import Panels, RunPanels
 from ptycho.run.batches import Index
@@ -146,16 +146,11 @@ class _Asked:
     def explain(
         self, container: PtychoDataContainer, members: Index, scan: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        model, x = self._model, tf.constant(container.patterns[members])
-        batch = {"positions_xy": tf.constant(container.positions_px[members]), "region": False, "scan": scan}
-        near: dict[str, Any] = {}
+        x, positions = tf.constant(container.patterns[members]), tf.constant(container.positions_px[members])
+        batch = {"x": x, "positions_xy": positions, "region": False, "scan": scan}
         if container.reference is not None:
-            near["reference"] = tf.constant(container.pattern_references(members))
-        views = model.views(model.patches(x, tf.constant(scan, tf.int32), *near.values()), {**batch, **near})
-        scale = tf.exp(model.of_scan(model.log_scale, scan))
-        predicted = scale * amplitude(diffract(views, model.probe_of(scan)))
-        to_counts = float(model.intensity_scale_of(scan))
-        return to_counts * x[:, 0].numpy(), to_counts * predicted[:, 0].numpy()
+            batch["reference"] = tf.constant(container.pattern_references(members))
+        return explained(self._model, batch)
 
     def image(self, container: PtychoDataContainer, scan: int) -> Stitched:
         return reconstruct(predictor_of(self._model, scan), container).image

@@ -216,7 +216,7 @@ def inference(pair: Pair, raw: RawData) -> tuple[list[Row], NDArray[Any], NDArra
         both = [open_bundle(Path(folder), backend) for backend in ("pytorch", "tensorflow")]
         x = pair.container.patterns[pair.container.nn_indices]
         seen = [predictor_of(model) for model in both]
-        patches = [one.as_numpy(one.predict(x)) for one in seen]
+        patches = [np.asarray(one.predict(x)) for one in seen]
         objects = [infer(model, raw).object for model in both]
     rows = [
         row("inference", "patches", "float32", "image", *patches),

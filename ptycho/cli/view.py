@@ -1,0 +1,76 @@
+"""Look at a scan and its image on a local page.
+
+WHAT is the output folder of a run, a scan file, or an image file. The page shows patterns beside their
+positions, the mean pattern, on which bad pixels can be drawn and saved, and the image: zoom, values along a
+line, amplitude, phase, both as one colour, R of every pattern, and a pattern where you click, measured and
+predicted.
+
+Only this machine can open the page, and only with the whole address that is printed. It lasts until Ctrl-C,
+or for --seconds. From another machine: ssh -L PORT:127.0.0.1:PORT HOST, with --port PORT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from ptycho.cli.console import Console
+from ptycho.cli.parser import Parser
+from ptycho.errors import InputError
+
+USAGE = "%(prog)s WHAT [--data SCAN] [--mask FILE] [--port N] [--seconds S] [--open]"
+HELP = "look at a scan and its image on a local page"
+
+
+def add_arguments(parser: Parser) -> None:
+    """`WHAT`, `--data`, `--mask`, `--port`, `--seconds`, `--open`."""
+    add = parser.add_argument
+    add("what", type=Path, metavar="WHAT", help="output folder of a run, scan file or image file")
+    add("--data", type=Path, metavar="SCAN", help="scan of the run or image, where none is named")
+    add(
+        "--mask",
+        type=Path,
+        default=Path("bad_pixels.npz"),
+        metavar="FILE",
+        help="where drawn bad pixels are saved; a new name where it exists (default bad_pixels.npz)",
+    )
+    add("--port", type=int, default=0, metavar="N", help="port of the page (default: any that is free)")
+    add("--seconds", type=float, metavar="S", help="end by itself after so long (default: at Ctrl-C)")
+    add("--open", action="store_true", default=False, help="open the page in a browser")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Serve the page until it is over."""
+    seconds: float | None = vars(arguments).get("seconds")
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise InputError(f"--seconds {seconds}: must be a number > 0")
+    if not 0 <= arguments.port < 65536:
+        raise InputError(f"--port {arguments.port}: must lie between 0 and 65535; 0: any that is free")
+    from ptycho.io.masks import check_mask_target
+    from ptycho.viewer.routes import routes_of
+    from ptycho.viewer.server import serving
+    from ptycho.viewer.shown import open_shown
+
+    check_mask_target(arguments.mask)
+    shown = open_shown(arguments.what, vars(arguments).get("data"))
+    for note in shown.notes:
+        console.warn(note)
+    try:
+        with serving(routes_of(shown, arguments.mask), arguments.port) as address:
+            console.say(f"page       {address}")
+            if seconds is None:
+                console.say("Ctrl-C ends it")
+            if arguments.open:
+                import webbrowser
+
+                webbrowser.open(address)
+            end = None if seconds is None else time.monotonic() + seconds
+            while end is None or time.monotonic() < end:
+                console.stop.check()
+                time.sleep(0.1)
+    except OSError as error:
+        raise InputError(
+            f"port {arguments.port} cannot be used: {error.strerror}; leave --port out"
+        ) from None
+    return 0

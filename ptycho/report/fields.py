@@ -1,0 +1,83 @@
+"""What of a complex image is shown: the part that has enough light, without a free phase and ramp."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ptycho.errors import InputError
+from ptycho.image.cropping import covered_box
+from ptycho.image.registration import fit_phase_ramp, phase_ramp
+
+#: shares of the light of the best tenth of the pixels: for the colours, and to be shown
+_WELL_LIT, _SHOWN = 0.2, 0.05
+
+
+def complex_image(obj: ArrayLike) -> NDArray[np.complex128]:
+    """One image (H, W) complex128; InputError for any other shape."""
+    image = np.asarray(obj)
+    if image.ndim != 2 or image.size == 0 or image.dtype.kind not in "buifc":
+        raise InputError(
+            f"cannot draw an object of shape {image.shape}, dtype {image.dtype}; expected (H, W)"
+        )
+    return image.astype(np.complex128)
+
+
+def without_ramp(
+    image: NDArray[np.complex128], coverage: ArrayLike | None
+) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
+    """The covered box less its global phase and ramp, uncovered pixels NaN; and which of its pixels are well
+    lit: at least a fifth of the coverage that the best tenth reaches.
+    """
+    seen = np.isfinite(image) if coverage is None else (np.asarray(coverage) > 0) & np.isfinite(image)
+    y0, y1, x0, x1 = covered_box(seen, share=0.5)
+    cut, mask = image[y0:y1, x0:x1], seen[y0:y1, x0:x1]
+    filled = np.where(mask, cut, 0)
+    flat = cut * phase_ramp(cut.shape, fit_phase_ramp(filled, np.ones_like(filled))).conj()
+    flat = flat * np.exp(-1j * np.angle(flat[mask].sum()))
+    return np.asarray(np.where(mask, flat, np.nan)), _lit(mask, coverage, (y0, y1, x0, x1), _WELL_LIT)
+
+
+def _lit(
+    mask: NDArray[np.bool_], coverage: ArrayLike | None, box: tuple[int, int, int, int], share: float
+) -> NDArray[np.bool_]:
+    """Pixels of a box with at least this share of the light that the best tenth of them gets."""
+    y0, y1, x0, x1 = box
+    light = np.where(mask, 1.0 if coverage is None else np.asarray(coverage, np.float64)[y0:y1, x0:x1], 0.0)
+    return np.asarray(mask & (light >= share * np.percentile(light[mask], 90)))
+
+
+def colour_limits(values: NDArray[np.float64], where: NDArray[np.bool_]) -> tuple[float, float]:
+    """Ends of the colours of an image (H, W) that neither a few outliers nor pixels outside `where` move."""
+    return range_of(values[where])
+
+
+def range_of(values: NDArray[np.float64], percent: float = 0.2) -> tuple[float, float]:
+    """Colour limits that a few outliers do not move."""
+    low, high = np.nanpercentile(values, (percent, 100 - percent))
+    return (float(low), float(high)) if high - low > 1e-9 else (float(low) - 0.5, float(high) + 0.5)
+
+
+def lit_field(
+    obj: ArrayLike, coverage: ArrayLike | None
+) -> tuple[NDArray[np.complex128], NDArray[np.bool_], tuple[int, int]]:
+    """The well lit part of an image, ready to be drawn: the field less its phase and ramp, NaN where it is
+    dim; which pixels are well lit, for the colours; and the corner (row, column) of the box in the image.
+
+    Shapes: obj (H, W) complex, coverage (H, W), lit above zero; without it every finite pixel is lit. At the
+    rim of a scan few patterns overlap, so that the object there is noise: pixels under 5 % of the light
+    that the best tenth gets are left out, and the box is as small as the rest allows.
+
+    >>> coverage = np.zeros((8, 8)); coverage[1:7, 1:7] = 0.01; coverage[2:6, 2:6] = 1.0
+    >>> field, lit, corner = lit_field(np.ones((8, 8), complex), coverage)
+    >>> field.shape, bool(lit.all()), corner
+    ((4, 4), True, (2, 2))
+    """
+    image = complex_image(obj)
+    seen = np.isfinite(image) if coverage is None else (np.asarray(coverage) > 0) & np.isfinite(image)
+    y0, y1, x0, x1 = covered_box(seen, share=0.5)
+    field, lit = without_ramp(image, coverage)
+    shown = _lit(np.isfinite(field), coverage, (y0, y1, x0, x1), _SHOWN)
+    top, bottom, left, right = covered_box(shown, share=0.3)
+    part = (slice(top, bottom), slice(left, right))
+    return np.where(shown[part], field[part], np.nan), lit[part], (y0 + top, x0 + left)

@@ -1,0 +1,61 @@
+"""A reconstruction that several processes share: whose patterns, and sums over all of them.
+
+All processes hold the same state. Each visits its part of every batch; what a batch or a pass adds up is then
+summed over the processes, and what belongs to one pattern (a position, an intensity, its misfit) is handed
+round. So K processes compute what one computes, but for the order of the additions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ptycho_torch.refine.scan import RefineScan
+
+
+def own(scan: RefineScan, index: Tensor) -> Tensor:
+    """The part of `index` (B,) that this process visits: a K-th, in order; may be empty."""
+    if scan.team is None:
+        return index
+    return index.tensor_split(scan.team.size)[scan.team.rank]
+
+
+def add_up(scan: RefineScan, *tensors: Tensor) -> None:
+    """Replace each tensor, in place, by its sum over all processes."""
+    if scan.team is not None:
+        scan.team.add_tensors(*tensors)
+
+
+def total(scan: RefineScan, *numbers: float) -> list[float]:
+    """Each number summed over all processes."""
+    if scan.team is None:
+        return list(numbers)
+    together = torch.tensor(numbers, dtype=torch.float64)
+    scan.team.add_tensors(together)
+    return [float(number) for number in together]
+
+
+def of_all(scan: RefineScan, index: Tensor, values: Tensor) -> Tensor:
+    """Values (B, ...) of all of `index` (B,), of which each process has computed those of its `own` part."""
+    if scan.team is None:
+        return values
+    parts = [len(part) for part in index.tensor_split(scan.team.size)]
+    begin = sum(parts[: scan.team.rank])
+    whole = values.new_zeros((len(index), *values.shape[1:]))
+    whole[begin : begin + len(values)] = values
+    scan.team.add_tensors(whole)
+    return whole
+
+
+def hand_round(scan: RefineScan, rows: Tensor, visited: Tensor) -> Tensor:
+    """Rows (M, ...) as whoever visited them left them: `visited` (M,) bool, True where this process did.
+
+    A row that nobody visited stays as it is.
+    """
+    if scan.team is None:
+        return rows
+    mask = visited.to(rows.device).reshape(-1, *[1] * (rows.ndim - 1))
+    changed = torch.where(mask, rows, torch.zeros_like(rows))
+    count = visited.to(torch.float64)
+    scan.team.add_tensors(changed, count)
+    return torch.where((count > 0).reshape(mask.shape), changed, rows)

@@ -1,0 +1,59 @@
+"""What each process of tests/torch/test_processes.py runs: small reconstructions, saved by the first."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ptycho.simulation import Scenario, simulate
+from ptycho_torch.processes import team_of_environment
+from ptycho_torch.refine.engine import reconstruct
+from ptycho_torch.refine.scan import make_scan
+
+#: name -> options of a reconstruction; together they meet every sum that processes share
+CASES = {
+    "rpie": dict(epochs=4, levels=1),
+    "lsqml": dict(rule="lsqml", epochs=3, levels=1),
+    "adam": dict(rule="adam", epochs=3, levels=1, prior="none"),
+    "two modes": dict(epochs=3, modes=2, background=True, levels=1),
+    "intensity": dict(epochs=3, intensity=True, levels=1),
+    "small batches": dict(epochs=2, batch_size=3, levels=1),
+    "search": dict(epochs=14, positions="affine", position_search_px=2.0, levels=1),
+    "two levels": dict(epochs=4, levels=2, start="flat"),
+}
+
+
+def scan_of(name: str, dtype=torch.complex128):
+    """A scan of 40 patterns of 32 x 32."""
+    raw = simulate(Scenario(N=32, n_positions=40, step_px=3.0, seed=3, photons=2e4)).raw
+    places = np.stack([raw.xcoords, raw.ycoords], -1)
+    if name == "search":
+        places = places + np.random.default_rng(1).normal(0, 0.7, places.shape)
+    return make_scan(raw.diff3d, places, raw.probeGuess, unit="counts", dtype=dtype)
+
+
+def solve(name: str, team=None, dtype=torch.complex128, **more):
+    """The reconstruction of a case."""
+    return reconstruct(scan_of(name, dtype), seed=5, team=team, **(CASES[name] | more))
+
+
+def main(folder: Path) -> None:
+    """Every case, then a run that stops after two sweeps and leaves its state."""
+    torch.set_num_threads(1)
+    with team_of_environment() as team:
+        for name in CASES:
+            made = solve(name, team)
+            if team.rank == team.size - 1:
+                np.savez(
+                    folder / f"{name}.npz",
+                    object=made.object, probe=made.probe, positions=made.positions_xy, r=made.r_map,
+                )  # fmt: skip
+        state = folder / "state.safetensors"
+        solve("rpie", team, torch.complex64, checkpoint=state, callbacks=(lambda now: now.epoch == 2,))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,56 @@
+"""Several processes give the image of one; one that dies is named, and nothing is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from shared_job import CASES, solve
+
+pytestmark = pytest.mark.slow
+
+
+def launch(processes: int, *words: object) -> None:
+    """Start a script as `torchrun` does."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    subprocess.run([*command, *map(str, words)], check=True, timeout=300, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def folder(request, tmp_path_factory) -> Path:
+    made = tmp_path_factory.mktemp(f"of{request.param}")
+    launch(request.param, Path(__file__).with_name("shared_job.py"), made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, object]:
+    return {name: solve(name) for name in CASES}
+
+
+def test_processes_give_the_image_of_one(folder, alone):
+    """In float64 only the order of the additions differs: 1e-9 of the largest value after some sweeps.
+
+    A coarse step rounds its field to 1.5e-5, so that there a last bit may become as much.
+    """
+    for name, made in alone.items():
+        bound = 5e-5 if name == "two levels" else 1e-9
+        with np.load(folder / f"{name}.npz") as found:
+            for key, value in {
+                "object": made.object, "probe": made.probe, "positions": made.positions_xy, "r": made.r_map,
+            }.items():  # fmt: skip
+                assert np.abs(found[key] - value).max() <= bound * np.abs(value).max(), (name, key)
+
+
+def test_any_number_of_processes_goes_on_from_any_other(folder, tmp_path):
+    """The state is in single precision: 1e-3 after four sweeps."""
+    state = tmp_path / "state.safetensors"
+    state.write_bytes((folder / "state.safetensors").read_bytes())
+    made = solve("rpie", dtype=torch.complex64, checkpoint=state, resume=True)
+    whole = solve("rpie", dtype=torch.complex64)
+    assert [row["epoch"] for row in made.history] == [1, 2, 3, 4]
+    assert np.abs(made.object - whole.object).max() <= 1e-3 * np.abs(whole.object).max()
