@@ -57,11 +57,11 @@ def infer(
     """Reconstruct a scan with a trained model, and judge the image by the patterns (`agreement`).
 
     `model`: a bundle (path), opened by `backend`; a model; an opened ONNX file; or None, the network that
-    ships, which takes probe, scale and dose from the scan (`ptycho.workflows.shipped`). The normalisation is the
-    training set's, that of its most similar scan where it has several, or of `config.trained_scan`. An object
-    in the scan gives the canvas its shape. `team`: the processes that share the work; each has the whole
-    image in the end. Time linear in positions; memory: the scan once as float32, the
-    canvas, one batch. Raises DataError where the scan does not fit the model.
+    ships, which takes probe, scale and dose from the scan (`ptycho.workflows.shipped`). The normalisation is
+    the training set's, that of its most similar scan where it has several, or of `config.trained_scan`. An
+    object in the scan gives the canvas its shape. `team`: the processes that share the work; each has the
+    whole image in the end. Time linear in positions; memory: the scan once as float32, the canvas, one batch.
+    Raises DataError where the scan does not fit the model.
     """
     config, execution = config or InferenceConfig(), execution or PyTorchExecutionConfig()
     raw = keep_patterns(raw, execution, config.output_dir)

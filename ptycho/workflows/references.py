@@ -1,4 +1,4 @@
-"""What training starts from where the network corrects an image: its weights, and the image under every scan."""
+"""What training starts from where the network corrects an image: weights, and the image under every scan."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ from ptycho.scan.reference import Reference
 from ptycho.scan.scan_set import ScanSet
 from ptycho.workflows.trained import restored
 
+#: of a network that learned on the image that all rounds had made: more of them were worse
+_ROUNDS = 4
+
 Weights = Mapping[str, NDArray[Any]]
 
 
 def with_start(config: TrainingConfig) -> tuple[TrainingConfig, Weights | None]:
-    """The configuration with the network that it starts from, and that network's weights; None: from its seed.
+    """The configuration with the network that it starts from, and that network's weights; None: new ones.
 
     ConfigError where `start_from` is shipped and a setting of the network is another than the shipped one's.
     """
@@ -37,9 +40,10 @@ def with_start(config: TrainingConfig) -> tuple[TrainingConfig, Weights | None]:
         given, ships = getattr(config.model, field.name), getattr(model, field.name)
         if given not in (ships, getattr(usual, field.name)) and field.name not in ("N", "rounds"):
             raise ConfigError(
-                f"{field.name} = {given!r}: the network that ships has {ships!r}; drop it, or use --from scratch"
+                f"{field.name} = {given!r}: the network that ships has {ships!r}; drop it, or use --from "
+                "scratch"
             )
-    rounds = model.rounds if config.model.rounds == usual.rounds else config.model.rounds
+    rounds = _ROUNDS if config.model.rounds == usual.rounds else config.model.rounds
     return dataclasses.replace(config, model=dataclasses.replace(model, rounds=rounds)), shipped_weights()
 
 

@@ -24,8 +24,8 @@ _PATTERNS, _SWEEPS = 144, 8
 def shipped_state(raw: RawData, *, refine: bool = True) -> TrainedState:
     """The network that ships, with the probe, scale and dose of a scan.
 
-    refine: its probe guess is refined in a few sweeps over 144 neighbours (a fraction of a second); else it is
-    taken as it is. Raises DataError for patterns of a side that the network was not trained on.
+    refine: its probe guess is refined in a few sweeps over 144 neighbours (under a second); else it is taken
+    as it is. Raises DataError for patterns of a side that the network was not trained on.
     """
     shipped_model(raw.N)
     container = PtychoDataContainer.from_raw(raw, 1)
