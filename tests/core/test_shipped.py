@@ -1,4 +1,4 @@
-"""The network that ships, on small scans: better than the coarse object, in both backends, trained further."""
+"""The network that ships, on small scans: better than the coarse object, in both backends, trained on."""
 
 from __future__ import annotations
 
