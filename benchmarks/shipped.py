@@ -79,12 +79,12 @@ def rated(container: PtychoDataContainer, image: Any, probe: Any, origin: Any) -
 
 
 def engine(name: str, raw: RawData, known: Known | None, sweeps: int | None) -> None:
-    """So many sweeps of the engine as it is by default; None: until it stops."""
+    """So many sweeps of the engine from the coarse object; None: until it stops."""
     container = PtychoDataContainer.from_raw(raw, 1)
     more = {} if sweeps is None else {"epochs": sweeps}
     counts = np.asarray(raw.amplitude()) ** 2
     made, seconds = timed(
-        lambda: refine_probe(counts, raw.positions_px, raw.probe_modes, unit="counts", **more)  # type: ignore[arg-type]
+        lambda: refine_probe(counts, raw.positions_px, raw.probe_modes, unit="counts", start="coarse", **more)  # type: ignore[arg-type]
     )
     judged = error(made.object, made.origin_xy, known)
     rate = len(container) / seconds
@@ -127,7 +127,7 @@ def main() -> None:
             made = simulate(Scenario(**{**usual, **choices, "seed": 11}))
             known = Known(made.raw, made.object_true, made.roi)
             network(f"{name}, network", made.raw, known)
-            engine(f"{name}, engine 1 sweep", made.raw, known, 1)
+            engine(f"{name}, engine 2 sweeps", made.raw, known, 2)
             engine(f"{name}, engine 4 sweeps", made.raw, known, 4)
         return
     known = bench_scan()
@@ -135,15 +135,17 @@ def main() -> None:
         exact = file["probe_true"]
     right = known.raw.with_probe(exact)
     network("bench, network, right probe", right, known, refine=False)
-    engine("bench, engine 1 sweep, right probe", right, known, 1)
+    for sweeps in (1, 2):
+        engine(f"bench, engine {sweeps} sweeps, right probe", right, known, sweeps)
     network("bench, network, file's probe", known.raw, known)
-    for sweeps in (1, 4):
+    for sweeps in (1, 2, 4):
         engine(f"bench, engine {sweeps} sweeps, file's probe", known.raw, known, sweeps)
     if given.own:
         own(known.raw, known)
     star = siemens_star()
     network("star, network", star, None)
-    engine("star, engine 1 sweep", star, None, 1)
+    for sweeps in (1, 2):
+        engine(f"star, engine {sweeps} sweeps", star, None, sweeps)
 
 
 if __name__ == "__main__":

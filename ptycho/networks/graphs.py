@@ -137,8 +137,18 @@ def describe(name: str, spec: NetworkSpec) -> Any:
 
 # ------------------------------------------------------------------------------ what a graph says of itself
 
-_SAME_SHAPE = ("activation", "norm", "add", "multiply", "mask_border", "mask_centre", "around_amplitude")
-_SAME_SHAPE += ("around_phase",)
+_SAME_SHAPE = frozenset(
+    [
+        "activation",
+        "norm",
+        "add",
+        "multiply",
+        "mask_border",
+        "mask_centre",
+        "around_amplitude",
+        "around_phase",
+    ]
+)
 
 
 def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:

@@ -69,7 +69,8 @@ class Block:
 
     def _laid(self, patches: Tensor, corners: Tensor) -> Tensor:
         one = torch.zeros(len(corners), dtype=torch.int64)
-        return splat(patches * self.weights, corners, one, 1, tuple(self.image.shape))[0]
+        height, width = self.image.shape
+        return splat(patches * self.weights, corners, one, 1, (height, width))[0]
 
 
 def neighbours(scan: Drawn, count: int, rng: np.random.Generator) -> NDArray[np.int64]:

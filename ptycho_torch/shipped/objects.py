@@ -56,7 +56,7 @@ def _cells(side: int, rng: Rng) -> Image:
     seeds = rng.uniform(0, side, (int(rng.integers(20, 200)), 2))
     from scipy.spatial import cKDTree
 
-    grid = np.stack(np.indices((side, side)), -1).reshape(-1, 2)
+    grid = np.moveaxis(np.indices((side, side)), 0, -1).reshape(-1, 2)
     nearest = cKDTree(seeds).query(grid)[1].reshape(side, side)
     return ndimage.gaussian_filter(rng.random(len(seeds))[nearest], rng.uniform(0.0, 0.8))
 
