@@ -138,16 +138,8 @@ def describe(name: str, spec: NetworkSpec) -> Any:
 # ------------------------------------------------------------------------------ what a graph says of itself
 
 _SAME_SHAPE = frozenset(
-    [
-        "activation",
-        "norm",
-        "add",
-        "multiply",
-        "mask_border",
-        "mask_centre",
-        "around_amplitude",
-        "around_phase",
-    ]
+    ("activation", "norm", "add", "multiply", "mask_border", "mask_centre")
+    + ("around_amplitude", "around_phase")
 )
 
 
