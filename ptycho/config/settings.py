@@ -152,7 +152,9 @@ class InferenceConfig:
     """One reconstruction with a trained model."""
 
     model: ModelConfig = option(ModelConfig, help="the network; the bundle's own wins")
-    model_path: Path | None = option(None, help="bundle wts.h5.zip, or the folder that holds it")
+    model_path: Path | None = option(
+        None, help="bundle wts.h5.zip, or its folder; None: the network that ships"
+    )
     test_data_file: Path | None = option(None, help="scan to reconstruct")
     trained_scan: int | None = option(
         None, ge=0, help="which training scan's probe and scale it is seen with; None: the most similar"
