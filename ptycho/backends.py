@@ -7,7 +7,7 @@ stitching, files) is the same for all of them and lives in the rooms of `ptycho`
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
@@ -84,6 +84,9 @@ class Backend(Protocol[Model, Patches]):
 
     def load(self, model: Model, state: TrainedState) -> None:
         """Put weights and scans of a trained state into a new model; ConfigError where they do not fit."""
+
+    def load_weights(self, model: Model, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Put weights by neutral name into a new model; ConfigError where they do not fit."""
 
     def fit(self, job: Job, model: Model | None = None) -> Fitted[Model]:
         """Train a model (a new one: None) as the job says; it has the weights that validated best.

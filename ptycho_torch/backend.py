@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -42,10 +43,13 @@ class TorchBackend:
         return Imaging.of(config)
 
     def load(self, model: Imaging, state: TrainedState) -> None:
-        weights = {name: torch.from_numpy(np.array(value)) for name, value in state.weights.items()}
-        load_neutral_weights(model.network, weights)
+        self.load_weights(model, state.weights)
         model.attach_scans(state.scans)
         model.eval()
+
+    def load_weights(self, model: Imaging, weights: Mapping[str, NDArray[Any]]) -> None:
+        held = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+        load_neutral_weights(model.network, held)
 
     def fit(self, job: Job, model: PtychoPINN | None = None) -> Fitted[PtychoPINN]:
         from ptycho_torch.fit.run import fit, prepare

@@ -1,4 +1,4 @@
-"""Reconstruct a scan with a trained model: every pattern at its own place, stitched.
+"""Reconstruct a scan with a trained model, or with the network that ships: every pattern at its own place.
 
 OUT gets reconstruction.npz (object, coverage, origin_xy, probe), PNGs and metrics.json. R, the misfit of the
 stitched object re-diffracted at every position, is always printed; a scan that holds the truth is judged too.
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ptycho.run.reconstruction import Reconstruction
     from ptycho.scan.raw_data import RawData
 
-USAGE = "%(prog)s SCAN --model RUN -o OUT [flags]"
+USAGE = "%(prog)s SCAN [--model RUN] -o OUT [flags]"
 HELP = "reconstruct a scan with a trained model"
 
 _CLASSES = (InferenceConfig, PyTorchExecutionConfig)
@@ -97,13 +97,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         return code
     if config.backend == "tensorflow":
         quiet_tensorflow()
-    if config.model_path is None:
-        raise InputError("no model; give --model, the output folder of ptycho train")
     if config.test_data_file is None:
         raise InputError("no scan to reconstruct; give SCAN")
     # Before the paths are looked at: the bundle's own errors say more than "no such file".
-    model: Path | OnnxModel = config.model_path
-    if config.model_path.suffix == ".onnx":
+    model: Path | OnnxModel | None = config.model_path
+    if config.model_path is None:
+        state, backend = {}, config.backend or "pytorch"
+        console.say("model        the network that ships (no --model was given): docs/model_card.md")
+    elif config.model_path.suffix == ".onnx":
         from ptycho.models.onnx_model import open_onnx
 
         model = open_onnx(config.model_path, execution)
@@ -168,9 +169,11 @@ def _looked_at(
     return seen.metrics
 
 
-def _bundle_file(path: Path) -> Path:
+def _bundle_file(path: Path | None) -> Path | None:
     from ptycho.models.bundle import BUNDLE_NAME
 
+    if path is None:
+        return None
     return path / BUNDLE_NAME if path.is_dir() else path
 
 
@@ -179,10 +182,11 @@ def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Rec
     from ptycho.io.ptychodus_product import write_product
     from ptycho.io.ptychodus_scan import product_of_image
 
-    assert config.test_data_file is not None and config.model_path is not None
-    folder = Path(config.model_path)
-    history = (folder if folder.is_dir() else folder.parent) / "history.json"
-    losses = _losses(history)
+    assert config.test_data_file is not None
+    folder = config.model_path
+    losses = []
+    if folder is not None:
+        losses = _losses((folder if folder.is_dir() else folder.parent) / "history.json")
     made = product_of_image(
         config.test_data_file,
         image.object,

@@ -39,7 +39,7 @@ USAGE = "%(prog)s SCAN [SCAN ...] [--test SCAN] -o OUT [flags]\n       %(prog)s 
 HELP = "train a network on a scan"
 
 _CLASSES = (TrainingConfig, ModelConfig, PyTorchExecutionConfig)
-_ALIASES = {**ALIASES, "test_data_file": ("--test",)}
+_ALIASES = {**ALIASES, "test_data_file": ("--test",), "start_from": ("--from",)}
 
 
 def add_arguments(parser: Parser) -> None:

@@ -122,6 +122,7 @@ MODEL_LINKS: tuple[Link, ...] = (
     *_alike("ModelConfig", "ModelConfig", "architecture n_filters_scale object_big probe_big"),
     *_alike("ModelConfig", "ModelConfig", "pad_object merge_window"),
     *_alike("ModelConfig", "ModelConfig", "probe_mask_sigma probe_mask_diameter gaussian_smoothing_sigma"),
+    *_alike("ModelConfig", "ModelConfig", "reference rounds"),
 )
 
 _SHARED_DATA = "enable_oversampling neighbor_pool_size subsample_seed"
@@ -170,6 +171,7 @@ TRAINING_LINKS: tuple[Link, ...] = (
     ),
     *_alike("TrainingConfig", "TrainingConfig", "plateau_factor plateau_patience plateau_min_lr ema_decay"),
     *_alike("TrainingConfig", "TrainingConfig", "probe_from probe_refine_sweeps region_ratio max_time_s"),
+    *_alike("TrainingConfig", "TrainingConfig", "start_from"),
     *_alike("TrainingConfig", "TrainingConfig", "objectives diagnostics stages more_train_data_files"),
 )
 

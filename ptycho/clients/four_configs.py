@@ -66,6 +66,8 @@ class ModelConfig:
     probe_mask_sigma: float = same(settings.ModelConfig, "probe_mask_sigma")
     probe_mask_diameter: float | None = same(settings.ModelConfig, "probe_mask_diameter")
     gaussian_smoothing_sigma: float = same(settings.ModelConfig, "gaussian_smoothing_sigma")
+    reference: str = same(settings.ModelConfig, "reference")
+    rounds: int = same(settings.ModelConfig, "rounds")
 
 
 @synonyms(lr_warmup_epochs="warmup_epochs", lr_min_ratio="min_lr_ratio")
@@ -106,6 +108,7 @@ class TrainingConfig:
     val_fraction: float = same(settings.TrainingConfig, "val_fraction")
     probe_from: str = same(settings.TrainingConfig, "probe_from")
     probe_refine_sweeps: int = same(settings.TrainingConfig, "probe_refine_sweeps")
+    start_from: str = same(settings.TrainingConfig, "start_from")
     region_ratio: float = same(settings.TrainingConfig, "region_ratio")
     max_time_s: float | None = same(settings.TrainingConfig, "max_time_s")
     objectives: list[Any] | None = same(settings.TrainingConfig, "objectives")

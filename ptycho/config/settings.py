@@ -121,6 +121,11 @@ class TrainingConfig:
     probe_refine_sweeps: int = option(
         20, ge=1, help="sweeps of the iterative engine when probe_from is refine"
     )
+    start_from: str = option(
+        "scratch",
+        choices=("scratch", "shipped"),
+        help="weights to start from: new ones from the seed, or those of the network that ships",
+    )
     probe_modes: int | None = option(None, ge=1, help="incoherent probe modes; None: as many as the file has")
     region_ratio: float = option(
         1.0,
@@ -147,7 +152,9 @@ class InferenceConfig:
     """One reconstruction with a trained model."""
 
     model: ModelConfig = option(ModelConfig, help="the network; the bundle's own wins")
-    model_path: Path | None = option(None, help="bundle wts.h5.zip, or the folder that holds it")
+    model_path: Path | None = option(
+        None, help="bundle wts.h5.zip, or its folder; None: the network that ships"
+    )
     test_data_file: Path | None = option(None, help="scan to reconstruct")
     trained_scan: int | None = option(
         None, ge=0, help="which training scan's probe and scale it is seen with; None: the most similar"

@@ -117,13 +117,6 @@ class Seen:
         return (model.N * model.probe_scale / 4) ** 2
 
 
-def explained(model: Model, batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Measured and predicted amplitude (B, N, N) of the first pattern of every group, in root counts."""
-    seen, first = Seen(model, batch), batch["x"][:, 0]
-    ops, scale = ops_of(first), model.intensity_scale_of(seen.scan)
-    return ops.to_numpy(scale * first), ops.to_numpy(scale * seen.amplitude[:, 0])
-
-
 def check_reference(reference: Array | None) -> None:
     """ConfigError where a network that starts from an image is given none."""
     if reference is None:
@@ -131,6 +124,13 @@ def check_reference(reference: Array | None) -> None:
             "reference = 'coarse': the network needs the image around each pattern - use ptycho infer, or "
             "give reference (B, C, N, N)"
         )
+
+
+def explained(model: Model, batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Measured and predicted amplitude (B, N, N) of the first pattern of every group, in root counts."""
+    seen, first = Seen(model, batch), batch["x"][:, 0]
+    ops, scale = ops_of(first), model.intensity_scale_of(seen.scan)
+    return ops.to_numpy(scale * first), ops.to_numpy(scale * seen.amplitude[:, 0])
 
 
 def illumination(probe: Array) -> Array:

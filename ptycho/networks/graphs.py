@@ -137,9 +137,10 @@ def describe(name: str, spec: NetworkSpec) -> Any:
 
 # ------------------------------------------------------------------------------ what a graph says of itself
 
-_SAME_SHAPE = (
-    "activation", "norm", "add", "multiply", "mask_border", "mask_centre", "around_amplitude", "around_phase",
-)  # fmt: skip
+_SAME_SHAPE = frozenset(
+    ("activation", "norm", "add", "multiply", "mask_border", "mask_centre")
+    + ("around_amplitude", "around_phase")
+)
 
 
 def shapes(graph: Graph, spec: NetworkSpec) -> dict[str, Shape]:

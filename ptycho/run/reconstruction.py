@@ -40,14 +40,7 @@ PATTERNS_A_BATCH = 64
 
 #: patches as a backend holds them: its own tensors
 Patches = TypeVar("Patches")
-Made = TypeVar("Made", covariant=True)
-
-
-class Predict(Protocol[Made]):
-    """A network as inference calls it."""
-
-    def __call__(self, x: NDArray[np.float32], reference: NDArray[np.complex64] | None = None, /) -> Made:
-        """x (b, C, N, N), and the image around each (b, C, N, N) where the network starts from one."""
+Given = TypeVar("Given", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -88,6 +81,13 @@ class Reconstruction:
         return self.image.frame.origin_xy
 
 
+class Predicts(Protocol[Given]):
+    """x (b, C, N, N), and the reference around each where the network has one, to patches."""
+
+    def __call__(self, x: NDArray[np.float32], reference: NDArray[np.complex64] | None = None) -> Given:
+        """(b, C_out, N, N)."""
+
+
 @dataclass(frozen=True)
 class Predictor(Generic[Patches]):
     """A trained network as it sees one scan: its numbers, and what a backend does for it.
@@ -103,7 +103,7 @@ class Predictor(Generic[Patches]):
     nphotons: float
     probe: NDArray[np.complex64]
     log_scale: float
-    predict: Predict[Patches]
+    predict: Predicts[Patches]
 
     @property
     def to_counts(self) -> float:
@@ -154,13 +154,8 @@ def reconstruct(
     patch_store = room_for_patches(shape, container) if keep_patches else None
     course = _Course(seen, container, positions, weights, size, patch_store, progress, team)
     begun = time.perf_counter()
-    if seen.config.model.reference == "flat":
-        canvas = Stitcher(frame, weights)
-        course.add(order, canvas)
-        canvas.pool(team)
-        image = canvas.result()
-    else:
-        image = course.rounds(order, frame)
+    flat = seen.config.model.reference == "flat"
+    image = course.stitched(order, frame) if flat else placed_on(*course.rounds(order), frame)
     rate = len(order) / max(time.perf_counter() - begun, 1e-9)
     return Reconstruction(
         image=image,
@@ -177,7 +172,7 @@ def reconstruct(
 
 @dataclass
 class _Course(Generic[Patches]):
-    """The way of the patterns of one scan through the network, batch by batch."""
+    """The way of the patterns of one scan through the network, batch by batch, shared by a team."""
 
     seen: Predictor[Patches]
     container: PtychoDataContainer
@@ -189,14 +184,14 @@ class _Course(Generic[Patches]):
     team: Team
     done: int = 0
 
-    def add(self, order: NDArray[np.int64], canvas: Stitcher, around: Reference | None = None) -> None:
-        """Stitch the patches of these groups, as the backend has them, or what they change in a reference, as
-        arrays; of several processes each takes every K-th batch."""
+    def stitched(self, order: NDArray[np.int64], frame: Frame, around: Reference | None = None) -> Stitched:
+        """The patches of these groups on one canvas, or what they change in a reference."""
+        canvas = Stitcher(frame, self.weights)
         for number, part in enumerate(chunks(len(order), self.size)):
-            groups = order[part]
-            self.done += len(groups)
+            self.done += part.stop - part.start
             if number % self.team.size != self.team.rank:
                 continue
+            groups = order[part]
             members = self.container.nn_indices[groups]
             places = self.positions[members]
             near = None if around is None else around.around(places, self.container.N)
@@ -209,23 +204,35 @@ class _Course(Generic[Patches]):
                 places = places.mean(1, keepdims=True)
             canvas.add(patches, places.reshape(-1, 2))
             if self.progress is not None:
-                self.progress(self.done, len(self.container.nn_indices))
+                total = len(self.container.nn_indices)
+                self.progress(min(self.done, total), total)
+        canvas.pool(self.team)
+        return canvas.result()
 
-    def rounds(self, order: NDArray[np.int64], frame: Frame) -> Stitched:
-        """The image that starts as the coarse object and is changed by one round of patterns after the
-        other."""
+    def rounds(self, order: NDArray[np.int64]) -> tuple[Reference, NDArray[np.float32]]:
+        """The image that starts as the coarse object and is changed by one round of patterns after the other,
+        and how well patches cover it."""
         container, seen = self.container, self.seen
         image = coarse_reference(container.patterns, self.positions, seen.probe, container.bad_pixels)
         own = frame_of(image)
         coverage = np.zeros(own.shape, np.float32)
         for part in dealt(order, seen.config.model.rounds):
-            canvas = Stitcher(own, self.weights)
-            self.add(part, canvas, image)
-            canvas.pool(self.team)
-            change = canvas.result()
+            change = self.stitched(part, own, image)
             image = moved(image, change)
             coverage += change.coverage
-        return placed_on(image, coverage, frame)
+        return image, coverage
+
+
+def image_of(
+    seen: Predictor[Any], container: PtychoDataContainer, batch_size: int | None = None
+) -> Reference:
+    """The image that a network makes of a scan in rounds, on the canvas of the coarse object, as it is where
+    no patch lies. Time and memory of `reconstruct`."""
+    weights = window_weights(seen.probe, auto_window_side(seen.probe))
+    size = batch_size or max(1, PATTERNS_A_BATCH // container.gridsize**2)
+    order = scan_order(container.positions_px[container.nn_indices[:, 0]], size)
+    course = _Course(seen, container, container.positions_px, weights, size, None, None, ALONE)
+    return course.rounds(order)[0]
 
 
 def judged_by_data(

@@ -60,7 +60,7 @@ def validate_inference_config(
         problems += _grouping_problems(config)
         if require_files:
             problems += _path_problems(
-                config, "model_path", Path.exists, "a bundle or its folder", required=True
+                config, "model_path", Path.exists, "a bundle or its folder", required=False
             )
             problems += _path_problems(config, "test_data_file", Path.is_file, "a file", required=True)
             problems += _output_problems(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -38,8 +39,11 @@ class KerasBackend:
         return self.build(config, PyTorchExecutionConfig())
 
     def load(self, model: PtychoPINN_Keras, state: TrainedState) -> None:
-        load_neutral_weights(model.network, state.weights)
+        self.load_weights(model, state.weights)
         model.attach_scans(state.scans)
+
+    def load_weights(self, model: PtychoPINN_Keras, weights: Mapping[str, NDArray[Any]]) -> None:
+        load_neutral_weights(model.network, weights)
 
     def fit(self, job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Keras]:
         from ptycho.tf.fit.run import fit

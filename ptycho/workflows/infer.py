@@ -18,7 +18,8 @@ from ptycho.run.reconstruction import Predictor, Reconstruction, judged_by_data,
 from ptycho.scan.pattern_store import keep_patterns
 from ptycho.scan.raw_data import RawData
 from ptycho.workflows.onnx_inference import predictor_of_onnx
-from ptycho.workflows.trained import for_data
+from ptycho.workflows.shipped import shipped_state
+from ptycho.workflows.trained import for_data, restored
 
 Progress = Callable[[int, int], None]
 
@@ -41,7 +42,7 @@ class Placing:
 
 
 def infer(
-    model: Network | OnnxModel | Path,
+    model: Network | OnnxModel | Path | None,
     raw: RawData,
     config: InferenceConfig | None = None,
     execution: PyTorchExecutionConfig | None = None,
@@ -55,11 +56,12 @@ def infer(
 ) -> Reconstruction:
     """Reconstruct a scan with a trained model, and judge the image by the patterns (`agreement`).
 
-    `model`: a bundle (path), opened by `backend`; a model; or an opened ONNX file. The normalisation is the
-    training set's, that of its most similar scan where it has several, or of `config.trained_scan`. An object
-    in the scan gives the canvas its shape. `team`: the processes that share the work; each has the whole
-    image in the end. Time linear in positions; memory: the scan once as float32, the
-    canvas, one batch. Raises DataError where the scan does not fit the model.
+    `model`: a bundle (path), opened by `backend`; a model; an opened ONNX file; or None, the network that
+    ships, which takes probe, scale and dose from the scan (`ptycho.workflows.shipped`). The normalisation is
+    the training set's, that of its most similar scan where it has several, or of `config.trained_scan`. An
+    object in the scan gives the canvas its shape. `team`: the processes that share the work; each has the
+    whole image in the end. Time linear in positions; memory: the scan once as float32, the canvas, one batch.
+    Raises DataError where the scan does not fit the model.
     """
     config, execution = config or InferenceConfig(), execution or PyTorchExecutionConfig()
     raw = keep_patterns(raw, execution, config.output_dir)
@@ -68,7 +70,10 @@ def infer(
     if isinstance(model, OnnxModel):
         seen = predictor_of_onnx(model, config)
     else:
-        network = for_data(model, raw, backend=backend, wanted=config.trained_scan)
+        if model is None:
+            network = restored(shipped_state(raw), backend)
+        else:
+            network = for_data(model, raw, backend=backend, wanted=config.trained_scan)
         placed = backends.find(network.backend).placed(network, execution)
         seen = predictor_of(network)
     container = inference_container(raw, seen.config, config, x_scale=seen.x_scale, nphotons=seen.nphotons)

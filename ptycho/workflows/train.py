@@ -18,6 +18,7 @@ from ptycho.run.state import kept_starts
 from ptycho.run.validation import validate_training_config
 from ptycho.scan.pattern_store import keep_patterns
 from ptycho.tracking import Recorder, make_recorder
+from ptycho.workflows.references import with_references, with_start
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +77,19 @@ def train(
     data is found before the first step. Time linear in groups x epochs; memory: the containers and a few
     batches (TensorFlow: the patterns once more).
     """
-    return fit(prepare(train_data, test_data, config, execution, **options))
+    job = prepare(train_data, test_data, config, execution, **options)
+    return fit(job, _start(job) if options.get("resume") is None else None)
+
+
+def _start(job: Job) -> Network | None:
+    """A model with the weights to start from; None: a new one."""
+    weights = with_start(job.config)[1]
+    if weights is None:
+        return None
+    backend = backends.find(job.config.backend)
+    model: Network = backend.build(job.config, job.execution)
+    backend.load_weights(model, weights)
+    return model
 
 
 def prepare(
@@ -93,9 +106,11 @@ def prepare(
     backend.check(config, execution)
     make_recorder(config, execution)  # says now which package is missing
     train_data, test_data = keep_patterns((train_data, test_data), execution, config.output_dir)
+    config, weights = with_start(config)
     grouped, test = train_and_test(train_data, test_data, config)
     resume, progress = options.get("resume"), options.get("progress")
     starts = find_starts(grouped, config, resume, options.get("probe_progress"))
+    grouped, test = with_references(grouped, test, starts, config, weights)
     return Job.of(grouped, test, config, execution, starts=starts, resume=resume, progress=progress)
 
 

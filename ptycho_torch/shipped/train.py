@@ -21,7 +21,7 @@ from torch import nn
 from ptycho.config.settings import ModelConfig
 from ptycho.io.atomic import atomic_write
 from ptycho.networks.graphs import spec_from_config
-from ptycho_torch.layers import build_network
+from ptycho_torch.layers import build_network, neutral_weights
 from ptycho_torch.shipped.blocks import Block, judge, learn, neighbours
 from ptycho_torch.shipped.scans import Drawn, draw_scan
 
@@ -131,6 +131,16 @@ def train(out: Path, seconds: float, seed: int) -> None:
     _show(log, training, judged)
 
 
+def write(out: Path, target: Path) -> None:
+    """The averaged weights of DIR/state.pt by neutral name, as safetensors."""
+    from safetensors.torch import save_file
+
+    training = Training(1.0, 0)
+    training.load(out / "state.pt")
+    with atomic_write(target) as temporary:
+        save_file(neutral_weights(training.average), temporary)
+
+
 def _show(log: Path, training: Training, judged: list[Drawn]) -> None:
     for rounds in (1, 4, 8):
         found = np.array([judge(training.average, scan, rounds) for scan in judged])
@@ -149,8 +159,12 @@ def main(given: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=1500.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, metavar="FILE.safetensors")
     arguments = parser.parse_args(given)
     torch.set_num_threads(1)
+    if arguments.write is not None:
+        write(arguments.out, arguments.write)
+        return
     train(arguments.out, arguments.seconds, arguments.seed)
 
 

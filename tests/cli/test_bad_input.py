@@ -113,7 +113,6 @@ FLAGS: dict[str, tuple[str, str]] = {
     "test file missing": ("train scan.npz --test gone.npz", "gone.npz.*no such file"),
     "no checkpoint": ("train scan.npz --resume last.ckpt", "--resume last.ckpt: no such file"),
     "no YAML": ("train scan.npz --config gone.yaml", "gone.yaml: no such file"),
-    "no model": ("infer --data scan.npz", "no model; give --model"),
     "no data": ("infer --model model", "no scan to reconstruct; give SCAN"),
     "model missing": ("infer --model gone --data scan.npz", "gone does not exist"),
     "model is a scan": ("infer --model scan.npz --data scan.npz", "scan.npz is a zip archive but not"),

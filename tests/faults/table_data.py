@@ -168,7 +168,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("log_scale not noted", "_metadata", '"log_scale": scan.log_scale', '"log_scale": 0.0'),
         Fault("x_scale zero accepted", "_described", "if not numbers[key] > 0:", "if numbers[key] < 0:"),
         Fault("phase of the other sign", "OnnxModel.predict", "amplitude * np.sin(phase)", "-amplitude * np.sin(phase)"),
-        Fault("format version not compared", "open_onnx", "if version not in (str(FORMAT_VERSION), str(WITH_REFERENCE)):", "if not version:"),
+        Fault("format version not compared", "open_onnx", "if version != str(own):", "if not version:"),
     ),
     CLIENTS: (
         Fault("merge at -r", "merge_groups", "shift = -offsets[:, 0, :, k]", "shift = offsets[:, 0, :, k]"),
