@@ -157,7 +157,7 @@ def predictor_of(model: Network, scan: int = 0) -> Predictor[Array]:
     backend = find(model.backend)
     known = backend.known_scan(model, scan)
 
-    def predict(x: NDArray[np.float32], reference: NDArray[np.complex64] | None = None, /) -> Any:
+    def predict(x: NDArray[np.float32], reference: NDArray[np.complex64] | None = None) -> Any:
         return backend.predict(model, x, scan, reference)
 
     return Predictor(
