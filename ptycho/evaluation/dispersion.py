@@ -100,6 +100,6 @@ def largest_square(good: NDArray[np.bool_]) -> tuple[int, int, int]:
             side[row + 1, column + 1] = 1 + min(
                 side[row, column], side[row + 1, column], side[row, column + 1]
             )
-    row, column = divmod(int(side.argmax()), side.shape[1])
-    most = int(side[row, column])
-    return int(row) - most, int(column) - most, most
+    bottom, right = divmod(int(side.argmax()), width + 1)
+    most = int(side[bottom, right])
+    return bottom - most, right - most, most

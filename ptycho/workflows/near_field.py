@@ -88,8 +88,8 @@ def _misfit(part: Part, probe: Waves, through: Waves | None, seed: int) -> Float
     axes = (-2, -1)
 
     def there(wave: Waves) -> Waves:
-        far = fft.fft2(wave, norm="ortho") if through is None else fft.ifft2(fft.fft2(wave) * through)
-        return np.asarray(far, wave.dtype)
+        made = fft.fft2(wave, norm="ortho") if through is None else fft.ifft2(fft.fft2(wave) * through)
+        return np.asarray(made)
 
     def back(wave: Waves) -> Waves:
         if through is None:

@@ -14,7 +14,7 @@ from ptycho.workflows.trials import Attempt, Part, attempt, take_part
 Floats = NDArray[np.float64]
 
 #: the eight orientations hold the turns by 90 degrees, so that 45 to either side are left
-_COARSE_DEG = tuple(range(-40, 41, 8))
+_COARSE_DEG = tuple(float(degrees) for degrees in range(-40, 41, 8))
 _FEW, _FEW_SWEEPS, _FEW_PX, _KEPT = 40, 5, 64, 3
 _FINE_DEG = (-4.0, -2.0, 2.0, 4.0)
 #: share of the structure that the best orientation must predict for a fine search to do

@@ -74,6 +74,8 @@ def test_defaults_are_these():
         "merge_window": "central",
         "probe_scale": 4.0,
         "gaussian_smoothing_sigma": 0.0,
+        "reference": "flat",
+        "rounds": 1,
     }
     wanted = {
         "batch_size": 16,

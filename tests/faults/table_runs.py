@@ -254,7 +254,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("N of another scan accepted", "read_scan", "if N is not None and raw.N != N:", "if False:"),
         Fault("negative seed", "_check_numbers", "if arguments.seed < 0:", "if arguments.seed < -1:"),
         Fault("17 modes", "_check_numbers", "1 <= modes <= 16", "1 <= modes <= 17"),
-        Fault("no sweeps", "check", "sweeps < 1:", "sweeps < 0:"),
+        Fault("no sweeps", "_check_numbers", "sweeps < 1:", "sweeps < 0:"),
         Fault("objective without adam", "check", 'arguments.refine != "adam"', 'arguments.refine == "none"'),
         Fault("product suffix", "", 'not in (".h5", ".hdf5", ".npz"):', 'not in (".h5", ".hdf5", ".npz", ".txt"):'),
         Fault("scan given twice", "configure", "if name in overrides:\n                raise", "if False:\n                raise"),

@@ -157,7 +157,7 @@ CHANGED = {
     "intensity": True, "positions": "free", "batch_size": 3, "batches": "compact", "full_epochs": 1,
     "final_strength": 0.3, "probe_from": 2, "smoothness": 0.1, "amplitude_limits": (0.5, 1.0),
     "probe_support": np.ones((N, N)), "prior": "none", "start": "flat", "levels": 1,
-    "positions_from": 1, "position_step_px": 0.2,
+    "positions_from": 1, "position_step_px": 0.2, "momentum": 0.3,
 }  # fmt: skip
 
 
