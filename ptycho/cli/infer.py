@@ -47,7 +47,9 @@ PRODUCT = "reconstruction.npz"
 
 def add_arguments(parser: Parser) -> None:
     """`--model`, `--data`, `--config`, and a flag for every field of the two configurations."""
-    parser.add_argument("scan", nargs="?", type=Path, metavar="FILE", help="scan to reconstruct")
+    parser.add_argument(
+        "scan", nargs="?", default=None, type=Path, metavar="FILE", help="scan to reconstruct"
+    )
     add_config_flag(parser)
     parser.add_argument(
         "--product", type=Path, metavar="OUT.h5", help="write the image as a product of ptychodus"
