@@ -99,7 +99,8 @@ def legacy_dictionary_put_back():
 
 #: what `make test-fast` runs, from `tests/`: no network is trained and hardly a program is started
 FAST = (
-    "core/test_*.py", "faults/test_*.py", "cli/test_command_values.py", "cli/test_view.py", "docs/test_specs.py",
+    "core/test_*.py", "faults/test_*.py", "cli/test_command_values.py", "cli/test_view.py",
+    "docs/test_specs.py",
     "parity/test_merging.py", "torch/test_batches.py", "torch/test_layers.py",
     "torch/test_refine_values*.py", "torch/test_refine_rules.py", "tf/test_optimizers.py",
 )  # fmt: skip

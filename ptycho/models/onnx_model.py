@@ -130,7 +130,10 @@ def open_onnx(path: Path, execution: PyTorchExecutionConfig | None = None) -> On
     model = _described(path, session, noted)
     own = FORMAT_VERSION if model.config.model.reference == "flat" else WITH_REFERENCE
     if version != str(own):
-        raise BundleError(f"{path} has format {version}, but its network is of format {own}; export it again")
+        raise BundleError(
+            f"{path} has format {version}, but its network is of format {own}; "
+            "export it again, or upgrade ptychopinn"
+        )
     _check_tensors(model)
     check_seal(data, path)  # last, because the others say more
     return model

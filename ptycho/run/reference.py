@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ptycho.image.canvas import Frame, Stitched
 from ptycho.io.lazy import Patterns
-from ptycho.run.coarse_start import coarse_start
 from ptycho.scan.reference import Reference
 
 #: of the median coverage: the weight of the image before, where new patches are laid over it
@@ -75,6 +74,8 @@ def coarse_reference(
     squares on a coarse grid; memory: 256 patterns and grids linear in the canvas. DataError where nothing can
     be read.
     """
+    from ptycho.run.coarse_start import coarse_start  # scipy only where it is needed
+
     start = coarse_start(patterns, positions_xy, probe, unit="amplitude", bad_pixels=bad_pixels)
     found = Reference(start.object, start.origin_xy)
     some = np.linspace(0, len(positions_xy) - 1, min(_SAMPLE, len(positions_xy))).astype(np.int64)

@@ -89,7 +89,9 @@ def test_the_products_are_the_bundles(work: Path) -> None:
         jump = np.angle(np.exp(1j * (b["phase"] - a["phase"])))[np.abs(a["object"]) > 0.05]
         assert np.abs(jump).max() < 1e-4
     first, second = (json.loads((work / name / "metrics.json").read_text()) for name in "ab")
-    assert set(first) == set(second) and "nrmse" in first
+    # a second look needs the engine, which an ONNX inference does without
+    looked = {name for name in first if name.startswith("held_out")}
+    assert set(first) - looked == set(second) - looked and "nrmse" in first
     assert second["r_factor"] == pytest.approx(first["r_factor"], rel=1e-4)
     assert second["nrmse"] == pytest.approx(first["nrmse"], rel=1e-3)
 

@@ -1,33 +1,22 @@
 """Help of one screen a command, completion, and what is said of an unknown word."""
 
-
 from __future__ import annotations
 
 import dataclasses
-import io
-import logging
 import re
 import subprocess
 import sys
-import types
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console as RichConsole
 
-from ptycho.cli import bars, infer, train
+from ptycho.cli import train
 from ptycho.cli.console import Console
 from ptycho.cli.help import EVERYDAY
-from ptycho.cli.main import COMMANDS, build_parser, load_command, main, run_command
-from ptycho.cli.parser import UsageError
+from ptycho.cli.main import COMMANDS, build_parser, load_command, main
 from ptycho.cli.simulate import MEANINGS
 from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
-from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.fields import describe_fields
-from ptycho.errors import DataError, MissingDependencyError, RunError
 
 ROOT = Path(__file__).resolve().parents[2]
 Capture = pytest.CaptureFixture[str]
@@ -111,27 +100,3 @@ class TestHelp:
 
     def test_no_command_is_a_usage_error(self) -> None:
         assert main([]) == 2
-
-
-def command_that(act: Callable[[Any, Console], Any]) -> types.ModuleType:
-    module = types.ModuleType("ptycho.cli.probe")
-    module.__dict__.update(HELP="", add_arguments=lambda parser: None, run=act)
-    return module
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run a function as if it were a command of `ptycho`."""
-
-    def call(act: Callable[[Any, Console], Any], *words: str) -> int:
-        monkeypatch.setitem(COMMANDS, "probe", command_that(act))
-        return run_command("probe", list(words), prog="ptycho probe")
-
-    return call
-
-
-def raising(error: BaseException) -> Callable[[Any, Console], None]:
-    def act(arguments: Any, console: Console) -> None:
-        raise error
-
-    return act

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import logging
 import re
-import subprocess
 import sys
 import types
 import warnings
@@ -19,13 +17,10 @@ from rich.console import Console as RichConsole
 
 from ptycho.cli import bars, infer, train
 from ptycho.cli.console import Console
-from ptycho.cli.help import EVERYDAY
 from ptycho.cli.main import COMMANDS, build_parser, load_command, main, run_command
 from ptycho.cli.parser import UsageError
-from ptycho.cli.simulate import MEANINGS
-from ptycho.config.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho.config.config import PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.defaults import TRAINS_WELL
-from ptycho.config.fields import describe_fields
 from ptycho.errors import DataError, MissingDependencyError, RunError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,6 +178,30 @@ class TestSpellings:
         with pytest.raises(UsageError, match="--nepochs|ptycho train"):
             build_parser(infer, "ptycho infer").read(["b.npz", "--learning_rate", "1"])
         assert execution.inference_batch_size == 4
+
+
+def command_that(act: Callable[[Any, Console], Any]) -> types.ModuleType:
+    module = types.ModuleType("ptycho.cli.probe")
+    module.__dict__.update(HELP="", add_arguments=lambda parser: None, run=act)
+    return module
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run a function as if it were a command of `ptycho`."""
+
+    def call(act: Callable[[Any, Console], Any], *words: str) -> int:
+        monkeypatch.setitem(COMMANDS, "probe", command_that(act))
+        return run_command("probe", list(words), prog="ptycho probe")
+
+    return call
+
+
+def raising(error: BaseException) -> Callable[[Any, Console], None]:
+    def act(arguments: Any, console: Console) -> None:
+        raise error
+
+    return act
 
 
 class TestExitCodes:

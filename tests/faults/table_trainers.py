@@ -9,7 +9,12 @@ _VALUES, _PARTS = "tests/parity/test_trainer_values.py -k ", "tests/parity/test_
 TORCH_FIT = Room("torch-fit", ("ptycho_torch/fit",), (_VALUES + "pytorch",))
 TORCH_PARTS = Room(
     "torch-parts",
-    ("ptycho_torch/module.py", "ptycho_torch/optimizers.py", "ptycho_torch/data.py"),
+    (
+        "ptycho_torch/module.py",
+        "ptycho_torch/imaging.py",
+        "ptycho_torch/optimizers.py",
+        "ptycho_torch/data.py",
+    ),
     (_PARTS + "pytorch", _VALUES + "pytorch"),
 )
 KERAS_FIT = Room("keras-fit", ("ptycho/tf/fit", "ptycho/tf/model.py"), (_VALUES + "tensorflow",))

@@ -170,3 +170,23 @@ def test_onnx_gives_the_answer_of_torch(tmp_path, gridsize):
     amplitude, phase = network(*tensors(np.where(bad, -1, x), probe, reference))
     wanted = (amplitude * torch.exp(1j * phase)).detach().numpy()
     np.testing.assert_allclose(made, wanted, atol=3e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.tf
+def test_both_backends_train_alike_around_a_reference(tf):
+    from pathlib import Path
+
+    from ptycho.config.settings import PyTorchExecutionConfig
+    from ptycho.simulation.scenario import Scenario, simulate
+    from ptycho.workflows.train import train
+
+    raw = simulate(Scenario(object="lines", n_positions=36, seed=5)).raw
+    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", learning_rate=1e-4)
+    losses = []
+    for backend in ("pytorch", "tensorflow"):
+        config = TrainingConfig(
+            start_from="shipped", nepochs=1, probe_from="guess", output_dir=Path(), backend=backend
+        )
+        history = train(raw, None, config, execution).history
+        losses.append([history["train_loss"][0], history["val_loss"][0]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
