@@ -80,3 +80,14 @@ def _weights(model):
     from ptycho_torch.layers import neutral_weights
 
     return neutral_weights(model.network)
+
+
+def test_the_objects_it_was_trained_on_follow_from_a_seed():
+    from ptycho_torch.shipped.objects import random_object
+
+    drawn = [random_object(48, np.random.default_rng(seed)) for seed in range(12)]
+    for seed, image in enumerate(drawn):
+        assert image.shape == (48, 48) and image.dtype == np.complex64
+        assert np.isfinite(image).all() and 0 < np.abs(image).max() < 2
+        np.testing.assert_array_equal(image, random_object(48, np.random.default_rng(seed)))
+    assert len({image.tobytes() for image in drawn}) == len(drawn)
