@@ -105,10 +105,13 @@ def train(
     return Model(made.trained)
 
 
-def infer(scan: Source, model: Model | str | PathLike[str], *, accelerator: str = "auto") -> Image:
+def infer(
+    scan: Source, model: Model | str | PathLike[str] | None = None, *, accelerator: str = "auto"
+) -> Image:
     """A trained network's image of a scan: every pattern at its own place, stitched.
 
-    model: what `train` gave, or a bundle or the folder that holds it.
+    model: what `train` gave, or a bundle or the folder that holds it; None: the network that ships, which
+    needs no training (patterns of 64 x 64 or 128 x 128).
 
     >>> scan = simulate(N=32, n_positions=25, step_px=3.0)
     >>> infer(scan, train(scan, epochs=1, probe_from="guess")).probe.shape
@@ -118,7 +121,7 @@ def infer(scan: Source, model: Model | str | PathLike[str], *, accelerator: str 
     from ptycho.workflows.infer import infer as predict
 
     raw = _raw(scan)
-    known = model.result.model if isinstance(model, Model) else Path(model)
+    known = model.result.model if isinstance(model, Model) else None if model is None else Path(model)
     execution = PyTorchExecutionConfig(accelerator=accelerator)
     with _bar("inferring") as progress:
         made = predict(known, raw, execution=execution, progress=progress)

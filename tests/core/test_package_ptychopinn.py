@@ -56,3 +56,8 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         pp.train(pp.simulate(**SMALL), nepoch=3)
     with pytest.raises(InputError):
         pp.open(tmp_path / "gone.npz")
+
+
+def test_the_network_that_ships_needs_no_model():
+    image = pp.infer(pp.simulate(N=64, n_positions=64, seed=4))
+    assert image.object.dtype == np.complex64 and image.r_factor < 0.2
