@@ -92,7 +92,7 @@ class TorchBackend:
             bad_pixels=model.of_scan(model.bad_pixels, scan).cpu().numpy(),
             guess=guess,
             log_scale=model.of_scan(model.log_scale, scan).item(),
-            geometry=model.geometries[scan],
+            geometry=model.geometry_of(scan),
         )
 
     def placed(self, model: Imaging, execution: PyTorchExecutionConfig) -> AbstractContextManager[object]:

@@ -103,6 +103,10 @@ class Imaging(nn.Module):
             guesses = stacked([scan.guess for scan in scans])
             self.register_buffer("guesses", torch.view_as_real(every(guesses)))
 
+    def geometry_of(self, scan: int = 0) -> Geometry:
+        """What a scan says of its metres; nothing for one of a checkpoint, which holds tensors only."""
+        return self.geometries[scan] if scan < len(self.geometries) else Geometry()
+
     @property
     def n_scans(self) -> int:
         """Scans that the model knows."""

@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.experiments.compose import points, settings_of
     from ptycho.run.folder import OutputFolder, check_folder
 
+    if any(word.replace(" ", "") == "output_dir=" for word in arguments.overrides):
+        raise ConfigError("output_dir= names no folder; give output_dir=OUT")
     own = getattr(arguments, "config_dir", None)
     found = points(arguments.overrides, multirun=arguments.multirun, own=own)
     if any("output_dir" in point.swept for point in found):

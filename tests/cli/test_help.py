@@ -52,7 +52,7 @@ class TestHelp:
         fields = [i.name for cls in classes for i in describe_fields(cls)]
         missing = {field for field in fields if f"--{field}" not in shown}
         machine = {i.name for i in describe_fields(PyTorchExecutionConfig)}
-        own = {"accelerator", "patterns", "inference_batch_size"}
+        own = {"accelerator", "devices", "patterns", "inference_batch_size"}
         assert missing == (machine - own if name == "infer" else set())
 
     @pytest.mark.parametrize("name", COMMANDS)

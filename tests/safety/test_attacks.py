@@ -64,6 +64,8 @@ def test_what_is_read(slot: str, quick: bool, store: Path, tmp_path: Path) -> No
     things = _split(quick, inputs_of(suffix))
     if slot == "watch":  # a run may begin there yet
         things.pop("a folder", None)
+    if slot == "evaluate truth":  # it reads the truth alone, which is sound there
+        things = {name: thing for name, thing in things.items() if name not in ("objects", "records")}
     assert _all(store, tmp_path, words, things) == []
 
 
@@ -71,4 +73,7 @@ def test_what_is_read(slot: str, quick: bool, store: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("place", OUTPUTS)
 def test_where_it_writes(place: str, quick: bool, store: Path, tmp_path: Path) -> None:
     suffix, words = OUTPUTS[place]
-    assert _all(store, tmp_path, words, _split(quick, outputs_of(suffix))) == []
+    things = _split(quick, outputs_of(suffix))
+    if place == "export":  # it reads no scan: another name of one is replaced, and the scan stays
+        things.pop("a hard link of what is read", None)
+    assert _all(store, tmp_path, words, things) == []

@@ -45,8 +45,9 @@ def record(folder: Path) -> dict[str, object]:
     [("pytorch", "last.ckpt"), pytest.param("tensorflow", "last.safetensors", marks=pytest.mark.tf)],
 )
 def test_training(backend: str, last: str, scan: Path, tmp_path: Path) -> None:
-    words = ("train", scan, "-o", "run", "--backend", backend, *SMALL)
-    process = begin(*words, *LONG, cwd=tmp_path)
+    # one rate throughout: a schedule would follow the length of the run, which is cut below
+    settings = ("--backend", backend, "--scheduler", "Default", *SMALL)
+    process = begin("train", scan, "-o", "run", *settings, *LONG, cwd=tmp_path)
     run = tmp_path / "run"
     wait_for(run / "checkpoints" / last, process)
     code, error = stopped(process, signal.SIGTERM)
@@ -63,7 +64,7 @@ def test_training(backend: str, last: str, scan: Path, tmp_path: Path) -> None:
     if backend == "tensorflow":  # tests/tf/test_resume.py compares a killed run with an unbroken one
         assert (run / "wts.h5.zip").is_file()
         return
-    whole = ("train", scan, "-o", "whole", "--backend", backend, *SMALL)
+    whole = ("train", scan, "-o", "whole", *settings)
     straight = ptycho(*whole, "--nepochs", done + 1, "--checkpoint_save_top_k", 0, cwd=tmp_path)
     assert straight.returncode == 0, straight.stderr
     resumed, expected = (load_bundle(tmp_path / name).weights for name in ("run", "whole"))

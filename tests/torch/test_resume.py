@@ -129,7 +129,7 @@ def test_a_new_run_in_the_folder_is_not_taken_for_the_old_one(unbroken, monkeypa
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("--learning_rate 0.5", "--learning_rate 0.5: whole was begun with 0.001; leave it out, or"),
+        ("--learning_rate 0.5", "--learning_rate 0.5: whole was begun with 0.002; leave it out, or"),
         ("--nepochs 3", "nepochs = 3: whole was begun with 6, which may only grow"),
         ("--n_filters_scale 2", "--n_filters_scale 2: whole was begun with 1; leave it out"),
         ("--no-probe_trainable", "--probe_trainable False: whole was begun with True"),
