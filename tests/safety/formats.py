@@ -172,8 +172,10 @@ def _read_bundle(path: Path) -> dict[str, Any]:
 
     made, _ = load_trained_state(path)
     scan = dataclasses.asdict(made.scans[0])
+    geometry = repr(scan.pop("geometry"))
     return {
         **made.weights,
+        "geometry": geometry,
         **{f"scan.{name}": np.asarray(v) for name, v in scan.items()},
         "config": repr(made.config),
     }
