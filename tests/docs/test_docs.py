@@ -25,7 +25,7 @@ SMALLER = {
     r'\bprobe_from="refine"': 'probe_from="refine", probe_refine_sweeps=1',
     r"^probe_from: refine": "probe_from: refine\nprobe_refine_sweeps: 1",
     r"\bptycho reconstruct (\S+)": r"ptycho reconstruct \g<1> --sweeps 3",
-    r"\bptycho train ((?:\S+\.npz ?)+)": r"ptycho train \g<1> --probe_refine_sweeps 1 ",
+    r"\bptycho train (\S+\.npz(?: \S+\.npz)*)": r"ptycho train \g<1> --probe_refine_sweeps 1",
     # a second epoch, so that a resumed run has something left to do
     r"(?<=ptycho train )(.*)--nepochs 1( .*--resume)": r"\g<1>--nepochs 2\g<2>",
     r"(ptycho view \w+)(?= +#|$)": r"\g<1> --seconds 0.1",
