@@ -143,7 +143,7 @@ def order_findings(found: Likeness | None, overlap: float | None) -> list[Findin
     if found is None or found.strange.asked < 0.3:
         return []
     strange = found.strange
-    sure = max(0.08, 5 / np.sqrt(found.pairs))
+    sure = max(0.08, 6 / np.sqrt(found.pairs))
     best = max(found.shifts, key=lambda k: found.shifts[k])
     gain = found.shifts[best]
     if gain > max(sure, found.reversed) and found.order > -sure and found.order + gain > 0.25:

@@ -110,7 +110,7 @@ def _near_field(probe: NDArray[Any], amplitude: Floats, good: Mask, together: Ma
     field = np.sqrt(np.sum(np.abs(as_modes(probe)).astype(np.float64) ** 2, axis=0))
     itself = max(match(amplitude, good, image).best for image in (field, _blurred(field)))
     even = match(amplitude, good, np.ones_like(field)).here
-    if max(itself, even) < max(0.88, together.best + 0.15):
+    if max(itself, even) < max(0.9, together.best + 0.15):
         return None
     looks = "the illumination itself" if itself >= even else "a field that is lit all over"
     return Finding(

@@ -213,7 +213,10 @@ def _hot(mean: Floats, unusable: Mask, beam: Floats | None, M: int) -> Mask:
     stands = ~unusable & (mean > _HOT * np.maximum(fourth, floor)) & (mean * M > _MISSED)
     if beam is not None and stands.any():
         level = 1e-6 * beam.max()
-        own = (beam + level) / (rank_of_neighbours(beam, 4) + level)
+        # of the same neighbours: a mask may leave the dark side of the beam's rim alone
+        beside = rank_of_neighbours(np.where(unusable, np.nan, beam), 4)
+        known = np.isfinite(beside)  # inf where a pixel has too few neighbours
+        own = np.where(known, (beam + level) / (np.where(known, beside, 0.0) + level), 1.0)
         stands &= mean > _HOT * own * np.maximum(fourth, floor) / 2
         # the brightest spot of the beam may be sharper than the probe says
         row, column = np.unravel_index(int(beam.argmax()), beam.shape)
