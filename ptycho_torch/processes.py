@@ -24,14 +24,10 @@ _PATIENCE = timedelta(minutes=10)
 
 
 class Processes:
-    """A `ptycho.ops.team.Team` of torch.distributed; `add_tensors` is `add_up` for tensors.
-
-    sent_bytes: what this process has put into messages so far.
-    """
+    """A `ptycho.ops.team.Team` of torch.distributed; `add_tensors` is `add_up` for tensors."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
-        self.sent_bytes = 0
 
     def add_up(self, *arrays: NDArray[Any]) -> None:
         """Replace each array, in place, by its sum over all processes."""
@@ -56,7 +52,6 @@ class Processes:
             raise RunError(
                 f"process {self.rank} of {self.size}: another process of this run has ended ({_first(error)})"
             ) from error
-        self.sent_bytes += message.numel() * message.element_size()
         parts = message.split([t.numel() for t in real])
         for tensor, part in zip(real, parts, strict=True):
             tensor.copy_(part.reshape(tensor.shape))

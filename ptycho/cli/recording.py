@@ -141,8 +141,9 @@ def _is_gone(console: Console) -> bool:
     """Whether the folder lost the record that this command wrote first, and with it perhaps its products."""
     from ptycho.run.provenance import PROVENANCE_NAME
 
-    held = console.folder is not None and console.output is not None
-    return held and not (console.output / PROVENANCE_NAME).is_file()  # type: ignore[operator]
+    if console.folder is None or console.output is None:
+        return False
+    return not (console.output / PROVENANCE_NAME).is_file()
 
 
 def _finish(console: Console, state: str, error: str | None) -> bool:

@@ -7,6 +7,7 @@ no image is needed. Photons that are counted have 1; a detector that integrates 
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def measure_dispersion(counts: ArrayLike, bad_pixels: NDArray[np.bool_] | None =
     # the power of noise is distributed exponentially, with the median ln 2 times the mean
     levels = [
         float(np.median(power[:, (lag >= low) & (lag < high) & clear])) / math.log(2)
-        for low, high in zip(_RINGS, _RINGS[1:], strict=False)
+        for low, high in itertools.pairwise(_RINGS)
     ]
     even = max(levels) < _EVEN * min(levels)
     return Dispersion(sum(levels) / len(levels) if even else min(levels), even)

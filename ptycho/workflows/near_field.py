@@ -80,8 +80,9 @@ def _shadow(probe: Waves, distance_px2: float) -> Floats:
 
 
 def _misfit(part: Part, probe: Waves, through: Waves | None, seed: int) -> Floats:
-    """Misfit (H,) of the held-out patterns after a few sweeps of ePIE over the others; through: the kernel of
-    the near field, or None for the far field. Source: Maiden, Rodenburg, Ultramicroscopy 109, 1256 (2009)."""
+    """Misfit (H,) of the held-out patterns after a few sweeps of rPIE over the others; through: the kernel of
+    the near field, or None for the far field. The engine (`ptycho_torch.refine`) has no near field, and both
+    models must be solved alike. Source: Maiden, Johnson, Li, Optica 4, 736 (2017), eqs. 9 and 11."""
     from scipy import fft
 
     N = probe.shape[-1]

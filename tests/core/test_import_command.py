@@ -18,9 +18,11 @@ from scan_layouts import (
     eiger,
     flags_of,
     hdf5,
+    imported,
     in_metres,
     npy,
     ptylab,
+    same_places,
     zarr,
 )  # fmt: skip
 
@@ -38,19 +40,6 @@ EXTRAS = {"tiff": "tifffile", "tiffs": "tifffile", "zarr": "zarr"}
 @pytest.fixture
 def scan(scan_arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return in_metres(scan_arrays)
-
-
-def imported(source: Path, folder: Path, *words: str) -> RawData:
-    """The scan that `ptycho import` makes of a source, with these flags."""
-    target = folder / "made.h5"
-    target.unlink(missing_ok=True)
-    assert main(["import", str(source), "-o", str(target), *words]) == 0
-    return RawData.from_file(target, make_probe=True)
-
-
-def same_places(made: np.ndarray, scan: dict[str, Any], within: float = 2e-4) -> None:
-    shift = made - scan["places_m"] / PIXEL_M
-    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=within)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -8,10 +8,18 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from scan_layouts import DETECTOR_M, DISTANCE_M, PIXEL_M, WAVELENGTH_M, N, cxi, in_metres, npy
-
-from ptycho.cli.main import main
-from ptycho.scan.raw_data import RawData
+from scan_layouts import (
+    DETECTOR_M,
+    DISTANCE_M,
+    PIXEL_M,
+    WAVELENGTH_M,
+    N,
+    cxi,
+    imported,
+    in_metres,
+    npy,
+    same_places,
+)
 
 Capture = pytest.CaptureFixture[str]
 
@@ -19,19 +27,6 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def scan(scan_arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return in_metres(scan_arrays)
-
-
-def imported(source: Path, folder: Path, *words: str) -> RawData:
-    """The scan that `ptycho import` makes of a source, with these flags."""
-    target = folder / "made.h5"
-    target.unlink(missing_ok=True)
-    assert main(["import", str(source), "-o", str(target), *words]) == 0
-    return RawData.from_file(target, make_probe=True)
-
-
-def same_places(made: np.ndarray, scan: dict[str, Any], within: float = 2e-4) -> None:
-    shift = made - scan["places_m"] / PIXEL_M
-    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=within)
 
 
 def beamline(path: Path, scan: dict[str, Any]) -> Path:

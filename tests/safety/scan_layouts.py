@@ -9,10 +9,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ptycho.cli.main import main
 from ptycho.io.geometry import HC_EV_M
 from ptycho.io.ptychodus_diffraction import Diffraction, write_diffraction
 from ptycho.io.ptychodus_frame import ObjectFrame
 from ptycho.io.ptychodus_product import Metadata, Product, write_product
+from ptycho.scan.raw_data import RawData
 
 PIXEL_M, WAVELENGTH_M, DISTANCE_M, N = 30e-9, 1.4e-10, 2.0, 32
 DETECTOR_M = WAVELENGTH_M * DISTANCE_M / (N * PIXEL_M)
@@ -24,6 +26,20 @@ def in_metres(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """The arrays of a scan file, and its positions [x, y] in metres (M, 2) under `places_m`."""
     places = np.stack([arrays["xcoords"], arrays["ycoords"]], axis=1)
     return {**arrays, "places_m": places * PIXEL_M}
+
+
+def imported(source: Path, folder: Path, *words: str) -> RawData:
+    """The scan that `ptycho import` makes of a source, with these flags."""
+    target = folder / "made.h5"
+    target.unlink(missing_ok=True)
+    assert main(["import", str(source), "-o", str(target), *words]) == 0
+    return RawData.from_file(target, make_probe=True)
+
+
+def same_places(made: np.ndarray, scan: dict[str, Any], within: float = 2e-4) -> None:
+    """Positions [x, y] px are those of a scan, but for a common shift."""
+    shift = made - scan["places_m"] / PIXEL_M
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=within)
 
 
 def cxi(path: Path, scan: dict[str, Any], **options: Any) -> Path:
