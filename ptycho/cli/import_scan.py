@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, UsageError
+from ptycho.cli.scan_checks import add_mask_flag, mask_of
 from ptycho.errors import InputError
 from ptycho.io.inputs import short
 
@@ -37,6 +38,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--format", default=None, metavar="NAME", help="read SOURCE as this format, whatever it looks like"
     )
+    add_mask_flag(parser)
     parser.add_argument(
         "-o", "--output", type=Path, default=None, metavar="SCAN.h5", help="file to write, .h5 or .cxi"
     )
@@ -62,9 +64,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if target is None and not arguments.dry_run:
         raise UsageError("give the file to write: -o SCAN.h5, or --dry-run to look only")
     if target is not None:
-        check_target(target, (arguments.source, arguments.positions))
+        check_target(target, (arguments.source, arguments.positions, mask_of(arguments)))
     with links_anywhere(paths.get("links") == "anywhere"):
         found = found_in(arguments.source, arguments.positions, paths, arguments.format)
+        add_mask(found, mask_of(arguments))
         try:
             made = checked(prepare_from(arguments.source, found, options))
         except InputError:  # what is there helps to see what is missing
@@ -81,6 +84,20 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.say(f"{target}: {len(made.frames)} patterns of {made.frames.shape[1]} x {made.frames.shape[2]}")
     console.say(f"next: ptycho validate {target}")
     return 0
+
+
+def add_mask(found: Found, path: Path | None) -> None:
+    """Ignore the pixels of a mask file too, as large as the frames before they are cropped. DataError."""
+    from ptycho.errors import DataError
+    from ptycho.io.masks import read_mask
+
+    if path is None:
+        return
+    more = read_mask(path)
+    own = found.bad_pixels
+    if own is not None and own.shape != more.shape:
+        raise DataError(f"{short(path)} has shape {more.shape}; the mask in the file has {own.shape}")
+    found.bad_pixels = more if own is None else own | more
 
 
 def check_target(target: Path, sources: tuple[Path | None, ...]) -> None:

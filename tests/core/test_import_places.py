@@ -21,6 +21,8 @@ from scan_layouts import (
     same_places,
 )
 
+from ptycho.cli.main import main
+
 Capture = pytest.CaptureFixture[str]
 
 
@@ -143,3 +145,26 @@ def test_a_named_place_wins_over_that_of_the_format(scan: dict[str, Any], tmp_pa
     np.testing.assert_array_equal(np.asarray(made.diff3d), scan["diff3d"][:, ::-1] * counted)
     assert made.bad_pixels is not None and made.bad_pixels.sum() == N
     same_places(made.positions_px, scan)
+
+
+def test_a_mask_file_is_added_to_the_mask_of_the_source(
+    scan: dict[str, Any], tmp_path: Path, capsys: Capture
+) -> None:
+    source = cxi(tmp_path / "scan.cxi", scan)
+    own = imported(source, tmp_path).bad_pixels
+    more = np.zeros((N, N), bool)
+    more[3, 5] = True
+    np.save(tmp_path / "more.npy", more)
+    made = imported(source, tmp_path, "--bad_pixels", str(tmp_path / "more.npy")).bad_pixels
+    np.testing.assert_array_equal(made, more if own is None else own | more)
+    np.save(tmp_path / "small.npy", more[:-1])
+    words = [
+        "import",
+        str(source),
+        "-o",
+        str(tmp_path / "no.h5"),
+        "--bad_pixels",
+        str(tmp_path / "small.npy"),
+    ]
+    assert main(words) == 2
+    assert "has shape" in capsys.readouterr().err and not (tmp_path / "no.h5").exists()
