@@ -1,7 +1,7 @@
 """The processes of one job under `torchrun`, by torch.distributed: gloo on CPUs, NCCL on GPUs.
 
-A sum over all processes is one message, whatever the number of tensors in it. Every process gets the same
-bytes, so that what each decides from them is the same everywhere.
+A sum over all processes is one message, also of several tensors. Every process gets the same bytes, so that
+all processes decide the same.
 """
 
 from __future__ import annotations

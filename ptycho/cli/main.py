@@ -38,7 +38,7 @@ from ptycho.cli import (
 from ptycho.cli.console import Console
 from ptycho.cli.failures import end_of
 from ptycho.cli.parser import ALIKE, UsageError, build_parser
-from ptycho.cli.processes import rank
+from ptycho.cli.processes import first_process_ends, rank
 from ptycho.cli.signals import stoppable
 from ptycho.cli.threads import settle_threads
 
@@ -137,8 +137,8 @@ def _heard(console: Console) -> int:
 def _fail(console: Console, message: str, code: int) -> int:
     if console.debug:
         traceback.print_exc()
-    # what one process refuses all refuse: the first says it
-    if code != REFUSED or rank() == 0:
+    # what one process refuses all refuse, and the first prints it
+    if code != REFUSED or not first_process_ends():
         console.error(message)
     return code
 

@@ -1,6 +1,7 @@
 """One command by several processes of this machine: `--devices K` starts them as `torchrun` would.
 
-The first process (rank 0) speaks and writes; the others work, and say only what the first cannot know.
+The first process (rank 0) prints and writes files. The others only compute; they print nothing but errors of
+their own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,12 +20,31 @@ from ptycho.cli.threads import usable_cores
 
 #: how often the launcher looks whether all its processes live, seconds
 _LOOK_EVERY_S = 0.2
+#: how long a refused process waits for the first one, seconds
+_WAIT_FOR_FIRST_S = 20.0
 
 
 def rank(environment: Mapping[str, str] = os.environ) -> int:
     """Which process of the run this is: 0 where it is the only one."""
     found = environment.get("RANK") or environment.get("LOCAL_RANK") or "0"
     return int(found) if found.isdigit() else 0
+
+
+def first_process_ends() -> bool:
+    """Wait a while for the first process of a run to end, which stops this one; False where it does not.
+
+    False at once in the first process. Without the wait a process that is refused could stop the first one
+    before that has printed why.
+    """
+    if rank() == 0:
+        return False
+    if "RANK" not in os.environ:  # Lightning's launcher: the first process has started this one
+        return True
+    try:
+        time.sleep(_WAIT_FOR_FIRST_S)
+    except KeyboardInterrupt:  # SIGTERM of the launcher
+        return True
+    return False
 
 
 @contextmanager
@@ -60,7 +81,7 @@ def run_together(words: Sequence[str], devices: int, console: Console) -> int | 
         max_restarts=0,
         monitor_interval=_LOOK_EVERY_S,
     )
-    # its log speaks of the launcher's own signals; what matters is said below
+    # torch logs every signal that it sends; the lines below say what the user must know
     log = logging.getLogger("torch.distributed")
     level = log.level
     with _shared_cores(devices, os.environ):
@@ -68,7 +89,7 @@ def run_together(words: Sequence[str], devices: int, console: Console) -> int | 
         try:
             elastic_launch(config, sys.executable)("-m", "ptycho", *words)
         except SignalException as stop:
-            return 128 + int(stop.sigval)  # the processes got the signal too: the first has said what is kept
+            return 128 + int(stop.sigval)  # all processes got the signal; the first one printed what is kept
         except ChildFailedError as error:
             first, failure = error.get_first_failure()
             code = int(failure.exitcode)

@@ -1,7 +1,7 @@
 """Many scans, one command each: a queue over processes of this machine, or an array job of SLURM.
 
-Every job is a program of its own with a folder, a lock, a log and an exit code of its own, so that one scan
-that fails costs nobody else anything.
+Every job is a separate program with its own folder, lock, log and exit code. So a scan that fails does not
+stop the others.
 """
 
 from __future__ import annotations

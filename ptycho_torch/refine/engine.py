@@ -167,7 +167,7 @@ def run(
     except KeyboardInterrupt:
         log.warning("refinement interrupted after %d sweeps; the best state is kept", best.epoch)
         stopped, state = "interrupted", best
-        scan = replace(scan, team=None)  # the others may have stopped elsewhere: nothing is shared any more
+        scan = replace(scan, team=None)  # the others may have stopped in another batch
     return make_result(scan, state, history, stopped, began)
 
 

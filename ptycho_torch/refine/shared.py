@@ -1,8 +1,8 @@
-"""A reconstruction that several processes share: whose patterns, and sums over all of them.
+"""A reconstruction that several processes share: which patterns a process visits, and sums over all of them.
 
-All processes hold the same state. Each visits its part of every batch; what a batch or a pass adds up is then
-summed over the processes, and what belongs to one pattern (a position, an intensity, its misfit) is handed
-round. So K processes compute what one computes, but for the order of the additions.
+All processes hold the same state. Each visits its part of every batch. The sums of a batch or a pass are then
+added over the processes; values of single patterns (position, intensity, misfit) are sent to all. So K
+processes compute what one computes, but for the order of the additions.
 """
 
 from __future__ import annotations
