@@ -17,7 +17,7 @@ HEARTBEAT_S = 60.0
 
 
 class Best:
-    """One number of every update in words: val_loss, else the first; is it better (smaller) than before?"""
+    """The numbers of an update in words: val_loss alone, else all; is the first smaller than before?"""
 
     def __init__(self) -> None:
         self._best = float("inf")
@@ -36,7 +36,8 @@ class Best:
         first, better = self._best == float("inf"), value < self._best
         self._best = min(self._best, value)
         more = "" if first else ", better" if better else f" (best {self._best:.4g})"
-        return f"{name} {value:.4g}{more}"
+        others = [] if name == "val_loss" else [f", {n} {v:.4g}" for n, v in metrics.items() if n != name]
+        return f"{name} {value:.4g}{more}{''.join(others)}"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from ptycho.scan.raw_data import RawData
 
 ALIASES: dict[str, tuple[str, ...]] = {"logger_backend": ("--logger",), "output_dir": ("-o",)}
+
+
+_LONGEST_NAME = 80
+
+
+def folder_name(index: int, count: int, swept: dict[str, str]) -> str:
+    """`03_nepochs=20_seed=1`: sorts in order, says what differs, and no value can leave the folder."""
+    number = str(index).zfill(len(str(count - 1)))
+    words = "_".join(f"{key.rpartition('.')[2]}={value}" for key, value in swept.items())
+    return "_".join(filter(None, [number, re.sub(r"[^\w.=+-]+", "-", words)[:_LONGEST_NAME]]))
 
 
 def add_config_flag(parser: Parser) -> None:

@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import re
 import time
 import traceback
 from collections.abc import Sequence
@@ -20,20 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
+from ptycho.cli.learned import run_tool
 from ptycho.cli.parser import Parser, build_parser
 from ptycho.cli.recording import end_of
-from ptycho.cli.runs import add_overwrite, prepare_folder, read_scan, write_json
+from ptycho.cli.runs import add_overwrite, folder_name, prepare_folder, read_scan, write_json
 from ptycho.errors import ConfigError, PtychoError, RunError
 
 if TYPE_CHECKING:
-    from ptycho.experiments.compose import Point, Setting
+    from ptycho.experiments.compose import Setting
+    from ptycho.experiments.session import Point
     from ptycho.report.sweep import RunRecord
     from ptycho.simulation.scenario import Scenario
 
 USAGE = "%(prog)s [KEY=VALUE ...] [--multirun] [flags]"
 HELP = "compose, run and compare runs"
 _IMAGE = "image"
-_LONGEST_NAME = 80
 
 
 def add_arguments(parser: Parser) -> None:
@@ -55,17 +55,24 @@ def add_arguments(parser: Parser) -> None:
     )
     add_overwrite(parser)
     folders = sorted(path.name for path in CONF.iterdir() if path.is_dir() and options(path.name))
+    tools = sorted(path.parent.name for path in (CONF / "learned").glob("*/config.yaml"))
     lines = [f"  {name:<11}{', '.join(options(name))}" for name in folders]
+    if tools:
+        lines.append(f"learned tools, with settings of their own: {', '.join(f'model={n}' for n in tools)}")
     parser.epilog = "\n".join(["groups and their options:", *lines])
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Compose and check every run, then run them one after another."""
     from ptycho.experiments.compose import points, settings_of
+    from ptycho.experiments.learned import tool_of
     from ptycho.run.folder import OutputFolder, check_folder
 
     if any(word.replace(" ", "") == "output_dir=" for word in arguments.overrides):
         raise ConfigError("output_dir= names no folder; give output_dir=OUT")
+    tool = tool_of(arguments.overrides)
+    if tool is not None:
+        return run_tool(tool, arguments, console)
     own = getattr(arguments, "config_dir", None)
     found = points(arguments.overrides, multirun=arguments.multirun, own=own)
     if any("output_dir" in point.swept for point in found):
@@ -129,13 +136,6 @@ def _sweep(
 
 def _files(settings: Sequence[Setting]) -> set[Path]:
     return {s.config.train_data_file for s in settings if s.config.train_data_file is not None}
-
-
-def folder_name(index: int, count: int, swept: dict[str, str]) -> str:
-    """`03_nepochs=20_seed=1`: sorts in order, says what differs, and no value can leave the folder."""
-    number = str(index).zfill(len(str(count - 1)))
-    words = "_".join(f"{key.rpartition('.')[2]}={value}" for key, value in swept.items())
-    return "_".join(filter(None, [number, re.sub(r"[^\w.=+-]+", "-", words)[:_LONGEST_NAME]]))
 
 
 def _check(settings: Sequence[Setting]) -> None:

@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import stat
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,12 @@ def dump_yaml(config: Run, execution: PyTorchExecutionConfig, path: Path | str) 
     """Write every field of a run to a file that starts the same run again; an old file stays until then."""
     lines = _lines(config, "")
     lines += ["model:", *_lines(config.model, "  "), "execution:", *_lines(execution, "  ")]
+    write_sealed(path, lines)
+
+
+def write_sealed(path: Path | str, lines: Sequence[str]) -> None:
+    """Write the lines of a configuration with the end mark that `load_yaml_config` checks; an old file stays
+    until then. Raises RunError."""
     body = "\n".join([_BEGIN, *lines]) + "\n"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -241,15 +241,15 @@ class TimeLimit(Observer):
 
 
 class Report(Observer):
-    """Tells the caller how far the run is. It stands last: if the caller raises, everything is written
-    already."""
+    """Tells the caller how far the run is, with chosen numbers. It stands last: if the caller raises,
+    everything is written already."""
 
-    def __init__(self, progress: Progress, epochs: int) -> None:
-        self._progress, self._epochs = progress, epochs
+    def __init__(self, progress: Progress, epochs: int, chosen: Callable[[Row], Row] = shown) -> None:
+        self._progress, self._epochs, self._chosen = progress, epochs, chosen
 
     def epoch(self, now: Epoch) -> None:
         """Call the caller."""
-        self._progress(now.number + 1, self._epochs, shown(now.row))
+        self._progress(now.number + 1, self._epochs, self._chosen(now.row))
 
 
 def observers_of(

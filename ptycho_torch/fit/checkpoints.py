@@ -19,7 +19,6 @@ from ptycho.io.checksums import check_zip
 from ptycho.io.inputs import check_input
 from ptycho.run.starting_probe import Starts
 from ptycho.run.state import prepare
-from ptycho_torch.module import PtychoPINN
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +97,7 @@ def tell_start(callbacks: Iterable[Any], starts: Starts, *, resumes: bool) -> No
             made.starts, made.resumes = starts, resumes
 
 
-def restore_best(module: PtychoPINN, trainer: L.Trainer) -> None:
+def restore_best(module: L.LightningModule, trainer: L.Trainer) -> None:
     """Put the weights of the best checkpoint into the module, if checkpoints were kept and one was best."""
     checkpoint = trainer.checkpoint_callback
     best = getattr(checkpoint, "best_model_path", "")
@@ -109,7 +108,7 @@ def restore_best(module: PtychoPINN, trainer: L.Trainer) -> None:
         log.info("weights of the best epoch taken from %s", best)
 
 
-def check_checkpoint(path: Path, module: PtychoPINN) -> None:
+def check_checkpoint(path: Path, module: L.LightningModule) -> None:
     """Refuse a checkpoint that cannot go on as this run, before anything starts; reading it runs no code."""
     if not check_input(path).is_file():
         raise MissingFileError(f"{path}: no such checkpoint")

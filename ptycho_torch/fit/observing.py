@@ -6,7 +6,6 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
 from ptycho.backends import predictor_of
@@ -17,50 +16,35 @@ from ptycho.report.run_panels import Panels, RunPanels
 from ptycho.run.batches import Index
 from ptycho.run.job import Job
 from ptycho.run.observers import (
-    Epoch,
     History,
     Observer,
     Observers,
     Report,
     Throughput,
     observers_of,
-    outcome_of,
 )
 from ptycho.run.reconstruction import reconstruct
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.tracking import Recorder
 from ptycho_torch.diagnostics import Watch
+from ptycho_torch.fit.telling import Telling
 from ptycho_torch.module import PtychoPINN
 
 
-class Observing(Callback):
+class Observing(Telling):
     """Tells the observers of a run; stands first, so that the row of an epoch has no later numbers.
 
-    The history is in the checkpoint. What an epoch did not see is no entry of its row.
+    What an epoch did not see is no entry of its row.
     """
 
     def __init__(self, job: Job, module: PtychoPINN, recorder: Recorder | None) -> None:
-        self.history = History()
+        history = History()
         self._throughput = Throughput(self._total) if job.execution.log_throughput else None
-        self._observers = self._observers_of(job, module, recorder)
         self._trainer: L.Trainer | None = None
-
-    @property
-    def state_key(self) -> str:
-        """The name under which checkpoints hold the history."""
-        return "History"
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(self.history.knowledge())
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history.restore(state_dict)
+        super().__init__(history, self._observers_of(job, module, history, recorder))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._trainer = trainer
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._observers.begin(trainer.current_epoch, trainer.global_step, leads=trainer.is_global_zero)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.callback_metrics.clear()  # or a term of an earlier stage would be taken down again
@@ -91,29 +75,15 @@ class Observing(Callback):
                 now = torch.view_as_complex(pl_module.probe.detach()).cpu()
                 pl_module.watching.see_probe(now, pl_module.starting_probe.cpu())
             _log_diagnostics(trainer, pl_module, pl_module.watching, "diagnostics/")
-        epoch = Epoch(trainer.current_epoch, row_of(trainer), trainer.global_step)
-        self._observers.epoch(epoch, leads=trainer.is_global_zero)
-        # one process saying so ends the run in all of them
-        if trainer.strategy.reduce_boolean_decision(epoch.stop, all=False):
-            trainer.should_stop = True
+        super().on_train_epoch_end(trainer, pl_module)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._observers.end("done", trainer.current_epoch, leads=trainer.is_global_zero)
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A resume of a run that was complete trains nothing, and ends here alone."""
-        self.on_train_end(trainer, pl_module)
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        self._observers.end(outcome_of(exception), trainer.current_epoch, leads=trainer.is_global_zero)
-
-    def _observers_of(self, job: Job, module: PtychoPINN, recorder: Recorder | None) -> Observers:
+    def _observers_of(
+        self, job: Job, module: PtychoPINN, history: History, recorder: Recorder | None
+    ) -> Observers:
         panels = RunPanels.asked_for(job.execution, job.train, job.test, job.directory)
         asked = _Asked(module)
         drawn = Panels(panels, asked.explain, asked.image) if panels is not None else None
-        made: list[Observer] = observers_of(job, self.history, recorder, drawn, self._throughput)
+        made: list[Observer] = observers_of(job, history, recorder, drawn, self._throughput)
         if job.progress is not None:  # before the checkpoint of the epoch, which Lightning writes last
             made.append(Report(job.progress, job.epochs + sum(stage.epochs for stage in module.tuning)))
         return Observers(made)
@@ -130,22 +100,6 @@ class Observing(Callback):
         assert isinstance(total, torch.Tensor)
         share = trainer.world_size
         return {n: v if n == RATE else v / share for n, v in zip(values, total.tolist(), strict=True)}
-
-
-def row_of(trainer: L.Trainer) -> dict[str, float]:
-    """The metrics and learning rates of the epoch that just ended; of several parts the highest rate, and
-    each under its own name."""
-    row = {
-        name: float(value)
-        for name, value in trainer.callback_metrics.items()
-        if not name.startswith("_") and not name.endswith(("_step", "_epoch"))
-    }
-    groups = trainer.optimizers[0].param_groups
-    row["learning_rate"] = max(float(group["lr"]) for group in groups)
-    if len(groups) > 1:
-        named = {group.get("name", f"group_{n}"): float(group["lr"]) for n, group in enumerate(groups)}
-        row |= {f"learning_rate/{name}": rate for name, rate in named.items()}
-    return {**row, "epoch": float(trainer.current_epoch)}
 
 
 def _log_diagnostics(trainer: L.Trainer, module: PtychoPINN, watch: Watch, prefix: str) -> None:

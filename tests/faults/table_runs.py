@@ -164,7 +164,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("default of neighbor_count of inference", "InferenceConfig", "neighbor_count: int = option(4,", "neighbor_count: int = option(5,"),
         Fault("default of the learning rate", "", "option(1e-3, gt=0, help=\"learning rate", "option(2e-3, gt=0, help=\"learning rate"),
         Fault("default early stopping", "", "option(100, ge=1, help=\"epochs without progress before training", "option(50, ge=1, help=\"epochs without progress before training"),
-        Fault("YAML written in place", "dump_yaml", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())"),
+        Fault("YAML written in place", "write_sealed", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())"),
     ),
     OBJECTIVES: (
         Fault("alarm one epoch late", "CollapseAlarm.listen", "self._dead_epochs >= self._settings.patience", "self._dead_epochs > self._settings.patience"),

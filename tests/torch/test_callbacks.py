@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Callback
 
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.run.preparation import train_and_test
-from ptycho_torch.fit.observing import row_of
 from ptycho_torch.fit.stopping import Plateau
+from ptycho_torch.fit.telling import row_of
 from ptycho_torch.workflows import components
 
 

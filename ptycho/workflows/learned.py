@@ -1,0 +1,23 @@
+"""Training of the learned tools by name. They run on PyTorch only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ptycho.config.learned import LearnedSettings
+
+if TYPE_CHECKING:
+    from ptycho_torch.learned import Fit, Task
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+#: the tool's name -> its task, made from its settings
+TASKS: dict[str, Callable[[Any], Task[Any]]] = {}
+
+
+def train_tool(tool: str, settings: LearnedSettings, progress: Progress | None = None) -> Fit:
+    """Train a learned tool into `settings.output_dir`; see `ptycho_torch.learned.fit.fit`."""
+    from ptycho_torch.learned import fit
+
+    return fit(TASKS[tool](settings), settings, progress)
