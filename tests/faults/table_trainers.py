@@ -184,7 +184,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("Keras: all parts move in every stage", "StagedOptimizer.chosen", "if stage.trains(self._names[group])", "if stage", tests=STAGED),
         Fault("Keras: stage is switched a step late", "_switch", ">= ends", "> ends", tests=STAGED),
         Fault("Keras: held-out groups are the others", "HeldScan.counting", "if held_out is None else held_out", "if held_out is None else ~held_out", tests=BATCHES),
-        Fault("Keras: parts of the scans mixed", "HeldSet.counting", "np.split(held_out, self.first[1:-1])", "np.split(held_out[::-1], self.first[1:-1])", tests=BATCHES),
+        Fault("Keras: parts of the scans mixed", "HeldSet.counting", "np.split(held_out, self.first[1:-1])", "np.split(held_out[::-1], self.first[1:-1])", tests=("tests/tf/test_data.py",)),
         Fault("Keras: labels by the place of a scan", "HeldSet.of", "label_scales[number]", "label_scales[0]", tests=BATCHES),
         Fault("Keras: scan by its place", "HeldSet.batch", "tf.gather(numbers, place)", "tf.cast(place, tf.int32)", tests=BATCHES),
         Fault("Keras: last batch cut", "as_table", "row[: len(groups)] = groups", "row[: len(groups) - 1] = groups[:-1]", tests=ORDER),
@@ -197,6 +197,6 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("Keras: bad pixels reach the network", "PtychoPINN_Keras.call", "self.network(x * tf.cast(counted, x.dtype),", "self.network(x,"),
         Fault("Keras: scan ignored in prediction", "PtychoPINN_Keras.call", "self.counted_of(scan)", "self.counted_of(0)"),
         Fault("Keras: no regions", "PtychoPINN_Keras.views", "tf.shape(patches)[0] > 1", "tf.shape(patches)[0] > 99"),
-        Fault("Keras: probe moves in the supervised objective", "PtychoPINN_Keras.trained", "if not (self.supervised and v is self.probe)", "if v is not None"),
+        Fault("Keras: probe moves in the supervised objective", "PtychoPINN_Keras.trained", "if not (self.supervised and v is self.probe)", "if v is not None", tests=("tests/tf/test_steps_against_torch.py",)),
     ),
 }  # fmt: skip

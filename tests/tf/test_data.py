@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ptycho.run.batches import label_scale
-from ptycho.run.preparation import ensure_container, plan_training
+from ptycho.run.preparation import ensure_container, plan_training, train_and_test
 
 tf = pytest.importorskip("tensorflow")
 data = pytest.importorskip("ptycho.tf.data")
@@ -65,6 +65,19 @@ def test_labels_are_in_the_networks_gauge(make_scan, small_config):
     wanted = container.pattern_labels(container.nn_indices[groups]) * label_scale(container, 4.0)
     np.testing.assert_allclose(batch["labels"], wanted, rtol=1e-6)
     assert batch["counted"].numpy().all()
+
+
+def test_of_two_scans_each_groups_own_flag_says_whether_it_counts(pair, small_config):
+    config = small_config(pair[0])
+    scans, _ = train_and_test(pair, None, config)
+    held_out = np.zeros(64, bool)
+    held_out[[1, 2, 39, 45, 63]] = True
+    scan = data.HeldSet.of(scans, held_out=held_out)
+    found = [
+        scan.batch(tf.constant([group], tf.int64), tf.constant(False))["counted"].numpy().all()
+        for group in range(64)
+    ]
+    np.testing.assert_array_equal(found, held_out)
 
 
 def test_a_scan_in_double_precision(make_scan, small_config):
