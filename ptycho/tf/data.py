@@ -33,7 +33,7 @@ _NOBODY = -1
 
 
 @dataclass(frozen=True)
-class HeldScan:
+class ScanTensors:
     """One scan as tensors: patterns and labels (M, N, N), positions (M, 2), groups (G, C), who counts (G,).
 
     Memory: the patterns (and labels) once, whatever the number of groups; patterns on disk stay there.
@@ -54,7 +54,7 @@ class HeldScan:
         held_out: NDArray[np.bool_] | None = None,
         label_scale: float | None = None,
         dtype: str = "float32",
-    ) -> HeldScan:
+    ) -> ScanTensors:
         """Take a container; `held_out`: whose patterns count (None: all); `label_scale` None: no labels."""
         real = tf.as_dtype(dtype)
         patterns = pattern_rows(container, real)
@@ -73,7 +73,7 @@ class HeldScan:
             references=None if container.reference is None else references_by_rows(container, real),
         )
 
-    def counting(self, held_out: NDArray[np.bool_] | None) -> HeldScan:
+    def counting(self, held_out: NDArray[np.bool_] | None) -> ScanTensors:
         """The same tensors, of which only these groups' patterns count; None: all."""
         counts = np.ones(len(self.counts), bool) if held_out is None else held_out
         return replace(self, counts=tf.convert_to_tensor(counts))
@@ -96,10 +96,10 @@ class HeldScan:
 
 
 @dataclass(frozen=True)
-class HeldSet:
+class ScanSetTensors:
     """One scan or several as tensors, the groups numbered through all of them; see `ptycho.scan.scan_set`."""
 
-    scans: tuple[HeldScan, ...]
+    scans: tuple[ScanTensors, ...]
     first: NDArray[np.int64]
     numbers: tuple[int, ...]
 
@@ -111,19 +111,19 @@ class HeldSet:
         held_out: NDArray[np.bool_] | None = None,
         label_scales: Sequence[float] | None = None,
         dtype: str = "float32",
-    ) -> HeldSet:
+    ) -> ScanSetTensors:
         """Take the containers; `held_out` (groups,): whose patterns count (None: all); `label_scales` by the
         model's number of a scan, None: no labels."""
         given = ScanSet.of(scans)
         made = tuple(
-            HeldScan.of(
+            ScanTensors.of(
                 container, label_scale=None if label_scales is None else label_scales[number], dtype=dtype
             )
             for container, number in zip(given.containers, given.numbers, strict=True)
         )
         return cls(made, given.first, given.numbers).counting(held_out)
 
-    def counting(self, held_out: NDArray[np.bool_] | None) -> HeldSet:
+    def counting(self, held_out: NDArray[np.bool_] | None) -> ScanSetTensors:
         """The same tensors, of which only these groups' patterns count; None: all."""
         if held_out is None:
             return replace(self, scans=tuple(scan.counting(None) for scan in self.scans))
@@ -152,7 +152,13 @@ def as_table(batches: list[Batch], width: int) -> tuple[NDArray[np.int64], NDArr
 
 
 def training_dataset(
-    scans: HeldSet, plan: TrainingPlan, first: int, last: int, *, workers: int = 0, ahead: int | None = None
+    scans: ScanSetTensors,
+    plan: TrainingPlan,
+    first: int,
+    last: int,
+    *,
+    workers: int = 0,
+    ahead: int | None = None,
 ) -> Dataset:
     """All batches of the epochs `first` to `last` - 1, in the plan's order; the same whatever `workers`.
 
@@ -172,14 +178,14 @@ def training_dataset(
 
 
 def validation_dataset(
-    scans: HeldSet, plan: TrainingPlan, *, workers: int = 0, ahead: int | None = None
+    scans: ScanSetTensors, plan: TrainingPlan, *, workers: int = 0, ahead: int | None = None
 ) -> Dataset:
     """The validation batches, the same every epoch."""
     table = as_table(plan.validation, max(len(groups) for groups, _ in plan.validation))
     return _gathered(tf.data.Dataset.from_tensor_slices(table), scans, workers, ahead)
 
 
-def _gathered(orders: Dataset, scans: HeldSet, workers: int, ahead: int | None) -> Dataset:
+def _gathered(orders: Dataset, scans: ScanSetTensors, workers: int, ahead: int | None) -> Dataset:
     def gather(row: Tensor, region: Tensor) -> dict[str, Tensor]:
         return scans.batch(tf.boolean_mask(row, row != _NOBODY), region)
 

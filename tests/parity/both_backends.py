@@ -211,26 +211,30 @@ class TensorFlow(TensorFlowArrays):
         self, container: Any, groups: np.ndarray, region: bool, label_scale: float | None = None
     ) -> Any:
         """A batch as training sees it."""
-        held = self.data.HeldSet.of(container, label_scales=None if label_scale is None else [label_scale])
+        held = self.data.ScanSetTensors.of(
+            container, label_scales=None if label_scale is None else [label_scale]
+        )
         return held.batch(self.asarray(groups), self.asarray(np.asarray(region)))
 
     def validation(self, container: Any, plan: Any, config: TrainingConfig) -> list[Any]:
         """The validation batches of a run."""
-        held = self.data.HeldSet.of(container, held_out=plan.held_out)
+        held = self.data.ScanSetTensors.of(container, held_out=plan.held_out)
         return list(self.data.validation_dataset(held, plan))
 
     def some_batch(self, scans: Any, groups: Any, region: bool, held_out: Any, label_scales: Any) -> Any:
         """A batch of a set of scans."""
-        held = self.data.HeldSet.of(scans, held_out=held_out, label_scales=label_scales)
+        held = self.data.ScanSetTensors.of(scans, held_out=held_out, label_scales=label_scales)
         return held.batch(self.asarray(groups), self.asarray(np.asarray(region)))
 
     def order(self, scans: Any, plan: Any, first: int, last: int) -> list[Any]:
         """The training batches of some epochs."""
-        return list(self.data.training_dataset(self.data.HeldSet.of(scans), plan, first, last))
+        return list(self.data.training_dataset(self.data.ScanSetTensors.of(scans), plan, first, last))
 
     def judged(self, scans: Any, plan: Any) -> list[Any]:
         """The validation batches."""
-        return list(self.data.validation_dataset(self.data.HeldSet.of(scans, held_out=plan.held_out), plan))
+        return list(
+            self.data.validation_dataset(self.data.ScanSetTensors.of(scans, held_out=plan.held_out), plan)
+        )
 
     def optimise(self, model: Any, gradients: list[np.ndarray], rate: float) -> None:
         """Steps of the configured optimiser with these gradients of the probe."""

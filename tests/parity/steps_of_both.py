@@ -15,7 +15,7 @@ from ptycho.scan.scan_set import ScanSet
 def twins(raw, config, dtype, rate=1e-3):
     """The torch module, the Keras model, and their batches, all in one precision; `raw`: a scan or a list."""
     from ptycho.run.starting_probe import starting_probes
-    from ptycho.tf.data import HeldSet, training_dataset
+    from ptycho.tf.data import ScanSetTensors, training_dataset
     from ptycho.tf.model import PtychoPINN_Keras
     from ptycho.tf.optimizers import Optimizer
     from ptycho_torch.config_bridge import from_training_config
@@ -37,7 +37,7 @@ def twins(raw, config, dtype, rate=1e-3):
     theirs.learning_rate = rate
     ours.steps = Optimizer(ours.trained(), config, rate, batches_per_epoch=plan.n_batches)
     loader = make_loader(GroupDataset(grouped, label_scales=plan.label_scales), GroupBatches(plan))
-    scan = HeldSet.of(grouped, label_scales=plan.label_scales, dtype=dtype)
+    scan = ScanSetTensors.of(grouped, label_scales=plan.label_scales, dtype=dtype)
     return theirs, ours, loader, training_dataset(scan, plan, 0, 1000)
 
 

@@ -15,7 +15,11 @@ data = pytest.importorskip("ptycho.tf.data")
 def prepared(raw, config):
     container = ensure_container(raw, config)
     plan = plan_training(container, None, config)
-    return container, plan, data.HeldSet.of(container, held_out=plan.held_out, label_scales=plan.label_scales)
+    return (
+        container,
+        plan,
+        data.ScanSetTensors.of(container, held_out=plan.held_out, label_scales=plan.label_scales),
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 3])
@@ -72,7 +76,7 @@ def test_of_two_scans_each_groups_own_flag_says_whether_it_counts(pair, small_co
     scans, _ = train_and_test(pair, None, config)
     held_out = np.zeros(64, bool)
     held_out[[1, 2, 39, 45, 63]] = True
-    scan = data.HeldSet.of(scans, held_out=held_out)
+    scan = data.ScanSetTensors.of(scans, held_out=held_out)
     found = [
         scan.batch(tf.constant([group], tf.int64), tf.constant(False))["counted"].numpy().all()
         for group in range(64)
@@ -82,5 +86,5 @@ def test_of_two_scans_each_groups_own_flag_says_whether_it_counts(pair, small_co
 
 def test_a_scan_in_double_precision(make_scan, small_config):
     container = ensure_container(make_scan(), small_config(make_scan()))
-    scan = data.HeldSet.of(container, label_scales=[1.0], dtype="float64").scans[0]
+    scan = data.ScanSetTensors.of(container, label_scales=[1.0], dtype="float64").scans[0]
     assert scan.patterns.dtype == tf.float64 and scan.labels.dtype == tf.complex128

@@ -37,7 +37,7 @@ SETTINGS = {
 
 def twins(raw, config, accumulate):
     """Torch module, Keras model with its staged optimiser, and both their batches; double precision."""
-    from ptycho.tf.data import HeldSet, training_dataset
+    from ptycho.tf.data import ScanSetTensors, training_dataset
     from ptycho.tf.model import PtychoPINN_Keras
     from ptycho.tf.stages import StagedOptimizer, parts_of
     from ptycho_torch.config_bridge import from_training_config
@@ -59,7 +59,7 @@ def twins(raw, config, accumulate):
     ours.steps = StagedOptimizer(
         ours.trained(), parts_of(ours), made, config, RATE, accumulate=accumulate, batches_per_epoch=batches
     )
-    dataset = training_dataset(HeldSet.of(container, dtype="float64"), plan, 0, 100)
+    dataset = training_dataset(ScanSetTensors.of(container, dtype="float64"), plan, 0, 100)
     return theirs.double(), ours, make_loader(GroupDataset(container), GroupBatches(plan)), dataset, batches
 
 

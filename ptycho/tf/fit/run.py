@@ -23,7 +23,7 @@ from ptycho.run.observers import Report
 from ptycho.run.preparation import Grouped, TrainingPlan
 from ptycho.run.state import prepare
 from ptycho.scan.scan_set import ScanSet
-from ptycho.tf.data import HeldSet, training_dataset, validation_dataset
+from ptycho.tf.data import ScanSetTensors, training_dataset, validation_dataset
 from ptycho.tf.fit.average import ExponentialAverage
 from ptycho.tf.fit.checkpoints import Checkpoints, check_belongs, load_model_arrays, read_checkpoint
 from ptycho.tf.fit.histograms import Histograms
@@ -159,7 +159,7 @@ def fit(job: Job, model: PtychoPINN_Keras | None = None) -> Fitted[PtychoPINN_Ke
         first = _resume(job.resume, model, callbacks) if job.resume is not None else 0
         ahead = execution.prefetch_factor * execution.num_workers if execution.prefetch_factor else None
         options: dict[str, Any] = {"workers": execution.num_workers, "ahead": ahead}
-        training_scans = HeldSet.of(job.train, label_scales=plan.label_scales)
+        training_scans = ScanSetTensors.of(job.train, label_scales=plan.label_scales)
         if recorder is not None and "tensorboard" in execution.logger_backend:
             callbacks.append(
                 Histograms(
@@ -201,10 +201,10 @@ def _optimizer(
     return staged, total_epochs(stages, per_epoch), sum(span.length for span in made)
 
 
-def _validation_set(training_scans: HeldSet, train: Grouped, plan: TrainingPlan) -> HeldSet:
+def _validation_set(training_scans: ScanSetTensors, train: Grouped, plan: TrainingPlan) -> ScanSetTensors:
     """The validation scans as tensors; shares the training scans' where they are the same."""
     if plan.validation_set.containers != ScanSet.of(train).containers:
-        return HeldSet.of(plan.validation_set, held_out=plan.held_out, label_scales=plan.label_scales)
+        return ScanSetTensors.of(plan.validation_set, held_out=plan.held_out, label_scales=plan.label_scales)
     return training_scans.counting(plan.held_out)
 
 
