@@ -145,7 +145,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("Keras: best replaced by a worse epoch", "Checkpoints.on_epoch_end", "wanted = self._keep != 0 and (beats if full else True)", "wanted = self._keep != 0", tests=PATIENCE),
         Fault("Keras: the best is dropped", "Checkpoints.on_epoch_end", "worst = max(self.kept", "worst = min(self.kept", tests=BEST),
         Fault("Keras: direction ignored", "Checkpoints.__init__", '1.0 if mode == "min" else -1.0', "1.0", tests=BEST),
-        Fault("Keras: the best is the worst", "Checkpoints.best", "name = min(self.kept", "name = max(self.kept", tests=PATIENCE),
+        Fault("Keras: the best is the worst", "Checkpoints.best", "name = min(self.kept", "name = max(self.kept", tests=BEST),
         Fault("Keras: kept checkpoints forgotten on resume", "Checkpoints.restore", '(self._folder / name).is_file()', "False", tests=RESUMED),
         Fault("Keras: average one update late", "ExponentialAverage._update", "(1 + n) / (10 + n)", "(2 + n) / (10 + n)", tests=AVERAGE),
         Fault("Keras: first update does not copy", "ExponentialAverage._update", "steps > 1", "steps > 0", tests=AVERAGE),

@@ -73,7 +73,7 @@ def test_the_best_epochs_are_kept_by_the_metric_and_the_direction_asked_for(
 @pytest.mark.parametrize(
     "rule",
     [
-        {"scheduler": "ReduceLROnPlateau", "plateau_patience": 2, "plateau_factor": 0.5, "momentum": 0.5},
+        {"scheduler": "ReduceLROnPlateau", "plateau_patience": 1, "plateau_factor": 0.5, "momentum": 0.5},
         {"scheduler": "Exponential", "lr_gamma": 0.5, "ema_decay": 0.4, "momentum": 0.5},
     ],
     ids=["plateau", "average"],
