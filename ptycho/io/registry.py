@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ptycho.errors import DataError, InputError, MissingFileError
+from ptycho.io.compressed.reading import frame_header, holds_probe, is_compressed, read_compressed, unpacked
 from ptycho.io.hdf5_read import is_hdf5
 from ptycho.io.inputs import check_input
 from ptycho.io.lazy import LazyPatterns, NotByRows, Patterns
@@ -69,6 +70,7 @@ _HDF5 = ByRows(
     lambda path: hdf5_header(patterns_file(path), "patterns"),
     lambda path, _: read_ptychodus_scan(path, by_rows=True),
 )
+_COMPRESSED = Format(read_compressed, None, ByRows(frame_header, unpacked))
 _FORMATS: dict[str, Format] = {
     ".npz": Format(read_npz, write_npz, _NPZ),
     ".h5": Format(read_ptychodus_scan, None, _HDF5),
@@ -116,8 +118,13 @@ _ONE_ARRAY = ("npy", "text")
 def shape_of(path: Path) -> tuple[int, int]:
     """Patterns and their side, px, of a scan file, by its header if it has one. Raises as `read_scan`."""
     source = check_input(path)
-    form = _FORMATS.get(source.suffix.lower())
-    if form is not None and form.by_rows is not None and source.is_file() and not _is_foreign(source):
+    form = _COMPRESSED if is_compressed(source) else _FORMATS.get(source.suffix.lower())
+    if (
+        form is not None
+        and form.by_rows is not None
+        and source.is_file()
+        and (form is _COMPRESSED or not _is_foreign(source))
+    ):
         with damage(str(source)):
             header = form.by_rows.header(source)
         if header is not None and len(header.shape) == 3:
@@ -136,11 +143,14 @@ def _count_and_side(shape: tuple[int, ...]) -> tuple[int, int]:
 def _read_scan(
     source: Path, patterns: str, scratch_folder: Path | None, probe_required: bool
 ) -> dict[str, Any]:
-    if _is_foreign(source):
+    compressed = is_compressed(source)
+    if not compressed and _is_foreign(source):
         return _read_foreign(source, patterns, probe_required)
     if source.is_dir():
         raise InputError(f"{source} is a folder; give the scan file inside it")
-    form = _format_of(source)
+    form = _COMPRESSED if compressed else _format_of(source)
+    if compressed and probe_required and not holds_probe(source):
+        raise DataError(f"{source} has no probe; `ptycho reconstruct` it, which makes one")
     if not probe_required and form.reader is read_npz:
         form = _WITHOUT_PROBE
     if form.by_rows is None:

@@ -102,6 +102,26 @@ def _read_imported(path: Path) -> dict[str, Any]:
     return {**arrays, "geometry": repr(arrays["geometry"])}
 
 
+def _compressed(path: Path, method: str) -> None:
+    from ptycho.codec import Counts, compress, lowrank_prediction
+    from ptycho.scan.raw_data import RawData
+
+    raw = RawData(
+        **{"xcoords_start": None, "ycoords_start": None, **small_scan()}, bad_pixels=np.eye(32, dtype=bool)
+    )
+    counts = Counts(raw)
+    shapes = lowrank_prediction(counts, counts.survey(), 3) if method == "lowrank" else None
+    compress(raw, path, method, prediction=shapes)
+
+
+def _compressed_rounded(path: Path) -> None:
+    _compressed(path, "poisson")
+
+
+def _compressed_lowrank(path: Path) -> None:
+    _compressed(path, "lowrank")
+
+
 def _diffraction(path: Path) -> None:
     from ptycho.io.ptychodus_diffraction import Diffraction, write_diffraction
 
@@ -292,6 +312,8 @@ FORMATS = (
     Format("product.h5", _product, _read_product),
     Format("product.npz", _product, _read_product),
     Format("imported.h5", _imported, _read_imported),
+    Format("rounded.h5", _compressed_rounded, _read_scan),
+    Format("lowrank.h5", _compressed_lowrank, _read_scan_by_rows),
     Format("diffraction.h5", _diffraction, _read_diffraction),
     Format("image.cxi", _cxi, _read_image),
     Format("image.ptyr", _ptyr, _read_image),

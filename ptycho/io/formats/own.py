@@ -1,4 +1,4 @@
-"""The scans that this package has always read, NPZ and ptychodus', for `ptycho import` to complete."""
+"""The scans that this package reads by itself, for `ptycho import` to complete."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ptycho.errors import DataError
+from ptycho.io.compressed.reading import compressed_by_rows, is_compressed
 from ptycho.io.formats.foreign import ForeignFormat, Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.geometry import Geometry
@@ -63,7 +64,15 @@ def _find_ptychodus(path: Path, paths: Paths) -> Found:
     return _found("ptychodus", read_ptychodus_scan(path, by_rows=True))
 
 
+def _find_compressed(path: Path, paths: Paths) -> Found:
+    return _found("compressed scan", compressed_by_rows(path))
+
+
 FORMATS = (
+    ForeignFormat(
+        "compressed", "compressed scan", (".h5", ".hdf5"), "frames, positions, geometry, mask, probe, object",
+        "h5py, hdf5plugin", is_compressed, _find_compressed, places=(),
+    ),
     ForeignFormat(
         "npz", "NPZ scan", (".npz",), "frames, positions, geometry, mask, probe, object", "numpy",
         _is_npz, _find_npz, places=(),
