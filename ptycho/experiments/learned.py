@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ptycho.codec.settings import CodecSettings
 from ptycho.config.learned import LearnedSettings, settings_from
 from ptycho.errors import ConfigError
 from ptycho.experiments.presets import CONF
@@ -28,7 +29,7 @@ from ptycho.experiments.session import (
 )
 
 #: name, as in `ptycho sweep model=NAME` -> the settings of its training
-TOOLS: dict[str, type[LearnedSettings]] = {}
+TOOLS: dict[str, type[LearnedSettings]] = {"codec": CodecSettings}
 
 
 def tool_of(words: Sequence[str]) -> str | None:

@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
+
+def _codec(settings: Any) -> Task[Any]:
+    from ptycho_torch.codec.task import CodecTask
+
+    return CodecTask(settings)
+
+
 #: the tool's name -> its task, made from its settings
-TASKS: dict[str, Callable[[Any], Task[Any]]] = {}
+TASKS: dict[str, Callable[[Any], Task[Any]]] = {"codec": _codec}
 
 
 def train_tool(tool: str, settings: LearnedSettings, progress: Progress | None = None) -> Fit:
