@@ -24,6 +24,11 @@ EVERYDAY: dict[str, Groups] = {
         "what the detector sees": ("photons", "n_modes", "dead_fraction", "probe_error"),
         "repeatability": ("seed",),
     },
+    "compress": {
+        "scan and file": ("scan", "output", "overwrite"),
+        "how": ("method", "step", "residual"),
+        "what the scan needs": ("bad_pixels",),
+    },
     "train": {
         "scans and output": ("scan", "output_dir", "test_data_file", "resume", "config", "preset"),
         "how long": ("nepochs", "learning_rate", "batch_size", "max_time_s"),

@@ -18,6 +18,7 @@ from types import ModuleType
 from ptycho.cli import (
     batch,
     compare,
+    compress,
     demo,
     evaluate,
     export,
@@ -45,7 +46,8 @@ from ptycho.cli.threads import settle_threads
 #: the commands, in the order of a user's day
 COMMANDS: dict[str, ModuleType] = {
     "demo": demo, "simulate": simulate,
-    "import": import_scan, "validate": validate, "init": init, "train": train, "infer": infer,
+    "import": import_scan, "validate": validate, "compress": compress,
+    "init": init, "train": train, "infer": infer,
     "reconstruct": reconstruct, "batch": batch, "evaluate": evaluate, "compare": compare, "report": report,
     "view": view, "watch": watch, "sweep": sweep,
     "parity": parity, "export": export, "info": info,
