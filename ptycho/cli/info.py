@@ -46,7 +46,7 @@ def _format_lines() -> Iterator[str]:
     from ptycho.io.formats.registry import formats
 
     for one in formats().values():
-        yield f"{one.name:<10}{one.title}: {one.holds} ({one.library})"
+        yield f"{one.name:<12}{one.title}: {one.holds} ({one.library})"
 
 
 def _machine_rows() -> Iterator[tuple[str, Any]]:
