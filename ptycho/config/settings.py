@@ -199,6 +199,9 @@ class PyTorchExecutionConfig:
     scheduler: str | None = option(None, choices=SCHEDULERS, help="overrides the training configuration's")
     enable_progress_bar: bool = option(False, help="show Lightning's progress bar")
     enable_checkpointing: bool = option(True, help="keep checkpoints while training")
+    checkpoint_every_s: float | None = option(
+        None, gt=0, help="seconds between checkpoints within an epoch; None: after whole epochs only"
+    )
     checkpoint_save_top_k: int = option(1, ge=-1, help="best checkpoints kept; -1: all, 0: none")
     checkpoint_monitor_metric: str = option("val_loss", help="metric that decides which checkpoint is best")
     checkpoint_mode: str = option("min", choices=("min", "max"), help="whether small or large is best")

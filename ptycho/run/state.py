@@ -2,7 +2,8 @@
 
     RUN/config.yaml            every setting; written before anything else
     RUN/provenance.json        which files it was trained on, with their hashes
-    RUN/checkpoints/last.*     the state after the last whole epoch: .ckpt PyTorch, .safetensors TensorFlow
+    RUN/checkpoints/last.*     the last state: .ckpt PyTorch, .safetensors TensorFlow; after a whole epoch, or
+                               within one where `checkpoint_every_s` says so
     RUN/checkpoints/start.npz  the probes it began with, so that a resume does not refine them again
 
 Every file is replaced by a rename, so a run killed at any moment leaves the former one whole.

@@ -60,7 +60,7 @@ def prepare(job: Job, module: PtychoPINN) -> LightningRun:
     loaders = loaders_of(job)
     recorder = make_recorder(config, execution)
     observing = Observing(job, module, recorder)
-    callbacks = make_callbacks(job, observing, recorder)
+    callbacks = make_callbacks(job, module, observing, recorder)
     if module.tuning:
         callbacks.insert(0, Finetuning(module.tuning, config.nepochs))
     declared = make_stages(resolve_stages(config), len(loaders[0]), execution.accum_steps)
@@ -79,7 +79,9 @@ def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
     tell_start(trainer.callbacks, starts, resumes=resume is not None)  # type: ignore[attr-defined]
     module.attach_scans(job.known_scans(starts))
     if resume is not None:
-        check_checkpoint(resume, module)
+        order = run.loaders[0].sampler
+        assert isinstance(order, GroupBatches)
+        order.go_on_at(*check_checkpoint(resume, module))
     log_run(module.manifest, job.config, job.execution)
     with quiet_lightning(), deterministic_algorithms(job.execution.deterministic):
         trainer.fit(
