@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,7 @@ from ptycho_torch.fit.observing import Observing
 from ptycho_torch.fit.stages import make_stages
 from ptycho_torch.fit.trainer import deterministic_algorithms, make_callbacks, make_trainer, quiet_lightning
 from ptycho_torch.module import PtychoPINN
+from ptycho_torch.processes import another_ended, is_lost_message
 
 Loader = DataLoader[dict[str, Any]]
 
@@ -72,6 +75,17 @@ def prepare(job: Job, module: PtychoPINN) -> LightningRun:
     return LightningRun(job, module, trainer, loaders, observing.history, recorder)
 
 
+@contextmanager
+def naming_the_dead(trainer: L.Trainer) -> Iterator[None]:
+    """RunError in one line where a message did not reach another process of the run."""
+    try:
+        yield
+    except RuntimeError as error:
+        if trainer.world_size > 1 and is_lost_message(error):
+            raise another_ended(trainer.global_rank, trainer.world_size, error) from error
+        raise
+
+
 def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
     """Fit a prepared run from these probes. Its module has the weights with the best validation loss."""
     job, module, trainer = run.job, run.module, run.trainer
@@ -83,7 +97,7 @@ def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
         assert isinstance(order, GroupBatches)
         order.go_on_at(*check_checkpoint(resume, module))
     log_run(module.manifest, job.config, job.execution)
-    with quiet_lightning(), deterministic_algorithms(job.execution.deterministic):
+    with quiet_lightning(), deterministic_algorithms(job.execution.deterministic), naming_the_dead(trainer):
         trainer.fit(
             module,
             *run.loaders,

@@ -17,7 +17,7 @@ from ptycho.errors import ConfigError
 from ptycho.run.job import Job
 from ptycho.run.state import CHECKPOINTS
 from ptycho.tracking import Recorder
-from ptycho_torch.devices import resolve_accelerator
+from ptycho_torch.devices import of_this_machine, resolve_accelerator
 from ptycho_torch.fit.average import ExponentialAverage
 from ptycho_torch.fit.checkpoints import AtomicCheckpoints, BestAndLast, RunStart
 from ptycho_torch.fit.finetuning import Finetuning
@@ -107,9 +107,11 @@ def make_trainer(
         raise ConfigError("stages beside fine-tuning settings: write the fine-tuning into stages as well")
     epochs = declared[0].epochs if declared else config.nepochs
     accelerator, strategy = resolve_accelerator(execution)
+    devices, machines = of_this_machine(execution)
     return L.Trainer(
         accelerator=accelerator,
-        devices=execution.devices,
+        devices=devices,
+        num_nodes=machines,
         strategy=strategy,
         precision=execution.precision,  # type: ignore[arg-type]
         max_epochs=epochs + sum(one.extra_epochs for one in tuning),
