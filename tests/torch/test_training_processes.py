@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from training_job import first_step, together, trained
+from training_job import broken, first_step, resumed, together, trained
+
+from ptycho_torch.fit.within_epoch import place_of
 
 pytestmark = pytest.mark.slow
 
@@ -56,3 +58,34 @@ def test_half_precision_of_two_processes_is_close(of_one, tmp_path):
     for name in ("train_loss", "val_loss"):
         np.testing.assert_allclose(history[name], of_one[0][name], rtol=0.05)
         assert history[name] != of_one[0][name]
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("two"), 2)
+
+
+ANOTHER = "RunError: process {} of 2: another process of this run has ended"
+FAULTS = {
+    "killed": {0: ANOTHER.format(0)},
+    "full": {0: "RunError: cannot write .*last.ckpt: File too large", 1: ANOTHER.format(1)},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_one_process_is_named_and_nothing_is_lost(of_two, tmp_path, fault):
+    """Both take five steps an epoch; the fault comes in the eighth, after a checkpoint of the seventh."""
+    execution = {"devices": 2, "checkpoint_every_s": 1e-9}
+    ended = together(2, broken, tmp_path, {}, execution, fault, 8)
+    assert ended == ([1, -9] if fault == "killed" else [1, 1])
+    for rank, said in FAULTS[fault].items():
+        seconds, error = (tmp_path / f"error.{rank}").read_text().split("\n", 1)
+        assert re.match(said, error) and "\n" not in error, error
+        assert float(seconds) < 20
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert place_of(torch.load(last, weights_only=True)) == (1, 2)
+    assert not list(last.parent.glob(".last*"))
+    assert together(2, resumed, tmp_path, {}, {"devices": 2}) == [0, 0]
+    assert torch.load(tmp_path / "history.pt") == of_two[0]
+    weights = torch.load(tmp_path / "weights.pt")
+    assert all(torch.equal(value, weights[name]) for name, value in of_two[1].items())

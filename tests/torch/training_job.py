@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
+import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +57,13 @@ def _one(rank: int, count: int, port: int, job: Callable[..., None], arguments: 
     job(*arguments)
 
 
-def trained(folder: Path, changes: dict[str, Any], execution: dict[str, Any]) -> None:
+def trained(
+    folder: Path,
+    changes: dict[str, Any],
+    execution: dict[str, Any],
+    *,
+    resume: Path | None = None,
+) -> None:
     """Train on a small scan; the first process leaves history and weights in `folder`."""
     raw = simulate(Scenario(N=32, n_positions=46, step_px=3.0, photons=1e4, seed=2)).raw
     settings = {
@@ -63,7 +72,7 @@ def trained(folder: Path, changes: dict[str, Any], execution: dict[str, Any]) ->
     }  # fmt: skip
     config = TrainingConfig(model=ModelConfig(N=32, n_filters_scale=1), **settings)
     quiet = {"accelerator": "cpu", "logger_backend": "none", **execution}
-    made = train(raw, None, config, PyTorchExecutionConfig(**quiet))
+    made = train(raw, None, config, PyTorchExecutionConfig(**quiet), resume=resume)
     if os.environ.get("RANK", "0") == "0":
         torch.save(made.history, folder / "history.pt")
         torch.save(made.model.state_dict(), folder / "weights.pt")
@@ -94,3 +103,37 @@ def first_step(folder: Path, sizes: list[int], devices: int, accumulate: int) ->
     if trainer.is_global_zero:
         moved = {name: (value - before[name]).detach() for name, value in module.named_parameters()}
         torch.save(moved, folder / "moved.pt")
+
+
+def broken(folder: Path, changes: dict[str, Any], execution: dict[str, Any], fault: str, at: int) -> None:
+    """`trained`, in which something befalls a process at its training step `at`; what ended the others is in
+    `error.RANK`, with the seconds since then.
+
+    fault: `killed`, process 1; `full`, the disk of process 0, for whom no file may grow beyond 20 kB.
+    """
+    rank, step, count = int(os.environ["RANK"]), PtychoPINN.training_step, 0
+
+    def befallen(self: PtychoPINN, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        nonlocal count, begun
+        count += 1
+        if count == at:
+            begun = time.monotonic()
+            if fault == "killed" and rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if fault == "full" and rank == 0:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        return step(self, batch, batch_idx)
+
+    begun = 0.0
+    PtychoPINN.training_step = befallen  # type: ignore[method-assign]
+    try:
+        trained(folder, changes, execution)
+    except Exception as error:
+        said = f"{time.monotonic() - begun}\n{type(error).__name__}: {error}"
+        (folder / f"error.{rank}").write_text(said)
+        os._exit(1)  # as a program ends, without waiting for the others
+
+
+def resumed(folder: Path, changes: dict[str, Any], execution: dict[str, Any]) -> None:
+    """`trained` from the last checkpoint in the folder."""
+    trained(folder, changes, execution, resume=folder / "checkpoints" / "last.ckpt")
