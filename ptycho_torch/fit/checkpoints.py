@@ -116,8 +116,8 @@ def restore_best(module: L.LightningModule, trainer: L.Trainer) -> None:
 
 
 def check_checkpoint(path: Path, module: L.LightningModule) -> Place:
-    """Where a checkpoint goes on. One that cannot go on as this run is refused, before anything starts; reading
-    it runs no code."""
+    """Where a checkpoint goes on. One that cannot go on as this run is refused, before anything starts;
+    reading it runs no code."""
     if not check_input(path).is_file():
         raise MissingFileError(f"{path}: no such checkpoint")
     try:

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 def make_callbacks(
     job: Job, module: PtychoPINN, observing: Observing, recorder: Recorder | None
 ) -> list[Callback]:
-    """Observers, health, average, plateau, histograms, checkpoints within epochs, best and last, early stopping.
+    """Observers, health, average, plateau, histograms, checkpoints (within epochs; best and last), patience.
 
     The logs of an epoch are written before its checkpoint, so a killed run may log one again but skips none.
     `logger_backend` 'none' is no metric logger: the text log and the coverage belong to the run's folder.

@@ -1,7 +1,7 @@
 """Checkpoints in the middle of an epoch, from which a run goes on to the bytes of an unbroken one.
 
-Which batches an epoch has follows from (seed, epoch), so a resume needs to know only how many were done. What
-the epoch has added up so far, its losses and diagnostics, is in the checkpoint, that of each process by itself.
+Which batches an epoch has follows from (seed, epoch), so a resume needs to know only how many were done.
+What the epoch has added up so far, its losses and diagnostics, is in the checkpoint, for each process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def place_of(checkpoint: Mapping[str, Any]) -> Place:
 
 
 class WithinEpoch(Callback):
-    """Replaces `last.ckpt` after an optimiser step, once so many seconds have passed since the last checkpoint.
+    """Replaces `last.ckpt` after an optimiser step, when so many seconds have passed since a checkpoint.
 
     The clock of the first process decides for all. The last step of an epoch is left to the checkpoint of the
     epoch. Stands after every callback that changes weights.

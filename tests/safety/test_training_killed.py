@@ -1,4 +1,4 @@
-"""A training by several processes, one of which dies: named by the launcher, and it goes on as one command."""
+"""A training by several processes, one of which dies: it is named, and the run goes on."""
 
 from __future__ import annotations
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from training_job import broken, first_step, resumed, together, trained
+from training_job import broken, counted, first_step, resumed, together, trained
 
+from ptycho.simulation import Scenario, simulate
 from ptycho_torch.fit.within_epoch import place_of
 
 pytestmark = pytest.mark.slow
@@ -63,6 +65,20 @@ def test_half_precision_of_two_processes_is_close(of_one, tmp_path):
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory):
     return run(tmp_path_factory.mktemp("two"), 2)
+
+
+def test_each_process_reads_the_rows_of_its_own_batches_alone(tmp_path):
+    """Three scans on disk: in an epoch every training pattern is read once, by one process of two."""
+    sizes = (20, 30, 40)
+    for number, size in enumerate(sizes):
+        scan = simulate(Scenario(N=32, n_positions=size, step_px=3.0, photons=1e4, seed=number))
+        scan.raw.to_file(tmp_path / f"{number}.npz")
+    assert together(2, counted, tmp_path) == [0, 0]
+    rows = [{tuple(row) for row in np.load(tmp_path / f"rows.{rank}.npy").tolist()} for rank in (0, 1)]
+    assert not rows[0] & rows[1]
+    trains = [size - round(0.1 * size) for size in sizes]
+    assert [sum(scan == number for scan, _ in rows[0] | rows[1]) for number in range(3)] == trains
+    assert abs(len(rows[0]) - len(rows[1])) <= 8  # two batches
 
 
 ANOTHER = "RunError: process {} of 2: another process of this run has ended"

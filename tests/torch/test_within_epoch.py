@@ -68,7 +68,9 @@ def test_every_step_is_a_place_to_go_on_from(
 
     # within the first and the second epoch; with workers, which read ahead, also after a whole one
     chosen = {1: [1, 8], 2: [4]}[accumulate] if not workers else [4, 8]
-    assert [bool(places[n].batches) for n in chosen] == ([True] * len(chosen) if not workers else [False, True])
+    assert [bool(places[n].batches) for n in chosen] == (
+        [True] * len(chosen) if not workers else [False, True]
+    )
     for number in chosen:
         folder = tmp_path / f"from_{number}"
         (folder / "checkpoints").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Trainings by several processes of this machine, as torchrun would start them; one import for all of them."""
+"""Trainings by several processes of this machine, as torchrun starts them; one import for all of them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import torch
 from ptycho.config.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.normalization import normalize_probe
+from ptycho.scan.raw_data import RawData
 from ptycho.simulation import Scenario, simulate
 from ptycho.workflows.train import train
 from ptycho_torch import data
@@ -27,16 +28,16 @@ from ptycho_torch.module import PtychoPINN
 _PRELOADED = ["ptycho_torch.fit.run", "ptycho.workflows.train", "ptycho.simulation"]
 
 
-def together(count: int, job: Callable[..., None], *arguments: Any, timeout_s: float = 240) -> list[int | None]:
+def together(
+    count: int, job: Callable[..., None], *arguments: Any, timeout_s: float = 240
+) -> list[int | None]:
     """Run `job(*arguments)` in `count` processes of one run; their exit codes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    made = [
-        context.Process(target=_one, args=(rank, count, port, job, arguments)) for rank in range(count)
-    ]
+    made = [context.Process(target=_one, args=(rank, count, port, job, arguments)) for rank in range(count)]
     for process in made:
         process.start()
     for process in made:
@@ -51,7 +52,8 @@ def together(count: int, job: Callable[..., None], *arguments: Any, timeout_s: f
 def _one(rank: int, count: int, port: int, job: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
-        "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test",
+        "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
     }  # fmt: skip
     torch.set_num_threads(1)
     job(*arguments)
@@ -132,6 +134,32 @@ def broken(folder: Path, changes: dict[str, Any], execution: dict[str, Any], fau
         said = f"{time.monotonic() - begun}\n{type(error).__name__}: {error}"
         (folder / f"error.{rank}").write_text(said)
         os._exit(1)  # as a program ends, without waiting for the others
+
+
+def counted(folder: Path) -> None:
+    """Train an epoch on the scans `0.npz`, `1.npz`, ... of a folder, from disk; `rows.RANK.npy` are the rows
+    (scan, pattern) that this process read for its training batches."""
+    read, rows = data.GroupDataset.__getitem__, []
+
+    def noted(self: data.GroupDataset, batch: Any) -> dict[str, Any]:
+        if self.held_out is None and not isinstance(batch, data.Repeated):
+            place, local = self.scans.where(batch[0])
+            container = self.scans.containers[place]
+            assert isinstance(container.patterns, np.memmap)
+            rows.extend((place, row) for row in container.nn_indices[local].reshape(-1).tolist())
+        return read(self, batch)
+
+    data.GroupDataset.__getitem__ = noted  # type: ignore[method-assign]
+    scans = [RawData.from_file(path, patterns="disk") for path in sorted(folder.glob("[0-9].npz"))]
+    config = TrainingConfig(
+        model=ModelConfig(N=32, n_filters_scale=1), nepochs=1, batch_size=4, probe_from="guess",
+        output_dir=folder,
+    )  # fmt: skip
+    execution = PyTorchExecutionConfig(
+        accelerator="cpu", logger_backend="none", patterns="disk", devices=int(os.environ["WORLD_SIZE"])
+    )
+    train(scans, None, config, execution)
+    np.save(folder / f"rows.{os.environ['RANK']}.npy", np.array(rows))
 
 
 def resumed(folder: Path, changes: dict[str, Any], execution: dict[str, Any]) -> None:

@@ -56,8 +56,8 @@ def check_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -
         )
     if execution.checkpoint_every_s is not None:
         raise ConfigError(
-            f"checkpoint_every_s = {execution.checkpoint_every_s:g}: the TensorFlow backend writes checkpoints "
-            f"after whole epochs only - drop it, or {_PYTORCH}"
+            f"checkpoint_every_s = {execution.checkpoint_every_s:g}: the TensorFlow backend writes "
+            f"checkpoints after whole epochs only - drop it, or {_PYTORCH}"
         )
     if execution.precision == "16-mixed":
         raise ConfigError(
