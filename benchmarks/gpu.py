@@ -155,7 +155,7 @@ def loss_and_gradient(problem: Problem, kind: int) -> tuple[float, np.ndarray]:
     loss = problem.module.terms(problem.batches[kind])["loss"]
     loss.backward()
     parts = [p.grad.reshape(-1).cpu() for p in problem.module.parameters() if p.grad is not None]
-    return float(loss), torch.cat(parts).numpy()
+    return float(loss.detach()), torch.cat(parts).numpy()
 
 
 # --------------------------------------------------------------------------------------------------- rates

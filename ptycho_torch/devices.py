@@ -48,6 +48,21 @@ def of_this_machine(
     return int(local), execution.devices // int(local)
 
 
+def accumulation(execution: PyTorchExecutionConfig) -> int:
+    """Batches that each device takes before a step. Raises ConfigError where they would not take alike.
+
+    >>> accumulation(PyTorchExecutionConfig(devices=2, accum_steps=4))
+    2
+    """
+    devices, batches = execution.devices, execution.accum_steps
+    if batches == 1 or batches % devices == 0:
+        return max(1, batches // devices)
+    raise ConfigError(
+        f"accum_steps = {batches} with {devices} devices: each takes as many batches before a step; "
+        f"set a multiple of {devices}, or leave it out for one each"
+    )
+
+
 def check_devices(execution: PyTorchExecutionConfig) -> None:
     """Raise ConfigError for devices that are not there or do not work together."""
     if execution.accelerator == "mps" and not torch.backends.mps.is_available():
@@ -56,6 +71,7 @@ def check_devices(execution: PyTorchExecutionConfig) -> None:
     here, _ = of_this_machine(execution)
     if there and here > there:
         raise ConfigError(f"devices = {here}: this machine has {there} GPUs")
+    accumulation(execution)
     if execution.devices > 1 and execution.strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
         raise ConfigError(
             f"strategy = {execution.strategy!r} with {execution.devices} devices: history and callbacks "

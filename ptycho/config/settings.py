@@ -185,7 +185,11 @@ class PyTorchExecutionConfig:
     deterministic: bool = option(True, help="the same seed gives the same weights")
     precision: str = option("32-true", choices=("32-true", "16-mixed", "bf16-mixed"), help="number format")
     gradient_clip_val: float | None = option(None, gt=0, help="overrides the training configuration's")
-    accum_steps: int = option(1, ge=1, help="batches whose gradients are added before a step")
+    accum_steps: int = option(
+        1,
+        ge=1,
+        help="batches whose gradients are added before a step, of all devices; each takes at least one",
+    )
     patterns: str = option(
         "auto",
         choices=("auto", "memory", "disk"),

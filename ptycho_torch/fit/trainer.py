@@ -17,7 +17,7 @@ from ptycho.errors import ConfigError
 from ptycho.run.job import Job
 from ptycho.run.state import CHECKPOINTS
 from ptycho.tracking import Recorder
-from ptycho_torch.devices import of_this_machine, resolve_accelerator
+from ptycho_torch.devices import accumulation, of_this_machine, resolve_accelerator
 from ptycho_torch.fit.average import ExponentialAverage
 from ptycho_torch.fit.checkpoints import AtomicCheckpoints, BestAndLast, RunStart
 from ptycho_torch.fit.finetuning import Finetuning
@@ -117,7 +117,7 @@ def make_trainer(
         max_epochs=epochs + sum(one.extra_epochs for one in tuning),
         gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,
         gradient_clip_algorithm=config.gradient_clip_algorithm,
-        accumulate_grad_batches=execution.accum_steps,
+        accumulate_grad_batches=accumulation(execution),
         enable_progress_bar=execution.enable_progress_bar,
         enable_model_summary=False,
         enable_checkpointing=execution.enable_checkpointing and directory is not None,

@@ -86,7 +86,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("clipping of the execution ignored", "make_trainer", "execution.gradient_clip_val or config.gradient_clip_val", "config.gradient_clip_val", equivalent="`with_execution` has put the execution's value into the configuration already"),
         Fault("no clipping", "make_trainer", "gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,", ""),
         Fault("clipping by norm only", "make_trainer", "gradient_clip_algorithm=config.gradient_clip_algorithm,", ""),
-        Fault("no accumulation", "make_trainer", "accumulate_grad_batches=execution.accum_steps,", ""),
+        Fault("no accumulation", "make_trainer", "accumulate_grad_batches=accumulation(execution),", ""),
         Fault("diverged and goes on", "Health.on_train_batch_end", "not bool(torch.isfinite(loss))", "bool(torch.isinf(loss))"),
         Fault("stages end a step late", "Stages.on_train_batch_end", ">= self.steps", "> self.steps"),
         Fault("all parts move in every stage", "Freezer.only", "requires_grad_(part in moving)", "requires_grad_(True)"),

@@ -11,7 +11,10 @@ import pytest
 import torch
 from training_job import broken, counted, first_step, resumed, together, trained
 
+from ptycho.config.config import PyTorchExecutionConfig
+from ptycho.errors import ConfigError
 from ptycho.simulation import Scenario, simulate
+from ptycho_torch.devices import check_devices
 from ptycho_torch.fit.within_epoch import place_of
 
 pytestmark = pytest.mark.slow
@@ -34,7 +37,7 @@ def of_one(tmp_path_factory):
 @pytest.mark.parametrize("devices", [2, 4])
 def test_a_step_over_four_batches_is_the_same_whoever_takes_them(of_one, tmp_path, devices):
     """Ten batches: two processes take five each; of four, two are idle in the last step."""
-    history, weights = run(tmp_path, devices, accumulate=4 // devices)
+    history, weights = run(tmp_path, devices, accumulate=4)
     assert history.keys() == of_one[0].keys()
     for name, values in of_one[0].items():
         np.testing.assert_allclose(history[name], values, rtol=1e-5, err_msg=name)
@@ -42,7 +45,7 @@ def test_a_step_over_four_batches_is_the_same_whoever_takes_them(of_one, tmp_pat
         torch.testing.assert_close(weights[name], value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("devices, accumulate", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("devices, accumulate", [(1, 2), (2, 1), (2, 2)])
 def test_two_batches_make_the_step_of_one_twice_as_large(tmp_path, devices, accumulate):
     large, small = tmp_path / "large", tmp_path / "small"
     for folder, job in ((large, ([16], 1, 1)), (small, ([8, 8], devices, accumulate))):
@@ -54,8 +57,25 @@ def test_two_batches_make_the_step_of_one_twice_as_large(tmp_path, devices, accu
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5 * size)
 
 
+def test_a_step_that_devices_cannot_share_is_refused():
+    with pytest.raises(ConfigError, match="accum_steps = 3 with 2 devices: .* set a multiple of 2, or leave"):
+        check_devices(PyTorchExecutionConfig(devices=2, accum_steps=3, accelerator="cpu"))
+
+
+def test_one_process_goes_on_after_an_epoch_of_two(of_one, tmp_path):
+    """As long as a step takes as many batches: four."""
+    first, second = {"devices": 2, "accum_steps": 4}, {"devices": 1, "accum_steps": 4}
+    assert together(2, trained, tmp_path, {"nepochs": 1}, first) == [0, 0]
+    assert together(1, resumed, tmp_path, {}, second) == [0]
+    history, weights = torch.load(tmp_path / "history.pt"), torch.load(tmp_path / "weights.pt")
+    for name, values in of_one[0].items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-5, err_msg=name)
+    for name, value in of_one[1].items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-5, atol=1e-6)
+
+
 def test_half_precision_of_two_processes_is_close(of_one, tmp_path):
-    history, weights = run(tmp_path, 2, accumulate=2, precision="bf16-mixed")
+    history, weights = run(tmp_path, 2, accumulate=4, precision="bf16-mixed")
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
     for name in ("train_loss", "val_loss"):
         np.testing.assert_allclose(history[name], of_one[0][name], rtol=0.05)
