@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import dataclasses
 import json
 import signal
@@ -179,7 +180,7 @@ def inference(problem: Problem, size: int, precision: str, how: str, seconds: fl
     module = problem.module
     rows = np.resize(np.arange(len(problem.container.patterns)), size)
     x = torch.from_numpy(problem.container.patterns[rows][:, None]).to(problem.device)
-    kept, half = module.network, autocast(problem, precision)
+    kept, half = module.network, autocast(problem, precision, how)
 
     @torch.inference_mode()
     def step() -> object:
@@ -204,10 +205,7 @@ def inference(problem: Problem, size: int, precision: str, how: str, seconds: fl
 
 def training(problem: Problem, size: int, precision: str, how: str, seconds: float) -> float:
     """Forward, merge, diffraction, likelihood, backward, Adam; plain and region batches in turn."""
-    module, kept, half = problem.module, problem.module.network, autocast(problem, precision)
-    optimizer = torch.optim.Adam(
-        [p for p in module.parameters() if p.requires_grad], capturable=problem.device.type == "cuda"
-    )
+    module, kept, half = problem.module, problem.module.network, autocast(problem, precision, how)
     turn = 0
 
     def step() -> None:
@@ -225,7 +223,9 @@ def training(problem: Problem, size: int, precision: str, how: str, seconds: flo
         if how == "graphs":
             x = problem.batches[0]["x"]
             sample = (x * module.counted_of().to(x.dtype), module.probe_of().detach())
-            module.network = torch.cuda.make_graphed_callables(kept, sample)
+            with half:  # of a copy, whose forward the call replaces for good
+                module.network = torch.cuda.make_graphed_callables(copy.deepcopy(kept), sample)
+        optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad])
         return rate(problem, step, len(problem.batches[0]["x"]), seconds)
     finally:
         module.network = kept
@@ -239,9 +239,10 @@ def engine(problem: Problem, size: int, precision: str, how: str, seconds: float
     return rate(problem, lambda: next(sweeps), scan.size, seconds)
 
 
-def autocast(problem: Problem, precision: str) -> Any:
-    """As Lightning does it for bf16-mixed."""
-    return torch.autocast(problem.device.type, torch.bfloat16, enabled=precision == "bf16")
+def autocast(problem: Problem, precision: str, how: str) -> Any:
+    """As Lightning does it for bf16-mixed; a graph must not hold weights of an earlier step."""
+    half = precision == "bf16"
+    return torch.autocast(problem.device.type, torch.bfloat16, enabled=half, cache_enabled=how != "graphs")
 
 
 KINDS = {"training": training, "inference": inference, "engine": engine}
