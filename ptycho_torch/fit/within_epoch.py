@@ -100,7 +100,7 @@ class WithinEpoch(Callback):
     def _of_all(self, trainer: L.Trainer) -> dict[str, Any]:
         """Names, and the sums of every process (processes, names) float64."""
         held = {**dict(metrics_of(trainer)), **self._watch.sums()}
-        device = trainer.strategy.root_device
+        device = trainer.strategy.root_device if trainer.world_size > 1 else torch.device("cpu")
         own = torch.stack([value.detach().to(device, torch.float64) for value in held.values()])
         sums = trainer.strategy.all_gather(own)
         return {"names": list(held), "sums": sums.reshape(-1, len(held)).cpu()}
