@@ -82,6 +82,11 @@ class GroupBatches(Sampler[Batch]):
     def __init__(self, plan: TrainingPlan) -> None:
         self.plan = plan
         self.epoch = 0
+        self._done = (0, 0)
+
+    def go_on_at(self, epoch: int, batches: int) -> None:
+        """Begin with this epoch, of which this process has done so many batches; its length stays."""
+        self.epoch, self._done = epoch, (epoch, batches)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before every epoch."""
@@ -91,7 +96,8 @@ class GroupBatches(Sampler[Batch]):
         return math.ceil(self.plan.n_batches / _world()[1])
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from _share(self.plan.epoch(self.epoch))
+        begun, batches = self._done
+        yield from _share(self.plan.epoch(self.epoch))[batches if self.epoch == begun else 0 :]
 
 
 def _world() -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -26,6 +26,16 @@ class Watch(Switches):
     def reset(self) -> None:
         """Begin a pass."""
         self._sums = {slot: torch.zeros((), dtype=torch.float64) for slot in self._slots}
+
+    def sums(self) -> dict[str, Tensor]:
+        """The sums so far, by a name of their own, as a checkpoint within a pass keeps them."""
+        return {f"{name}/{key}": value for (name, key), value in self._sums.items()}
+
+    def add(self, known: Mapping[str, Tensor]) -> None:
+        """Take back `sums` of a checkpoint."""
+        for name, key in self._slots:
+            if f"{name}/{key}" in known:
+                self._sums[name, key] = known[f"{name}/{key}"].to(torch.float64)
 
     @torch.no_grad()
     def see(self, seen: Seen) -> None:

@@ -124,9 +124,10 @@ class Imaging(nn.Module):
         """(N, N) bool, False where the detector of a scan is bad."""
         return ~self.of_scan(self.bad_pixels, scan)
 
-    def intensity_scale_of(self, scan: int = 0) -> float:
-        """s = 2 sqrt(nphotons) / N: s * x has nphotons counts a pattern."""
-        return intensity_scale(float(self.of_scan(self.gauge, scan)[1]), self.config.model.N)
+    def intensity_scale_of(self, scan: int = 0) -> Tensor:
+        """s = 2 sqrt(nphotons) / N, (): s * x has nphotons counts a pattern. It stays on the device."""
+        scale = 2 * torch.sqrt(self.of_scan(self.gauge, scan)[1]) / self.config.model.N
+        return scale.to(self.log_scale.dtype)
 
     @property
     def x_scale(self) -> float:
@@ -140,8 +141,8 @@ class Imaging(nn.Module):
 
     @property
     def intensity_scale(self) -> float:
-        """`intensity_scale_of` the first scan."""
-        return self.intensity_scale_of()
+        """`intensity_scale_of` the first scan, as a number."""
+        return intensity_scale(self.nphotons, self.config.model.N)
 
     @property
     def complex_probe(self) -> Tensor:

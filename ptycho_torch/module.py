@@ -107,6 +107,8 @@ class PtychoPINN(Imaging, L.LightningModule):
 
     def _log_terms(self, terms: dict[str, Tensor], prefix: str, total: str, size: int) -> None:
         together = {f"{prefix}loss/{name}": value.detach() for name, value in terms.items() if name != "loss"}
+        # Lightning takes the mean of the processes' weights as a whole number: of multiples it is exact
+        size *= self.trainer.world_size if self._trainer is not None else 1
         self.log_dict(together, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         self.log(
             total,

@@ -49,9 +49,7 @@ class Processes:
         try:
             dist.all_reduce(message)
         except RuntimeError as error:
-            raise RunError(
-                f"process {self.rank} of {self.size}: another process of this run has ended ({_first(error)})"
-            ) from error
+            raise another_ended(self.rank, self.size, error) from error
         parts = message.split([t.numel() for t in real])
         for tensor, part in zip(real, parts, strict=True):
             tensor.copy_(part.reshape(tensor.shape))
@@ -77,6 +75,18 @@ def team_of_environment(environment: Mapping[str, str] = os.environ) -> Iterator
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def another_ended(rank: int, size: int, error: BaseException) -> RunError:
+    """What a process says whose message did not reach another one."""
+    return RunError(f"process {rank} of {size}: another process of this run has ended ({_first(error)})")
+
+
+def is_lost_message(error: BaseException) -> bool:
+    """Whether an error is torch.distributed's of a message that did not reach another process."""
+    return isinstance(error, RuntimeError) and any(
+        word in str(error) for word in ("gloo", "NCCL", "Connection closed", "Connection reset")
+    )
 
 
 def _first(error: BaseException) -> str:

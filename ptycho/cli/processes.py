@@ -11,23 +11,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.threads import usable_cores
+from ptycho.ops.team import rank as rank
 
 #: how often the launcher looks whether all its processes live, seconds
 _LOOK_EVERY_S = 0.2
 #: how long a refused process waits for the first one, seconds
 _WAIT_FOR_FIRST_S = 20.0
-
-
-def rank(environment: Mapping[str, str] = os.environ) -> int:
-    """Which process of the run this is: 0 where it is the only one."""
-    found = environment.get("RANK") or environment.get("LOCAL_RANK") or "0"
-    return int(found) if found.isdigit() else 0
 
 
 def first_process_ends() -> bool:

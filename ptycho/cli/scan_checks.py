@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
+from ptycho.cli.processes import rank
 from ptycho.cli.runs import read_scan
 from ptycho.errors import DataError
 
@@ -46,7 +47,8 @@ def read_checked_scan(
 
     orientation: the positions are turned so (`ptycho.scan.orientation`); then objectGuess is dropped.
 
-    Problems and notes are told. Raises DataError for a scan that no image can come of.
+    Problems and notes are told. Raises DataError for a scan that no image can come of. Of several processes
+    the first one alone looks; where it refuses, all end.
     """
     from ptycho.scan.findings import errors
 
@@ -55,6 +57,8 @@ def read_checked_scan(
         from ptycho.scan.orientation import reorient
 
         raw = raw.moved_to(reorient(raw.positions_px, orientation))
+    if rank():
+        return raw, []
     found = raw.check()
     refused = errors(found)
     if refused:

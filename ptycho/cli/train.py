@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, add_fields, fields_given
+from ptycho.cli.processes import rank, run_together
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.retired import add_retired_flags
 from ptycho.cli.runs import (
@@ -30,6 +31,7 @@ from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of,
 from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
+from ptycho.ops.team import processes
 
 if TYPE_CHECKING:
     from ptycho.scan.findings import Finding
@@ -136,6 +138,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if config.train_data_file is None:
         raise InputError("no scan to train on; give SCAN or --train_data_file")
     validate_training_config(config)
+    started = processes()
+    if started > 1 and execution.devices not in (1, started):
+        raise InputError(f"--devices {execution.devices}: torchrun started {started} processes; leave it out")
+    execution.devices = max(execution.devices, started)
+    if config.backend == "pytorch":
+        code = run_together(console.words, execution.devices, console)
+        if code is not None:
+            return code
     place: dict[str, Any] = {
         "patterns": execution.patterns,
         "output_dir": config.output_dir,
@@ -157,7 +167,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     output = open_output(
         console, arguments, config.output_dir, "train", inputs=read, resumes=resume is not None
     )
-    dump_yaml(config, execution, output / "config.yaml")
+    if not rank():
+        dump_yaml(config, execution, output / "config.yaml")
     inputs = {
         **training_inputs(config),
         "test": config.test_data_file,
@@ -188,6 +199,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             progress=phase("training"),
             probe_progress=phase("improving the probe"),
         )
+    if rank():
+        return 0
     trained = made.trained
     save_run(made.image, trained.history, output, backend=config.backend, scale=trained.model.intensity_scale)
     if trained.recorder is not None:

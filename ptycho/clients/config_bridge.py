@@ -204,6 +204,7 @@ _RUNTIME = (
     "prefetch_factor",
     "enable_progress_bar",
     "enable_checkpointing",
+    "checkpoint_every_s",
     "checkpoint_save_top_k",
     "checkpoint_monitor_metric",
     "checkpoint_mode",

@@ -185,7 +185,11 @@ class PyTorchExecutionConfig:
     deterministic: bool = option(True, help="the same seed gives the same weights")
     precision: str = option("32-true", choices=("32-true", "16-mixed", "bf16-mixed"), help="number format")
     gradient_clip_val: float | None = option(None, gt=0, help="overrides the training configuration's")
-    accum_steps: int = option(1, ge=1, help="batches whose gradients are added before a step")
+    accum_steps: int = option(
+        1,
+        ge=1,
+        help="batches whose gradients are added before a step, of all devices; each takes at least one",
+    )
     patterns: str = option(
         "auto",
         choices=("auto", "memory", "disk"),
@@ -199,6 +203,9 @@ class PyTorchExecutionConfig:
     scheduler: str | None = option(None, choices=SCHEDULERS, help="overrides the training configuration's")
     enable_progress_bar: bool = option(False, help="show Lightning's progress bar")
     enable_checkpointing: bool = option(True, help="keep checkpoints while training")
+    checkpoint_every_s: float | None = option(
+        None, gt=0, help="seconds between checkpoints within an epoch; None: after whole epochs only"
+    )
     checkpoint_save_top_k: int = option(1, ge=-1, help="best checkpoints kept; -1: all, 0: none")
     checkpoint_monitor_metric: str = option("val_loss", help="metric that decides which checkpoint is best")
     checkpoint_mode: str = option("min", choices=("min", "max"), help="whether small or large is best")

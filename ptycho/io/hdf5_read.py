@@ -259,6 +259,7 @@ def frames_of(path: Path, key: str) -> LazyPatterns:
 
     def read(begin: int, end: int) -> NDArray[Any]:
         with open_hdf5(path) as archive:
+            check_sources(archive[key])  # of one that vanished meanwhile HDF5 would give zeros
             try:
                 return _rows(archive[key], lead, begin, end)
             except (OSError, MemoryError) as error:

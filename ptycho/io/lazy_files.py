@@ -164,6 +164,7 @@ def hdf5_patterns(path: str | os.PathLike[str], key: str) -> LazyPatterns:
 
     def read(begin: int, end: int) -> Any:
         with open_hdf5(path) as archive, damage(f"{path}: {key!r}"):
+            check_sources(archive[key])  # of one that vanished meanwhile HDF5 would give zeros
             try:
                 return archive[key][begin:end]
             except (OSError, MemoryError) as error:

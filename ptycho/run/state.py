@@ -2,7 +2,8 @@
 
     RUN/config.yaml            every setting; written before anything else
     RUN/provenance.json        which files it was trained on, with their hashes
-    RUN/checkpoints/last.*     the state after the last whole epoch: .ckpt PyTorch, .safetensors TensorFlow
+    RUN/checkpoints/last.*     the last state: .ckpt PyTorch, .safetensors TensorFlow; after a whole epoch, or
+                               within one where `checkpoint_every_s` says so
     RUN/checkpoints/start.npz  the probes it began with, so that a resume does not refine them again
 
 Every file is replaced by a rename, so a run killed at any moment leaves the former one whole.
@@ -69,6 +70,8 @@ def continued(folder: Path, overrides: Mapping[str, Any]) -> Continued:
     _check_unchanged(folder, kept_settings(*begun))
     config, execution = training_config_from(values, {**overrides, "output_dir": folder}, source=source)
     _check_same(folder, _settings(*begun), _settings(config, execution))
+    if _batches_a_step(execution) != _batches_a_step(begun[1]):
+        raise _contradiction(folder, "devices", begun[1].devices, execution.devices)
     notes = []
     if config.nepochs < begun[0].nepochs:
         raise ConfigError(
@@ -230,6 +233,11 @@ def _check_same(folder: Path, begun: Mapping[str, Any], wanted: Mapping[str, Any
     for name, value in wanted.items():
         if name not in FREE and value != begun[name]:
             raise _contradiction(folder, name, begun[name], value)
+
+
+def _batches_a_step(execution: PyTorchExecutionConfig) -> int:
+    """Of all devices together, of which each takes at least one."""
+    return max(execution.accum_steps, execution.devices)
 
 
 def _contradiction(folder: Path, name: str, begun: Any, wanted: Any) -> ConfigError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
+from ptycho.ops.team import rank
 from ptycho.run.preparation import Scan, Scans, first_scan
 from ptycho.run.reconstruction import Reconstruction
 from ptycho.workflows.infer import Placing, reassemble
@@ -74,13 +75,14 @@ def finish(
     *,
     stitch: Placing | None = None,
 ) -> RunResult:
-    """Save and stitch what training left, as `run` does."""
+    """Save and stitch what training left, as `run` does; of several processes the first one alone."""
     bundle = image = None
-    if config.output_dir not in (Path(), None):
+    leads = rank() == 0  # of several processes one writes
+    if leads and config.output_dir not in (Path(), None):
         bundle = save_trained(trained.model, config.output_dir)
         if trained.recorder is not None:
             trained.recorder.add_bundle(bundle)
-    if stitch is not None:
+    if leads and stitch is not None:
         data = test_data if test_data is not None else first_scan(train_data)
         image = reassemble(trained.model, data, config, trained.execution, stitch)
     return RunResult(trained, bundle, image)

@@ -19,6 +19,7 @@ from ptycho.io.checksums import check_zip
 from ptycho.io.inputs import check_input
 from ptycho.run.starting_probe import Starts
 from ptycho.run.state import prepare
+from ptycho_torch.fit.within_epoch import Place, place_of
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with atomic_write(path) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # torch closes its archive after a failed write, and that complaint hides the failure
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         check_zip(Path(path))
@@ -108,14 +115,15 @@ def restore_best(module: L.LightningModule, trainer: L.Trainer) -> None:
         log.info("weights of the best epoch taken from %s", best)
 
 
-def check_checkpoint(path: Path, module: L.LightningModule) -> None:
-    """Refuse a checkpoint that cannot go on as this run, before anything starts; reading it runs no code."""
+def check_checkpoint(path: Path, module: L.LightningModule) -> Place:
+    """Where a checkpoint goes on. One that cannot go on as this run is refused, before anything starts;
+    reading it runs no code."""
     if not check_input(path).is_file():
         raise MissingFileError(f"{path}: no such checkpoint")
     try:
         check_zip(path)
-        stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        found = {name: value.shape for name, value in stored.items()}
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        found = {name: value.shape for name, value in stored["state_dict"].items()}
     except Exception as error:  # torch raises whatever its reader stumbled over
         raise ConfigError(f"{path}: cannot be read as a checkpoint ({type(error).__name__})") from None
     own = {name: value.shape for name, value in module.state_dict().items()}
@@ -124,3 +132,4 @@ def check_checkpoint(path: Path, module: L.LightningModule) -> None:
             f"{path}: does not belong to this run (another network, N, gridsize or number of probe modes) - "
             "resume with the config.yaml beside it"
         )
+    return place_of(stored)

@@ -47,8 +47,13 @@ class Finetuning(Callback):
                 self._enter(0, trainer)
         elif epoch > self._begun and self._is_over(epoch):
             self._enter(self.current + 1, trainer)
-        if self.current >= 0:  # again after a resume, which restores no flags
-            module: Any = pl_module
+        self._freeze(pl_module)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._freeze(pl_module)  # a resume restores no flags, and within an epoch begins none
+
+    def _freeze(self, module: Any) -> None:
+        if self.current >= 0:
             factors = self.stages[self.current].factors
             self._freezer.only(module, [part for part, factor in factors.items() if factor > 0])
 

@@ -46,6 +46,11 @@ class Observing(Telling):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._trainer = trainer
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self._throughput is not None:  # a run that goes on within an epoch begins no epoch
+            self._throughput.start()
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.callback_metrics.clear()  # or a term of an earlier stage would be taken down again
         if isinstance(pl_module, PtychoPINN):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,7 @@ from ptycho_torch.fit.observing import Observing
 from ptycho_torch.fit.stages import make_stages
 from ptycho_torch.fit.trainer import deterministic_algorithms, make_callbacks, make_trainer, quiet_lightning
 from ptycho_torch.module import PtychoPINN
+from ptycho_torch.processes import another_ended, is_lost_message
 
 Loader = DataLoader[dict[str, Any]]
 
@@ -60,7 +63,7 @@ def prepare(job: Job, module: PtychoPINN) -> LightningRun:
     loaders = loaders_of(job)
     recorder = make_recorder(config, execution)
     observing = Observing(job, module, recorder)
-    callbacks = make_callbacks(job, observing, recorder)
+    callbacks = make_callbacks(job, module, observing, recorder)
     if module.tuning:
         callbacks.insert(0, Finetuning(module.tuning, config.nepochs))
     declared = make_stages(resolve_stages(config), len(loaders[0]), execution.accum_steps)
@@ -72,6 +75,17 @@ def prepare(job: Job, module: PtychoPINN) -> LightningRun:
     return LightningRun(job, module, trainer, loaders, observing.history, recorder)
 
 
+@contextmanager
+def naming_the_dead(trainer: L.Trainer) -> Iterator[None]:
+    """RunError in one line where a message did not reach another process of the run."""
+    try:
+        yield
+    except RuntimeError as error:
+        if trainer.world_size > 1 and is_lost_message(error):
+            raise another_ended(trainer.global_rank, trainer.world_size, error) from error
+        raise
+
+
 def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
     """Fit a prepared run from these probes. Its module has the weights with the best validation loss."""
     job, module, trainer = run.job, run.module, run.trainer
@@ -79,9 +93,11 @@ def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
     tell_start(trainer.callbacks, starts, resumes=resume is not None)  # type: ignore[attr-defined]
     module.attach_scans(job.known_scans(starts))
     if resume is not None:
-        check_checkpoint(resume, module)
+        order = run.loaders[0].sampler
+        assert isinstance(order, GroupBatches)
+        order.go_on_at(*check_checkpoint(resume, module))
     log_run(module.manifest, job.config, job.execution)
-    with quiet_lightning(), deterministic_algorithms(job.execution.deterministic):
+    with quiet_lightning(), deterministic_algorithms(job.execution.deterministic), naming_the_dead(trainer):
         trainer.fit(
             module,
             *run.loaders,

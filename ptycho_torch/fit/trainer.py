@@ -15,8 +15,9 @@ from lightning.pytorch.callbacks import Callback
 from ptycho.config.settings import PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import ConfigError
 from ptycho.run.job import Job
+from ptycho.run.state import CHECKPOINTS
 from ptycho.tracking import Recorder
-from ptycho_torch.devices import resolve_accelerator
+from ptycho_torch.devices import accumulation, of_this_machine, resolve_accelerator
 from ptycho_torch.fit.average import ExponentialAverage
 from ptycho_torch.fit.checkpoints import AtomicCheckpoints, BestAndLast, RunStart
 from ptycho_torch.fit.finetuning import Finetuning
@@ -24,12 +25,16 @@ from ptycho_torch.fit.histograms import Histograms
 from ptycho_torch.fit.observing import Observing
 from ptycho_torch.fit.stages import Stages
 from ptycho_torch.fit.stopping import Health, Patience, Plateau
+from ptycho_torch.fit.within_epoch import WithinEpoch
+from ptycho_torch.module import PtychoPINN
 
 log = logging.getLogger(__name__)
 
 
-def make_callbacks(job: Job, observing: Observing, recorder: Recorder | None) -> list[Callback]:
-    """Observers, health, average, plateau, histograms, best and last checkpoints, early stopping.
+def make_callbacks(
+    job: Job, module: PtychoPINN, observing: Observing, recorder: Recorder | None
+) -> list[Callback]:
+    """Observers, health, average, plateau, histograms, checkpoints (within epochs; best and last), patience.
 
     The logs of an epoch are written before its checkpoint, so a killed run may log one again but skips none.
     `logger_backend` 'none' is no metric logger: the text log and the coverage belong to the run's folder.
@@ -57,11 +62,13 @@ def make_callbacks(job: Job, observing: Observing, recorder: Recorder | None) ->
         callbacks.append(Histograms(recorder))
     # the objective changes between stages, so that no epoch is the best: the last weights are kept
     staged = config.stages is not None
-    if execution.enable_checkpointing and directory is not None:
+    kept = directory / CHECKPOINTS if execution.enable_checkpointing and directory is not None else None
+    callbacks.append(WithinEpoch(module, kept, execution.checkpoint_every_s))
+    if kept is not None and directory is not None:
         callbacks.append(RunStart(directory))
         callbacks.append(
             BestAndLast(
-                dirpath=directory / "checkpoints",
+                dirpath=kept,
                 filename="last" if staged else "best-{epoch}",
                 monitor=None if staged else execution.checkpoint_monitor_metric,
                 mode=execution.checkpoint_mode,
@@ -100,15 +107,17 @@ def make_trainer(
         raise ConfigError("stages beside fine-tuning settings: write the fine-tuning into stages as well")
     epochs = declared[0].epochs if declared else config.nepochs
     accelerator, strategy = resolve_accelerator(execution)
+    devices, machines = of_this_machine(execution)
     return L.Trainer(
         accelerator=accelerator,
-        devices=execution.devices,
+        devices=devices,
+        num_nodes=machines,
         strategy=strategy,
         precision=execution.precision,  # type: ignore[arg-type]
         max_epochs=epochs + sum(one.extra_epochs for one in tuning),
         gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,
         gradient_clip_algorithm=config.gradient_clip_algorithm,
-        accumulate_grad_batches=execution.accum_steps,
+        accumulate_grad_batches=accumulation(execution),
         enable_progress_bar=execution.enable_progress_bar,
         enable_model_summary=False,
         enable_checkpointing=execution.enable_checkpointing and directory is not None,
@@ -158,6 +167,8 @@ def quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*logs directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
             warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+            # it is: our sampler is told where to go on
+            warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

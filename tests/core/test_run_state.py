@@ -33,7 +33,9 @@ from ptycho.run.state import (
 MAY_CHANGE = {
     # where and how long it runs
     "nepochs", "max_time_s", "debug", "output_dir", "accelerator", "num_workers", "pin_memory",
-    "persistent_workers", "prefetch_factor", "patterns", "inference_batch_size",
+    "persistent_workers", "prefetch_factor", "patterns", "inference_batch_size", "checkpoint_every_s",
+    # by how many processes, as long as a step takes as many batches: compared by itself
+    "devices",
     # its data files, which are compared by their hashes
     "train_data_file", "more_train_data_files", "test_data_file",
     # what is shown and logged of it
@@ -119,6 +121,15 @@ def test_what_may_change_does(begun):
         continued(begun, {"output_dir": begun.parent})
     with pytest.raises(MissingFileError, match="no config.yaml"):
         continued(begun.parent, {})
+
+
+def test_devices_may_change_while_a_step_takes_as_many_batches(begun):
+    with pytest.raises(ConfigError, match="--devices 2: .* was begun with 1"):
+        continued(begun, {"devices": 2})
+    config = TrainingConfig(train_data_file=begun.parent / "scan.npz", nepochs=5, output_dir=begun)
+    dump_yaml(config, PyTorchExecutionConfig(accum_steps=4, devices=4), begun / "config.yaml")
+    for devices in (1, 2, 4):
+        assert continued(begun, {"devices": devices}).execution.devices == devices
 
 
 @pytest.mark.parametrize("scheduler", ["WarmupCosine", "OneCycle", "Exponential"])

@@ -56,6 +56,8 @@ COURSE = (
     "tests/parity/test_trainer_values.py::test_the_rate_follows_its_course_over_the_steps_of_all_epochs",
 )
 CLIPPED = ("tests/parity/test_trainer_values.py::test_gradients_are_clipped",)
+WITHIN = ("tests/torch/test_within_epoch.py",)
+SHARED = ("tests/torch/test_training_processes.py -k whoever",)
 TERM_MEANS = (
     "tests/parity/test_trainer_parts.py::test_keras_means_of_a_term_are_over_the_batches_that_had_it",
 )
@@ -86,7 +88,8 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("clipping of the execution ignored", "make_trainer", "execution.gradient_clip_val or config.gradient_clip_val", "config.gradient_clip_val", equivalent="`with_execution` has put the execution's value into the configuration already"),
         Fault("no clipping", "make_trainer", "gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,", ""),
         Fault("clipping by norm only", "make_trainer", "gradient_clip_algorithm=config.gradient_clip_algorithm,", ""),
-        Fault("no accumulation", "make_trainer", "accumulate_grad_batches=execution.accum_steps,", ""),
+        Fault("losses before a break forgotten", "WithinEpoch.on_train_batch_end", "value += self._known[name].to(value)", "pass", tests=WITHIN),
+        Fault("no accumulation", "make_trainer", "accumulate_grad_batches=accumulation(execution),", ""),
         Fault("diverged and goes on", "Health.on_train_batch_end", "not bool(torch.isfinite(loss))", "bool(torch.isinf(loss))"),
         Fault("stages end a step late", "Stages.on_train_batch_end", ">= self.steps", "> self.steps"),
         Fault("all parts move in every stage", "Freezer.only", "requires_grad_(part in moving)", "requires_grad_(True)"),
@@ -131,6 +134,8 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("held-out of the scan's own numbers", "GroupDataset.__getitem__", "self.held_out[groups]", "self.held_out[local]"),
         Fault("epochs all the first", "GroupBatches.set_epoch", "self.epoch = epoch", "self.epoch = 0"),
         Fault("last batch dropped", "GroupBatches.__iter__", "_share(self.plan.epoch(self.epoch))", "_share(self.plan.epoch(self.epoch)[:-1])"),
+        Fault("batches before a break trained again", "GroupBatches.__iter__", "[batches if self.epoch == begun else 0 :]", "", tests=WITHIN),
+        Fault("weights of processes cut", "PtychoPINN._log_terms", "size *= self.trainer.world_size if self._trainer is not None else 1", "pass", tests=SHARED),
     ),
     KERAS_FIT: (
         Fault("Keras: plateau_min_lr ignored", "Plateau.on_epoch_end", "max(rate * config.plateau_factor, config.plateau_min_lr)", "rate * config.plateau_factor", tests=PLATEAU),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 #: a training of a second on the smallest usable scan
@@ -56,3 +58,26 @@ def begin(*words: object, cwd: Path, entry: tuple[str, ...] = ("-m", "ptycho.cli
         cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def processes_of(launcher: int) -> dict[int, int]:
+    """Rank -> process of the children of a launcher."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (entry / "environ").read_bytes().split(b"\0") if parent == launcher else []
+        except (OSError, ValueError):
+            continue
+        found |= {int(word[5:]): int(entry.name) for word in words if word.startswith(b"RANK=")}
+    return found
+
+
+def wait_for(path: Path, process) -> None:
+    """Until a run has written a file."""
+    end = time.monotonic() + 300
+    while not path.exists():
+        if process.poll() is not None:
+            pytest.fail(f"it ended before {path.name} was there: {process.communicate()[1]}")
+        assert time.monotonic() < end, f"{path} never came"
+        time.sleep(0.05)

@@ -9,39 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import begin, ptycho, small_scan
+from programs import begin, processes_of, ptycho, small_scan, wait_for
 
 pytestmark = pytest.mark.slow
 LONG = ("--sweeps", "4000")
-
-
-def processes_of(launcher: int) -> dict[int, int]:
-    """Rank -> process of the children of a launcher."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            words = (entry / "environ").read_bytes().split(b"\0") if parent == launcher else []
-        except (OSError, ValueError):
-            continue
-        found |= {int(word[5:]): int(entry.name) for word in words if word.startswith(b"RANK=")}
-    return found
 
 
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
     np.savez(tmp_path / "scan.npz", **small_scan())
     return tmp_path / "scan.npz"
-
-
-def wait_for(path: Path, process) -> None:
-    """Until a run has written a file."""
-    end = time.monotonic() + 300
-    while not path.exists():
-        if process.poll() is not None:
-            pytest.fail(f"it ended before {path.name} was there: {process.communicate()[1]}")
-        assert time.monotonic() < end, f"{path} never came"
-        time.sleep(0.05)
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")

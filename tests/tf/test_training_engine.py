@@ -184,6 +184,7 @@ def test_the_best_checkpoints_are_kept(tmp_path, monkeypatch):
     "changes, message",
     [
         ({"devices": 2}, "devices = 2: the TensorFlow backend trains on one device - set 1, or use"),
+        ({"checkpoint_every_s": 60.0}, "checkpoint_every_s = 60: the TensorFlow backend writes checkpoints"),
         ({"strategy": "ddp"}, "strategy = 'ddp': the TensorFlow backend knows 'auto' only - use --back"),
         ({"precision": "16-mixed"}, "precision = '16-mixed': the TensorFlow backend offers 32-true and"),
         ({"accelerator": "mps"}, "accelerator = 'mps': the TensorFlow backend knows no Apple GPU"),

@@ -54,6 +54,11 @@ def check_execution(config: TrainingConfig, execution: PyTorchExecutionConfig) -
         raise ConfigError(
             f"strategy = {execution.strategy!r}: the TensorFlow backend knows 'auto' only - {_PYTORCH}"
         )
+    if execution.checkpoint_every_s is not None:
+        raise ConfigError(
+            f"checkpoint_every_s = {execution.checkpoint_every_s:g}: the TensorFlow backend writes "
+            f"checkpoints after whole epochs only - drop it, or {_PYTORCH}"
+        )
     if execution.precision == "16-mixed":
         raise ConfigError(
             "precision = '16-mixed': the TensorFlow backend offers 32-true and bf16-mixed, which needs no "

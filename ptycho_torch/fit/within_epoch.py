@@ -1,0 +1,115 @@
+"""Checkpoints in the middle of an epoch, from which a run goes on to the bytes of an unbroken one.
+
+Which batches an epoch has follows from (seed, epoch), so a resume needs to know only how many were done.
+What the epoch has added up so far, its losses and diagnostics, is in the checkpoint, for each process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from ptycho.errors import ConfigError
+from ptycho.run.state import LAST
+from ptycho_torch.module import PtychoPINN
+
+
+class Place(NamedTuple):
+    """Where a run goes on: the number of the epoch, and how many of its batches each process has done."""
+
+    epoch: int
+    batches: int
+
+
+def place_of(checkpoint: Mapping[str, Any]) -> Place:
+    """Where the run of a checkpoint of Lightning's goes on; its first batch where it holds no loops."""
+    loops = checkpoint.get("loops", {}).get("fit_loop")
+    if loops is None:
+        return Place(0, 0)
+    epochs = loops["epoch_progress"]["current"]
+    within = epochs["processed"] < epochs["ready"]
+    batches = loops["epoch_loop.batch_progress"]["current"]["ready"] if within else 0
+    return Place(int(epochs["processed"]), int(batches))
+
+
+class WithinEpoch(Callback):
+    """Replaces `last.ckpt` after an optimiser step, when so many seconds have passed since a checkpoint.
+
+    The clock of the first process decides for all. The last step of an epoch is left to the checkpoint of the
+    epoch. Stands after every callback that changes weights.
+    """
+
+    def __init__(self, module: PtychoPINN, folder: Path | None, every_s: float | None) -> None:
+        self._watch = module.watching
+        self._path = None if folder is None or every_s is None else folder / LAST["pytorch"]
+        self._every_s = every_s or 0.0
+        self._written = 0.0
+        self._steps = 0
+        self._saved: dict[str, Any] = {}
+        self._known: dict[str, Tensor] = {}
+        self._processes = 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._saved
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict:
+            self._known = dict(zip(state_dict["names"], state_dict["sums"].unbind(1), strict=True))
+            self._processes = len(state_dict["sums"])
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._known and self._processes != trainer.world_size:
+            raise ConfigError(
+                f"devices = {trainer.world_size}: the checkpoint was written within an epoch by "
+                f"{self._processes}, each of which goes on with its own batches; set devices to "
+                f"{self._processes}"
+            )
+        self._known = {name: values[trainer.global_rank] for name, values in self._known.items()}
+        self._watch.add(self._known)
+        self._written, self._steps = time.monotonic(), trainer.global_step
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._written = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._known:
+            for name, value in metrics_of(trainer):
+                if name in self._known:  # the bits of a sum do not depend on which of the two comes first
+                    value += self._known[name].to(value)
+            self._known = {}
+        stepped, self._steps = trainer.global_step > self._steps, trainer.global_step
+        if self._path is None or not stepped or trainer.is_last_batch or trainer.should_stop:
+            return
+        due = trainer.is_global_zero and time.monotonic() - self._written >= self._every_s
+        if not trainer.strategy.reduce_boolean_decision(due, all=False):
+            return
+        self._saved = self._of_all(trainer)
+        trainer.save_checkpoint(self._path)
+        self._saved = {}
+        self._written = time.monotonic()
+
+    def _of_all(self, trainer: L.Trainer) -> dict[str, Any]:
+        """Names, and the sums of every process (processes, names) float64."""
+        held = {**dict(metrics_of(trainer)), **self._watch.sums()}
+        device = trainer.strategy.root_device if trainer.world_size > 1 else torch.device("cpu")
+        own = torch.stack([value.detach().to(device, torch.float64) for value in held.values()])
+        sums = trainer.strategy.all_gather(own)
+        return {"names": list(held), "sums": sums.reshape(-1, len(held)).cpu()}
+
+
+def metrics_of(trainer: L.Trainer) -> Iterator[tuple[str, Tensor]]:
+    """The sums of this epoch so far in Lightning's own metrics, by name; what is added in place counts."""
+    for name, metric in (trainer._results or {}).items():
+        for part in ("value", "cumulated_batch_size"):
+            value = getattr(metric, part, None)
+            if isinstance(value, Tensor):
+                yield f"{name}.{part}", value
