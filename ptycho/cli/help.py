@@ -32,14 +32,14 @@ EVERYDAY: dict[str, Groups] = {
     },
     "infer": {
         "scan, model and output": ("scan", "model_path", "output_dir", "config", "write", "overwrite"),
-        "what the scan needs": ("bad_pixels", "orientation", "neighbor_count"),
+        "what the scan needs": ("bad_pixels", "orientation", "skip_bad", "neighbor_count"),
         "machine": ("accelerator", "backend", "inference_batch_size"),
     },
     "reconstruct": {
         "scan and output": ("scan", "output_dir", "config", "write", "preview", "resume"),
         "how long": ("sweeps", "max_time_s"),
         "what is solved for": ("probe_modes", "positions", "position_error", "intensity"),
-        "what the scan needs": ("model", "bad_pixels", "orientation"),
+        "what the scan needs": ("model", "bad_pixels", "orientation", "skip_bad"),
         "machine": ("accelerator",),
     },
     "parity": {

@@ -41,7 +41,10 @@ def add_arguments(parser: Parser) -> None:
     )
     add_mask_flag(parser)
     parser.add_argument(
-        "--triage", action="store_true", default=False, help="say which frames look bad, and mark them in the file"
+        "--triage",
+        action="store_true",
+        default=False,
+        help="say which frames look bad, and mark them in the file",
     )
     add_triage_model(parser)
     parser.add_argument(

@@ -25,8 +25,8 @@ from ptycho.cli.runs import (
     quiet_tensorflow,
     settings_of,
 )
-from ptycho.cli.skipping import Skipping, add_skip_flags
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.cli.skipping import Skipping, add_skip_flags
 from ptycho.cli.writing import (
     add_product_flag,
     add_write_flag,

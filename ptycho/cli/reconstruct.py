@@ -19,8 +19,8 @@ from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.processes import rank, run_together, the_team
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.runs import add_overwrite
-from ptycho.cli.skipping import Skipping, add_skip_flags
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.cli.skipping import Skipping, add_skip_flags
 from ptycho.cli.writing import (
     add_product_flag,
     add_write_flag,

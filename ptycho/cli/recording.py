@@ -96,8 +96,8 @@ def begin_record(
     """Write the record of a run into console.output, state `running`.
 
     findings: what the checks of the scans found. settings: what the weights of a training depend on.
-    skipped: scan file -> frames that were left out. inputs: role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for the
-    bundle in it.
+    skipped: scan file -> the frames that were left out. inputs: role -> file, the scan of the product as
+    `scan` (or `test`, `train`); a model's folder stands for the bundle in it.
     """
     from ptycho.models.bundle import BUNDLE_NAME
     from ptycho.run.provenance import begin

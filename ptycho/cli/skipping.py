@@ -1,4 +1,4 @@
-"""`--skip_bad`: the frames that triage calls bad are left out of a scan, told in a line, and kept in the record."""
+"""`--skip_bad`: frames that triage calls bad are left out, told in a line, and kept in the record."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def triage_model_of(arguments: argparse.Namespace, *, used: bool) -> Path | None
     """The file that was given; InputError where nothing uses it."""
     model: Path | None = vars(arguments).get("triage_model")
     if model is not None and not used:
-        raise InputError("--triage_model is what triage works with; add --triage or --skip_bad, or leave it out")
+        raise InputError(
+            "--triage_model is what triage works with; add --triage or --skip_bad, or leave it out"
+        )
     return model
 
 
@@ -62,7 +64,9 @@ class Skipping:
             record = read(resumed)
             before = bool((record or {}).get("skipped"))
             if wanted and record is not None and not before:
-                raise InputError(f"--skip_bad: the run in {resumed} used all frames; leave it out, or start afresh")
+                raise InputError(
+                    f"--skip_bad: the run in {resumed} used all frames; leave it out, or start afresh"
+                )
             wanted = wanted or before
         return cls(wanted, triage_model_of(arguments, used=wanted))
 
@@ -80,5 +84,7 @@ class Skipping:
             return raw, []
         numbers = found.numbers[found.bad]
         what = f"{found.line()}; they are left out ({name_numbers('frame', numbers)})"
-        note = Finding("skipped_frames", "note", name_numbers("frame", numbers), what, "see skipped in provenance.json")
+        note = Finding(
+            "skipped_frames", "note", name_numbers("frame", numbers), what, "see skipped in provenance.json"
+        )
         return kept, [note]

@@ -26,8 +26,8 @@ from ptycho.cli.runs import (
     quiet_tensorflow,
     settings_of,
 )
-from ptycho.cli.skipping import Skipping, add_skip_flags
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.cli.skipping import Skipping, add_skip_flags
 from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError

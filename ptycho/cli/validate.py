@@ -20,7 +20,9 @@ from ptycho.cli.scan_checks import add_mask_flag, mask_of
 from ptycho.cli.skipping import add_triage_model, triage_model_of
 
 if TYPE_CHECKING:
+    from ptycho.scan.raw_data import RawData
     from ptycho.scan.report import ScanReport
+    from ptycho.triage.decision import Triage
 
 HELP = "say what a scan file is and what is wrong with it"
 _REFUSED = 2
@@ -58,12 +60,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     raw, inspection = open_scan(arguments.file, None if given is None else read_mask(given))
     report = describe_scan(raw, arguments.file, inspection)
     refused = errors(report.findings)
-    triage = None
-    if arguments.triage and not refused:
-        from ptycho.workflows.triage import triage as call_frames
-
-        triage = call_frames(raw, model)
-        report.findings += triage.findings({one.kind for one in report.findings})
+    triage = _triage(raw, report, model) if arguments.triage and not refused else None
     orientation = None
     if arguments.orientation and not refused:
         from ptycho.workflows.orientation import find_orientation
@@ -94,6 +91,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     n = len(report.problems)
     console.say(f"usable{f', with {n} to look at' if n else ''}")
     return 0
+
+
+def _triage(raw: RawData, report: ScanReport, model: Path | None) -> Triage:
+    """What each frame is called; problems that the report does not name yet are added to it."""
+    from ptycho.workflows.triage import triage
+
+    made = triage(raw, model)
+    report.findings += made.findings({one.kind for one in report.findings})
+    return made
 
 
 def _show(report: ScanReport, console: Console) -> None:

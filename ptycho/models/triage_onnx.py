@@ -70,10 +70,15 @@ def write_triage_onnx(weights: Mapping[str, NDArray[Any]], folder: Path, cut: fl
         [tensor(OUTPUT, ["batch", len(FAULTS)])], initializer=constants,
     )  # fmt: skip
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="ptychopinn",
-        doc_string="what is wrong with each frame of a ptychographic scan",
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+        producer_name="ptychopinn", doc_string="what is wrong with each frame of a ptychographic scan",
     )  # fmt: skip
-    noted = {"format": FORMAT, "format_version": str(FORMAT_VERSION), SEALED: BY, "labels": json.dumps(FAULTS)}
+    noted = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        SEALED: BY,
+        "labels": json.dumps(FAULTS),
+    }
     helper.set_model_props(model, noted)
     onnx.checker.check_model(model, full_check=True)
     made = [folder / "triage.onnx", folder / "triage.json"]
@@ -96,10 +101,10 @@ def described(weights: Mapping[str, NDArray[Any]], cut: float) -> dict[str, Any]
         "inputs": {name: {"shape": shape, "meaning": _MEANINGS[name]} for name, shape in INPUTS.items()},
         "output": {OUTPUT: {"shape": ["batch", len(FAULTS)], "meaning": _MEANINGS[OUTPUT]}},
         "preprocessing": {
-            "counts": "0 in bad pixels and where negative; numbers that are not whole are scaled so that the median"
-            " frame has 1e5",
-            "pooling": f"sums over blocks of ceil(N / {SIDE}) px, the N px in the middle of {SIDE} x {SIDE} blocks:"
-            " frames are resized, not cropped",
+            "counts": "0 in bad pixels and where negative; numbers that are not whole are scaled so that the"
+            " median frame has 1e5",
+            "pooling": f"sums over blocks of ceil(N / {SIDE}) px, the N px in the middle of {SIDE} x {SIDE}"
+            " blocks: frames are resized, not cropped",
             "side": SIDE,
             "neighbours": NEAR,
             "inside": "variance stabilised by 2 sqrt(n + 3/8); six pictures as ptycho.triage.features.images",
@@ -180,7 +185,10 @@ def _pictures(w: _Nodes) -> str:
         return w.add("Mul", two, w.add("Sqrt", w.add("Add", x, lift)))
 
     own = root("frames")
-    alike = [w.add("Mul", name, w.add("Div", totals[0], total)) for name, total in zip(names[1:], totals[1:], strict=True)]
+    alike = [
+        w.add("Mul", name, w.add("Div", totals[0], total))
+        for name, total in zip(names[1:], totals[1:], strict=True)
+    ]
     for model in ("around", *alike):
         z = w.add("Div", w.add("Sub", own, root(model)), "noise")
         pictures.append(w.add("Mul", w.add("Sign", z), w.add("Log", w.add("Add", w.add("Abs", z), one))))

@@ -73,7 +73,10 @@ def _skipped(said: Any) -> str:
     if not isinstance(said, Mapping):
         return str(said)
     frames = [one for one in _list(said.get("frames")) if isinstance(one, Mapping)]
-    named = [f"{one.get('frame')} {' and '.join(map(str, _list(one.get('faults'))))}" for one in frames[:_MOST_FRAMES]]
+    named = [
+        f"{one.get('frame')} {' and '.join(map(str, _list(one.get('faults'))))}"
+        for one in frames[:_MOST_FRAMES]
+    ]
     more = f"; {len(frames) - _MOST_FRAMES} more in provenance.json" if len(frames) > _MOST_FRAMES else ""
     return f"{said.get('n_bad')} of {said.get('n_frames')}{': ' * bool(named)}{'; '.join(named)}{more}"
 

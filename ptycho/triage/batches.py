@@ -52,7 +52,9 @@ def draw_frames(
             scan.counts, asked, rng, light=scan.light, dark=scan.dark, live=~scan.bad_pixels,
             read_noise=scan.read_noise,
         )  # fmt: skip
-        gain = float(np.exp(rng.uniform(np.log(0.1), np.log(30.0)))) if rng.random() < _GAINS and gains else 1.0
+        gain = (
+            float(np.exp(rng.uniform(np.log(0.1), np.log(30.0)))) if rng.random() < _GAINS and gains else 1.0
+        )
         seen = look(measure(made.counts, "counts", scan.bad_pixels), scan.positions_px, gain)
         M = len(made.counts)
         parts.append(

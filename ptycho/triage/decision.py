@@ -21,8 +21,11 @@ _SAID_ALREADY = {"empty": "empty_patterns", "duplicated": "repeated_patterns"}
 
 @dataclass(frozen=True, eq=False)
 class Triage:
-    """What each of M frames is called. probability, called: (M, faults), in the order of `FAULTS`; thresholds:
-    (faults,) from where a fault is called. numbers (M,) int64: the frames in their file."""
+    """What each of M frames is called.
+
+    probability, called: (M, faults), in the order of `FAULTS`. thresholds: (faults,) from where a fault is
+    called. numbers (M,) int64: the frames in their file.
+    """
 
     probability: NDArray[np.float32]
     thresholds: NDArray[np.float32]
@@ -79,7 +82,9 @@ class Triage:
                 {
                     "frame": int(self.numbers[m]),
                     "faults": [FAULTS[k] for k in np.flatnonzero(self.called[m])],
-                    "probability": {name: _short(p) for name, p in zip(FAULTS, self.probability[m], strict=True)},
+                    "probability": {
+                        name: _short(p) for name, p in zip(FAULTS, self.probability[m], strict=True)
+                    },
                 }
                 for m in rows
             ],
@@ -89,8 +94,8 @@ class Triage:
         """DataError, which begins with `what`, where more than half of the frames are bad."""
         if float(self.bad.mean()) > MOST_BAD:
             raise DataError(
-                f"{what}: {self.line()}; more than half is too many to leave out: ptycho validate --triage lists "
-                "them, without --skip_bad all are used"
+                f"{what}: {self.line()}; more than half is too many to leave out: ptycho validate --triage "
+                "lists them, without --skip_bad all are used"
             )
 
 

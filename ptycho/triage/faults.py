@@ -105,7 +105,9 @@ def module(there: Setting, rng: np.random.Generator) -> Counts | None:
     added = float(np.exp(rng.uniform(np.log(max(0.1 * total, least)), np.log(3 * total + 2 * least))))
     level = added / max(int(live.sum()), 1)
     # a stuck module reports one value, a noisy one counts of a level
-    extra = np.full(live.shape, max(round(level), 1)) if rng.random() < 0.3 else rng.poisson(level, live.shape)
+    extra = (
+        np.full(live.shape, max(round(level), 1)) if rng.random() < 0.3 else rng.poisson(level, live.shape)
+    )
     made[part] += np.where(live, extra, 0).astype(np.int64)
     return made
 

@@ -1,9 +1,9 @@
 """What the network sees of a frame: itself beside its neighbours and its scan, and some numbers.
 
 A frame is judged within its scan, because an object may make any frame dark, bright or aside. Frames are
-pooled: blocks of ceil(N / 32) pixels are added up, the frame in the middle of 32 x 32 of them. Beside the frame
-stands what its five nearest positions show (the mean of the middle three, block by block, which one strange
-neighbour cannot pull), and what the whole scan shows.
+pooled: blocks of ceil(N / 32) pixels are added up, the frame in the middle of 32 x 32 of them. Beside the
+frame stands what its five nearest positions show (the mean of the middle three, block by block, which one
+strange neighbour cannot pull), and what the whole scan shows.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def measure(
     total[:] = pooled.sum(axis=(1, 2), dtype=np.float64)
     if not np.isfinite(total).all():
         raise DataError(
-            f"diff3d holds NaN or infinite values in {int((~np.isfinite(total)).sum())} frames: mark the pixels in"
-            " bad_pixels (ptycho validate --write-mask)"
+            f"diff3d holds NaN or infinite values in {int((~np.isfinite(total)).sum())} frames: mark the"
+            " pixels in bad_pixels (ptycho validate --write-mask)"
         )
     return Measured(pooled, total, largest, n_top, n_lit, _repeats(patterns, pooled, total), N)
 
@@ -129,8 +129,11 @@ def _repeats(patterns: Patterns, pooled: Array, total: Floats) -> NDArray[np.int
 
 
 class Seen(NamedTuple):
-    """What the network takes: frames and around (M,32,32) float32 counts; usual (1,32,32), the scan's; numbers
-    (M, len(NUMBERS)) float32; noise: the spread of frames about their neighbours, in those of photons."""
+    """What the network takes.
+
+    frames and around (M,32,32) float32 counts, usual (1,32,32) the scan's; numbers (M, len(NUMBERS)) float32;
+    noise: the spread of frames about their neighbours, in those of photons.
+    """
 
     frames: Array
     around: Array
@@ -148,10 +151,14 @@ def look(measured: Measured, positions_px: Floats, scale: float | None = 1.0) ->
     """
     M = len(measured.total)
     if M <= NEAR:
-        raise DataError(f"triage needs at least {NEAR + 1} frames, this scan has {M}: a frame is judged by others")
+        raise DataError(
+            f"triage needs at least {NEAR + 1} frames, this scan has {M}: a frame is judged by others"
+        )
     total, largest = measured.total, measured.largest
     if scale is None:
-        scale = _ASSUMED_COUNTS / max(float(np.median(total[total > 0])) if (total > 0).any() else 1.0, 1e-300)
+        scale = _ASSUMED_COUNTS / max(
+            float(np.median(total[total > 0])) if (total > 0).any() else 1.0, 1e-300
+        )
     frames = measured.pooled if scale == 1.0 else measured.pooled * np.float32(scale)
     total, largest = total * scale, largest * scale
     near = nearest_neighbors(positions_px, NEAR)
@@ -232,8 +239,8 @@ def _numbers(
         _in_spreads(moved[:, 0], 0.05), _in_spreads(moved[:, 1], 0.05), np.hypot(moved[:, 0], moved[:, 1]),
         np.log10((misfit + 1e-3) / usual_misfit), np.log10((strange + 1e-3) / usual_strange),
         like, (measured.repeats >= 0).astype(np.float64), np.full(M, np.median(log(total))),
-        np.full(M, math.log10(noise)), against(measured.n_lit), log(at_top), np.full(M, math.log10(measured.N)),
-        log(dark), log(bright),
+        np.full(M, math.log10(noise)), against(measured.n_lit), log(at_top),
+        np.full(M, math.log10(measured.N)), log(dark), log(bright),
     ]  # fmt: skip
     return np.stack(columns, axis=1).astype(np.float32), noise
 

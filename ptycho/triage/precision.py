@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 def average_precision(scores: ArrayLike, positive: ArrayLike) -> float:
     """Sum over falling thresholds of (recall - recall before) * precision; equal scores are one threshold.
 
-    scores (M,), positive (M,) bool. Where nothing is positive or a score is not finite there is no such number:
-    0.0, with a warning. Source: Buckley and Voorhees, SIGIR (2000), 33; not interpolated.
+    scores (M,), positive (M,) bool. Where nothing is positive or a score is not finite there is no such
+    number: 0.0, with a warning. Source: Buckley and Voorhees, SIGIR (2000), 33; not interpolated.
 
     >>> average_precision([0.9, 0.8, 0.7], [True, False, True])
     0.8333333333333333
@@ -70,7 +70,11 @@ def judge(
         return {name: float(value) for name, value in zip(LABELS, np.asarray(values), strict=True)}
 
     return Judged(
-        named(known), named(precision), named(recall), float(np.mean(known)), confusion(called, labels, probability)
+        named(known),
+        named(precision),
+        named(recall),
+        float(np.mean(known)),
+        confusion(called, labels, probability),
     )
 
 
@@ -97,11 +101,12 @@ def lines_of(judged: Judged) -> list[str]:
     for name in LABELS:
         ap, p, r = judged.average_precision[name], judged.precision[name], judged.recall[name]
         made.append(f"{name:<12}{ap:>8.4f}{p:>11.4f}{r:>8.4f}")
-    made += [f"{'mean':<12}{judged.mean:>8.4f}", f"{'is / called':<12}" + "".join(f"{n[:9]:>10}" for n in LABELS)]
+    made += [
+        f"{'mean':<12}{judged.mean:>8.4f}",
+        f"{'is / called':<12}" + "".join(f"{n[:9]:>10}" for n in LABELS),
+    ]
     made += [
         f"{name:<12}" + "".join(f"{n:>10d}" for n in row)
         for name, row in zip(LABELS, judged.confusion.tolist(), strict=True)
     ]
     return made
-
-

@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
+
+def _triage(settings: Any) -> Task[Any]:
+    from ptycho_torch.triage.task import TriageTask
+
+    return TriageTask(settings)
+
+
 #: the tool's name -> its task, made from its settings
-TASKS: dict[str, Callable[[Any], Task[Any]]] = {}
+TASKS: dict[str, Callable[[Any], Task[Any]]] = {"triage": _triage}
 
 
 def train_tool(tool: str, settings: LearnedSettings, progress: Progress | None = None) -> Fit:

@@ -1,4 +1,4 @@
-"""The network of triage: three convolutions over six pictures of 32 x 32, numbers beside them, a sigmoid a fault."""
+"""The network of triage: three convolutions over six pictures of 32 x 32, numbers, a sigmoid a fault."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ class TriageNetwork(nn.Module):
                 layer.weight.normal_(0.0, math.sqrt(2.0 / fan), generator=generator)
                 layer.bias.zero_()
 
-    def forward(self, frames: Tensor, around: Tensor, usual: Tensor, numbers: Tensor, noise: Tensor) -> Tensor:
+    def forward(
+        self, frames: Tensor, around: Tensor, usual: Tensor, numbers: Tensor, noise: Tensor
+    ) -> Tensor:
         """Logits from what `ptycho.triage.features.Seen` holds.
 
         frames, around (B,32,32); usual (B or 1,32,32); numbers (B, numbers); noise (B or 1,1,1).
@@ -71,7 +73,7 @@ class TriageNetwork(nn.Module):
 
 
 def ring_means() -> Tensor:
-    """The matrix (32^2, RINGS) that takes means over rings of one block about the middle; corners are left."""
+    """The matrix (32^2, RINGS) that takes means over rings of one block about the middle; corners are out."""
     place = torch.arange(SIDE) - SIDE / 2 + 0.5
     radius = torch.hypot(place[:, None], place[None, :]).flatten()
     member = (radius[:, None] >= torch.arange(RINGS)) & (radius[:, None] < torch.arange(1, RINGS + 1))

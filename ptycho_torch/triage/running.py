@@ -29,8 +29,8 @@ def network_of(weights: Mapping[str, NDArray[Any]], source: str) -> TriageNetwor
     if wanted != there or weights[THRESHOLDS].shape != (len(FAULTS),):
         wrong = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
         raise BundleError(
-            f"{source}: its weights are not those of this version's triage ({', '.join(wrong[:3]) or THRESHOLDS}); "
-            "train it again: ptycho sweep model=triage"
+            f"{source}: its weights are not those of this version's triage "
+            f"({', '.join(wrong[:3]) or THRESHOLDS}); train it again: ptycho sweep model=triage"
         )
     state = {name: torch.from_numpy(np.array(weights[name])) for name in wanted}
     network.load_state_dict(state)

@@ -16,7 +16,6 @@ from ptycho.triage.precision import average_precision, goodness, judge
 from ptycho.triage.sampling import asked_faults, damage, distribution
 from ptycho.triage.scans import Ranges, draw_scan
 
-
 RANGES = Ranges((1e5, 1e5), (64,), (1.0,), (64, 64), 0.0)
 
 
@@ -88,8 +87,7 @@ def test_ring_adds_light_at_one_radius(scan, seed):
 
 
 def test_what_would_not_show_is_not_put_in(scan):
-    faint = Setting(np.eye(64, dtype=np.int64)[:1].repeat(64, 0) // 1, np.zeros((64, 64)), 0.0, ~scan.bad_pixels)
-    dark = faint._replace(frame=np.zeros((64, 64), np.int64))
+    dark = Setting(np.zeros((64, 64), np.int64), np.zeros((64, 64)), 0.0, ~scan.bad_pixels)
     rng = np.random.default_rng(0)
     assert all(make(dark, rng) is None for make in (*OPTICAL.values(), DETECTOR["saturated"]))
 
@@ -182,7 +180,9 @@ def test_the_numbers_say_what_their_names_say(scan):
     column = {name: seen.numbers[:, k] for k, name in enumerate(NUMBERS)}
     assert column["log total over that of the neighbours"][20] == pytest.approx(-1, abs=0.15)
     assert_array_equal(np.flatnonzero(column["repeats an earlier frame"]), [30])
-    assert column["log median total of the scan"][0] == pytest.approx(np.log10(np.median(counts.sum((1, 2)))), abs=0.01)
+    assert column["log median total of the scan"][0] == pytest.approx(
+        np.log10(np.median(counts.sum((1, 2)))), abs=0.01
+    )
 
 
 def test_pictures_are_anscombes_and_blind_to_a_dose_that_all_frames_share(scan):
@@ -221,7 +221,7 @@ def test_average_precision_equals_its_definition_with_ties(seed):
     assert average_precision(scores, positive) == pytest.approx(oracle(scores, positive))
 
 
-@pytest.mark.parametrize(("scores", "positive"), [([0.1, 0.2], [0, 0]), ([np.nan, 0.2], [0, 1])])
+@pytest.mark.parametrize("scores, positive", [([0.1, 0.2], [0, 0]), ([np.nan, 0.2], [0, 1])])
 def test_average_precision_that_cannot_be_had_is_zero_with_a_warning(scores, positive, caplog):
     assert average_precision(scores, positive) == 0.0
     assert "0.0 is taken" in caplog.text

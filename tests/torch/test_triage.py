@@ -1,4 +1,4 @@
-"""The network of triage: its pictures are the oracle's, its ONNX file gives its probabilities, files are checked."""
+"""The network of triage: its pictures are the oracle's, ONNX gives its probabilities, files are checked."""
 
 from __future__ import annotations
 
@@ -77,7 +77,11 @@ def test_onnx_and_its_description(frames, tmp_path: Path):
     wanted = torch.sigmoid(network(*tensors(*frames[:5]))).detach().numpy()
     assert_allclose(made, wanted, atol=1e-5)
     one_scan = frames.scan == 0
-    shared = {**{k: v[one_scan] for k, v in given.items()}, "usual": frames.usual[:1], "noise": frames.noise[:1]}
+    shared = {
+        **{k: v[one_scan] for k, v in given.items()},
+        "usual": frames.usual[:1],
+        "noise": frames.noise[:1],
+    }
     assert_allclose(session.run(None, shared)[0], wanted[one_scan], atol=1e-5)
     said = json.loads(description.read_text())
     assert said["labels"] == list(FAULTS)
@@ -90,7 +94,9 @@ def test_onnx_and_its_description(frames, tmp_path: Path):
 def test_weights_that_do_not_fit_are_named():
     weights = triage_weights()
     weights["joined.weight"] = weights["joined.weight"][:, 1:]
-    with pytest.raises(BundleError, match=r"mine: its weights are not those of this version's triage \(joined"):
+    with pytest.raises(
+        BundleError, match=r"mine: its weights are not those of this version's triage \(joined"
+    ):
         network_of(weights, "mine")
 
 
