@@ -128,7 +128,8 @@ def ring(there: Setting, rng: np.random.Generator) -> Counts | None:
     added = float(np.exp(rng.uniform(np.log(0.15), 0.0))) * total
     if whole <= 0 or added < max(FEWEST_CHANGED, SHARE_CHANGED * total):
         return None
-    return there.frame + rng.poisson(shape * (added / whole)).astype(np.int64)
+    extra = rng.poisson(shape * (added / whole))
+    return np.asarray(there.frame + extra, np.int64)
 
 
 #: what happens to the light, in this order, and what happens to the detector, after its noise

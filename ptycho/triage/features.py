@@ -182,7 +182,8 @@ def _middle(arrays: list[Array]) -> Array:
     total -= low
     total -= high
     total *= np.float32(1 / 3)
-    return np.maximum(total, 0.0, out=total)
+    np.maximum(total, 0.0, out=total)
+    return total
 
 
 def _usual(frames: Array) -> Array:
@@ -248,7 +249,7 @@ def _numbers(
 def _mean_square(root: Array, other: Array) -> Array:
     """Mean of (2 root - 2 other)^2 over blocks, (m,)."""
     apart = (root - other).reshape(len(root), -1)
-    return 4 * np.einsum("mk,mk->m", apart, apart) / apart.shape[1]
+    return np.asarray(4 * np.einsum("mk,mk->m", apart, apart) / apart.shape[1])
 
 
 def _cosine(root: Array, other: Array, mean: Array) -> Array:
@@ -256,7 +257,7 @@ def _cosine(root: Array, other: Array, mean: Array) -> Array:
     a, b = (x.reshape(len(x), -1) - mean.reshape(-1) * (x.mean(axis=(1, 2)) / mean.mean())[:, None]
             for x in (root, other))  # fmt: skip
     both = np.sqrt(np.einsum("mk,mk->m", a, a) * np.einsum("mk,mk->m", b, b))
-    return np.einsum("mk,mk->m", a, b) / np.maximum(both, 1e-6)
+    return np.asarray(np.einsum("mk,mk->m", a, b) / np.maximum(both, 1e-6))
 
 
 def _in_spreads(values: Floats, least: float) -> Floats:
@@ -280,7 +281,7 @@ def images(frames: Array, around: Array, usual: Array, noise: float) -> Array:
 
     def apart(model: Array) -> Array:
         z = (root - 2 * np.sqrt(model + np.float32(0.375))) / np.float32(noise)
-        return np.sign(z) * np.log1p(np.abs(z))
+        return np.asarray(np.sign(z) * np.log1p(np.abs(z)))
 
     own = totals[0]
     unlike = [apart(around), apart(around * (own / totals[1])), apart(usual * (own / totals[2]))]

@@ -34,9 +34,7 @@ class TriageData:
     )
     evaluated_scans: int = option(16, ge=1, help="scans that each evaluation is on, for each of its doses")
 
-    threshold_scans: int = option(
-        60, ge=1, help="scans, each three times, whose good frames set the thresholds"
-    )
+    threshold_scans: int = option(240, ge=1, help="scans whose good frames set the thresholds")
 
     def check(self) -> None:
         """Raise ConfigError for the first value that cannot be used."""

@@ -140,9 +140,7 @@ class TriageTask(Task[TriageSettings]):
     def export(self, network: nn.Module, folder: Path) -> list[Path]:
         """triage.safetensors, with thresholds that no good frame of further scans comes near; ONNX; JSON."""
         data = self.settings.data
-        own = draw_frames(
-            self._seeds(_THRESHOLDS, data.threshold_scans), data.ranges(), (0.0, 0.05), repeats=3
-        )
+        own = draw_frames(self._seeds(_THRESHOLDS, data.threshold_scans), data.ranges(), (0.0, 0.05))
         weights = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
         weights[THRESHOLDS] = thresholds_of(torch.sigmoid(logits_of(network, own)).numpy(), own.labels)
         path = folder / "triage.safetensors"

@@ -103,7 +103,7 @@ def test_weights_that_do_not_fit_are_named():
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path):
     path = tmp_path / "triage.safetensors"
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(BundleError, match="cannot be read"):
+    with pytest.raises(BundleError, match="is damaged"):
         load_network(path)
 
 
