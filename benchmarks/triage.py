@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +29,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.machine import describe
 from ptycho.evaluation.rfactor import r_factor
 from ptycho.scan.raw_data import RawData
-from ptycho.triage.batches import Frames, draw_frames
+from ptycho.triage.batches import Drawn, Frames, draw_frames, draw_scans
 from ptycho.triage.features import NUMBERS, look, measure
 from ptycho.triage.labels import FAULTS, LABELS
 from ptycho.triage.precision import average_precision, judge
 from ptycho.triage.sampling import damage
 from ptycho.triage.scans import Ranges, draw_scan
 from ptycho.workflows.triage import triage, without_bad
-from ptycho_torch.triage.running import load_network, probabilities
+from ptycho_torch.triage.running import load_network, probabilities, two_looks
 from ptycho_torch.triage.task import logits_of
 
-DOSES = (1e2, 1e3, 1e4, 1e6)
+DOSES = (1e4, 1e2, 1e3, 1e6)
 FIVE_WAYS = ("dim", "saturated", "shifted", "module", "ring")
 #: one number of `NUMBERS` for each fault, and its sign: what a physicist would try first
 SINGLE = {
@@ -84,11 +85,14 @@ def faults(scans: int, first: int, model: Path | None) -> None:
     )
     for dose in DOSES:
         frames = _drawn(scans, first, dose, (0.1, 0.2))
-        probability = torch.sigmoid(logits_of(network, frames)).numpy()
-        judged = judge(probability, frames.labels, thresholds)
-        row = [judged.average_precision[name] for name in LABELS]
-        told = "".join(f"{value:>11.3f}" for value in row)
-        print(f"{dose:>8.0e} {len(frames.labels):>7} {'network':<8}{told}{judged.mean:>8.4f}")
+        once = torch.sigmoid(logits_of(network, frames)).numpy()
+        twice = np.concatenate(
+            [two_looks(network, s.measured, s.positions_px) for s in _scans(scans, first, dose, (0.1, 0.2))]
+        )
+        for word, probability in (("one look", once), ("network", twice)):
+            judged = judge(probability, frames.labels, thresholds)
+            told = "".join(f"{judged.average_precision[name]:>11.3f}" for name in LABELS)
+            print(f"{dose:>8.0e} {len(frames.labels):>7} {word:<8}{told}{judged.mean:>8.4f}", flush=True)
         single = np.stack([s * frames.numbers[:, NUMBERS.index(n)] for n, s in SINGLE.values()], axis=1)
         alone = [
             average_precision(single[:, FAULTS.index(n)], frames.labels[:, FAULTS.index(n)]) for n in SINGLE
@@ -106,17 +110,27 @@ def alarms(scans: int, first: int, model: Path | None) -> None:
     """Frames of clean scans that are called bad."""
     network, thresholds = load_network(model)
     for dose in DOSES:
-        frames = _drawn(scans, first, dose, (0.0,))
-        called = torch.sigmoid(logits_of(network, frames)).numpy() >= thresholds
+        each = [
+            two_looks(network, s.measured, s.positions_px) >= thresholds
+            for s in _scans(scans, first, dose, (0.0,))
+        ]
+        called = np.concatenate(each)
         bad = called.any(axis=1)
         kinds = {name: int(n) for name, n in zip(FAULTS, called.sum(axis=0), strict=True) if n}
-        n_scans = len(np.unique(frames.scan[bad]))
+        n_scans = sum(bool(one.any()) for one in each)
         print(f"{dose:8.0e}: {int(bad.sum())} of {len(bad)} frames, in {n_scans} of {scans} scans {kinds}")
 
 
 def _drawn(scans: int, first: int, dose: float, bad_shares: tuple[float, ...]) -> Frames:
-    seeds = [(first, k, round(10 * np.log10(dose))) for k in range(scans)]
-    return draw_frames(seeds, Ranges(photons=(dose, dose)), bad_shares, gains=False)
+    return draw_frames(_seeds(scans, first, dose), Ranges(photons=(dose, dose)), bad_shares, gains=False)
+
+
+def _scans(scans: int, first: int, dose: float, bad_shares: tuple[float, ...]) -> Iterator[Drawn]:
+    return draw_scans(_seeds(scans, first, dose), Ranges(photons=(dose, dose)), bad_shares, gains=False)
+
+
+def _seeds(scans: int, first: int, dose: float) -> list[tuple[int, int, int]]:
+    return [(first, k, round(10 * np.log10(dose))) for k in range(scans)]
 
 
 def star(path: Path, sweeps: int, picture: Path | None, seed: int) -> None:

@@ -39,7 +39,7 @@ EVERYDAY: dict[str, Groups] = {
         "scan and output": ("scan", "output_dir", "config", "write", "preview", "resume"),
         "how long": ("sweeps", "max_time_s"),
         "what is solved for": ("probe_modes", "positions", "position_error", "intensity"),
-        "what the scan needs": ("model", "bad_pixels", "orientation", "skip_bad"),
+        "what the scan needs": ("model", "bad_pixels", "orientation"),
         "machine": ("accelerator",),
     },
     "parity": {

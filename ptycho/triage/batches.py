@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.triage.features import Array, look, measure
+from ptycho.triage.features import Array, Measured, look, measure
 from ptycho.triage.labels import FAULTS
 from ptycho.triage.sampling import SHARES, asked_faults, damage
 from ptycho.triage.scans import Ranges, count_scan, draw_patterns
@@ -32,37 +32,64 @@ class Frames(NamedTuple):
     scan: NDArray[np.int64]
 
 
+class Drawn(NamedTuple):
+    """One scan, measured: positions (M,2) [x, y] px, the truth (M, faults) bool, and the gain that its
+    counts are to be multiplied by."""
+
+    measured: Measured
+    positions_px: NDArray[np.float64]
+    labels: NDArray[np.bool_]
+    gain: float
+
+
+def draw_scans(
+    seeds: Sequence[Sequence[int]], ranges: Ranges, bad_shares: Sequence[float], *, repeats: int = 1,
+    gains: bool = True,
+) -> Iterator[Drawn]:  # fmt: skip
+    """Scans with faults, `repeats` of each seed (any whole numbers); the same seeds give the same scans.
+
+    Repeats share object, probe and path; dose, detector and faults are drawn anew. bad_shares: one of them is
+    drawn for each scan. Memory: one scan.
+    """
+    for seed in seeds:
+        rng = np.random.default_rng([int(word) for word in seed])
+        clean = draw_patterns(ranges, rng)
+        for _ in range(repeats):
+            scan = count_scan(clean, ranges, rng)
+            asked = asked_faults(len(scan.counts), float(rng.choice(bad_shares)), rng)
+            made = damage(
+                scan.counts, asked, rng, light=scan.light, dark=scan.dark, live=~scan.bad_pixels,
+                read_noise=scan.read_noise,
+            )  # fmt: skip
+            is_gain = rng.random() < _GAINS and gains
+            gain = float(np.exp(rng.uniform(np.log(0.1), np.log(30.0)))) if is_gain else 1.0
+            measured = measure(made.counts, "counts", scan.bad_pixels)
+            yield Drawn(measured, scan.positions_px, made.labels, gain)
+
+
 def draw_frames(
     seeds: Sequence[Sequence[int]], ranges: Ranges, bad_shares: Sequence[float], *, repeats: int = 1,
     gains: bool = True,
 ) -> Frames:  # fmt: skip
-    """Scans with faults, `repeats` of each seed (any whole numbers); the same seeds give the same arrays.
-
-    Repeats share object, probe and path; dose, detector and faults are drawn anew. bad_shares: one of them is
-    drawn for each scan. Memory: 12 kB a frame and one scan.
-    """
+    """The frames of `draw_scans`, looked at once. Memory: 12 kB a frame and one scan."""
     parts = []
-    for number in range(len(seeds) * repeats):
-        if number % repeats == 0:
-            rng = np.random.default_rng([int(word) for word in seeds[number // repeats]])
-            clean = draw_patterns(ranges, rng)
-        scan = count_scan(clean, ranges, rng)
-        asked = asked_faults(len(scan.counts), float(rng.choice(bad_shares)), rng)
-        made = damage(
-            scan.counts, asked, rng, light=scan.light, dark=scan.dark, live=~scan.bad_pixels,
-            read_noise=scan.read_noise,
-        )  # fmt: skip
-        gain = (
-            float(np.exp(rng.uniform(np.log(0.1), np.log(30.0)))) if rng.random() < _GAINS and gains else 1.0
-        )
-        seen = look(measure(made.counts, "counts", scan.bad_pixels), scan.positions_px, gain)
-        M = len(made.counts)
+    drawn = draw_scans(seeds, ranges, bad_shares, repeats=repeats, gains=gains)
+    for number, scan in enumerate(drawn):
+        seen = look(scan.measured, scan.positions_px, scan.gain)
+        M = len(scan.labels)
+        usual = np.broadcast_to(seen.usual, seen.frames.shape)
+        noise = np.full((M, 1, 1), seen.noise, np.float32)
         parts.append(
             Frames(
-                seen.frames, seen.around, np.broadcast_to(seen.usual, seen.frames.shape), seen.numbers,
-                np.full((M, 1, 1), seen.noise, np.float32), made.labels, np.full(M, number, np.int64),
+                seen.frames,
+                seen.around,
+                usual,
+                seen.numbers,
+                noise,
+                scan.labels,
+                np.full(M, number, np.int64),
             )
-        )  # fmt: skip
+        )
     return Frames(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 

@@ -142,12 +142,18 @@ class Seen(NamedTuple):
     noise: float
 
 
-def look(measured: Measured, positions_px: Floats, scale: float | None = 1.0) -> Seen:
+def look(
+    measured: Measured,
+    positions_px: Floats,
+    scale: float | None = 1.0,
+    trusted: NDArray[np.bool_] | None = None,
+) -> Seen:
     """Hold each frame against its neighbours on the object and against the scan.
 
-    positions_px (M,2). scale: what makes the file's numbers counts; None: the median frame is given 1e5
-    counts, for files whose numbers are not whole. Time O(M log M); memory 8 kB a frame. Raises DataError for
-    fewer than 6 frames.
+    positions_px (M,2). trusted (M,) bool: frames that may stand for the neighbours and the scan, None: all;
+    where fewer than five of the twenty nearest are trusted, others stand in. scale: what makes the file's
+    numbers counts; None: the median frame is given 1e5 counts, for files whose numbers are not whole. Time
+    O(M log M); memory 8 kB a frame. Raises DataError for fewer than 6 frames.
     """
     M = len(measured.total)
     if M <= NEAR:
@@ -161,14 +167,23 @@ def look(measured: Measured, positions_px: Floats, scale: float | None = 1.0) ->
         )
     frames = measured.pooled if scale == 1.0 else measured.pooled * np.float32(scale)
     total, largest = total * scale, largest * scale
-    near = nearest_neighbors(positions_px, NEAR)
+    near = _neighbours(positions_px, trusted)
     around = np.empty_like(frames)
     for begin in range(0, M, _CHUNK_FRAMES):
         part = slice(begin, begin + _CHUNK_FRAMES)
         around[part] = _middle([frames[near[part, k]] for k in range(NEAR)])
-    usual = _usual(frames)
+    usual = _usual(frames if trusted is None or trusted.sum() <= NEAR else frames[trusted])
     numbers, noise = _numbers(measured, frames, around, usual, total, largest, near)
     return Seen(frames, around, usual[None], numbers, noise)
+
+
+def _neighbours(positions_px: Floats, trusted: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """The five nearest positions of each, trusted ones first, (M, 5)."""
+    if trusted is None or trusted.all():
+        return nearest_neighbors(positions_px, NEAR)
+    near = nearest_neighbors(positions_px, min(4 * NEAR, len(positions_px) - 1))
+    order = np.argsort(~trusted[near], axis=1, kind="stable")[:, :NEAR]
+    return np.take_along_axis(near, order, axis=1)
 
 
 def _middle(arrays: list[Array]) -> Array:

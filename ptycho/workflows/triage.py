@@ -12,7 +12,7 @@ from ptycho.io.lazy import Patterns, as_lazy
 from ptycho.scan.normalization import has_integer_squares
 from ptycho.scan.units import Unit, to_amplitude
 from ptycho.triage.decision import Triage, decide
-from ptycho.triage.features import look, measure
+from ptycho.triage.features import measure
 
 if TYPE_CHECKING:
     from ptycho.scan.raw_data import RawData
@@ -40,15 +40,15 @@ def triage_frames(
 ) -> Triage:
     """`triage` of frames (M,N,N) in `unit` at positions (M,2) [x, y] px; pixels of bad_pixels (N,N) are left
     out. numbers (M,): those of the frames in their file, None: 0 to M - 1."""
-    from ptycho_torch.triage.running import load_network, probabilities
+    from ptycho_torch.triage.running import load_network, two_looks
 
     network, thresholds = load_network(model)
     whole = frames.dtype.kind in "ui" or has_integer_squares(
         as_lazy(frames).map(lambda part: to_amplitude(part, unit, bad_pixels), np.float32)
     )
     measured = measure(frames, unit, bad_pixels)
-    seen = look(measured, positions_px, 1.0 if whole else None)
-    return decide(probabilities(network, seen), thresholds, measured.repeats, numbers)
+    probability = two_looks(network, measured, positions_px, 1.0 if whole else None)
+    return decide(probability, thresholds, measured.repeats, numbers)
 
 
 def without_bad(raw: RawData, what: str, model: Path | None = None) -> tuple[RawData, Triage]:

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from ptycho.errors import BundleError
 from ptycho.models.triage import THRESHOLDS
-from ptycho.triage.features import Array, Seen
+from ptycho.triage.features import Array, Measured, Seen, look
 from ptycho.triage.labels import FAULTS
 from ptycho_torch.triage.network import TriageNetwork
 
 #: frames of a step: what lies between the layers stays in the cache
 _BATCH = 256
+#: probability from where a frame no longer stands for its neighbours
+_SUSPECT = 0.5
 
 
 def network_of(weights: Mapping[str, NDArray[Any]], source: str) -> TriageNetwork:
@@ -48,6 +50,24 @@ def load_network(path: Path | None = None) -> tuple[TriageNetwork, NDArray[np.fl
 def tensors(frames: Array, around: Array, usual: Array, numbers: Array, noise: Array) -> tuple[Tensor, ...]:
     """What the network's forward takes, of arrays."""
     return tuple(torch.from_numpy(np.array(a, np.float32)) for a in (frames, around, usual, numbers, noise))
+
+
+def two_looks(
+    network: TriageNetwork,
+    measured: Measured,
+    positions_px: NDArray[np.float64],
+    scale: float | None = 1.0,
+) -> NDArray[np.float32]:
+    """Probability (M, faults) of each fault; arguments as `ptycho.triage.features.look`.
+
+    Where the first look finds bad frames, a second one no longer lets them stand for their neighbours or the
+    scan. With none, or more than half of them, the first is the answer.
+    """
+    first = probabilities(network, look(measured, positions_px, scale))
+    bad = (first >= _SUSPECT).any(axis=1)
+    if not bad.any() or bad.mean() > 0.5:
+        return first
+    return probabilities(network, look(measured, positions_px, scale, ~bad))
 
 
 def probabilities(network: TriageNetwork, seen: Seen) -> NDArray[np.float32]:

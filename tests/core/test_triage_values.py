@@ -291,3 +291,16 @@ def test_a_scan_without_frames_keeps_positions_patterns_and_numbers_in_step(make
     assert isinstance(left, RawData) and left.n_positions == 27
     with pytest.raises(DataError, match="no frame would be left"):
         raw.without(range(30))
+
+
+def test_frames_that_are_not_trusted_stand_for_no_neighbour(scan):
+    measured = measure(scan.counts)
+    trusted = np.ones(64, bool)
+    trusted[[20, 21, 22]] = False
+    counts = scan.counts.copy()
+    counts[[20, 21, 22]] = 7
+    spoiled = look(measure(counts), scan.positions_px, 1.0, trusted)
+    clean = look(measured, scan.positions_px, 1.0, trusted)
+    assert_array_equal(spoiled.around, clean.around)
+    assert_array_equal(spoiled.usual, clean.usual)
+    assert not np.array_equal(clean.around, look(measured, scan.positions_px).around)
