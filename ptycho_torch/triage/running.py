@@ -64,10 +64,10 @@ def two_looks(
     scan. With none, or more than half of them, the first is the answer.
     """
     first = probabilities(network, look(measured, positions_px, scale))
-    bad = (first >= _SUSPECT).any(axis=1)
+    bad = np.asarray((first >= _SUSPECT).any(axis=1))
     if not bad.any() or bad.mean() > 0.5:
         return first
-    return probabilities(network, look(measured, positions_px, scale, ~bad))
+    return probabilities(network, look(measured, positions_px, scale, np.logical_not(bad)))
 
 
 def probabilities(network: TriageNetwork, seen: Seen) -> NDArray[np.float32]:
