@@ -37,7 +37,7 @@ EVERYDAY: dict[str, Groups] = {
     },
     "infer": {
         "scan, model and output": ("scan", "model_path", "output_dir", "config", "write", "overwrite"),
-        "what the scan needs": ("bad_pixels", "orientation", "neighbor_count"),
+        "what the scan needs": ("bad_pixels", "orientation", "skip_bad", "neighbor_count"),
         "machine": ("accelerator", "backend", "inference_batch_size"),
     },
     "reconstruct": {

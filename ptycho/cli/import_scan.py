@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser, UsageError
 from ptycho.cli.scan_checks import add_mask_flag, mask_of
+from ptycho.cli.skipping import add_triage_model, triage_model_of
 from ptycho.errors import InputError
 from ptycho.io.inputs import short
 
@@ -40,6 +41,13 @@ def add_arguments(parser: Parser) -> None:
     )
     add_mask_flag(parser)
     parser.add_argument(
+        "--triage",
+        action="store_true",
+        default=False,
+        help="say which frames look bad, and mark them in the file",
+    )
+    add_triage_model(parser)
+    parser.add_argument(
         "-o", "--output", type=Path, default=None, metavar="SCAN.h5", help="file to write, .h5 or .cxi"
     )
     parser.add_argument(
@@ -61,6 +69,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     paths, options = parse_settings([word for words in arguments.settings for word in words])
     target = arguments.output
+    model = triage_model_of(arguments, used=arguments.triage)
     if target is None and not arguments.dry_run:
         raise UsageError("give the file to write: -o SCAN.h5, or --dry-run to look only")
     if target is not None:
@@ -74,6 +83,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             for line in table_of(found, None, options):
                 console.say(line)
             raise
+    if arguments.triage:
+        made = triaged(made, model)
     for line in table_of(found, made, options):
         console.say(line)
     if target is None or arguments.dry_run:
@@ -84,6 +95,23 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     console.say(f"{target}: {len(made.frames)} patterns of {made.frames.shape[1]} x {made.frames.shape[2]}")
     console.say(f"next: ptycho validate {target}")
     return 0
+
+
+def triaged(made: Imported, model: Path | None) -> Imported:
+    """The scan with the frames marked that triage calls bad, and a note that names them. Nothing is left out.
+
+    Raises DataError as `ptycho.workflows.triage.triage`.
+    """
+    from dataclasses import replace
+
+    from ptycho.scan.findings import name_numbers
+    from ptycho.scan.units import explain_unit
+    from ptycho.workflows.triage import triage_frames
+
+    unit, _ = explain_unit(made.frames, made.unit, made.bad_pixels is not None)
+    called = triage_frames(made.frames, unit, made.positions_px, made.bad_pixels, model)
+    where = f" ({name_numbers('frame', called.numbers[called.bad])})" if called.bad.any() else ""
+    return replace(made, bad_frames=called.bad, notes=(*made.notes, f"triage: {called.line()}{where}"))
 
 
 def add_mask(found: Found, path: Path | None) -> None:

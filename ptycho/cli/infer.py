@@ -26,6 +26,7 @@ from ptycho.cli.runs import (
     settings_of,
 )
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.cli.skipping import Skipping, add_skip_flags
 from ptycho.cli.writing import (
     add_product_flag,
     add_write_flag,
@@ -64,6 +65,7 @@ def add_arguments(parser: Parser) -> None:
     add_product_flag(parser)
     add_mask_flag(parser)
     add_orientation_flag(parser)
+    add_skip_flags(parser)
     add_write_flag(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=_OF_TRAINING | {"debug"})
     add_overwrite(parser)
@@ -116,6 +118,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     mask = mask_of(arguments)
     read = (config.test_data_file, _bundle_file(config.model_path), vars(arguments).get("config"), mask)
     product = product_target(arguments, config.output_dir / PRODUCT, read)
+    skipping = Skipping.of(arguments)
     raw, findings = read_checked_scan(
         config.test_data_file,
         _side_of(state),
@@ -125,6 +128,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         output_dir=config.output_dir,
         bad_pixels=mask,
         orientation=vars(arguments).get("orientation"),
+        skipping=skipping,
     )
     kinds = kinds_of(arguments.write)
     check_writes([*kinds, *(["product"] if product else [])], raw, config.test_data_file)
@@ -132,7 +136,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     inputs = {"scan": config.test_data_file, "model": config.model_path, "bad_pixels": mask}
     seeds = {"subsample_seed": config.subsample_seed}
     device = execution.accelerator
-    begin_record(console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings)
+    begin_record(
+        console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings,
+        skipped=skipping.records,
+    )  # fmt: skip
 
     from ptycho.report.outputs import metrics_of, save_reconstruction
     from ptycho.workflows.infer import infer
@@ -195,6 +202,7 @@ def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Rec
         raw.positions_px,
         losses,
         geometry=raw.geometry,
+        frame_numbers=raw.frame_numbers,
     )
     write_product(path, made)
 

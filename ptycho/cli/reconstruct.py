@@ -20,6 +20,7 @@ from ptycho.cli.processes import rank, run_together, the_team
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.runs import add_overwrite
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.cli.skipping import Skipping, add_skip_flags
 from ptycho.cli.writing import (
     add_product_flag,
     add_write_flag,
@@ -99,6 +100,7 @@ def add_arguments(parser: Parser) -> None:
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
     add_mask_flag(parser)
     add_orientation_flag(parser)
+    add_skip_flags(parser)
     add("--seed", type=int, default=0, metavar="INT", help="of the order of patterns (default 0)")
     add("--backend", choices=BACKENDS, default="pytorch", help="the engine runs in pytorch only")
     add(
@@ -188,6 +190,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         from ptycho.models.bundle import load_bundle
 
         side = load_bundle(model).state.get("N")
+    skipping = Skipping.of(arguments, arguments.output_dir if arguments.resume else None)
     raw, findings = read_checked_scan(
         arguments.scan,
         side,
@@ -197,6 +200,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         output_dir=arguments.output_dir,
         bad_pixels=mask_of(arguments),
         orientation=vars(arguments).get("orientation"),
+        skipping=skipping,
     )
     product = product_target(arguments, arguments.output_dir / PRODUCT, (arguments.scan, model))
     kinds = [*kinds_of(arguments.write), *(["product"] if product else [])]
@@ -208,7 +212,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             choice = choose_probe(raw, seed=arguments.seed, progress=progress)
         console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
         raw = raw.with_probe(choice.probe)
-    result = refine(arguments, raw, model, console, findings)
+    result = refine(arguments, raw, model, console, findings, skipping)
     if rank():
         return 0
 
@@ -304,6 +308,7 @@ def refine(
     model: Path | None,
     console: Console,
     findings: Sequence[Finding] = (),
+    skipping: Skipping | None = None,
 ) -> RefineResult:
     """The refinement that the flags ask for; the output folder is made once scan and model are known good."""
     from ptycho_torch.refine import reconstruct
@@ -332,6 +337,7 @@ def refine(
         seeds={"seed": arguments.seed},
         device=device,
         findings=findings,
+        skipped=skipping.records if skipping is not None else None,
     )
     none = arguments.refine == "none"
     with the_team() as team, console.progress("refining") as progress:

@@ -91,12 +91,13 @@ def begin_record(
     device: str | None = None,
     findings: Sequence[Finding] = (),
     settings: Mapping[str, Any] | None = None,
+    skipped: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the record of a run into console.output, state `running`.
 
-    findings: what the checks of the scans found. settings: what the weights of a training depend on. inputs:
-    role -> file, the scan of the product as `scan` (or `test`, `train`); a model's folder stands for the
-    bundle in it.
+    findings: what the checks of the scans found. settings: what the weights of a training depend on.
+    skipped: scan file -> the frames that were left out. inputs: role -> file, the scan of the product as
+    `scan` (or `test`, `train`); a model's folder stands for the bundle in it.
     """
     from ptycho.models.bundle import BUNDLE_NAME
     from ptycho.run.provenance import begin
@@ -117,6 +118,7 @@ def begin_record(
         kind=console.kind,
         findings=[found.as_dict() for found in findings],
         settings=settings,
+        skipped=skipped,
     )
 
 

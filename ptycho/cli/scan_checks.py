@@ -12,6 +12,7 @@ from ptycho.cli.runs import read_scan
 from ptycho.errors import DataError
 
 if TYPE_CHECKING:
+    from ptycho.cli.skipping import Skipping
     from ptycho.scan.findings import Finding
     from ptycho.scan.raw_data import RawData
 
@@ -41,11 +42,18 @@ def mask_of(arguments: argparse.Namespace) -> Path | None:
 
 
 def read_checked_scan(
-    path: Path, N: int | None, console: Console, *, orientation: str | None = None, **options: Any
+    path: Path,
+    N: int | None,
+    console: Console,
+    *,
+    orientation: str | None = None,
+    skipping: Skipping | None = None,
+    **options: Any,
 ) -> tuple[RawData, list[Finding]]:
     """A scan that work can start on, and what was found in it; `options` as for `read_scan`.
 
     orientation: the positions are turned so (`ptycho.scan.orientation`); then objectGuess is dropped.
+    skipping: bad frames are left out first, where it was asked for.
 
     Problems and notes are told. Raises DataError for a scan that no image can come of. Of several processes
     the first one alone looks; where it refuses, all end.
@@ -57,9 +65,12 @@ def read_checked_scan(
         from ptycho.scan.orientation import reorient
 
         raw = raw.moved_to(reorient(raw.positions_px, orientation))
+    left_out: list[Finding] = []
+    if skipping is not None:
+        raw, left_out = skipping(raw, path, console)
     if rank():
         return raw, []
-    found = raw.check()
+    found = [*raw.check(), *left_out]
     refused = errors(found)
     if refused:
         more = f" (and {len(refused) - 1} more; see ptycho validate {path})" if len(refused) > 1 else ""

@@ -28,6 +28,7 @@ from ptycho.cli.runs import (
     settings_of,
 )
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
+from ptycho.cli.skipping import Skipping, add_skip_flags
 from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
@@ -54,6 +55,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_mask_flag(parser)
     add_orientation_flag(parser)
+    add_skip_flags(parser)
     add_fields(parser, *_CLASSES, aliases=_ALIASES, skip=frozenset({"debug"}), defaults=TRAINS_WELL)
     add_overwrite(parser)
     add_retired_flags(parser, *_CLASSES)
@@ -146,11 +148,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         code = run_together(console.words, execution.devices, console)
         if code is not None:
             return code
+    skipping = Skipping.of(arguments, None if resume is None else resume.parent.parent)
     place: dict[str, Any] = {
         "patterns": execution.patterns,
         "output_dir": config.output_dir,
         "bad_pixels": mask_of(arguments),
         "orientation": vars(arguments).get("orientation"),
+        "skipping": skipping,
     }
     scans, findings = _read_scans(config, n_is_fixed, place, console)
     config.model.N = scans[0].N
@@ -179,8 +183,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     device = execution.accelerator
     kept = kept_settings(config, execution)
     begin_record(
-        console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings, settings=kept
-    )
+        console, arguments, inputs=inputs, seeds=seeds, device=device, findings=findings, settings=kept,
+        skipped=skipping.records,
+    )  # fmt: skip
 
     if config.backend == "tensorflow":
         quiet_tensorflow()

@@ -17,16 +17,19 @@ from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser
 from ptycho.cli.runs import add_overwrite
 from ptycho.cli.scan_checks import add_mask_flag, mask_of
+from ptycho.cli.skipping import add_triage_model, triage_model_of
 
 if TYPE_CHECKING:
+    from ptycho.scan.raw_data import RawData
     from ptycho.scan.report import ScanReport
+    from ptycho.triage.decision import Triage
 
 HELP = "say what a scan file is and what is wrong with it"
 _REFUSED = 2
 
 
 def add_arguments(parser: Parser) -> None:
-    """`FILE`, `--json`, `--bad_pixels`, `--write-mask`, `--orientation`."""
+    """`FILE`, `--json`, `--bad_pixels`, `--write-mask`, `--orientation`, `--triage`."""
     parser.add_argument("file", type=Path, metavar="FILE", help="scan, .npz")
     parser.add_argument("--json", action="store_true", default=False, help="print JSON for programs")
     add_mask_flag(parser)
@@ -37,6 +40,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--orientation", action="store_true", default=False, help="try the eight orientations of the axes"
     )
+    parser.add_argument(
+        "--triage", action="store_true", default=False, help="call each frame good, or what is wrong with it"
+    )
+    add_triage_model(parser)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -47,11 +54,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     target: Path | None = vars(arguments).get("write_mask")
     given = mask_of(arguments)
+    model = triage_model_of(arguments, used=arguments.triage)
     if target is not None:
         check_mask_target(target, (arguments.file, given), overwrite=arguments.overwrite)
     raw, inspection = open_scan(arguments.file, None if given is None else read_mask(given))
     report = describe_scan(raw, arguments.file, inspection)
     refused = errors(report.findings)
+    triage = _triage(raw, report, model) if arguments.triage and not refused else None
     orientation = None
     if arguments.orientation and not refused:
         from ptycho.workflows.orientation import find_orientation
@@ -62,11 +71,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         write_mask(target, inspection.mask)
     if arguments.json:
         values = asdict(report) | {"problems": report.problems, "notes": report.notes}
+        if triage is not None:
+            values["triage"] = triage.as_dict()
         if orientation is not None:
             values["orientation"] = orientation.as_dict()
         console.say(json.dumps(values, indent=1))
         return _REFUSED if refused else 0
     _show(report, console)
+    if triage is not None:
+        console.say(f"triage: {triage.line()}")
     if orientation is not None:
         for line in orientation.lines():
             console.say(line)
@@ -78,6 +91,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     n = len(report.problems)
     console.say(f"usable{f', with {n} to look at' if n else ''}")
     return 0
+
+
+def _triage(raw: RawData, report: ScanReport, model: Path | None) -> Triage:
+    """What each frame is called; problems that the report does not name yet are added to it."""
+    from ptycho.workflows.triage import triage
+
+    made = triage(raw, model)
+    report.findings += made.findings({one.kind for one in report.findings})
+    return made
 
 
 def _show(report: ScanReport, console: Console) -> None:

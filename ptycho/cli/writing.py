@@ -108,8 +108,9 @@ def _write_product(target: Path, image: Image, raw: RawData, scan: Path, probe: 
 
     places = raw.positions_px if image.positions_px is None else image.positions_px
     made = product_of_image(
-        scan, image.object, image.origin_xy or (0.0, 0.0), probe, places, geometry=raw.geometry
-    )
+        scan, image.object, image.origin_xy or (0.0, 0.0), probe, places, geometry=raw.geometry,
+        frame_numbers=raw.frame_numbers,
+    )  # fmt: skip
     write_product(target, made)
 
 

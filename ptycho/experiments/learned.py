@@ -27,9 +27,10 @@ from ptycho.experiments.session import (
     refusals,
     session,
 )
+from ptycho.triage.settings import TriageSettings
 
 #: name, as in `ptycho sweep model=NAME` -> the settings of its training
-TOOLS: dict[str, type[LearnedSettings]] = {"codec": CodecSettings}
+TOOLS: dict[str, type[LearnedSettings]] = {"codec": CodecSettings, "triage": TriageSettings}
 
 
 def tool_of(words: Sequence[str]) -> str | None:

@@ -38,6 +38,7 @@ def write_scan_cxi(
 ) -> None:
     """Write a prepared scan, whole or not at all; frames are streamed. Memory: one chunk of frames.
 
+    `bad_frames` of the scan, where triage was asked, is kept in the group `ptychopinn`: all frames are there.
     Frames are compressed by bitshuffle and LZ4 where hdf5plugin is installed, else by gzip.
     """
     import h5py
@@ -76,6 +77,8 @@ def write_scan_cxi(
             put(source, "illumination", np.asarray(scan.probe, np.complex64))
         extras = archive[EXTRAS]
         put(extras, "positions_px", scan.positions_px)
+        if scan.bad_frames is not None:
+            put(extras, "bad_frames", scan.bad_frames.astype(np.uint8))
         if scan.notes:  # texts of fixed length: the library keeps no checksum over others
             extras.attrs["notes"] = np.bytes_("\n".join(scan.notes).encode())
         if scan.unit is not None:

@@ -69,6 +69,7 @@ class Imported:
 
     frames (M, N, N) read by rows, corrected and cropped; positions_px (M, 2) float64 [x, y], the object pixel
     under pattern pixel (N//2, N//2); positions_m the same in metres, or None; notes: one sentence each.
+    bad_frames (M,) bool: those that triage called bad, None where nobody asked it.
     """
 
     frames: LazyPatterns
@@ -82,6 +83,7 @@ class Imported:
     centre_px: tuple[float, float]
     rows: NDArray[np.int64]
     notes: tuple[str, ...]
+    bad_frames: NDArray[np.bool_] | None = None
 
     def as_arrays(self) -> dict[str, Any]:
         """The keyword arguments of `ptycho.scan.raw_data.RawData`."""

@@ -176,16 +176,21 @@ def product_of_image(
     losses: ArrayLike = (),
     *,
     geometry: Geometry | None = None,
+    frame_numbers: NDArray[np.int64] | None = None,
 ) -> Product:
     """An image as a product of ptychodus, so that ptychodus shows it at the right place of the scan's object.
 
     `scan` is the file that the image was made from. For files of ptychodus, metadata and positions are kept.
     For others the scan's geometry is used (`geometry`; None: read from the file); DataError says what is
     missing in it, nothing is assumed. Shapes: image (H,W) and probe (P,N,N) complex, origin_xy the scan's
-    object pixel of image[0, 0], positions_px (M,2) [x, y] px.
+    object pixel of image[0, 0], positions_px (M,2) [x, y] px. frame_numbers (M,): the
+    frames of these positions where some were left out, None: 0 to M - 1.
     """
     obj, modes = np.asarray(image), np.asarray(probe)
-    template = _template(Path(scan), modes, np.asarray(positions_px, np.float64), geometry)
+    places = np.asarray(positions_px, np.float64)
+    numbered = frame_numbers is not None and len(frame_numbers) == len(places)
+    indexes = frame_numbers if frame_numbers is not None and numbered else np.arange(len(places))
+    template = _template(Path(scan), modes, places, geometry, indexes)
     history = np.asarray(losses, np.float64)
     return replace(
         template,
@@ -210,7 +215,11 @@ def _has_product(scan: Path) -> bool:
 
 
 def _template(
-    scan: Path, probe: NDArray[Any], positions_px: NDArray[np.float64], geometry: Geometry | None
+    scan: Path,
+    probe: NDArray[Any],
+    positions_px: NDArray[np.float64],
+    geometry: Geometry | None,
+    indexes: NDArray[np.int64],
 ) -> Product:
     """A product with everything but the image: of the scan's own files, or made from what its file says."""
     N = probe.shape[-1]
@@ -235,7 +244,7 @@ def _template(
     places = frame.to_metres(positions_px, N)
     empty = np.zeros(frame.shape, np.complex64)
     metadata = Metadata(scan.stem, said, distance_m, energy_ev)
-    return Product(empty, frame, probe, np.arange(len(places)), places[:, 0], places[:, 1], metadata)
+    return Product(empty, frame, probe, indexes, places[:, 0], places[:, 1], metadata)
 
 
 def _needed(scan: Path, geometry: Geometry, N: int) -> tuple[float, float, float]:

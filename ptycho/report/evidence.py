@@ -23,6 +23,7 @@ from ptycho.io.masks import read_mask
 from ptycho.io.npz import open_npz, read_array
 from ptycho.report.compare import compare
 from ptycho.report.products import Product, find_truth, open_product
+from ptycho.report.record import skipped_frames
 from ptycho.report.runs import Run
 from ptycho.report.verdict import HeldOut
 from ptycho.run.provenance import sha256
@@ -270,6 +271,9 @@ def _read_scan(found: Evidence) -> None:
     try:
         mask = _mask_of(found.run)
         raw = RawData.from_file(path, bad_pixels=mask, make_probe=True)
+        raw = raw.without(
+            [n for n in skipped_frames(found.run.provenance, str(path.resolve())) if n < len(raw.diff3d)]
+        )
         report = describe_scan(raw, path)
         amplitude = raw.amplitude_by_rows()
         found.truth = find_truth(path)

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+#: frames that are named one by one
+_MOST_FRAMES = 40
 #: label, text, set in a fixed-width face
 Row = tuple[str, str, bool]
 
@@ -35,6 +37,10 @@ def _rows(record: Mapping[str, Any]) -> Iterator[Row]:
             length = f", {size / 1e6:.1f} MB" if isinstance(size, (int, float)) else ""
             digest = f", sha256 {given['sha256']}" if given.get("sha256") else ""
             yield f"input: {given.get('role', 'file')}", f"{given.get('path')}{length}{digest}", True
+    skipped = record.get("skipped")
+    if isinstance(skipped, Mapping):
+        for path, said in skipped.items():
+            yield "frames left out", f"{path}: {_skipped(said)}", False
     seeds = record.get("seeds")
     if isinstance(seeds, Mapping) and seeds:
         yield "seeds", _pairs(seeds), False
@@ -51,6 +57,28 @@ def _rows(record: Mapping[str, Any]) -> Iterator[Row]:
         if isinstance(before, Mapping):
             text = f"{_time(before.get('started'))}: {_command(before.get('command'))}"
             yield f"earlier, {before.get('state', 'unknown')}", text, True
+
+
+def skipped_frames(record: Mapping[str, Any] | None, scan: str) -> list[int]:
+    """Numbers of the frames of a scan file that a run left out, as far as its record can be understood."""
+    skipped = (record or {}).get("skipped")
+    said = skipped.get(scan) if isinstance(skipped, Mapping) else None
+    frames = _list(said.get("frames")) if isinstance(said, Mapping) else []
+    numbers = [one.get("frame") for one in frames if isinstance(one, Mapping)]
+    return [n for n in numbers if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
+
+
+def _skipped(said: Any) -> str:
+    """`3 of 100 (frame 4 shifted; ...)` of what triage said of a scan."""
+    if not isinstance(said, Mapping):
+        return str(said)
+    frames = [one for one in _list(said.get("frames")) if isinstance(one, Mapping)]
+    named = [
+        f"{one.get('frame')} {' and '.join(map(str, _list(one.get('faults'))))}"
+        for one in frames[:_MOST_FRAMES]
+    ]
+    more = f"; {len(frames) - _MOST_FRAMES} more in provenance.json" if len(frames) > _MOST_FRAMES else ""
+    return f"{said.get('n_bad')} of {said.get('n_frames')}{': ' * bool(named)}{'; '.join(named)}{more}"
 
 
 def _words(state: Any, error: Any) -> str:

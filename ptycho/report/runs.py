@@ -27,7 +27,7 @@ _ROLES = ("scan", "test", "train")
 _MAX_TEXT = 200_000
 #: what a record holds by name
 _LISTS = ("command", "inputs", "findings", "earlier")
-_MAPPINGS = ("arguments", "seeds", "settings", "versions", "git", "machine")
+_MAPPINGS = ("arguments", "seeds", "settings", "skipped", "versions", "git", "machine")
 
 
 @dataclass

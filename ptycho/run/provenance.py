@@ -44,12 +44,14 @@ def begin(
     kind: str | None = None,
     findings: Sequence[Mapping[str, str]] = (),
     settings: Mapping[str, Any] | None = None,
+    skipped: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the record of a run that starts now, state `running`, and return its path.
 
     inputs: role -> file; None entries are left out, a folder is named without a hash. seeds: name -> value.
     device: what was asked for. kind: the command, whose folder it is. findings: what the checks of the scans
-    found (`ptycho.scan.findings`). settings: those that the weights of a training depend on. An earlier
+    found (`ptycho.scan.findings`). settings: those that the weights of a training depend on.
+    skipped: scan file -> the frames that triage left out, and why. An earlier
     record in the folder is kept under `earlier`, the last twenty of them. Passwords in addresses are cut.
     Time: one read of the input files. Raises RunError where the folder cannot be written.
     """
@@ -72,6 +74,7 @@ def begin(
         "seeds": dict(seeds),
         "findings": [dict(found) for found in findings],
         "settings": dict(settings or {}),
+        "skipped": dict(skipped or {}),
         "inputs": [describe_file(role, path) for role, path in inputs.items() if path is not None],
         "versions": versions(),
         "git": git_state(Path(__file__).resolve().parents[1]),

@@ -45,6 +45,7 @@ class RawData:
         scan_index: (M,) int64.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None; these pixels may hold anything in diff3d.
         source: the file the scan was read from, or None.
+        frame_numbers: (M,) int64, numbers of the frames in that file where some are left out, else None.
         geometry: wavelength, distance and pixel sizes; empty where the file says nothing.
         patterns_place, scratch_folder: where a container of this scan stores patterns, see `with_storage`.
 
@@ -89,6 +90,7 @@ class RawData:
         self.patterns_place = "auto"
         self.scratch_folder: Path | None = None
         self.source: Path | None = None
+        self.frame_numbers: NDArray[np.int64] | None = None
         self.diffraction_unit: Unit = decide_unit(patterns, diffraction_unit, bad_pixels is not None)
         _, self.unit_reason = explain_unit(patterns, diffraction_unit, bad_pixels is not None)
         self.diff3d: Any = checks.order_patterns(patterns, n_positions, pattern_order)
@@ -327,12 +329,36 @@ class RawData:
             raise DataError(f"n_subsample is {n}; at least 1 position must be kept")
         rng = np.random.default_rng(0 if seed is None else seed)
         rows = np.sort(rng.choice(self.n_positions, size=n, replace=False))
-        arrays = self.as_arrays()
-        for key in ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "Y"):
-            if arrays[key] is not None:
-                arrays[key] = rows_of(arrays[key], rows)
+        arrays = {**self.as_arrays(), **self._rows(rows)}
         made = type(self)(**{**arrays, "pattern_order": "MNN"})
         return made.with_storage(self.patterns_place, self.scratch_folder)
+
+    def without(self, frames: ArrayLike) -> Self:
+        """The scan without these frames (K,) int, by number: positions, patterns and labels stay in step.
+
+        A probe that was made of the mean pattern is made anew. `frame_numbers` keeps the numbers that the
+        frames left have in the file. No pattern is read or copied where they are on disk. Raises DataError
+        where no frame would be left.
+        """
+        dropped = np.asarray(frames, np.int64)
+        rows = np.setdiff1d(np.arange(self.n_positions), dropped)
+        if len(rows) == self.n_positions:
+            return self
+        if not len(rows):
+            raise DataError("no frame would be left of the scan; look at what was dropped")
+        made = copy.copy(self)
+        for name, values in self._rows(rows).items():
+            setattr(made, name, values)
+        made.frame_numbers = rows if self.frame_numbers is None else self.frame_numbers[rows]
+        if self.probe_made and len(rows) >= FEWEST_PATTERNS:
+            made.probeGuess = made._made_probe()
+        return made
+
+    def _rows(self, rows: NDArray[np.int64]) -> dict[str, Any]:
+        """What there is one of for each position, of these rows."""
+        names = ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "Y")
+        known = {name: getattr(self, name) for name in names}
+        return {name: rows_of(value, rows) for name, value in known.items() if value is not None}
 
     def as_arrays(self) -> dict[str, Any]:
         """The keyword arguments that make this scan again; pattern_order is set only where shapes are

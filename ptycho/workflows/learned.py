@@ -19,8 +19,14 @@ def _codec(settings: Any) -> Task[Any]:
     return CodecTask(settings)
 
 
+def _triage(settings: Any) -> Task[Any]:
+    from ptycho_torch.triage.task import TriageTask
+
+    return TriageTask(settings)
+
+
 #: the tool's name -> its task, made from its settings
-TASKS: dict[str, Callable[[Any], Task[Any]]] = {"codec": _codec}
+TASKS: dict[str, Callable[[Any], Task[Any]]] = {"codec": _codec, "triage": _triage}
 
 
 def train_tool(tool: str, settings: LearnedSettings, progress: Progress | None = None) -> Fit:

@@ -1,0 +1,132 @@
+"""From probabilities to frames that are called bad, in words, as findings and as a record."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho.errors import DataError
+from ptycho.scan.findings import Finding, name_numbers
+from ptycho.triage.labels import DUPLICATED, FAULTS, MEANINGS
+
+#: beyond this share of bad frames there is no usual frame to judge by
+MOST_BAD = 0.5
+#: what `ptycho.scan.frames` says of the same frames
+_SAID_ALREADY = {"empty": "empty_patterns", "duplicated": "repeated_patterns"}
+
+
+@dataclass(frozen=True, eq=False)
+class Triage:
+    """What each of M frames is called.
+
+    probability, called: (M, faults), in the order of `FAULTS`. thresholds: (faults,) from where a fault is
+    called. numbers (M,) int64: the frames in their file.
+    """
+
+    probability: NDArray[np.float32]
+    thresholds: NDArray[np.float32]
+    called: NDArray[np.bool_]
+    numbers: NDArray[np.int64]
+
+    @property
+    def bad(self) -> NDArray[np.bool_]:
+        """Frames (M,) that any fault was called of."""
+        return np.asarray(self.called.any(axis=1))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of frames by fault, those with none left out."""
+        return {name: int(n) for name, n in zip(FAULTS, self.called.sum(axis=0), strict=True) if n}
+
+    def reasons(self) -> dict[int, list[str]]:
+        """The faults of each bad frame, by its number in the file."""
+        rows = np.flatnonzero(self.bad)
+        return {int(self.numbers[m]): [FAULTS[k] for k in np.flatnonzero(self.called[m])] for m in rows}
+
+    def line(self) -> str:
+        """In one line: how many are bad, of what."""
+        if not self.bad.any():
+            return f"all {len(self.called)} frames look good"
+        parts = ", ".join(f"{n} {name}" for name, n in self.counts.items())
+        return f"{int(self.bad.sum())} of {len(self.called)} frames look bad: {parts}"
+
+    def findings(self, known: Collection[str] = ()) -> list[Finding]:
+        """A problem for each fault that was called; not for what findings of these kinds say already."""
+        found = []
+        for k, name in enumerate(FAULTS):
+            frames = self.numbers[self.called[:, k]]
+            if not len(frames) or _SAID_ALREADY.get(name) in known:
+                continue
+            found.append(
+                Finding(
+                    f"triage_{name}", "problem", name_numbers("frame", frames),
+                    f"{name_numbers('frame', frames)} of {len(self.called)} called {name} ({MEANINGS[name]})",
+                    "leave them out with --skip_bad, after a look at them",
+                )
+            )  # fmt: skip
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and text, for JSON: bad frames alone."""
+        rows = np.flatnonzero(self.bad)
+        return {
+            "n_frames": len(self.called),
+            "n_bad": len(rows),
+            "counts": self.counts,
+            "thresholds": {name: _short(t) for name, t in zip(FAULTS, self.thresholds, strict=True)},
+            "frames": [
+                {
+                    "frame": int(self.numbers[m]),
+                    "faults": [FAULTS[k] for k in np.flatnonzero(self.called[m])],
+                    "probability": {
+                        name: _short(p) for name, p in zip(FAULTS, self.probability[m], strict=True)
+                    },
+                }
+                for m in rows
+            ],
+        }
+
+    def check_few(self, what: str) -> None:
+        """DataError, which begins with `what`, where more than half of the frames are bad."""
+        if float(self.bad.mean()) > MOST_BAD:
+            raise DataError(
+                f"{what}: {self.line()}; more than half is too many to leave out: ptycho validate --triage "
+                "lists them, without --skip_bad all are used"
+            )
+
+
+def decide(
+    probability: NDArray[np.floating], thresholds: NDArray[np.floating], repeats: NDArray[np.int64],
+    numbers: NDArray[np.int64] | None = None,
+) -> Triage:  # fmt: skip
+    """Call the faults of frames from probabilities (M, faults) and thresholds (faults,).
+
+    repeats (M,): the earlier frame that each repeats, -1 where none; a duplicate is called by it alone, since
+    it is exact. numbers (M,): those of the frames in their file, None: 0 to M - 1.
+    """
+    called = np.asarray(probability >= thresholds)
+    called[:, DUPLICATED] = repeats >= 0
+    known = np.arange(len(called)) if numbers is None else numbers
+    return Triage(np.asarray(probability, np.float32), np.asarray(thresholds, np.float32), called, known)
+
+
+def thresholds_of(
+    probability: NDArray[np.floating], labels: NDArray[np.bool_], *, least: float = 0.5, margin: float = 1.0
+) -> NDArray[np.float32]:
+    """Thresholds (faults,) that no good frame of these came near: `margin` in log odds above the highest of
+    them, and at least `least`.
+
+    probability (M, faults) of frames whose truth is labels (M, faults) bool.
+    """
+    p = np.clip(np.asarray(probability, np.float64)[~labels.any(axis=1)], 1e-7, 1 - 1e-7)
+    highest = np.log(p / (1 - p)).max(axis=0) if len(p) else np.full(len(FAULTS), -np.inf)
+    odds = np.maximum(highest + margin, np.log(least / (1 - least)))
+    return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
+
+
+def _short(value: float) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,1 @@
+"""Triage of frames by a small network: its layers, its training, its export."""
