@@ -342,7 +342,7 @@ def refine(
         return reconstruct(
             raw,
             rule="rpie" if none else arguments.refine,
-            epochs=0 if none else getattr(arguments, "sweeps", None),
+            sweeps=0 if none else getattr(arguments, "sweeps", None),
             seed=arguments.seed,
             modes=getattr(arguments, "probe_modes", None),
             rule_options={"objective": arguments.objective} if hasattr(arguments, "objective") else {},

@@ -49,17 +49,23 @@ def read_checked_scan(
     Problems and notes are told. Raises DataError for a scan that no image can come of.
     """
     from ptycho.scan.findings import errors
+    from ptycho.scan.inspection import inspect_scan
+    from ptycho.scan.report import describe_scan
 
     raw = read_scan(path, N, **options)
-    if orientation is not None and orientation != "as_given":
+    turned = orientation is not None and orientation != "as_given"
+    if orientation is not None and turned:
         from ptycho.scan.orientation import reorient
 
         raw = raw.moved_to(reorient(raw.positions_px, orientation))
-    found = raw.check()
+    seen = inspect_scan(raw)
+    found = seen.findings
     refused = errors(found)
     if refused:
         more = f" (and {len(refused) - 1} more; see ptycho validate {path})" if len(refused) > 1 else ""
         raise DataError(f"{path}: {refused[0]}{more}")
+    if not turned:  # the page of the run shows the scan as it is in its file
+        console.described[path.resolve()] = describe_scan(raw, path.resolve(), seen)
     for one in found:
         if one.severity == "problem":
             console.warn(f"{path}: {one}")

@@ -270,7 +270,7 @@ def _read_scan(found: Evidence) -> None:
     try:
         mask = _mask_of(found.run)
         raw = RawData.from_file(path, bad_pixels=mask, make_probe=True)
-        report = describe_scan(raw, path)
+        report = describe_scan(raw, path) if found.run.described is None else found.run.described
         amplitude = raw.amplitude_by_rows()
         found.truth = find_truth(path)
     except PtychoError as error:

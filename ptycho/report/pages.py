@@ -166,7 +166,7 @@ def _numbers(evidence: Evidence) -> list[Number]:
             add(name, words(name), values[-1], "{:.4g}", "", "at the end")
     longest = max((len(values) for values in run.history.values()), default=0)
     if longest:
-        step = "sweeps" if "r_loss" in run.history else "epochs"
+        step = "sweeps" if "r_factor" in run.history else "epochs"
         add(step, step, longest, "{:.0f}", "")
     add("groups_per_s", "speed", run.metrics.get("groups_per_s"), "{:.0f} groups/s", "high")
     add("seconds", "time", seconds_of(run.provenance), "{:.1f} s", "low", "from start to end")
