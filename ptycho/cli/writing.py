@@ -15,6 +15,8 @@ from ptycho.cli.runs import file_target
 from ptycho.errors import DataError, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ptycho.io.images import Image
     from ptycho.scan.raw_data import RawData
 

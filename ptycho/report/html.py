@@ -22,8 +22,9 @@ from ptycho.errors import InputError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.reading import one_line
 from ptycho.report.evidence import collect_evidence
-from ptycho.report.pages import choices, side_by_side, view_of
+from ptycho.report.pages import side_by_side, view_of
 from ptycho.report.runs import Run, find_runs
+from ptycho.report.sliders import choices
 from ptycho.report.view import RunView
 from ptycho.scan.report import ScanReport
 

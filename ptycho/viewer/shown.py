@@ -17,6 +17,7 @@ from ptycho.report.fields import colour_limits, lit_field
 from ptycho.report.products import PRODUCT, Product, open_product
 from ptycho.report.runs import find_runs
 from ptycho.scan.raw_data import RawData
+from ptycho.viewer.r_image import r_image
 
 _CHUNK = 64
 
@@ -48,6 +49,7 @@ class Shown:
     image: Image | None
     inputs: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _mean: NDArray[np.float32] | None = None
 
     @property
     def pixel_size_m(self) -> float | None:
@@ -85,8 +87,20 @@ class Shown:
         scale = (expected * seen * good).sum() / max(float((expected**2 * good).sum()), 1e-30)
         return _masked(np.square(expected * scale), scan)
 
+    def r_map(self) -> NDArray[np.float32] | None:
+        """R of the nearest pattern on a grid over the image (`r_image`); None where R or places are unknown."""
+        made, positions = self.image, self.positions_px
+        if made is None or made.r_per_pattern is None or len(made.r_per_pattern) != len(positions):
+            return None
+        return r_image(positions, made.r_per_pattern, made.corner_xy, made.field.shape)
+
     def mean_counts(self) -> NDArray[np.float32]:
-        """The mean of all patterns (N, N), in counts, NaN in bad pixels: one pass over the scan."""
+        """The mean of all patterns (N, N), in counts, NaN in bad pixels: one pass over the scan, once."""
+        if self._mean is None:
+            self._mean = self._measured_mean()
+        return self._mean
+
+    def _measured_mean(self) -> NDArray[np.float32]:
         assert self.scan is not None
         amplitude, total = self._amplitude(), np.zeros((self.scan.N, self.scan.N))
         for begin in range(0, len(amplitude), _CHUNK):

@@ -6,7 +6,6 @@ import dataclasses
 import http.client
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -227,11 +226,11 @@ setTimeout(async () => {
 """
 
 
-def test_a_user_draws_a_mask_and_a_line(folder: Path, tmp_path: Path) -> None:
+def test_a_user_draws_a_mask_and_a_line(folder: Path, tmp_path: Path, browser: str) -> None:
     routes = routes_of(open_shown(folder / "run"), tmp_path / "m.npz")
     page_js = routes.get["page.js"]
     get = {**routes.get, "page.js": lambda: page_js()._replace(body=page_js().body + USER.encode())}
-    text = in_a_browser(dataclasses.replace(routes, get=get), tmp_path, "1400,1000")
+    text = in_a_browser(browser, dataclasses.replace(routes, get=get), tmp_path, "1400,1000")
     mask = read_mask(tmp_path / "m.npz")
     assert mask.sum() == 1 and mask[9, 3]
     assert "1 bad pixels written to" in text
@@ -242,16 +241,13 @@ def test_a_user_draws_a_mask_and_a_line(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", ["1400,1000", "500,900"])
-def test_a_browser_draws_it(folder: Path, tmp_path: Path, size: str) -> None:
-    text = in_a_browser(routes_of(open_shown(folder / "run"), tmp_path / "m.npz"), tmp_path, size)
+def test_a_browser_draws_it(folder: Path, tmp_path: Path, browser: str, size: str) -> None:
+    text = in_a_browser(browser, routes_of(open_shown(folder / "run"), tmp_path / "m.npz"), tmp_path, size)
     assert 'data-ready="yes"' in text and "µm" in text and "counts, brightest" in text
 
 
-def in_a_browser(routes: Routes, tmp_path: Path, size: str) -> str:
+def in_a_browser(browser: str, routes: Routes, tmp_path: Path, size: str) -> str:
     """The page as Chromium has it after six seconds, without a complaint of the browser."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
     with serving(routes) as address:
         done = subprocess.run(
             [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}",
