@@ -1,4 +1,4 @@
-"""Sliders between the images of several runs of one scan, each laid where it lies on the field that all share."""
+"""Sliders between images of several runs of one scan, each laid where it lies on the field that all share."""
 
 from __future__ import annotations
 

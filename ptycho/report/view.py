@@ -73,7 +73,7 @@ class Extent(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """What a slider can show: id of the picture on the page, name of the run, CSS that lays it in the frame."""
+    """What a slider can show: id of the picture on the page, name of the run, CSS that lays it there."""
 
     id: str
     name: str

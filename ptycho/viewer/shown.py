@@ -88,7 +88,7 @@ class Shown:
         return _masked(np.square(expected * scale), scan)
 
     def r_map(self) -> NDArray[np.float32] | None:
-        """R of the nearest pattern on a grid over the image (`r_image`); None where R or places are unknown."""
+        """R of the nearest pattern on a grid over the image (`r_image`); None where R is not known."""
         made, positions = self.image, self.positions_px
         if made is None or made.r_per_pattern is None or len(made.r_per_pattern) != len(positions):
             return None

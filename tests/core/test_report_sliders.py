@@ -1,4 +1,4 @@
-"""Sliders between images of unequal size: the same object pixel of each lies at the same place of the frame."""
+"""Sliders between images of unequal size: an object pixel lies at the same place of the frame in each."""
 
 from __future__ import annotations
 
