@@ -16,7 +16,8 @@ function spread(values, share) {
 function unwrapped(values) {
   let turns = 0, before = NaN;
   return values.map((value) => {
-    if (Number.isFinite(before) && Number.isFinite(value)) turns -= Math.round((value - before) / (2 * Math.PI));
+    if (!Number.isFinite(before)) turns = 0;
+    else if (Number.isFinite(value)) turns -= Math.round((value - before) / (2 * Math.PI));
     before = value;
     return value + 2 * Math.PI * turns;
   });
@@ -65,11 +66,12 @@ let about, chosen = 0, onChosen = () => {};
 
 // --- the scan -----------------------------------------------------------------------------------------------
 async function showScan() {
-  const { N, count } = about.scan, maps = about.maps, points = about.positions;
+  const { N, count, mean_of } = about.scan, maps = about.maps, points = about.positions;
   byId("scan-part").hidden = false;
   const row = byId("row");
   row.max = count - 1;
   const mean = await fetched("mean", Float32Array);
+  if (mean_of < count) byId("mean-text").textContent += ` The mean is of ${mean_of} patterns, evenly over the scan.`;
   const lit = finite(mean).filter((v) => v > 0);
   const high = lit.length ? lit.reduce((a, b) => Math.max(a, b)) : 1;
   const low = lit.length ? Math.max(lit.reduce((a, b) => Math.min(a, b)), high * 1e-6) : high * 1e-6;

@@ -99,7 +99,8 @@ def about(shown: Shown, r_map_shape: tuple[int, ...] | None = None) -> dict[str,
         "image": None,
     }
     if scan is not None:
-        told["scan"] = {"N": scan.N, "count": scan.n_positions, "unit": scan.diffraction_unit}
+        told["scan"] = {"N": scan.N, "count": scan.n_positions, "unit": scan.diffraction_unit,
+                        "mean_of": len(shown.mean_rows)}  # fmt: skip
     if image is not None:
         r = image.r_per_pattern
         height, width = image.field.shape
