@@ -1,7 +1,6 @@
 "use strict";
 const byId = (id) => document.getElementById(id);
 const short = (value) => Number(value.toPrecision(4)).toString();
-const colours = ["#1b6ca8", "#d1603d", "#3c8d5a"];
 
 // Curves over steps; a logarithmic scale where all values are positive.
 function drawCurves(curves, step) {
@@ -14,6 +13,7 @@ function drawCurves(curves, step) {
   const reach = (a, v) => [Math.min(a[0], v), Math.max(a[1], v)];
   const [low, high] = all.reduce(reach, [Infinity, -Infinity]);
   const last = shown.flatMap((curve) => curve.points.map((p) => p[0])).reduce((a, v) => Math.max(a, v), 1);
+  const colours = [getComputedStyle(document.body).getPropertyValue("--main"), "#d1603d", "#3c8d5a"];
   const left = 64, right = 12, top = 14, bottom = 34, ink = getComputedStyle(document.body).color;
   const x = (n) => left + (last > 1 ? (n - 1) / (last - 1) : 0.5) * (canvas.width - left - right);
   const y = (v) => canvas.height - bottom - (scale(v) - scale(low)) / (scale(high) - scale(low) || 1) * (canvas.height - top - bottom);
@@ -53,6 +53,7 @@ async function look() {
     written = told.written_ms;
     byId("picture").src = "picture/" + (written % 1e9);
     byId("picture").hidden = false;
+    byId("picture").className = told.picture === "preview.png" ? "pixels" : "";
     byId("picture-text").textContent = `${told.picture}, ${new Date(written).toLocaleTimeString()}`;
   }
   document.body.dataset.state = told.state;
