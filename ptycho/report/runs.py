@@ -31,7 +31,7 @@ _MAX_TEXT = 200_000
 #: what a record holds by name
 _LISTS = ("command", "inputs", "findings", "earlier")
 #: what earlier versions called a series of history.json
-_OLD_NAMES = {"r_loss": "r_factor"}
+_OLD_NAMES: dict[str, str] = {"r_loss": "r_factor"}
 _MAPPINGS = ("arguments", "seeds", "settings", "versions", "git", "machine")
 
 
@@ -220,7 +220,7 @@ def _history(values: Any) -> dict[str, list[float]]:
     if not isinstance(values, dict):
         return {}
     series = {
-        _OLD_NAMES.get(name, name): [_number(value) for value in column]
+        _OLD_NAMES.get(str(name), str(name)): [_number(value) for value in column]
         for name, column in values.items()
         if isinstance(column, list)
     }

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,9 @@ from ptycho.scan.positions import MIN_OVERLAP
 from ptycho.scan.raw_data import RawData
 from ptycho.scan.units import explain_unit
 
-__all__ = ["MIN_OVERLAP", "ScanReport", "describe_scan", "open_scan"]
+__all__ = ["MIN_OVERLAP", "ScanReport", "by_rows", "describe_scan", "open_scan"]
+
+Read = TypeVar("Read")
 
 
 @dataclass
@@ -143,7 +145,7 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
         return seen
 
 
-def by_rows(read: Callable[..., Any], path: Path, **options: Any) -> Any:
+def by_rows(read: Callable[..., Read], path: Path, **options: Any) -> Read:
     """What `read` makes of a file with its patterns on disk, or, where they cannot be read by rows, as they
     fit."""
     try:
