@@ -14,7 +14,7 @@ function drawCurves(curves, step) {
   const [low, high] = all.reduce(reach, [Infinity, -Infinity]);
   const last = shown.flatMap((curve) => curve.points.map((p) => p[0])).reduce((a, v) => Math.max(a, v), 1);
   const colours = [getComputedStyle(document.body).getPropertyValue("--main"), "#d1603d", "#3c8d5a"];
-  const left = 64, right = 12, top = 14, bottom = 34, ink = getComputedStyle(document.body).color;
+  const left = 86, right = 12, top = 14, bottom = 34, ink = getComputedStyle(document.body).color;
   const x = (n) => left + (last > 1 ? (n - 1) / (last - 1) : 0.5) * (canvas.width - left - right);
   const y = (v) => canvas.height - bottom - (scale(v) - scale(low)) / (scale(high) - scale(low) || 1) * (canvas.height - top - bottom);
   pen.clearRect(0, 0, canvas.width, canvas.height);
