@@ -26,7 +26,6 @@ from ptycho.io.hdf5_read import (
     values_of,
 )
 from ptycho.io.ptychodus_hdf5 import open_hdf5
-from ptycho.io.reading import one_line
 
 #: what can be named inside a file, and its meaning
 PLACES = {
@@ -72,7 +71,7 @@ def _held(path: Path) -> str:
 
     def note(name: str, item: Any) -> bool | None:
         if isinstance(item, h5py.Dataset) and item.ndim:
-            seen.append((int(item.size), one_line(f"/{name} {tuple(map(int, item.shape))}")))
+            seen.append((int(item.size), " ".join(f"/{name} {tuple(map(int, item.shape))}".split())))
         return True if len(seen) >= _MOST_SEEN else None
 
     with open_hdf5(path) as archive:
