@@ -64,14 +64,14 @@ def reconstruct(
     raw = _raw(scan)
     device, _ = device_for(accelerator)
     with _bar("reconstructing") as progress:
-        made = refine(raw, epochs=sweeps, device=device, progress=progress, **options)
+        made = refine(raw, sweeps=sweeps, device=device, progress=progress, **options)
     return Image(
         object=made.object,
         coverage=made.coverage,
         origin_xy=made.origin_xy,
         probe=made.probe,
-        positions_px=made.positions_xy,
-        r_factor=made.r,
+        positions_px=made.positions_px,
+        r_factor=made.r_factor,
         pixel_size_m=made.object_pixel_size_m,
         result=made,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -27,6 +28,22 @@ def shared_dir() -> Path:
     if in_ci and os.environ.get("PTYCHO_SHARED") != "absent":
         pytest.fail(f"{message}; PTYCHO_SHARED=absent says that it is not there on purpose")
     pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """A Chromium to look at pages with; skips where there is none.
+
+    In CI that is a failure, unless PTYCHO_BROWSER=absent says that this machine has none.
+    """
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is not None:
+        return found
+    in_ci = os.environ.get("CI", "").lower() in ("true", "1")
+    if in_ci and os.environ.get("PTYCHO_BROWSER") != "absent":
+        pytest.fail("no Chromium here: apt-get install chromium, or set PTYCHO_BROWSER=absent")
+    pytest.skip("no Chromium here: apt-get install chromium")
 
 
 def simulate_counts(

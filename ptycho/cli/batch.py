@@ -24,7 +24,7 @@ from ptycho.errors import InputError
 if TYPE_CHECKING:
     from ptycho.workflows.batch import Ended, Job
 
-USAGE = "%(prog)s SCAN... -o OUT [--model RUN] [--jobs K] [--dry-run]"
+USAGE = "%(prog)s SCAN... -o OUT [--model RUN] [--jobs K] [--dry_run]"
 HELP = "many scans: a queue of inferences or reconstructions"
 
 SUMMARY, REPORT = "batch.json", "report.html"
@@ -41,7 +41,7 @@ def add_arguments(parser: Parser) -> None:
     add("--model", type=Path, metavar="RUN", help="infer with this model; without it: ptycho reconstruct")
     add("--flags", default="", metavar="WORDS", help="more flags of each command, in quotes")
     add("--jobs", type=int, default=1, metavar="K", help="scans at a time (default 1)")
-    add("--dry-run", dest="dry_run", action="store_true", default=False, help="show the plan; the smallest "
+    add("--dry_run", dest="dry_run", action="store_true", default=False, help="show the plan; the smallest "
         "scan is run once, and thrown away, to see what the others will take")  # fmt: skip
     add("--slurm", action="store_true", default=False, help="one array job of SLURM, through submitit")
     add("--slurm_set", action="append", default=[], metavar="KEY=VALUE",

@@ -20,6 +20,7 @@ from ptycho.cli.signals import Stop
 
 if TYPE_CHECKING:
     from ptycho.run.folder import OutputFolder
+    from ptycho.scan.report import ScanReport
 
 LAST_CHECKPOINTS = (Path("checkpoints") / "last.ckpt", Path("checkpoints") / "last.safetensors")
 _OWN_LOGGERS = ("ptycho", "ptycho_torch")
@@ -43,6 +44,8 @@ class Console:
         self.kind: str | None = None
         self.folder: OutputFolder | None = None
         self.stop = Stop()
+        #: what the checks of the scans said, by the whole path of the file
+        self.described: dict[Path, ScanReport] = {}
         #: why a line of the result could not be printed
         self.lost: Exception | None = None
         self._rich: Any = None

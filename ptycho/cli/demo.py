@@ -26,7 +26,10 @@ def add_arguments(parser: Parser) -> None:
         "--backend", choices=BACKENDS, default="pytorch", help="what runs the network (default pytorch)"
     )
     parser.add_argument(
-        "--quick", action="store_true", default=False, help="a smaller scan and a shorter training"
+        "--quick",
+        action="store_true",
+        default=False,
+        help="a smaller scan; two epochs from the network that ships",
     )
     add_overwrite(parser)
 

@@ -51,7 +51,7 @@ def add_arguments(parser: Parser) -> None:
         "-o", "--output", type=Path, default=None, metavar="SCAN.h5", help="file to write, .h5 or .cxi"
     )
     parser.add_argument(
-        "--dry-run",
+        "--dry_run",
         dest="dry_run",
         action="store_true",
         default=False,
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     target = arguments.output
     model = triage_model_of(arguments, used=arguments.triage)
     if target is None and not arguments.dry_run:
-        raise UsageError("give the file to write: -o SCAN.h5, or --dry-run to look only")
+        raise UsageError("give the file to write: -o SCAN.h5, or --dry_run to look only")
     if target is not None:
         check_target(target, (arguments.source, arguments.positions, mask_of(arguments)))
     with links_anywhere(paths.get("links") == "anywhere"):
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     for line in table_of(found, made, options):
         console.say(line)
     if target is None or arguments.dry_run:
-        console.say("nothing written: --dry-run")
+        console.say("nothing written: --dry_run")
         return 0
     with console.progress("importing") as progress:
         write_scan_cxi(target, made, progress)

@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho.backends import is_installed
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_fields, fields_given
@@ -38,7 +37,6 @@ from ptycho.cli.writing import (
 from ptycho.config.fields import describe_fields
 from ptycho.config.settings import InferenceConfig, PyTorchExecutionConfig
 from ptycho.errors import InputError
-from ptycho.ops.team import ALONE
 
 if TYPE_CHECKING:
     from ptycho.models.onnx_model import OnnxModel
@@ -141,6 +139,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         skipped=skipping.records,
     )  # fmt: skip
 
+    from ptycho.ops.team import ALONE
     from ptycho.report.outputs import metrics_of, save_reconstruction
     from ptycho.workflows.infer import infer
 
@@ -150,6 +149,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         return 0
     save_reconstruction(made, output, backend=backend, object_pixel_size_m=made.object_pixel_size_m)
     metrics: dict[str, Any] = metrics_of(made)
+    from ptycho.backends import is_installed
+
     if backend != "onnxruntime" and is_installed("pytorch"):
         metrics |= _looked_at(raw, made, config, console)
     if product is not None:

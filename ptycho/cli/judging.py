@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptycho.cli.console import Console
 from ptycho.cli.runs import write_json
 from ptycho.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Metric: its name on the screen and how it is written.
 _SHOWN = {

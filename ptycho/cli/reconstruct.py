@@ -49,6 +49,7 @@ PREVIEW = "preview.png"
 OBJECTIVES = ("poisson_nll", "gaussian_poisson", "amplitude_mae", "amplitude_charbonnier")
 RULES = ("rpie", "lsqml", "epie", "raar", "adam", "none")
 _INTERRUPTED = 130
+_SO_FAR_S = 2.0
 
 
 def add_arguments(parser: Parser) -> None:
@@ -278,6 +279,23 @@ class Previews:
         self.console.say(f"{self.path.name}: after {done} sweep{'s' * (done != 1)}")
 
 
+class SoFar:
+    """OUT/history.json with R of every sweep so far, at most once in two seconds, for `ptycho watch`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._r, self._written = folder / "history.json", list[float](), time.monotonic()
+
+    def __call__(self, now: IterationState) -> None:
+        """Take a sweep; write where it is due."""
+        self._r.append(now.r)
+        if time.monotonic() - self._written < _SO_FAR_S:
+            return
+        from ptycho.cli.runs import write_json
+
+        write_json(self._path, {"r_factor": self._r})
+        self._written = time.monotonic()
+
+
 class TimeLimit:
     """Stops the sweeps once so many seconds have passed since it was made; None: never."""
 
@@ -340,6 +358,7 @@ def refine(
         skipped=skipping.records if skipping is not None else None,
     )
     none = arguments.refine == "none"
+    so_far = () if rank() else (SoFar(output),)
     with the_team() as team, console.progress("refining") as progress:
 
         def show(now: IterationState) -> None:
@@ -348,7 +367,7 @@ def refine(
         return reconstruct(
             raw,
             rule="rpie" if none else arguments.refine,
-            epochs=0 if none else getattr(arguments, "sweeps", None),
+            sweeps=0 if none else getattr(arguments, "sweeps", None),
             seed=arguments.seed,
             modes=getattr(arguments, "probe_modes", None),
             rule_options={"objective": arguments.objective} if hasattr(arguments, "objective") else {},
@@ -361,7 +380,7 @@ def refine(
             prior=arguments.prior,
             device=device,
             watch=Previews(output / PREVIEW, console) if arguments.preview and not rank() else None,
-            callbacks=(show, TimeLimit(getattr(arguments, "max_time_s", None))),
+            callbacks=(show, *so_far, TimeLimit(getattr(arguments, "max_time_s", None))),
             checkpoint=None if none else output / CHECKPOINT,
             resume=arguments.resume,
             team=team,

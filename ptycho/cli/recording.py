@@ -171,7 +171,7 @@ def _draw(console: Console) -> None:
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        views = build_views([console.output])
+        views = build_views([console.output], described=console.described)
         write_page(console.output / REPORT, views)
         if views[0].verdict.level in _JUDGED:
             console.say(f"verdict      {views[0].verdict.word}. {views[0].verdict.reason}")

@@ -59,9 +59,12 @@ def read_checked_scan(
     the first one alone looks; where it refuses, all end.
     """
     from ptycho.scan.findings import errors
+    from ptycho.scan.inspection import inspect_scan
+    from ptycho.scan.report import describe_scan
 
     raw = read_scan(path, N, **options)
-    if orientation is not None and orientation != "as_given":
+    turned = orientation is not None and orientation != "as_given"
+    if orientation is not None and turned:
         from ptycho.scan.orientation import reorient
 
         raw = raw.moved_to(reorient(raw.positions_px, orientation))
@@ -70,11 +73,14 @@ def read_checked_scan(
         raw, left_out = skipping(raw, path, console)
     if rank():
         return raw, []
-    found = [*raw.check(), *left_out]
+    seen = inspect_scan(raw)
+    found = [*seen.findings, *left_out]
     refused = errors(found)
     if refused:
         more = f" (and {len(refused) - 1} more; see ptycho validate {path})" if len(refused) > 1 else ""
         raise DataError(f"{path}: {refused[0]}{more}")
+    if not turned:  # the page of the run shows the scan as it is in its file
+        console.described[path.resolve()] = describe_scan(raw, path.resolve(), seen)
     for one in found:
         if one.severity == "problem":
             console.warn(f"{path}: {one}")

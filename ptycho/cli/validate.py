@@ -29,12 +29,12 @@ _REFUSED = 2
 
 
 def add_arguments(parser: Parser) -> None:
-    """`FILE`, `--json`, `--bad_pixels`, `--write-mask`, `--orientation`, `--triage`."""
+    """`FILE`, `--json`, `--bad_pixels`, `--write_mask`, `--orientation`, `--triage`."""
     parser.add_argument("file", type=Path, metavar="FILE", help="scan, .npz")
     parser.add_argument("--json", action="store_true", default=False, help="print JSON for programs")
     add_mask_flag(parser)
     parser.add_argument(
-        "--write-mask", dest="write_mask", type=Path, metavar="OUT", help="write the mask proposed"
+        "--write_mask", dest="write_mask", type=Path, metavar="OUT", help="write the mask proposed"
     )
     add_overwrite(parser)
     parser.add_argument(

@@ -13,11 +13,17 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ptycho.cli.console import Console
 from ptycho.cli.parser import Parser
 from ptycho.errors import InputError
+
+if TYPE_CHECKING:
+    from ptycho.viewer.server import Routes
 
 USAGE = "%(prog)s WHAT [--data SCAN] [--mask FILE] [--port N] [--seconds S] [--open]"
 HELP = "look at a scan and its image on a local page"
@@ -45,32 +51,49 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     seconds: float | None = vars(arguments).get("seconds")
     if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"--seconds {seconds}: must be a number > 0")
-    if not 0 <= arguments.port < 65536:
-        raise InputError(f"--port {arguments.port}: must lie between 0 and 65535; 0: any that is free")
     from ptycho.io.masks import check_mask_target
     from ptycho.viewer.routes import routes_of
-    from ptycho.viewer.server import serving
     from ptycho.viewer.shown import open_shown
 
+    _check_port(arguments.port)
     check_mask_target(arguments.mask, overwrite=True)  # it is saved under a new name where it exists
     shown = open_shown(arguments.what, vars(arguments).get("data"))
     for note in shown.notes:
         console.warn(note)
-    try:
-        with serving(routes_of(shown, arguments.mask), arguments.port) as address:
-            console.say(f"page       {address}")
-            if seconds is None:
-                console.say("Ctrl-C ends it")
-            if arguments.open:
-                import webbrowser
-
-                webbrowser.open(address)
-            end = None if seconds is None else time.monotonic() + seconds
-            while end is None or time.monotonic() < end:
-                console.stop.check()
-                time.sleep(0.1)
-    except OSError as error:
-        raise InputError(
-            f"port {arguments.port} cannot be used: {error.strerror}; leave --port out"
-        ) from None
+    with open_page(routes_of(shown, arguments.mask), arguments, console):
+        if seconds is None:
+            console.say("Ctrl-C ends it")
+        end = None if seconds is None else time.monotonic() + seconds
+        while end is None or time.monotonic() < end:
+            console.stop.check()
+            time.sleep(0.1)
     return 0
+
+
+@contextmanager
+def open_page(routes: Routes, arguments: argparse.Namespace, console: Console) -> Iterator[None]:
+    """Serve these routes for the time of a `with` on `arguments.port`, say the address, `arguments.open` it.
+
+    InputError where the port is taken or is none.
+    """
+    from ptycho.viewer.server import serving
+
+    _check_port(arguments.port)
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(serving(routes, arguments.port))
+        except OSError as error:
+            raise InputError(
+                f"port {arguments.port} cannot be used: {error.strerror}; leave --port out"
+            ) from None
+        console.say(f"page       {address}")
+        if arguments.open:
+            import webbrowser
+
+            webbrowser.open(address)
+        yield
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port < 65536:
+        raise InputError(f"--port {port}: must lie between 0 and 65535; 0: any that is free")

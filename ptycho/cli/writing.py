@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ptycho.cli.parser import Parser
 from ptycho.cli.runs import file_target
 from ptycho.errors import DataError, InputError
-from ptycho.image.registration import apply_shift_fourier
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ptycho.io.images import Image
     from ptycho.scan.raw_data import RawData
 
@@ -147,6 +146,8 @@ def write_from_npz(
     words: str, product: Path, raw: RawData, scan: Path, say: Callable[[str], None], to_counts: float = 1.0
 ) -> None:
     """The other kinds of what reconstruction.npz holds. `to_counts`: makes the probe's power counts."""
+    import numpy as np
+
     from ptycho.io.images import read_image
 
     kinds = [kind for kind in kinds_of(words) if kind != "npz"]
@@ -165,6 +166,9 @@ def start_of(path: Path, raw: RawData) -> dict[str, Any]:
     The origin follows from the positions in the file, where it has as many as the scan; else from what the
     file says. DataError where the pixels differ in size, or no origin is known.
     """
+    import numpy as np
+
+    from ptycho.image.registration import apply_shift_fourier
     from ptycho.io.images import read_image
 
     image = read_image(path)

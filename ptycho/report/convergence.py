@@ -16,7 +16,7 @@ def history_charts(history: Mapping[str, Sequence[float]]) -> list[Chart]:
     A name under `val/` or `val_` is the validation's side of the same quantity and shares its chart. A term
     that equals the total is not drawn twice.
     """
-    step = "sweep" if "r_loss" in history else "epoch"
+    step = "sweep" if "r_factor" in history else "epoch"
     groups: dict[str, dict[str, Sequence[float]]] = {}
     for name, values in history.items():
         if name in _SKIPPED:
@@ -24,7 +24,7 @@ def history_charts(history: Mapping[str, Sequence[float]]) -> list[Chart]:
         side, quantity = _split(name)
         groups.setdefault(quantity, {})[side] = values
     total = groups.get("loss")
-    order = sorted(groups, key=lambda quantity: (quantity != "loss", "loss" not in quantity))
+    order = sorted(groups, key=lambda quantity: (quantity != "loss", not _falls(quantity)))
     charts = []
     for quantity in order:
         lines = groups[quantity]
@@ -35,7 +35,7 @@ def history_charts(history: Mapping[str, Sequence[float]]) -> list[Chart]:
             f"{side} {title}" if side else title: (list(range(1, len(values) + 1)), values)
             for side, values in lines.items()
         }
-        chart = line_chart(named, step, "", title=title, log="loss" in quantity or "rate" in quantity)
+        chart = line_chart(named, step, "", title=title, log=_falls(quantity))
         if chart is not None:
             charts.append(chart)
     return charts[:_MAX_CHARTS]
@@ -54,7 +54,12 @@ def _split(name: str) -> tuple[str, str]:
     return ("training" if name.startswith("loss/") else "", name)
 
 
+def _falls(quantity: str) -> bool:
+    """Whether it is something that a run lowers, by factors."""
+    return quantity == "r_factor" or "loss" in quantity or "rate" in quantity
+
+
 def _title(quantity: str) -> str:
-    if quantity == "r_loss":
+    if quantity == "r_factor":
         return "R"
     return quantity.removeprefix("loss/").replace("_", " ").replace("/", " · ")

@@ -25,7 +25,7 @@ from ptycho.report.wording import words
 def draw_history(history: Mapping[str, Sequence[float]], title: str | None = None) -> Figure:
     """Total and validation loss over epochs, the terms of the loss below them, then the learning rate.
 
-    history: name -> one value an epoch. `train_loss`, `val_loss`, `loss`, `r_loss` are totals; other names
+    history: name -> one value an epoch. `train_loss`, `val_loss`, `loss`, `r_factor` are totals; other names
     that hold 'loss' or 'nll' are terms, solid for training and dashed for validation; a term that equals a
     total, or is zero throughout, is left out. 'lr' and 'learning_rate' are rates. An axis is logarithmic
     where all its values are positive. Raises InputError where there is no loss.
@@ -38,7 +38,7 @@ def draw_history(history: Mapping[str, Sequence[float]], title: str | None = Non
         for name, values in history.items()
         if np.ndim(values) == 1 and len(values)
     }
-    losses = {name: v for name, v in series.items() if "loss" in name or "nll" in name}
+    losses = {name: v for name, v in series.items() if "loss" in name or "nll" in name or name == "r_factor"}
     if not losses:
         raise InputError(f"history holds no loss to draw; its names are {', '.join(history) or 'none'}")
     totals = {name: v for name, v in losses.items() if _quantity(name) in _TOTALS}
@@ -56,16 +56,16 @@ def draw_history(history: Mapping[str, Sequence[float]], title: str | None = Non
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (label, lines) in zip(axes, panels, strict=True):
         _lines(axis, lines)
-        sweeps = "r_loss" in lines and label == "loss"
+        sweeps = "r_factor" in lines and label == "loss"
         plain(axis, _epochs(history) if axis is axes[-1] else "", "R" if sweeps else label)
     return figure
 
 
-_TOTALS = ("loss", "r_loss")
+_TOTALS = ("loss", "r_factor")
 
 
 def _epochs(history: Mapping[str, Any]) -> str:
-    return "sweep" if "r_loss" in history else "epoch"
+    return "sweep" if "r_factor" in history else "epoch"
 
 
 def _quantity(name: str) -> str:

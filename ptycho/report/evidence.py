@@ -274,7 +274,7 @@ def _read_scan(found: Evidence) -> None:
         raw = raw.without(
             [n for n in skipped_frames(found.run.provenance, str(path.resolve())) if n < len(raw.diff3d)]
         )
-        report = describe_scan(raw, path)
+        report = describe_scan(raw, path) if found.run.described is None else found.run.described
         amplitude = raw.amplitude_by_rows()
         found.truth = find_truth(path)
     except PtychoError as error:

@@ -53,9 +53,14 @@ def colour_limits(values: NDArray[np.float64], where: NDArray[np.bool_]) -> tupl
 
 
 def range_of(values: NDArray[np.float64], percent: float = 0.2) -> tuple[float, float]:
-    """Colour limits that a few outliers do not move."""
+    """Colour limits that a few outliers do not move; half a unit each way where only rounding differs.
+
+    >>> range_of(np.array([1.0, 1.0 + 6e-8, 1.0]))[0]
+    0.5
+    """
     low, high = np.nanpercentile(values, (percent, 100 - percent))
-    return (float(low), float(high)) if high - low > 1e-9 else (float(low) - 0.5, float(high) + 0.5)
+    least = max(1e-9, 1e-6 * max(abs(low), abs(high)))
+    return (float(low), float(high)) if high - low > least else (float(low) - 0.5, float(high) + 0.5)
 
 
 def lit_field(

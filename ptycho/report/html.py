@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from ptycho.errors import InputError
 from ptycho.io.atomic import atomic_write
 from ptycho.io.reading import one_line
 from ptycho.report.evidence import collect_evidence
-from ptycho.report.pages import choices, side_by_side, view_of
+from ptycho.report.pages import side_by_side, view_of
 from ptycho.report.runs import Run, find_runs
+from ptycho.report.sliders import choices
 from ptycho.report.view import RunView
+from ptycho.scan.report import ScanReport
 
 #: what a page can do without, in the order in which it is tried, and its name
 _PARTS = {
@@ -62,20 +64,23 @@ def build_views(
     data: Path | None = None,
     pixel_size_m: float | None = None,
     bad_pixels: NDArray[np.bool_] | None = None,
+    described: Mapping[Path, ScanReport] | None = None,
 ) -> list[RunView]:
     """What there is to show of these runs, in this order; a folder of runs stands for each of them.
 
     folders: output folders of `ptycho train`, `infer`, `reconstruct` or `demo`. data: the scan of all of
     them, where a run does not say. pixel_size_m of the object, for lengths. bad_pixels (N, N): further pixels
-    of the scans to ignore. Raises InputError for a folder
-    that holds nothing of a run. Time and memory: as
-    `ptycho.report.evidence.collect_evidence`, one run after the other.
+    of the scans to ignore. described: what the checks of a scan said, by its whole path, where that was done
+    just now; others are checked. Raises InputError for a folder that holds nothing of a run. Time and memory:
+    as `ptycho.report.evidence.collect_evidence`, one run after the other.
     """
     if not folders:
         raise InputError("no run to report on; give at least one output folder")
     views = []
     for number, run in enumerate(find_runs([Path(folder) for folder in folders], data), start=1):
         run.bad_pixels = bad_pixels
+        if described and run.scan is not None:
+            run.described = described.get(run.scan.resolve())
         # A view holds pictures only, so the arrays of one run are gone when the next is read.
         views.append(_view(run, f"run-{number}", pixel_size_m))
     return views

@@ -12,6 +12,7 @@ from ptycho.report import style
 from ptycho.report.charts import moved_map, position_map
 from ptycho.report.convergence import history_charts
 from ptycho.report.evidence import Evidence
+from ptycho.report.fields import lit_field
 from ptycho.report.pictures import (
     error_pictures,
     frc_chart,
@@ -21,7 +22,7 @@ from ptycho.report.pictures import (
 )
 from ptycho.report.record import provenance_rows, seconds_of
 from ptycho.report.verdict import Verdict, explained_share, judge_run, judge_training, judge_unfinished
-from ptycho.report.view import Choice, Number, Row, Ruler, RunView, Slide, Table
+from ptycho.report.view import Extent, Number, Row, Ruler, RunView, Slide, Table
 from ptycho.report.wording import words
 from ptycho.scan.report import ScanReport
 
@@ -55,6 +56,7 @@ def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> R
         provenance=[Row(*row) for row in provenance_rows(run.provenance)],
         notes=evidence.notes,
         scan_id=_scan_id(evidence),
+        extent=_extent(evidence),
     )
     if evidence.measured is not None:
         view.scan, view.problems = _scan_rows(evidence.measured.report), _open(evidence.measured.report)
@@ -99,19 +101,14 @@ def side_by_side(views: Sequence[RunView]) -> Table:
     return Table(rows, one_scan)
 
 
-def choices(views: Sequence[RunView]) -> list[Choice]:
-    """Sliders between the images of runs of one scan, where at least two of them have one size."""
-    made = []
-    for title in ("amplitude", "phase", "complex"):
-        known = [(v, p) for v in views for p in v.hero if p.title == title]
-        if known and len({view.scan_id for view in views}) == 1:
-            same = [
-                (v, p) for v, p in known if (p.width, p.height) == (known[0][1].width, known[0][1].height)
-            ]
-            if len(same) > 1:
-                names = [(f"{view.id}-{title}", view.name) for view, _ in same]
-                made.append(Choice(title.capitalize(), same[0][1], same[1][1], names))
-    return made
+def _extent(evidence: Evidence) -> Extent | None:
+    """Where the shown part of the image lies, in object pixels of the scan."""
+    product = evidence.product
+    if product is None:
+        return None
+    x, y = product.origin_xy or (0.0, 0.0)
+    shown, _, (top, left) = lit_field(product.object, product.coverage)
+    return Extent(x + left, y + top, shown.shape[1], shown.shape[0], product.origin_xy is not None)
 
 
 def _scan_id(evidence: Evidence) -> str:
@@ -166,7 +163,7 @@ def _numbers(evidence: Evidence) -> list[Number]:
             add(name, words(name), values[-1], "{:.4g}", "", "at the end")
     longest = max((len(values) for values in run.history.values()), default=0)
     if longest:
-        step = "sweeps" if "r_loss" in run.history else "epochs"
+        step = "sweeps" if "r_factor" in run.history else "epochs"
         add(step, step, longest, "{:.0f}", "")
     add("groups_per_s", "speed", run.metrics.get("groups_per_s"), "{:.0f} groups/s", "high")
     add("seconds", "time", seconds_of(run.provenance), "{:.1f} s", "low", "from start to end")

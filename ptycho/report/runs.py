@@ -11,13 +11,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho.errors import InputError, MissingFileError, PtychoError
 from ptycho.run.provenance import PROVENANCE_NAME, read
+
+if TYPE_CHECKING:
+    from ptycho.scan.report import ScanReport
 
 PRODUCT, HISTORY, METRICS, CONFIG = "reconstruction.npz", "history.json", "metrics.json", "config.yaml"
 BUNDLE = "wts.h5.zip"
@@ -28,6 +31,8 @@ _MAX_TEXT = 200_000
 #: what a record holds by name
 _LISTS = ("command", "inputs", "findings", "earlier")
 _MAPPINGS = ("arguments", "seeds", "settings", "skipped", "versions", "git", "machine")
+#: what earlier versions called a series of history.json
+_OLD_NAMES: dict[str, str] = {"r_loss": "r_factor"}
 
 
 @dataclass
@@ -37,7 +42,7 @@ class Run:
     history: name -> one number an epoch (NaN where it was none). metrics: name -> number. scan: the file the
     product (or the training) came from, None where it cannot be found. trained_in: the folder of the model,
     where history and configuration are the model's. bad_pixels (N, N): pixels of the scan to ignore beside
-    those that the run ignored.
+    those that the run ignored. described: what the checks of `scan` said, where that was done just now.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Run:
     trained_in: Path | None = None
     notes: list[str] = field(default_factory=list)
     bad_pixels: NDArray[np.bool_] | None = None
+    described: ScanReport | None = None
 
 
 def find_runs(paths: Iterable[str | Path], data: Path | None = None) -> list[Run]:
@@ -214,7 +220,7 @@ def _history(values: Any) -> dict[str, list[float]]:
     if not isinstance(values, dict):
         return {}
     series = {
-        name: [_number(value) for value in column]
+        _OLD_NAMES.get(str(name), str(name)): [_number(value) for value in column]
         for name, column in values.items()
         if isinstance(column, list)
     }

@@ -62,13 +62,33 @@ class Slide(NamedTuple):
     right: Panel
 
 
+class Extent(NamedTuple):
+    """Where a picture lies, in object pixels of its scan: corner, size; known: whether its file says so."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    known: bool
+
+
+class Pick(NamedTuple):
+    """What a slider can show: id of the picture on the page, name of the run, CSS that lays it there."""
+
+    id: str
+    name: str
+    place: str
+
+
 class Choice(NamedTuple):
-    """A slider between any two runs: names (id of the picture on the page, name of the run)."""
+    """A slider between any two runs, in a frame of width x height object px that all of them cover."""
 
     title: str
     left: Panel
     right: Panel
-    names: list[tuple[str, str]]
+    picks: list[Pick]
+    width: float
+    height: float
 
 
 @dataclass
@@ -100,6 +120,8 @@ class RunView:
     notes: list[str] = field(default_factory=list)
     #: what tells one scan from another; '' where the run names none
     scan_id: str = ""
+    #: where the shown part of its image lies; None where there is no image
+    extent: Extent | None = None
 
 
 class Table(NamedTuple):

@@ -22,6 +22,8 @@ _FEWEST = 16
 _ANCHORS, _OTHERS, _NEAR = 400, 2000, 4
 #: patterns whose pairs with neighbours and strangers tell the order, and pairs that are held at a time
 _ASKED, _HELD_PAIRS = 4000, 4096
+#: up to so many patterns all products are computed at once, 16 MB: one fast product of matrices
+_TOGETHER = 2000
 #: a repeated pattern of fewer counts may be chance
 _FEWEST_COUNTS = 30
 #: largest shift between patterns and positions that is looked for
@@ -91,7 +93,8 @@ class Likeness(NamedTuple):
 def likeness(stats: DetectorStatistics, positions: Floats, diameter_px: float) -> Likeness | None:
     """Compare patterns with their neighbours' and with strangers'; None where there are too few.
 
-    Time O(400 * 2000) comparisons and at most 64,000 pairs for each of a few orders, memory the features.
+    Time O(400 * 2000) comparisons and at most 64,000 pairs for each of a few orders, memory the features and
+    at most 16 MB.
     """
     lit = np.flatnonzero((stats.counts > 0) & ~stats.bad_frames)
     places = positions[lit]
@@ -108,11 +111,13 @@ def likeness(stats: DetectorStatistics, positions: Floats, diameter_px: float) -
     one = np.repeat(asked, beside.shape[1])
     near_pairs = (one, beside.ravel())
     all_pairs = (np.concatenate([one, one]), np.concatenate([beside.ravel(), far.ravel()]))
+    products = unlike @ unlike.T if M <= _TOGETHER else None
     scale = np.sqrt(np.maximum(signal, max(0.25 * noise, 1e-6 * float(signal.max()), 1e-12)))
 
     def order(rows: NDArray[np.int64], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
         a, b = rows[pairs[0]], rows[pairs[1]]
-        like = _products(unlike, a, b) / (scale[a] * scale[b])
+        like = _products(unlike, a, b) if products is None else products[a, b]
+        like = like / (scale[a] * scale[b])
         apart = np.minimum(np.hypot(*(places[pairs[0]] - places[pairs[1]]).T), diameter_px)
         return _correlation(-apart, np.clip(like, -2, 2))
 

@@ -17,7 +17,7 @@ from ptycho.scan.neighbours import between, rank_of_neighbours
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-_MARK = "mark the pixels in bad_pixels (True = ignore; ptycho validate --write-mask writes them)"
+_MARK = "mark the pixels in bad_pixels (True = ignore; ptycho validate --write_mask writes them)"
 #: counts that a pixel must lack over the whole scan before it is called dead: chance exp(-30)
 _MISSED = 30.0
 #: how far a hot pixel stands out of the fourth brightest of its neighbours

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,9 @@ from ptycho.scan.positions import MIN_OVERLAP
 from ptycho.scan.raw_data import RawData
 from ptycho.scan.units import explain_unit
 
-__all__ = ["MIN_OVERLAP", "ScanReport", "describe_scan", "open_scan"]
+__all__ = ["MIN_OVERLAP", "ScanReport", "by_rows", "describe_scan", "open_scan"]
+
+Read = TypeVar("Read")
 
 
 @dataclass
@@ -132,7 +134,7 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
     DataError where values are wrong in other ways, and for wrong shapes and types.
     """
     try:
-        raw = _by_rows(RawData.from_file, path, bad_pixels=bad_pixels, make_probe=True)
+        raw = by_rows(RawData.from_file, path, bad_pixels=bad_pixels, make_probe=True)
         return raw, inspect_scan(raw)
     except NotByRows:
         raise
@@ -143,7 +145,7 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
         return seen
 
 
-def _by_rows(read: Callable[..., Any], path: Path, **options: Any) -> Any:
+def by_rows(read: Callable[..., Read], path: Path, **options: Any) -> Read:
     """What `read` makes of a file with its patterns on disk, or, where they cannot be read by rows, as they
     fit."""
     try:
@@ -155,7 +157,7 @@ def _by_rows(read: Callable[..., Any], path: Path, **options: Any) -> Any:
 def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[RawData, Inspection] | None:
     """The scan with the pixels that refused it ignored, or None where something else is wrong too."""
     try:
-        arrays = _by_rows(read_scan, path, probe_required=False)
+        arrays = by_rows(read_scan, path, probe_required=False)
         patterns = order_patterns(arrays["diff3d"], len(arrays["xcoords"]), arrays.get("pattern_order"))
         known = [np.asarray(m, np.bool_) for m in (arrays.get("bad_pixels"), bad_pixels) if m is not None]
         mask = np.logical_or.reduce(known) if known else None
@@ -165,7 +167,7 @@ def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[R
         if not wrong.any():
             return None
         mask = wrong if mask is None else wrong | mask
-        raw = _by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
+        raw = by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
     except Exception:  # arrays that are no scan at all: the first refusal says what they are
         return None
     seen = inspect_scan(raw)

@@ -94,7 +94,7 @@ def measure(
     if not np.isfinite(total).all():
         raise DataError(
             f"diff3d holds NaN or infinite values in {int((~np.isfinite(total)).sum())} frames: mark the"
-            " pixels in bad_pixels (ptycho validate --write-mask)"
+            " pixels in bad_pixels (ptycho validate --write_mask)"
         )
     return Measured(pooled, total, largest, n_top, n_lit, _repeats(patterns, pooled, total), N)
 

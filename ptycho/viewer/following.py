@@ -13,7 +13,7 @@ from ptycho.run.provenance import read
 from ptycho.tracking.csv_file import read_rows
 
 _ENDED = ("done", "failed", "interrupted")
-_LOSSES = ("train_loss", "val_loss", "r_loss")
+_LOSSES = ("train_loss", "val_loss", "r_factor")
 _BARS = "▁▂▃▄▅▆▇█"
 _SHOWN = 40
 
@@ -79,11 +79,11 @@ def sparkline(values: list[float]) -> str:
 
 
 def _line(losses: dict[str, list[float]], steps: int) -> str:
-    word = "sweep" if "r_loss" in losses else "epoch"
+    word = "sweep" if "r_factor" in losses else "epoch"
     parts = [f"{word} {steps:<5}"]
     for name in _LOSSES:
         if losses.get(name):
-            label = {"r_loss": "R", "train_loss": "training", "val_loss": "validation"}[name]
+            label = {"r_factor": "R", "train_loss": "training", "val_loss": "validation"}[name]
             parts.append(f"{label} {losses[name][-1]:.4g} {sparkline(losses[name])}")
     return "  ".join(parts)
 

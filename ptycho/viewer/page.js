@@ -5,6 +5,23 @@ const fetched = async (route, Kind) => {
   return answer.ok ? new Kind(await answer.arrayBuffer()) : null;
 };
 const finite = (values) => Array.from(values).filter(Number.isFinite);
+const lowest = (values) => values.reduce((a, b) => Math.min(a, b), Infinity);
+const highest = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
+// The values that all but a share of each end lie between.
+function spread(values, share) {
+  const sorted = Float64Array.from(finite(values)).sort(), last = sorted.length - 1;
+  return [sorted[Math.floor(share * last)], sorted[Math.ceil((1 - share) * last)]];
+}
+// Phases along a line without jumps of a turn; where nothing is known they start anew.
+function unwrapped(values) {
+  let turns = 0, before = NaN;
+  return values.map((value) => {
+    if (!Number.isFinite(before)) turns = 0;
+    else if (Number.isFinite(value)) turns -= Math.round((value - before) / (2 * Math.PI));
+    before = value;
+    return value + 2 * Math.PI * turns;
+  });
+}
 const short = (value) => value === 0 || !Number.isFinite(value) ? String(value) : Number(value.toPrecision(4)).toString();
 
 // Values in colours, as a canvas of one pixel a value; what is not known stays transparent.
@@ -49,28 +66,33 @@ let about, chosen = 0, onChosen = () => {};
 
 // --- the scan -----------------------------------------------------------------------------------------------
 async function showScan() {
-  const { N, count } = about.scan, maps = about.maps, points = about.positions;
+  const { N, count, mean_of } = about.scan, maps = about.maps, points = about.positions;
   byId("scan-part").hidden = false;
   const row = byId("row");
   row.max = count - 1;
   const mean = await fetched("mean", Float32Array);
+  if (mean_of < count) byId("mean-text").textContent += ` The mean is of ${mean_of} patterns, evenly over the scan.`;
   const lit = finite(mean).filter((v) => v > 0);
   const high = lit.length ? lit.reduce((a, b) => Math.max(a, b)) : 1;
   const low = lit.length ? Math.max(lit.reduce((a, b) => Math.min(a, b)), high * 1e-6) : high * 1e-6;
 
   const places = byId("places"), xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
-  const least = [Math.min(...xs), Math.min(...ys)];
-  const scale = (places.width - 20) / Math.max(Math.max(...xs) - least[0], Math.max(...ys) - least[1], 1e-9);
+  const least = [lowest(xs), lowest(ys)];
+  const scale = (places.width - 20) / Math.max(highest(xs) - least[0], highest(ys) - least[1], 1e-9);
   const put = (p) => [10 + (p[0] - least[0]) * scale, 10 + (p[1] - least[1]) * scale];
+  // Drawn once: of many thousand positions only the chosen one moves.
+  const dots = new OffscreenCanvas(places.width, places.height), dotPen = dots.getContext("2d");
+  const r = about.image && about.image.r, radius = Math.min(3, Math.max(1, 120 / Math.sqrt(points.length)));
+  const top = r ? highest(r) : 1, bottom = r ? lowest(r) : 0;
+  points.forEach((p, n) => {
+    const at = 3 * Math.round(255 * (r ? (r[n] - bottom) / (top - bottom || 1) : 0.4));
+    dotPen.fillStyle = `rgb(${maps.phase[at]},${maps.phase[at + 1]},${maps.phase[at + 2]})`;
+    dotPen.beginPath(); dotPen.arc(...put(p), radius, 0, 7); dotPen.fill();
+  });
   const drawPlaces = () => {
-    const pen = places.getContext("2d"), r = about.image && about.image.r;
+    const pen = places.getContext("2d");
     pen.clearRect(0, 0, places.width, places.height);
-    const top = r ? Math.max(...r) : 1, bottom = r ? Math.min(...r) : 0;
-    points.forEach((p, n) => {
-      const at = 3 * Math.round(255 * (r ? (r[n] - bottom) / (top - bottom || 1) : 0.4));
-      pen.fillStyle = `rgb(${maps.phase[at]},${maps.phase[at + 1]},${maps.phase[at + 2]})`;
-      pen.beginPath(); pen.arc(...put(p), 3, 0, 7); pen.fill();
-    });
+    pen.drawImage(dots, 0, 0);
     pen.strokeStyle = "#d1603d"; pen.lineWidth = 2.5;
     pen.beginPath(); pen.arc(...put(points[chosen]), 7, 0, 7); pen.stroke();
   };
@@ -134,7 +156,7 @@ async function showScan() {
 // --- the image ----------------------------------------------------------------------------------------------
 let redraw = () => {};
 async function showImage() {
-  const { width, height, corner, limits, r } = about.image, maps = about.maps;
+  const { width, height, corner, limits, r, r_map } = about.image, maps = about.maps;
   byId("image-part").hidden = false;
   byId("r-mode").hidden = !r;
   const [amplitude, phase, colours] = await Promise.all([fetched("amplitude", Float32Array), fetched("phase", Float32Array), fetched("complex", Uint8ClampedArray)]);
@@ -146,6 +168,10 @@ async function showImage() {
     complex: both,
   };
   pictures.r = pictures.amplitude;
+  if (r_map) {
+    const values = await fetched("r_map", Float32Array);
+    pictures.r = coloured(values, r_map[1], r_map[0], maps.phase, ...spread(values, 0.005), false);
+  }
   const canvas = byId("image"), pen = canvas.getContext("2d");
   const fit = Math.min(canvas.width / width, canvas.height / height);
   let mode = "amplitude", scale = fit, left = 0, top = 0, line = null, held = null;
@@ -156,16 +182,16 @@ async function showImage() {
     pen.imageSmoothingEnabled = false;
     pen.clearRect(0, 0, canvas.width, canvas.height);
     pen.drawImage(pictures[mode], left, top, width * scale, height * scale);
-    const places = about.positions.map(([x, y]) => toCanvas(x - corner[0] + 0.5, y - corner[1] + 0.5));
-    if (mode === "r") {
-      const high = Math.max(...r), low = Math.min(...r);
-      places.forEach((p, n) => {
+    const place = ([x, y]) => toCanvas(x - corner[0] + 0.5, y - corner[1] + 0.5);
+    if (mode === "r" && !r_map) {
+      const high = highest(r), low = lowest(r);
+      about.positions.map(place).forEach((p, n) => {
         const at = 3 * Math.round(255 * (r[n] - low) / (high - low || 1));
         pen.fillStyle = `rgb(${maps.phase[at]},${maps.phase[at + 1]},${maps.phase[at + 2]})`;
         pen.beginPath(); pen.arc(...p, 5, 0, 7); pen.fill();
       });
     }
-    if (places.length) { pen.strokeStyle = "#d1603d"; pen.lineWidth = 2.5; pen.beginPath(); pen.arc(...places[chosen], 8, 0, 7); pen.stroke(); }
+    if (about.positions.length) { pen.strokeStyle = "#d1603d"; pen.lineWidth = 2.5; pen.beginPath(); pen.arc(...place(about.positions[chosen]), 8, 0, 7); pen.stroke(); }
     if (line) { pen.strokeStyle = "#3fd0ff"; pen.lineWidth = 2; pen.beginPath(); pen.moveTo(...toCanvas(...line[0])); pen.lineTo(...toCanvas(...line[1])); pen.stroke(); }
     for (const button of document.querySelectorAll("[data-mode]")) button.setAttribute("aria-pressed", button.dataset.mode === mode);
     showBar();
@@ -183,14 +209,16 @@ async function showImage() {
     plot.hidden = !line;
     if (!line) return;
     const [[x0, y0], [x1, y1]] = line, length = Math.hypot(x1 - x0, y1 - y0), points = Math.max(Math.round(2 * length), 2);
-    const source = mode === "phase" ? phase : amplitude, what = mode === "phase" ? "phase / rad" : "amplitude", values = [];
+    const source = mode === "phase" ? phase : amplitude, what = mode === "phase" ? "phase, unwrapped, / rad" : "amplitude";
+    let values = [];
     for (let n = 0; n < points; n++) {
       const x = Math.floor(x0 + (x1 - x0) * n / (points - 1)), y = Math.floor(y0 + (y1 - y0) * n / (points - 1));
       values.push(x >= 0 && y >= 0 && x < width && y < height ? source[y * width + x] : NaN);
     }
+    if (mode === "phase") values = unwrapped(values);
     const known = finite(values);
     if (!known.length) { byId("profile-text").textContent = "The line crosses nothing that is shown."; return; }
-    const low = Math.min(...known), high = Math.max(...known);
+    const low = lowest(known), high = highest(known);
     ink.strokeStyle = getComputedStyle(document.body).getPropertyValue("--main") || "#1b6ca8"; ink.lineWidth = 2; ink.beginPath();
     let up = true;
     values.forEach((v, n) => {

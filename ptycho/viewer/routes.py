@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ptycho.io.masks import check_mask_target, write_mask
 from ptycho.io.targets import check_not_read
 from ptycho.report.hues import complex_colours
+from ptycho.viewer.r_image import MANY
 from ptycho.viewer.server import Absent, Answer, Routes
 from ptycho.viewer.shown import Shown
 
@@ -58,11 +59,13 @@ def routes_of(shown: Shown, mask_path: Path) -> Routes:
         write_mask(check_mask_target(target), known)
         return _json({"path": str(target), "pixels": int(known.sum())})
 
+    r_map = shown.r_map() if len(shown.positions_px) >= MANY else None
+    told = _json(about(shown, None if r_map is None else r_map.shape))
     get: dict[str, Callable[[], Answer]] = {
         "": lambda: _file("page.html", "text/html"),
         "page.js": lambda: _file("page.js", "text/javascript"),
         "page.css": lambda: _file("page.css", "text/css"),
-        "about": lambda: _json(about(shown)),
+        "about": lambda: told,
     }
     if scan is not None:
         get["mean"] = arrays(shown.mean_counts)
@@ -72,6 +75,8 @@ def routes_of(shown: Shown, mask_path: Path) -> Routes:
         get["amplitude"] = arrays(lambda: np.abs(image.field))
         get["phase"] = arrays(lambda: np.angle(image.field))
         colours = complex_colours(image.field, amplitude)
+        if r_map is not None:
+            get["r_map"] = arrays(lambda: r_map)
         get["complex"] = lambda: Answer(_BYTES, (colours * 255).round().astype(np.uint8).tobytes())
     return Routes(
         get,
@@ -80,8 +85,8 @@ def routes_of(shown: Shown, mask_path: Path) -> Routes:
     )
 
 
-def about(shown: Shown) -> dict[str, Any]:
-    """Sizes, places and colours, as the page needs them."""
+def about(shown: Shown, r_map_shape: tuple[int, ...] | None = None) -> dict[str, Any]:
+    """Sizes, places and colours, as the page needs them; r_map_shape: where R is drawn as a picture."""
     scan, image = shown.scan, shown.image
     size = shown.pixel_size_m
     told: dict[str, Any] = {
@@ -94,7 +99,8 @@ def about(shown: Shown) -> dict[str, Any]:
         "image": None,
     }
     if scan is not None:
-        told["scan"] = {"N": scan.N, "count": scan.n_positions, "unit": scan.diffraction_unit}
+        told["scan"] = {"N": scan.N, "count": scan.n_positions, "unit": scan.diffraction_unit,
+                        "mean_of": len(shown.mean_rows)}  # fmt: skip
     if image is not None:
         r = image.r_per_pattern
         height, width = image.field.shape
@@ -102,6 +108,7 @@ def about(shown: Shown) -> dict[str, Any]:
         told["image"] = {
             "width": width, "height": height, "corner": image.corner_xy, "limits": image.limits,
             "r": np.round(r, 5).tolist() if known and r is not None else None,
+            "r_map": r_map_shape,
         }  # fmt: skip
     return told
 

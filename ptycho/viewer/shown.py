@@ -17,8 +17,11 @@ from ptycho.report.fields import colour_limits, lit_field
 from ptycho.report.products import PRODUCT, Product, open_product
 from ptycho.report.runs import find_runs
 from ptycho.scan.raw_data import RawData
+from ptycho.scan.report import by_rows
+from ptycho.viewer.r_image import r_image
 
 _CHUNK = 64
+_MEAN_VALUES = 2**26
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Shown:
     image: Image | None
     inputs: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _mean: NDArray[np.float32] | None = None
 
     @property
     def pixel_size_m(self) -> float | None:
@@ -85,13 +89,35 @@ class Shown:
         scale = (expected * seen * good).sum() / max(float((expected**2 * good).sum()), 1e-30)
         return _masked(np.square(expected * scale), scan)
 
+    def r_map(self) -> NDArray[np.float32] | None:
+        """R of the nearest pattern on a grid over the image (`r_image`); None where R is not known."""
+        made, positions = self.image, self.positions_px
+        if made is None or made.r_per_pattern is None or len(made.r_per_pattern) != len(positions):
+            return None
+        return r_image(positions, made.r_per_pattern, made.corner_xy, made.field.shape)
+
+    @property
+    def mean_rows(self) -> NDArray[np.int64]:
+        """The patterns that the mean is of: all, or as many evenly spaced ones as hold 2^26 numbers."""
+        assert self.scan is not None
+        M = self.scan.n_positions
+        return np.unique(
+            np.linspace(0, M - 1, min(M, max(_MEAN_VALUES // self.scan.N**2, 1))).astype(np.int64)
+        )
+
     def mean_counts(self) -> NDArray[np.float32]:
-        """The mean of all patterns (N, N), in counts, NaN in bad pixels: one pass over the scan."""
+        """The mean of the patterns `mean_rows` (N, N), in counts, NaN in bad pixels; read once."""
+        if self._mean is None:
+            self._mean = self._measured_mean()
+        return self._mean
+
+    def _measured_mean(self) -> NDArray[np.float32]:
         assert self.scan is not None
         amplitude, total = self._amplitude(), np.zeros((self.scan.N, self.scan.N))
-        for begin in range(0, len(amplitude), _CHUNK):
-            total += np.square(amplitude[begin : begin + _CHUNK], dtype=np.float64).sum(axis=0)
-        return _masked(total / len(amplitude), self.scan)
+        rows = self.mean_rows
+        for begin in range(0, len(rows), _CHUNK):
+            total += np.square(amplitude[rows[begin : begin + _CHUNK]], dtype=np.float64).sum(axis=0)
+        return _masked(total / len(rows), self.scan)
 
     def _amplitude(self) -> LazyPatterns:
         assert self.scan is not None
@@ -148,7 +174,8 @@ def _checked(shown: Shown) -> Shown:
 
 
 def _scan(path: Path) -> RawData:
-    return RawData.from_file(path, make_probe=True)
+    """The scan, its patterns left in the file where its format lets them: the page asks for one at a time."""
+    return by_rows(RawData.from_file, path, make_probe=True)
 
 
 def _image(path: Path) -> Image:

@@ -142,7 +142,7 @@ def run(
         rule.restore(extra)
     else:
         rule.start(scan, state)
-    best, best_r, stopped = state.clone(), float("inf"), "epochs"
+    best, best_r, stopped = state.clone(), float("inf"), "sweeps"
     try:
         if watch is not None:
             watch(scan, state, state.epoch)
@@ -210,7 +210,7 @@ def reconstruct(
     model: Any = None,
     *,
     rule: str | Rule = "rpie",
-    epochs: int | None = None,
+    sweeps: int | None = None,
     seed: int = 0,
     options: RefineOptions | None = None,
     initial_object: np.ndarray | None = None,
@@ -230,12 +230,15 @@ def reconstruct(
     scan: RawData (counts or amplitude, xcoords, ycoords, probeGuess) or a RefineScan. model: a folder or
     bundle that `ptycho train` wrote or a TrainedModel (its probe is taken too), or a function from the scan
     to a first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else what `start`
-    says. epochs: sweeps, None for as many as bring something.
+    says. sweeps: None for as many as bring something (`epochs` is its older name).
     initial_probe (N, N) or (P, N, N), any scale: instead of the scan's guess. watch: see `run`. team: the
     processes that share the work; all end with the same result, and the first writes. `changes` are fields
     of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the scan twice over at most.
     Errors: DataError, ConfigError before any work; RunError when the run diverges.
     """
+    if "epochs" in changes and sweeps is not None:
+        raise ConfigError("sweeps and epochs are two names of one number; give sweeps")
+    sweeps = changes.pop("epochs", sweeps)
     names = {entry.name for entry in fields(RefineOptions)}
     if unknown := sorted(set(changes) - names):
         raise ConfigError(f"unknown refinement option {unknown[0]}; known are {', '.join(sorted(names))}")
@@ -263,7 +266,7 @@ def reconstruct(
     return run(
         data,
         state,
-        epochs=epochs,
+        epochs=sweeps,
         seed=seed,
         options=options,
         began=began,
@@ -304,4 +307,4 @@ def refine_probe(
         device=device,
         scratch_folder=scratch_folder,
     )
-    return reconstruct(data, epochs=epochs, seed=seed, progress=progress, **changes)
+    return reconstruct(data, sweeps=epochs, seed=seed, progress=progress, **changes)

@@ -28,7 +28,7 @@ def as_outputs(result: RefineResult) -> tuple[Any, Any, dict[str, Any]]:
     if result.history:
         rows = result.history
         results["history"] = {
-            "r_loss": [row["r"] for row in rows],
+            "r_factor": [row["r"] for row in rows],
             "strength": [row["strength"] for row in rows],
             "seconds": [row["seconds"] for row in rows],
         }

@@ -47,7 +47,7 @@ class RefineResult:
     sqrt(counts), strongest mode first; positions_xy (M, 2) float64 px; coverage (H, W) float32 counts
     through an open object, relative to its peak; r_map (M,) and r: sqrt(sum (|F| - sqrt I)^2 / sum I) of
     the final object re-diffracted; history: one row a sweep (epoch, r, strength, seconds); intensity (M,),
-    background (N, N) centred, or None; stopped: "epochs", "tolerance", "callback" or "interrupted"; began:
+    background (N, N) centred, or None; stopped: "sweeps", "tolerance", "callback" or "interrupted"; began:
     the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of the
     prior, None where it was not tried; geometry: what the scan says of its metres.
     """
@@ -62,7 +62,7 @@ class RefineResult:
     history: list[dict[str, float]] = field(default_factory=list)
     intensity: np.ndarray | None = None
     background: np.ndarray | None = None
-    stopped: str = "epochs"
+    stopped: str = "sweeps"
     began: str = ""
     variation: float | None = None
     geometry: Geometry = Geometry()

@@ -59,7 +59,7 @@ def test_products_figures_and_judged_numbers(scan: Path, tmp_path: Path, capsys:
         assert (tmp_path / name).stat().st_size > 100
     with np.load(tmp_path / "unknowns.npz") as more:
         assert more["intensity"].shape == (36,) and more["background"].shape == (32, 32)
-    assert len(json.loads((tmp_path / "history.json").read_text())["r_loss"]) == 6
+    assert len(json.loads((tmp_path / "history.json").read_text())["r_factor"]) == 6
 
 
 def test_more_sweeps_bring_it_nearer_to_the_truth(scan: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import http.client
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -149,6 +148,36 @@ def test_a_mask_is_saved_under_a_new_name_each_time(folder: Path, tmp_path: Path
     assert np.array_equal(read_mask(tmp_path / "mask-2.npz"), drawn.astype(bool))
 
 
+def test_a_scan_of_many_patterns_is_shown_without_being_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: str
+) -> None:
+    """2,000 positions: R is a picture, the mean is of some patterns, and the patterns stay in the file."""
+    from ptycho.viewer import shown as module
+
+    monkeypatch.setattr(module, "_MEAN_VALUES", 100 * 32 * 32)
+    with np.load(folder / "scan.npz") as scan:
+        counts, probe = scan["diff3d"], scan["probeGuess"]
+    side = np.arange(2000)
+    x, y = 4.0 * (side % 50) + 20, 4.0 * (side // 50) + 20
+    np.savez(tmp_path / "many.npz", xcoords=x, ycoords=y, diff3d=counts[side % 25], probeGuess=probe)
+    r = np.where(x > 120, 0.2, 0.1)
+    np.savez(
+        tmp_path / "image.npz", object=np.ones((200, 240), np.complex64), probe=probe, origin_xy=np.zeros(2),
+        positions_px=np.stack([x, y], 1), r_per_pattern=r,
+    )  # fmt: skip
+    shown = open_shown(tmp_path / "image.npz", tmp_path / "many.npz")
+    assert shown.scan is not None and not isinstance(shown.scan.diff3d, np.ndarray)
+    rows = shown.mean_rows
+    assert len(rows) == 100 and (rows[0], rows[-1]) == (0, 1999)
+    assert np.allclose(shown.mean_counts(), counts[rows % 25].mean(0), rtol=1e-5)
+    made = shown.r_map()
+    assert made is not None and made.shape[0] / made.shape[1] == pytest.approx(200 / 240, rel=0.05)
+    assert np.nanmax(np.abs(made[:, : made.shape[1] * 100 // 240] - 0.1)) < 1e-6
+    assert np.nanmax(np.abs(made[:, made.shape[1] * 140 // 240 :] - 0.2)) < 1e-6
+    text = in_a_browser(browser, routes_of(shown, tmp_path / "m.npz"), tmp_path, "1400,1000")
+    assert 'data-ready="yes"' in text and "mean is of 100 patterns" in text and "of 1999" in text
+
+
 def test_nothing_is_left_running(folder: Path) -> None:
     before = threading.active_count()
     with serving(routes_of(open_shown(folder / "scan.npz"), folder / "m.npz")) as address:
@@ -223,35 +252,38 @@ setTimeout(async () => {
   act("image", "pointerup", 0.7, 0.5, { shiftKey: true });
   act("image", "pointerdown", 0.5, 0.5);
   act("image", "pointerup", 0.5, 0.5);
+  document.querySelector("[data-mode=phase]").click();
+  document.body.dataset.phase = byId("profile-text").textContent;
+  document.body.dataset.line = unwrapped([0, 3, -3, -1, NaN, 1, -3]).map((v) => v.toFixed(2)).join();
+  document.querySelector("[data-mode=amplitude]").click();
 }, 2500);
 """
 
 
-def test_a_user_draws_a_mask_and_a_line(folder: Path, tmp_path: Path) -> None:
+def test_a_user_draws_a_mask_and_a_line(folder: Path, tmp_path: Path, browser: str) -> None:
     routes = routes_of(open_shown(folder / "run"), tmp_path / "m.npz")
     page_js = routes.get["page.js"]
     get = {**routes.get, "page.js": lambda: page_js()._replace(body=page_js().body + USER.encode())}
-    text = in_a_browser(dataclasses.replace(routes, get=get), tmp_path, "1400,1000")
+    text = in_a_browser(browser, dataclasses.replace(routes, get=get), tmp_path, "1400,1000")
     mask = read_mask(tmp_path / "m.npz")
     assert mask.sum() == 1 and mask[9, 3]
     assert "1 bad pixels written to" in text
     length = re.search(r"amplitude over ([\d.]+) µm: ([\d.]+) to ([\d.]+)", text)
     assert length is not None and 0.2 < float(length[1]) < 1.0
+    assert 'data-line="0.00,3.00,3.28,5.28,NaN,1.00,3.28"' in text
+    assert re.search(r'data-phase="phase, unwrapped, / rad over [\d.]+ µm: ', text)
     chosen = re.search(r'id="row-text">(\d+) of 24', text)
     assert chosen is not None and 7 <= int(chosen[1]) <= 17, "a pattern of the middle"
 
 
 @pytest.mark.parametrize("size", ["1400,1000", "500,900"])
-def test_a_browser_draws_it(folder: Path, tmp_path: Path, size: str) -> None:
-    text = in_a_browser(routes_of(open_shown(folder / "run"), tmp_path / "m.npz"), tmp_path, size)
+def test_a_browser_draws_it(folder: Path, tmp_path: Path, browser: str, size: str) -> None:
+    text = in_a_browser(browser, routes_of(open_shown(folder / "run"), tmp_path / "m.npz"), tmp_path, size)
     assert 'data-ready="yes"' in text and "µm" in text and "counts, brightest" in text
 
 
-def in_a_browser(routes: Routes, tmp_path: Path, size: str) -> str:
+def in_a_browser(browser: str, routes: Routes, tmp_path: Path, size: str) -> str:
     """The page as Chromium has it after six seconds, without a complaint of the browser."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
     with serving(routes) as address:
         done = subprocess.run(
             [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}",

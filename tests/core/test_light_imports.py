@@ -42,7 +42,7 @@ def test_neither_backend_is_loaded_by_what_is_light():
 def test_configuration_and_help_load_hardly_anything_else_either():
     heavy = BACKENDS | {"scipy", "matplotlib", "skimage", "h5py"}
     assert not heavy & loaded_by("-c", "import ptycho.config.config")
-    assert not heavy & loaded_by("-m", "ptycho.cli", "--help")
+    assert not (heavy | {"numpy"}) & loaded_by("-m", "ptycho.cli", "--help")
 
 
 def test_torch_configurations_touch_no_device():

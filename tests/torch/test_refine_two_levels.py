@@ -301,7 +301,7 @@ def test_default_explains_more_than_the_same_sweeps_from_a_flat_object():
     two = reconstruct(scan)
     one = reconstruct(scan, start="flat", levels=1, prior="none", epochs=len(two.history))
     assert two.r < one.r and object_error(two, truth) < 0.02
-    assert two.stopped == "epochs" and 20 <= len(two.history) <= 38
+    assert two.stopped == "sweeps" and 20 <= len(two.history) <= 38
 
 
 def test_a_prior_helps_where_photons_are_few_and_its_run_resumes_to_the_byte(tmp_path):

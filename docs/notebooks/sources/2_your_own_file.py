@@ -25,10 +25,10 @@ with h5py.File("run_0042.h5", "w") as file:
         stage.attrs["units"] = "um"
 
 # %% [markdown]
-# **Look first.** `--dry-run` says what would be read, and what is missing; nothing is written.
+# **Look first.** `--dry_run` says what would be read, and what is missing; nothing is written.
 
 # %% [shell]
-# ptycho import run_0042.h5 --dry-run --set path.frames=/beamline/eiger/frames path.positions_x=/beamline/stage/x path.positions_y=/beamline/stage/y energy_eV=8800 distance_m=2.0 detector_pixel_size_m=75e-6
+# ptycho import run_0042.h5 --dry_run --set path.frames=/beamline/eiger/frames path.positions_x=/beamline/stage/x path.positions_y=/beamline/stage/y energy_eV=8800 distance_m=2.0 detector_pixel_size_m=75e-6
 
 # %% [markdown]
 # **Then write one file** that every command reads.

@@ -50,13 +50,34 @@ PLACES = {
 }
 
 
+#: arrays that are looked at, and named, where nothing is known of a file
+_MOST_SEEN, _NAMED = 2000, 6
+
+
 def _find_plain(path: Path, paths: Paths) -> Found:
     if not paths:
         raise DataError(
             f"{path}: an HDF5 layout that is not known; name its places: --set path.frames=/place "
-            "path.positions_x=/place path.positions_y=/place"
+            f"path.positions_x=/place path.positions_y=/place{_held(path)}"
         )
     return find_named(path, paths)
+
+
+def _held(path: Path) -> str:
+    """The largest arrays of the file with their shapes, in words; of very many only the first are seen."""
+    import h5py
+
+    seen: list[tuple[int, str]] = []
+
+    def note(name: str, item: Any) -> bool | None:
+        if isinstance(item, h5py.Dataset) and item.ndim:
+            seen.append((int(item.size), " ".join(f"/{name} {tuple(map(int, item.shape))}".split())))
+        return True if len(seen) >= _MOST_SEEN else None
+
+    with open_hdf5(path) as archive:
+        archive.visititems(note)
+    largest = [words for _, words in sorted(seen, key=lambda one: -one[0])[:_NAMED]]
+    return f"; it holds {', '.join(largest)}" if largest else ""
 
 
 def find_named(path: Path, paths: Paths, grid: tuple[int, int] | None = None) -> Found:

@@ -5,8 +5,9 @@ for (const slide of document.querySelectorAll(".slide")) {
   range.addEventListener("input", () => slide.style.setProperty("--cut", range.value + "%"));
   for (const select of slide.querySelectorAll("select")) {
     select.addEventListener("change", () => {
-      const shown = slide.querySelector("img." + select.name);
+      const shown = slide.querySelector(`.${select.name} img`);
       shown.src = document.getElementById(select.value).src;
+      shown.style.cssText = select.selectedOptions[0].dataset.place;
       shown.alt = select.selectedOptions[0].textContent;
     });
   }
