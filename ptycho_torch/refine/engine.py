@@ -25,7 +25,7 @@ from ptycho_torch.refine.first_object import choose_start
 from ptycho_torch.refine.initial import start_state
 from ptycho_torch.refine.network import start_from
 from ptycho_torch.refine.options import RefineOptions
-from ptycho_torch.refine.phases import Run, Sweep, make_phases, silent_patterns
+from ptycho_torch.refine.phases import Run, Sweep, make_phases, resting_patterns, silent_patterns
 from ptycho_torch.refine.prior import asked_for
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
 from ptycho_torch.refine.rule import Rule
@@ -80,11 +80,12 @@ def iterate(
             options.probe_from is not None and epoch >= options.probe_from,
             np.random.default_rng([seed, epoch, 1]),
             silent=silent_patterns(whole, epoch),
+            resting=resting_patterns(whole, epoch),
         )
         for phase in phases:
             if phase.due(whole, sweep):
                 phase.work(whole, sweep)
-        seen = total if sweep.silent is None else total - total_counts(scan.counts[sweep.silent])
+        seen = total if sweep.absent is None else total - total_counts(scan.counts[sweep.absent])
         r = (sweep.wrong / seen) ** 0.5
         if not np.isfinite(r):
             raise RunError(

@@ -30,7 +30,8 @@ class RefineOptions:
     (0-based) that changes the probe; None keeps it. positions: "fixed", "free" (each pattern for itself) or
     "affine" (scale, rotation and shear of the scan too); positions_from: first sweep that may solve for them;
     position_step_px: largest move a sweep; position_search_px: errors of this size
-    are looked for at random during the first half of the sweeps (0 = errors of a pixel or less).  intensity:
+    are looked for during the first half of the sweeps (0 = errors of a pixel or less); position_decode: how,
+    "none" (at random), "exp" or "st" (decoded from misfit maps, decode.py).  intensity:
     one amplitude factor a pattern. background: one incoherent background image.  probe_support: (N, N) bool,
     True = probe may be non-zero. amplitude_limits: (low, high) of |object|.  smoothness: weight of the
     object's squared gradient against the illumination (0 = off).  patience, tolerance: stop when R fell by
@@ -53,6 +54,7 @@ class RefineOptions:
     positions_from: int = 3
     position_step_px: float = 0.5
     position_search_px: float = 0.0
+    position_decode: str = "none"
     intensity: bool = False
     background: bool = False
     probe_support: np.ndarray | None = None
@@ -91,6 +93,11 @@ class RefineOptions:
         if self.position_search_px and self.positions == "fixed":
             raise ConfigError("position_search_px needs positions='free' or 'affine'")
         return self
+
+    @property
+    def decoder(self) -> str:
+        """How positions are decoded during a search: "exp", "st", or "none" where nothing is."""
+        return self.position_decode if self.position_search_px else "none"
 
     @property
     def rule_name(self) -> str:
