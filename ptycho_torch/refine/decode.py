@@ -44,8 +44,8 @@ class Grid:
         parts = max(self.step_px, 1 / self.step_px if self.step_px > 0 else 0.0)
         if not self.step_px > 0 or abs(parts - round(parts)) > 1e-9 or self.radius_px < self.step_px:
             raise ConfigError(
-                f"a grid of shifts to {self.radius_px:g} px in steps of {self.step_px:g} px: the step must be "
-                "whole or one over a whole number, and the radius at least one step"
+                f"a grid of shifts to {self.radius_px:g} px in steps of {self.step_px:g} px: the step must "
+                "be whole or one over a whole number, and the radius at least one step"
             )
 
     @property
@@ -75,25 +75,24 @@ def misfit_maps(scan: RefineScan, state: RefineState, index: Tensor, grid: Grid,
     n = scan.n
     shifts = grid.shifts(around_xy.device)
     origin = torch.tensor(state.canvas.origin_xy, dtype=around_xy.dtype, device=around_xy.device)
-    corner = around_xy - n // 2 - origin
-    base = corner.round()
-    room = torch.tensor(state.canvas.shape[::-1], dtype=corner.dtype, device=corner.device) - n
+    corners = around_xy - n // 2 - origin
+    room = torch.tensor(state.canvas.shape[::-1], dtype=corners.dtype, device=corners.device) - n
     whole = (shifts + 1e-9).floor()
     left = shifts - whole
-    found = torch.empty((len(index), len(shifts)), dtype=torch.float64, device=corner.device)
-    roots = (scan.of(index)).sqrt()
+    found = torch.empty((len(index), len(shifts)), dtype=torch.float64, device=corners.device)
+    roots = scan.of(index).sqrt()
     each = max(1, _WINDOWS // state.probe.shape[0])
     for fraction in torch.unique(left, dim=0):
         columns = torch.nonzero((left - fraction).abs().amax(1) < 1e-9)[:, 0]
-        ramps = shift_ramps(corner - base + fraction, n, state.probe.dtype)
-        probes = shift_fourier(state.probe, ramps)
+        base = (corners + fraction).round()  # as the engine does: windows at whole pixels, nearest
+        probes = shift_fourier(state.probe, shift_ramps(corners + fraction - base, n, state.probe.dtype))
         if state.intensity is not None:
             probes = probes * state.intensity[index, None, None, None]
         for row in range(len(index)):
             places = base[row] + whole[columns]
             inside = ((places >= 0) & (places <= room)).all(1)
             kept = places.clamp_min(0).minimum(room).flip(-1).to(torch.int64)
-            for part in torch.arange(len(columns), device=corner.device).split(each):
+            for part in torch.arange(len(columns), device=corners.device).split(each):
                 waves = probes[row] * gather(state.object, kept[part], n)[:, None]
                 far = fft2(waves, norm="ortho")
                 model = power(far[:, 0]) if far.shape[1] == 1 else power(far).sum(1)
@@ -104,7 +103,6 @@ def misfit_maps(scan: RefineScan, state: RefineState, index: Tensor, grid: Grid,
                 found[row, columns[part]] = away.sum((-2, -1)).to(torch.float64)
             found[row, columns[~inside]] = float("inf")
     return found
-
 
 
 @dataclass(frozen=True)
@@ -119,19 +117,25 @@ class Belief:
     logits: Tensor
 
     @staticmethod
-    def of(maps: Tensor, grid: Grid, numbers: float, prior: Tensor | None = None) -> Belief:
-        """Belief from misfits (B, G): logits = prior - t maps, t = min(2, numbers / least misfit).
+    def of(
+        maps: Tensor,
+        grid: Grid,
+        numbers: float,
+        prior: Tensor | None = None,
+        noise: Tensor | float = 0.0,
+    ) -> Belief:
+        """Belief from misfits (B, G): logits = prior - t maps, 1/t = 1/2 + (least misfit - noise) / numbers.
 
-        2 is the likelihood of counts. Where the least misfit is larger than what the counts' noise leaves,
-        the model is wrong, and its errors are `numbers` independent ones of the size found: the more of
-        them, the sharper. The temperature is a constant for the gradient. prior (B, G): log weights.
+        t = 2 is the likelihood of counts. What the least misfit has beyond `noise` (B,), that of the counts,
+        is an error of the model, made of `numbers` independent ones: the more of them, the sharper. noise 0
+        trusts no model. t is a constant for the gradient. prior (B, G): log weights.
         """
-        found = maps.masked_fill(maps.isinf(), float("nan"))
-        least = found.detach().nan_to_num(nan=float("inf")).amin(1, keepdim=True).clamp_min(1e-30)
-        sharp = (numbers / least).clamp_max(_NATS)
-        logits = -sharp * (found - least)
+        dark = maps.isinf()
+        found = maps.masked_fill(dark, 0.0)
+        least = maps.detach().amin(1).nan_to_num(posinf=0.0)
+        sharp = 1 / (1 / _NATS + (least - noise).clamp_min(0) / numbers)
+        logits = -sharp[:, None] * (found - least[:, None])
         logits = logits if prior is None else logits + prior
-        dark = found.isnan()
         logits = logits.masked_fill(dark, float("-inf")).masked_fill(dark.all(1, keepdim=True), 0.0)
         return Belief(grid, grid.shifts(maps.device), logits)
 
@@ -163,7 +167,7 @@ class Belief:
         return found
 
     def decoded(self, kind: str) -> Tensor:
-        """One shift a pattern (B, 2) px: "exp" the mean; "st" the likeliest, with the gradient of the mean."""
+        """One shift a pattern (B, 2) px: "exp" the mean; "st" the likeliest, its gradient that of the mean."""
         if kind not in KINDS:
             raise ConfigError(f"position_decode='{kind}' is unknown; use {' or '.join(map(repr, KINDS))}")
         mean = self.mean()
@@ -178,6 +182,16 @@ class Belief:
     def entropy_nats(self) -> Tensor:
         """Entropy of the distribution (B,): 0 sure, log G nothing known."""
         return torch.special.entr(self.probabilities).sum(1)
+
+
+def noise_of(model: Tensor, good: Tensor | None = None) -> Tensor:
+    """Misfit (B,) that counts of a right model (B, N, N) leave: a root's variance is 1/4, less in the dark.
+
+    About (1 - exp(-8 I)) / 4 a pixel; between 0.3 and 3 counts the true one is up to 1.8 times that.
+    """
+    each = 0.25 * (1 - torch.exp(-8 * model))
+    each = each if good is None else each * good
+    return each.sum((-2, -1)).to(torch.float64)
 
 
 def prior_of(around_xy: Tensor, home_xy: Tensor, shifts: Tensor, deviation_px: float) -> Tensor:

@@ -1,9 +1,9 @@
 """Positions wrong by many pixels: a search that decodes a part of the scan after each sweep without it.
 
-A pattern agrees with the object that it wrote itself, wherever that was. So a quarter of the patterns rests in
-each sweep and is decoded after it, against the object of the others; four sweeps are a round. The grid shrinks
-from round to round, the object sharpens, and with it the distributions (decode.py). The last quarter of the
-sweeps tries places at random in a small circle (search.py), which needs no grid.
+A pattern agrees with the object that it wrote itself, wherever that was. So a quarter of the patterns rests
+in each sweep and is decoded after it, against the object of the others; four sweeps are a round. The grid
+shrinks from round to round, the object sharpens, and with it the distributions (decode.py). The last quarter
+of the sweeps tries places at random in a small circle (search.py), which needs no grid.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptycho_torch.refine.decode import Belief, Grid, misfit_maps, prior_of
+from ptycho_torch.refine.decode import Belief, Grid, misfit_maps, noise_of, prior_of
+from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.search import held
 from ptycho_torch.refine.shared import of_all, own
@@ -27,6 +28,7 @@ _REACH = 1.3  # radius of the first grid, in sizes of the error
 _LAST_RADIUS_PX = 2.0
 _LIKELY = 0.7  # deviation of the prior on each axis, in sizes of the error
 _TOGETHER = 16
+_UNSURE_PX = 1.0
 
 
 def decodes(epoch: int, sweeps: int) -> bool:
@@ -35,7 +37,7 @@ def decodes(epoch: int, sweeps: int) -> bool:
 
 
 def resting(count: int, epoch: int, sweeps: int, seed: int) -> Tensor | None:
-    """The patterns that rest in a sweep and are decoded after it, of `count`; None in a sweep that decodes none.
+    """The patterns, of `count`, that rest in a sweep and are decoded after it; None where none are.
 
     Every pattern is among them once in four sweeps; depends on (seed, sweep) only.
     """
@@ -47,15 +49,16 @@ def resting(count: int, epoch: int, sweeps: int, seed: int) -> Tensor | None:
 
 
 def grid_of(first_px: float, epoch: int, sweeps: int) -> Grid:
-    """The grid of a sweep: its radius falls geometrically from 1.3 `first_px` to 2 px, its step from 2 to 1/2 px.
+    """The grid of a sweep: its radius falls from 1.3 `first_px` to 2 px, slowly at first, its step from 2 to
+    1/2 px.
 
-    >>> [grid_of(9.0, epoch, 40).side for epoch in (4, 12, 20, 28)]
-    [11, 15, 7, 9]
+    >>> [round(grid_of(9.0, epoch, 40).radius_px, 1) for epoch in (4, 12, 20, 28)]
+    [11.7, 8.8, 3.8, 2.0]
     """
     turns = max(int((_UNTIL * sweeps - _FIRST) // _PARTS) - 1, 1)
     turn = min((epoch - _FIRST) // _PARTS, turns)
     start = max(_REACH * first_px, _LAST_RADIUS_PX)
-    radius = start * (_LAST_RADIUS_PX / start) ** (turn / turns)
+    radius = start * (_LAST_RADIUS_PX / start) ** ((turn / turns) ** 2)
     step = 2.0 if radius > 8 else 1.0 if radius > 2.5 else 0.5
     return Grid(radius, step)
 
@@ -69,14 +72,13 @@ def home_of(scan: RefineScan, state: RefineState) -> Tensor:
 
 def decode_patterns(
     scan: RefineScan, state: RefineState, index: Tensor, grid: Grid, first_px: float, kind: str
-) -> Tensor:
-    """Move the patterns `index` (B,) by what is decoded on `grid`, in place; returns the widths (B,) px.
+) -> None:
+    """Move the patterns `index` (B,) by what is decoded on `grid`, in place.
 
     first_px: size of the errors, of the prior around the given place. Time: side^2 forward models a pattern.
     Memory: 128 exit waves, and the maps of 16 patterns.
     """
     home = home_of(scan, state)
-    widths = []
     for part in index.split(_TOGETHER):
         mine = own(scan, part)
         around = state.positions_xy[mine]
@@ -84,5 +86,21 @@ def decode_patterns(
         belief = Belief.of(misfit_maps(scan, state, mine, grid, around), grid, _NUMBERS, prior)
         places = held(scan, state, around + belief.decoded(kind))
         state.positions_xy[part] = of_all(scan, part, places)
-        widths.append(of_all(scan, part, belief.width_px()))
-    return torch.cat(widths)
+
+
+def unsure(scan: RefineScan, state: RefineState, first_px: float) -> Tensor:
+    """The patterns (M,) bool whose place is not known: another one explains them too, or better.
+
+    Their distribution around the place found, on whole px up to the size of the errors (2 to 6 px), is wider
+    than 1 px, or its mean is further than that from the place. Here the model is trusted: only what its
+    misfit has beyond the photons' noise makes a distribution wider. Time: up to 169 forward models a pattern.
+    """
+    grid = Grid(min(max(float(round(first_px)), 2.0), 6.0), 1.0)
+    far = torch.zeros(scan.size, dtype=torch.float64, device=state.positions_xy.device)
+    for part in torch.arange(scan.size, device=far.device).split(_TOGETHER):
+        mine = own(scan, part)
+        noise = noise_of(predict(scan, state, mine).intensity, scan.good)
+        maps = misfit_maps(scan, state, mine, grid, state.positions_xy[mine])
+        belief = Belief.of(maps, grid, _NUMBERS, noise=noise)
+        far[part] = of_all(scan, part, torch.maximum(belief.width_px(), belief.mean().norm(dim=1)))
+    return far > _UNSURE_PX

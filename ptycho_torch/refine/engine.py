@@ -21,6 +21,7 @@ import torch
 from ptycho.errors import ConfigError, RunError
 from ptycho.io.lazy import Patterns
 from ptycho_torch.processes import Processes
+from ptycho_torch.refine.decode_sweep import unsure
 from ptycho_torch.refine.first_object import choose_start
 from ptycho_torch.refine.initial import start_state
 from ptycho_torch.refine.network import start_from
@@ -40,7 +41,7 @@ from ptycho_torch.refine.unknowns import illumination
 log = logging.getLogger(__name__)
 
 #: the loop with one level from a flat object; what a state file says nothing of was made with it
-ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none"}
+ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none", "position_decode": "none"}
 #: options that a resume may change: when to stop
 _FREE = ("patience", "tolerance")
 
@@ -169,7 +170,16 @@ def run(
         log.warning("refinement interrupted after %d sweeps; the best state is kept", best.epoch)
         stopped, state = "interrupted", best
         scan = replace(scan, team=None)  # the others may have stopped in another batch
-    return make_result(scan, state, history, stopped, began)
+    return _doubted(scan, state, options, make_result(scan, state, history, stopped, began))
+
+
+def _doubted(
+    scan: RefineScan, state: RefineState, options: RefineOptions, result: RefineResult
+) -> RefineResult:
+    """The result with the positions that a search which decodes is not sure of."""
+    if options.decoder == "none" or not result.history:
+        return result
+    return replace(result, unsure=unsure(scan, state, options.position_search_px).cpu().numpy())
 
 
 def fingerprint(
@@ -183,6 +193,7 @@ def fingerprint(
         "rule_options": json.dumps(options.rule_options, sort_keys=True, default=_named),
         "positions": options.positions,
         "position_search_px": options.position_search_px,
+        "position_decode": options.decoder,
         "modes": options.modes,
         "background": options.background,
         "intensity": options.intensity,
