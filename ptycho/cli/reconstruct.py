@@ -99,8 +99,8 @@ def add_arguments(parser: Parser) -> None:
         "--position_decode",
         choices=("auto", "exp", "st", "none"),
         default="auto",
-        help="with --position_error: mean or likeliest place of a distribution over a grid, or places tried at "
-        "random; auto: exp (default auto)",
+        help="with --position_error: mean or likeliest shift on a grid, or places at random; auto: exp "
+        "(default auto)",
     )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")

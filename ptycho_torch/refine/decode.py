@@ -77,13 +77,13 @@ def misfit_maps(scan: RefineScan, state: RefineState, index: Tensor, grid: Grid,
     origin = torch.tensor(state.canvas.origin_xy, dtype=around_xy.dtype, device=around_xy.device)
     corners = around_xy - n // 2 - origin
     room = torch.tensor(state.canvas.shape[::-1], dtype=corners.dtype, device=corners.device) - n
-    whole = (shifts + 1e-9).floor()
-    left = shifts - whole
+    whole = (shifts + 1e-6).floor()
+    left = ((shifts - whole) * 2.0**20).round() / 2.0**20
     found = torch.empty((len(index), len(shifts)), dtype=torch.float64, device=corners.device)
     roots = scan.of(index).sqrt()
     each = max(1, _WINDOWS // state.probe.shape[0])
     for fraction in torch.unique(left, dim=0):
-        columns = torch.nonzero((left - fraction).abs().amax(1) < 1e-9)[:, 0]
+        columns = torch.nonzero((left - fraction).abs().amax(1) < 1e-6)[:, 0]
         base = (corners + fraction).round()  # as the engine does: windows at whole pixels, nearest
         probes = shift_fourier(state.probe, shift_ramps(corners + fraction - base, n, state.probe.dtype))
         if state.intensity is not None:
@@ -98,7 +98,7 @@ def misfit_maps(scan: RefineScan, state: RefineState, index: Tensor, grid: Grid,
                 model = power(far[:, 0]) if far.shape[1] == 1 else power(far).sum(1)
                 if state.background is not None:
                     model = model + state.background
-                away = (model.sqrt() - roots[row]).square()
+                away = (model.clamp_min(1e-20).sqrt() - roots[row]).square()
                 away = away if scan.good is None else away * scan.good
                 found[row, columns[part]] = away.sum((-2, -1)).to(torch.float64)
             found[row, columns[~inside]] = float("inf")
@@ -167,7 +167,7 @@ class Belief:
         return found
 
     def decoded(self, kind: str) -> Tensor:
-        """One shift a pattern (B, 2) px: "exp" the mean; "st" the likeliest, its gradient that of the mean."""
+        """One shift a pattern (B, 2) px: "exp" the mean; "st" the likeliest with the gradient of the mean."""
         if kind not in KINDS:
             raise ConfigError(f"position_decode='{kind}' is unknown; use {' or '.join(map(repr, KINDS))}")
         mean = self.mean()

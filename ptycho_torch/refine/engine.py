@@ -31,7 +31,7 @@ from ptycho_torch.refine.prior import asked_for
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.rules import make_rule
-from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, total_counts, with_probe
+from ptycho_torch.refine.scan import RefineScan, counts_of, make_scan, scan_from_raw, total_counts, with_probe
 from ptycho_torch.refine.schedule import Schedule
 from ptycho_torch.refine.shared import any_of
 from ptycho_torch.refine.state import RefineState
@@ -86,7 +86,7 @@ def iterate(
         for phase in phases:
             if phase.due(whole, sweep):
                 phase.work(whole, sweep)
-        seen = total if sweep.absent is None else total - total_counts(scan.counts[sweep.absent])
+        seen = total if sweep.absent is None else total - counts_of(scan, sweep.absent)
         r = (sweep.wrong / seen) ** 0.5
         if not np.isfinite(r):
             raise RunError(

@@ -332,7 +332,8 @@ def resting_patterns(run: Run, epoch: int) -> Tensor | None:
     """The patterns whose positions are decoded after this sweep; None where none are."""
     if run.options.decoder == "none" or not epoch < run.searches:
         return None
-    return resting(run.scan.size, epoch, run.searches, run.seed)
+    rests = resting(run.scan.size, epoch, run.searches, run.seed)
+    return None if rests is None else rests.to(run.scan.counts.device)
 
 
 def silent_patterns(run: Run, epoch: int) -> Tensor | None:
