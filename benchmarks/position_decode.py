@@ -4,8 +4,8 @@
 
 Each row is one reconstruction of 100 patterns of 64 x 64 with the command's defaults. px after: rms distance
 from the truth, what an affine map of all positions explains taken off; lost: patterns more than 2 px off.
-listed, precision, recall: patterns that are doubted, the share of them that is lost, and the share of the lost
-that is doubted; once by their misfit (what a search keeps out of the object) and once by the width of their
+listed, precision, recall: patterns that are doubted, the share of them that is lost, and the share of the
+lost that is doubted; once by their misfit (what a search keeps out of the object) and once by the width of their
 distribution (`unsure`). CPU s: process time of the reconstruction. `--out` gets the picture.
 """
 
@@ -24,7 +24,7 @@ from machine import describe
 from ptycho.simulation.scenario import Scenario, Simulated, simulate
 from ptycho_torch.refine import IterationState, make_scan, reconstruct
 from ptycho_torch.refine.decode import Belief, Grid, misfit_maps
-from ptycho_torch.refine.decode_sweep import resting
+from ptycho_torch.refine.decode_sweep import resting, unsure
 
 LOST_PX = 2.0
 #: size of the errors that is asked to be searched for, in their rms
@@ -116,6 +116,12 @@ def share(part: int, whole: int) -> str:
     return f"{part / whole:.2f}" if whole else "-"
 
 
+def found(listed: np.ndarray, lost: np.ndarray) -> str:
+    """How many are listed, with precision and recall."""
+    both = int((lost & listed).sum())
+    return f"{int(listed.sum())}, {share(both, int(listed.sum()))}, {share(both, int(lost.sum()))}"
+
+
 def picture(path: Path, made: Simulated, runs: dict[str, tuple[Run, np.ndarray]]) -> None:
     """Places given and found beside the true ones, and one pattern's belief as the object forms."""
     from ptycho.report.style import new_figure
@@ -163,9 +169,9 @@ def main() -> None:
     torch.set_num_threads(1)
     print(describe(options.seed))
     print(
-        "| photons | error px | method | px after | median | lost | listed | precision | recall | R | CPU s |"
+        "| photons | error px | method | px after | median | lost | by misfit: listed, precision, recall "
+        "| by width | R | CPU s |\n|---|---|---|---|---|---|---|---|---|---|"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for photons in options.photons:
         made = simulate(
             Scenario(
