@@ -5,8 +5,8 @@
 Each row is one reconstruction of 100 patterns of 64 x 64 with the command's defaults. px after: rms distance
 from the truth, what an affine map of all positions explains taken off; lost: patterns more than 2 px off.
 listed, precision, recall: patterns that are doubted, the share of them that is lost, and the share of the
-lost that is doubted; once by their misfit (what a search keeps out of the object) and once by the width of their
-distribution (`unsure`). CPU s: process time of the reconstruction. `--out` gets the picture.
+lost that is doubted; once by their misfit (what a search keeps out of the object) and once by the width of
+their distribution (`unsure`). CPU s: process time of the reconstruction. `--out` gets the picture.
 """
 
 from __future__ import annotations
