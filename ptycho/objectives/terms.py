@@ -51,8 +51,8 @@ class DecodedPositions:
     """A grid of shifts for every pattern, and how one is made of it."""
 
     kind: str = option("exp", choices=("exp", "st"), help="mean of the distribution, or its likeliest shift")
-    radius_px: float = option(2.0, ge=1, le=16, help="shifts to this, along x and y, px")
-    step_px: float = option(1.0, gt=0, help="of the grid, px: whole, or one over a whole number")
+    radius_px: float = option(2.0, ge=2, le=16, help="shifts to this, along x and y, px")
+    step_px: float = option(1.0, choices=(0.25, 0.5, 1.0, 2.0), help="distance of neighbouring shifts, px")
     deviation_px: float = option(1.0, gt=0, help="of the errors expected, on each axis, px")
     numbers: float = option(30.0, gt=0, help="independent errors of a wrong model in a pattern")
 

@@ -117,6 +117,19 @@ def test_without_a_block_it_is_the_plain_likelihood(truth):
 
 
 @pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"kind": "soft"}, "kind = 'soft': must be one of 'exp', 'st'"),
+        ({"step_px": 0.3}, "step_px = 0.3: must be one of"),
+        ({"radius_px": 1}, "radius_px = 1: must be"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused_before_the_run(config, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve(TrainingConfig(objectives=[{"name": "decoded_positions", "config": config}]))
+
+
+@pytest.mark.parametrize(
     "changes, message",
     [
         ({"backend": "tensorflow"}, "decoded_positions runs in pytorch only"),
