@@ -24,6 +24,7 @@ from ptycho.run.tuning import TuningStage
 from ptycho_torch.diagnostics import Watch
 from ptycho_torch.imaging import Imaging
 from ptycho_torch.optimizers import StagedRates, configure_optimizers
+from ptycho_torch.refine.decoded_loss import decoded_deviance
 
 __all__ = ["PtychoPINN"]
 
@@ -96,6 +97,10 @@ class PtychoPINN(Imaging, L.LightningModule):
         return made if reference is None else made + reference
 
     # ---------------------------------------------------------------------------------------- the objective
+
+    def decoded_deviance(self, seen: Seen, settings: Any) -> Tensor:
+        """The term `decoded_positions`, see `ptycho_torch/refine/decoded_loss.py`."""
+        return decoded_deviance(seen, settings)
 
     def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Every term of the objective on one batch, and their weighted sum under `loss`."""

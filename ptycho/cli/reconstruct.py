@@ -97,6 +97,13 @@ def add_arguments(parser: Parser) -> None:
         metavar="PX",
         help="with --positions: size of the errors, px (default 0: a pixel or less)",
     )
+    add(
+        "--position_decode",
+        choices=("auto", "exp", "st", "none"),
+        default="auto",
+        help="with --position_error: mean or likeliest shift on a grid, or places at random; auto: exp "
+        "(default auto)",
+    )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
     add_mask_flag(parser)
@@ -260,6 +267,8 @@ def in_words(result: RefineResult) -> str:
     if result.variation is not None:
         used = f"weight {result.variation:.2g}" if result.variation else "not used"
         parts.append(f"total variation by held-out patterns: {used}")
+    if result.unsure is not None:
+        parts.append(f"{int(result.unsure.sum())} of {len(result.unsure)} positions unsure")
     return "; ".join(parts)
 
 
@@ -373,6 +382,7 @@ def refine(
             rule_options={"objective": arguments.objective} if hasattr(arguments, "objective") else {},
             positions=arguments.positions,
             position_search_px=arguments.position_error,
+            position_decode=arguments.position_decode,
             background=getattr(arguments, "background", False),
             intensity=getattr(arguments, "intensity", False),
             start=arguments.start,

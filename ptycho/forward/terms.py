@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ptycho.errors import ConfigError
 from ptycho.forward import label_losses, losses, penalties
 from ptycho.forward.seen import Seen
 from ptycho.objectives.manifest import Module
@@ -37,6 +38,13 @@ def _charbonnier(seen: Seen, settings: Any) -> Found:
     return value, None
 
 
+def _decoded(seen: Seen, settings: Any) -> Found:
+    compute = getattr(seen.model, "decoded_deviance", None)
+    if compute is None:
+        raise ConfigError("objectives: decoded_positions runs in pytorch only; drop it or use that backend")
+    return compute(seen, settings), None
+
+
 def _support(seen: Seen, settings: Any) -> Found:
     inside = probe_mask(seen.probe.shape[-1], settings.sigma_px, settings.diameter_px)
     return penalties.probe_support(seen.probe, ops_of(seen.probe).constant(inside, seen.probe)), None
@@ -47,6 +55,7 @@ TERMS: dict[str, Callable[[Seen, Any], Found]] = {
     "gaussian_poisson": _gaussian_poisson,
     "amplitude_mae": lambda s, o: (losses.amplitude_mae(s.amplitude, s.batch["x"], s.counted), None),
     "amplitude_charbonnier": _charbonnier,
+    "decoded_positions": _decoded,
     "total_variation": lambda s, o: (losses.total_variation(s.patches), None),
     "smoothness": lambda s, o: (penalties.smoothness(s.patches), None),
     "overlap_consistency": lambda s, o: (

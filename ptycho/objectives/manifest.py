@@ -112,15 +112,7 @@ def resolve(config: TrainingConfig) -> Manifest:
         diagnostics = tuple(_module("diagnostics", {"name": name}, DIAGNOSTICS, stages) for name in names)
     else:
         diagnostics = _modules("diagnostics", config.diagnostics, DIAGNOSTICS, stages)
-    if config.model.model_type == "supervised":
-        predicted = [module.name for module in objectives if OBJECTIVES[module.name].needs_prediction]
-        if predicted:
-            raise ConfigError(
-                f"objectives: {predicted[0]} needs the forward model, which model_type 'supervised' leaves "
-                "out; drop it or use model_type 'pinn'"
-            )
-    if any(module.name == "overlap_consistency" for module in objectives) and not config.model.object_big:
-        raise ConfigError("objectives: overlap_consistency needs object_big, a patch for every pattern")
+    _check_possible(objectives, config)
     made = Manifest(objectives, diagnostics)
     for stage in declared:
         known = [module.name for module in objectives]
@@ -136,6 +128,30 @@ def resolve(config: TrainingConfig) -> Manifest:
     if not declared:
         _check_felt("objectives", objectives, moving(None, config))
     return made
+
+
+def _check_possible(objectives: tuple[Module, ...], config: TrainingConfig) -> None:
+    """Refuse terms that this model or backend cannot compute."""
+    names = [module.name for module in objectives]
+    predicted = [name for name in names if OBJECTIVES[name].needs_prediction]
+    if config.model.model_type == "supervised" and predicted:
+        raise ConfigError(
+            f"objectives: {predicted[0]} needs the forward model, which model_type 'supervised' leaves "
+            "out; drop it or use model_type 'pinn'"
+        )
+    for name in names:
+        if OBJECTIVES[name].only not in ("", config.backend):
+            raise ConfigError(
+                f"objectives: {name} runs in {OBJECTIVES[name].only} only; drop it or use that backend"
+            )
+    for name in ("overlap_consistency", "decoded_positions"):
+        if name in names and not config.model.object_big:
+            raise ConfigError(f"objectives: {name} needs object_big, a patch for every pattern")
+    if "decoded_positions" in names and config.model.reference != "flat":
+        raise ConfigError(
+            "objectives: decoded_positions needs reference 'flat': an image that was made at the given "
+            "positions stays there"
+        )
 
 
 def _check_felt(where: str, modules: tuple[Module, ...], moving: frozenset[str]) -> None:

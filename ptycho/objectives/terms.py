@@ -47,6 +47,17 @@ class Similarity:
 
 
 @dataclass
+class DecodedPositions:
+    """A grid of shifts for every pattern, and how one is made of it."""
+
+    kind: str = option("exp", choices=("exp", "st"), help="mean of the distribution, or its likeliest shift")
+    radius_px: float = option(2.0, ge=2, le=16, help="shifts to this, along x and y, px")
+    step_px: float = option(1.0, choices=(0.25, 0.5, 1.0, 2.0), help="distance of neighbouring shifts, px")
+    deviation_px: float = option(1.0, gt=0, help="of the errors expected, on each axis, px")
+    numbers: float = option(30.0, gt=0, help="independent errors of a wrong model in a pattern")
+
+
+@dataclass
 class Collapse:
     """When a network counts as dead."""
 
@@ -66,6 +77,8 @@ class TermInfo:
     needs_labels: bool = False
     #: computed from the stitched views and the measured counts, so it needs the forward model
     needs_prediction: bool = False
+    #: the one backend that computes it, "" for both
+    only: str = ""
 
 
 def _table(*infos: TermInfo) -> dict[str, TermInfo]:
@@ -82,6 +95,8 @@ OBJECTIVES: dict[str, TermInfo] = _table(
         "amplitude_charbonnier", "smooth absolute error of diffraction amplitude", Charbonnier,
         needs_prediction=True,
     ),
+    TermInfo("decoded_positions", "Poisson likelihood at decoded positions", DecodedPositions,
+             needs_prediction=True, only="pytorch"),
     TermInfo("total_variation", "total variation of the complex object"),
     TermInfo("smoothness", "mean square curvature of the complex object"),
     TermInfo("overlap_consistency", "patches differ from the canvas they were merged to",

@@ -21,16 +21,17 @@ import torch
 from ptycho.errors import ConfigError, RunError
 from ptycho.io.lazy import Patterns
 from ptycho_torch.processes import Processes
+from ptycho_torch.refine.decode_sweep import unsure
 from ptycho_torch.refine.first_object import choose_start
 from ptycho_torch.refine.initial import start_state
 from ptycho_torch.refine.network import start_from
 from ptycho_torch.refine.options import RefineOptions
-from ptycho_torch.refine.phases import Run, Sweep, make_phases, silent_patterns
+from ptycho_torch.refine.phases import Run, Sweep, make_phases, resting_patterns, silent_patterns
 from ptycho_torch.refine.prior import asked_for
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.rules import make_rule
-from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, total_counts, with_probe
+from ptycho_torch.refine.scan import RefineScan, counts_of, make_scan, scan_from_raw, total_counts, with_probe
 from ptycho_torch.refine.schedule import Schedule
 from ptycho_torch.refine.shared import any_of
 from ptycho_torch.refine.state import RefineState
@@ -40,7 +41,7 @@ from ptycho_torch.refine.unknowns import illumination
 log = logging.getLogger(__name__)
 
 #: the loop with one level from a flat object; what a state file says nothing of was made with it
-ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none"}
+ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none", "position_decode": "none"}
 #: options that a resume may change: when to stop
 _FREE = ("patience", "tolerance")
 
@@ -80,11 +81,12 @@ def iterate(
             options.probe_from is not None and epoch >= options.probe_from,
             np.random.default_rng([seed, epoch, 1]),
             silent=silent_patterns(whole, epoch),
+            resting=resting_patterns(whole, epoch),
         )
         for phase in phases:
             if phase.due(whole, sweep):
                 phase.work(whole, sweep)
-        seen = total if sweep.silent is None else total - total_counts(scan.counts[sweep.silent])
+        seen = total if sweep.absent is None else total - counts_of(scan, sweep.absent)
         r = (sweep.wrong / seen) ** 0.5
         if not np.isfinite(r):
             raise RunError(
@@ -168,7 +170,16 @@ def run(
         log.warning("refinement interrupted after %d sweeps; the best state is kept", best.epoch)
         stopped, state = "interrupted", best
         scan = replace(scan, team=None)  # the others may have stopped in another batch
-    return make_result(scan, state, history, stopped, began)
+    return _doubted(scan, state, options, make_result(scan, state, history, stopped, began))
+
+
+def _doubted(
+    scan: RefineScan, state: RefineState, options: RefineOptions, result: RefineResult
+) -> RefineResult:
+    """The result with the positions that a search which decodes is not sure of."""
+    if options.decoder == "none" or not result.history:
+        return result
+    return replace(result, unsure=unsure(scan, state, options.position_search_px).cpu().numpy())
 
 
 def fingerprint(
@@ -182,6 +193,7 @@ def fingerprint(
         "rule_options": json.dumps(options.rule_options, sort_keys=True, default=_named),
         "positions": options.positions,
         "position_search_px": options.position_search_px,
+        "position_decode": options.decoder,
         "modes": options.modes,
         "background": options.background,
         "intensity": options.intensity,

@@ -30,7 +30,8 @@ class RefineOptions:
     (0-based) that changes the probe; None keeps it. positions: "fixed", "free" (each pattern for itself) or
     "affine" (scale, rotation and shear of the scan too); positions_from: first sweep that may solve for them;
     position_step_px: largest move a sweep; position_search_px: errors of this size
-    are looked for at random during the first half of the sweeps (0 = errors of a pixel or less).  intensity:
+    are looked for during the first half of the sweeps (0 = errors of a pixel or less); position_decode: how,
+    "exp" or "st" (decoded from misfit maps, decode.py), "none" (tried at random) or "auto" (exp).  intensity:
     one amplitude factor a pattern. background: one incoherent background image.  probe_support: (N, N) bool,
     True = probe may be non-zero. amplitude_limits: (low, high) of |object|.  smoothness: weight of the
     object's squared gradient against the illumination (0 = off).  patience, tolerance: stop when R fell by
@@ -53,6 +54,7 @@ class RefineOptions:
     positions_from: int = 3
     position_step_px: float = 0.5
     position_search_px: float = 0.0
+    position_decode: str = "auto"
     intensity: bool = False
     background: bool = False
     probe_support: np.ndarray | None = None
@@ -73,6 +75,14 @@ class RefineOptions:
             raise ConfigError(f"levels={self.levels} must be 1 or 2")
         if self.prior not in ("auto", "tv", "none"):
             raise ConfigError(f"prior='{self.prior}' is unknown; use 'auto', 'tv' or 'none'")
+        if self.position_decode not in ("auto", "exp", "st", "none"):
+            raise ConfigError(
+                f"position_decode='{self.position_decode}' is unknown; use 'auto', 'exp', 'st' or 'none'"
+            )
+        if self.position_decode in ("exp", "st") and not self.position_search_px:
+            raise ConfigError(
+                f"position_decode='{self.position_decode}' needs position_search_px, the size of the errors"
+            )
         return self._checked_numbers()
 
     def _checked_numbers(self) -> RefineOptions:
@@ -91,6 +101,13 @@ class RefineOptions:
         if self.position_search_px and self.positions == "fixed":
             raise ConfigError("position_search_px needs positions='free' or 'affine'")
         return self
+
+    @property
+    def decoder(self) -> str:
+        """How positions are decoded during a search: "exp", "st", or "none" where nothing is."""
+        if not self.position_search_px:
+            return "none"
+        return "exp" if self.position_decode == "auto" else self.position_decode
 
     @property
     def rule_name(self) -> str:

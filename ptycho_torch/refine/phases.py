@@ -16,6 +16,7 @@ from torch import Tensor
 from ptycho_torch.refine import prior
 from ptycho_torch.refine.batches import make_batches
 from ptycho_torch.refine.coarse import coarse_step, share
+from ptycho_torch.refine.decode_sweep import decode_patterns, grid_of, resting
 from ptycho_torch.refine.held_out import judges
 from ptycho_torch.refine.joint import joint_sweep
 from ptycho_torch.refine.noise import misfit
@@ -75,7 +76,8 @@ class Run:
 
 @dataclass
 class Sweep:
-    """One sweep. wrong: the misfit it met on its way, and the counts that it saw; rng: its own."""
+    """One sweep. wrong: the misfit it met on its way; rng: its own. silent: patterns that judge the prior;
+    resting: those whose positions are decoded after it; neither has a part in it."""
 
     epoch: int
     strength: float
@@ -83,6 +85,12 @@ class Sweep:
     rng: np.random.Generator
     wrong: float = 0.0
     silent: Tensor | None = field(default=None)
+    resting: Tensor | None = field(default=None)
+
+    @property
+    def absent(self) -> Tensor | None:
+        """The patterns that have no part in it, None where all have."""
+        return self.silent if self.resting is None else self.resting
 
 
 class Phase:
@@ -113,14 +121,14 @@ class Batches(Phase):
         visited = torch.zeros(scan.size, dtype=torch.bool)
         for index in make_batches(scan.positions_xy, size, options.batches, run.seed, sweep.epoch):
             index = kept(state, index, sweep.epoch, max(run.searches, 1))
-            if sweep.silent is not None:
-                index = index[~torch.isin(index, sweep.silent)]
+            if sweep.absent is not None:
+                index = index[~torch.isin(index, sweep.absent)]
             if not len(index):
                 continue
             exit = run.rule.step(scan, state, index, sweep.strength, sweep.probing)
             sweep.wrong += float(misfit(scan.of(exit.index), exit.intensity, scan.good).sum())
             visited[exit.index.cpu()] = True
-            if sweep.epoch < run.searches:
+            if sweep.epoch < run.searches and sweep.resting is None:
                 search_batch(
                     scan, state, index, options.position_search_px, sweep.epoch, run.searches, sweep.rng
                 )
@@ -217,6 +225,21 @@ class Prior(Phase):
             prior.keep_weight(run.state, light, sweep.strength)
 
 
+class Decode(Phase):
+    """Positions decoded from misfit maps: of the patterns that rested in this sweep."""
+
+    def due(self, run: Run, sweep: Sweep) -> bool:
+        """In a search, where an option asks for it."""
+        return sweep.resting is not None
+
+    def work(self, run: Run, sweep: Sweep) -> None:
+        """See decode_sweep.py."""
+        assert sweep.resting is not None
+        first_px = run.options.position_search_px
+        grid = grid_of(first_px, sweep.epoch, run.searches)
+        decode_patterns(run.scan, run.state, sweep.resting, grid, first_px, run.options.decoder)
+
+
 class Lost(Phase):
     """Patterns that are far off: looked for near and far, and marked."""
 
@@ -296,12 +319,21 @@ def make_phases() -> tuple[Phase, ...]:
         Joint(),
         Coarse(),
         Prior(),
+        Decode(),
         Lost(),
         Strain(),
         Drift(),
         AfterJoint(),
         Constraints(),
     )
+
+
+def resting_patterns(run: Run, epoch: int) -> Tensor | None:
+    """The patterns whose positions are decoded after this sweep; None where none are."""
+    if run.options.decoder == "none" or not epoch < run.searches:
+        return None
+    rests = resting(run.scan.size, epoch, run.searches, run.seed)
+    return None if rests is None else rests.to(run.scan.counts.device)
 
 
 def silent_patterns(run: Run, epoch: int) -> Tensor | None:

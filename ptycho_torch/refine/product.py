@@ -46,7 +46,7 @@ def save_result(
 
     start_positions_xy: where positions (M, 2) px were solved for, what they began from; they are drawn with
     what they became, `positions.png`. unknowns.npz: intensity (M,) amplitude factors, background (N, N)
-    counts. Each file is whole or absent.
+    counts, positions_unsure (M,) bool. Each file is whole or absent.
     """
     from ptycho.io.npz import write_npz
     from ptycho.report.figures import moved_figure, r_map_figure
@@ -61,6 +61,7 @@ def save_result(
         written.append(Path(folder) / "positions.png")
         moved_figure(written[-1], start_positions_xy, result.positions_xy, object_pixel_size_m)
     more = {"intensity": result.intensity, "background": result.background}
+    more["positions_unsure"] = result.unsure
     known = {name: value for name, value in more.items() if value is not None}
     if known:
         written.append(Path(folder) / "unknowns.npz")

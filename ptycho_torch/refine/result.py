@@ -49,7 +49,8 @@ class RefineResult:
     the final object re-diffracted; history: one row a sweep (epoch, r, strength, seconds); intensity (M,),
     background (N, N) centred, or None; stopped: "sweeps", "tolerance", "callback" or "interrupted"; began:
     the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of the
-    prior, None where it was not tried; geometry: what the scan says of its metres.
+    prior, None where it was not tried; unsure (M,) bool: positions that another place explains too, after a
+    search that decodes them, or None; geometry: what the scan says of its metres.
     """
 
     object: np.ndarray
@@ -65,6 +66,7 @@ class RefineResult:
     stopped: str = "sweeps"
     began: str = ""
     variation: float | None = None
+    unsure: np.ndarray | None = None
     geometry: Geometry = Geometry()
 
     @property

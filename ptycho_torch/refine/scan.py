@@ -137,6 +137,11 @@ def total_counts(counts: Tensor) -> float:
     return sum(float(part.sum(dtype=torch.float64)) for part in counts.split(_CHUNK))
 
 
+def counts_of(scan: RefineScan, index: Tensor) -> float:
+    """Sum of all counts of the patterns `index` (B,), read in parts."""
+    return sum(float(scan.counts[part].sum(dtype=torch.float64)) for part in index.split(_CHUNK))
+
+
 def check_device(device: str | torch.device) -> None:
     """ConfigError where torch cannot put a tensor on `device`."""
     try:

@@ -130,6 +130,13 @@ def test_settings_of_terms_have_these_defaults():
     assert {name: values for name, values in found.items() if values} == {
         "gaussian_poisson": {"read_noise_counts": 1.0},
         "amplitude_charbonnier": {"epsilon": 1e-2},
+        "decoded_positions": {
+            "kind": "exp",
+            "radius_px": 2.0,
+            "step_px": 1.0,
+            "deviation_px": 1.0,
+            "numbers": 30.0,
+        },
         "probe_support": {"diameter_px": None, "sigma_px": 1.0},
         "label_ssim": {"sigma_px": 1.5, "data_range": 1.0},
     }

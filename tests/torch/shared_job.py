@@ -21,7 +21,8 @@ CASES = {
     "two modes": dict(epochs=3, modes=2, background=True, levels=1),
     "intensity": dict(epochs=3, intensity=True, levels=1),
     "small batches": dict(epochs=2, batch_size=3, levels=1),
-    "search": dict(epochs=14, positions="affine", position_search_px=2.0, levels=1),
+    "search": dict(epochs=14, positions="affine", position_search_px=2.0, position_decode="none", levels=1),
+    "decode": dict(epochs=14, positions="free", position_search_px=2.0, levels=1),
     "two levels": dict(epochs=4, levels=2, start="flat"),
 }
 
@@ -30,7 +31,7 @@ def scan_of(name: str, dtype=torch.complex128):
     """A scan of 40 patterns of 32 x 32."""
     raw = simulate(Scenario(N=32, n_positions=40, step_px=3.0, seed=3, photons=2e4)).raw
     places = np.stack([raw.xcoords, raw.ycoords], -1)
-    if name == "search":
+    if name in ("search", "decode"):
         places = places + np.random.default_rng(1).normal(0, 0.7, places.shape)
     return make_scan(raw.diff3d, places, raw.probeGuess, unit="counts", dtype=dtype)
 
