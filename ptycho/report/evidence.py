@@ -26,7 +26,7 @@ from ptycho.report.products import Product, find_truth, open_product
 from ptycho.report.runs import Run
 from ptycho.report.verdict import HeldOut
 from ptycho.run.provenance import sha256
-from ptycho.scan.report import ScanReport, describe_scan
+from ptycho.scan.report import ScanReport, by_rows, describe_scan
 
 #: patterns that the noise floor of R is estimated from
 _SAMPLE = 64
@@ -269,7 +269,7 @@ def _read_scan(found: Evidence) -> None:
 
     try:
         mask = _mask_of(found.run)
-        raw = RawData.from_file(path, bad_pixels=mask, make_probe=True)
+        raw = by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
         report = describe_scan(raw, path)
         amplitude = raw.amplitude_by_rows()
         found.truth = find_truth(path)

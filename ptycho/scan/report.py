@@ -132,7 +132,7 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
     DataError where values are wrong in other ways, and for wrong shapes and types.
     """
     try:
-        raw = _by_rows(RawData.from_file, path, bad_pixels=bad_pixels, make_probe=True)
+        raw = by_rows(RawData.from_file, path, bad_pixels=bad_pixels, make_probe=True)
         return raw, inspect_scan(raw)
     except NotByRows:
         raise
@@ -143,7 +143,7 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
         return seen
 
 
-def _by_rows(read: Callable[..., Any], path: Path, **options: Any) -> Any:
+def by_rows(read: Callable[..., Any], path: Path, **options: Any) -> Any:
     """What `read` makes of a file with its patterns on disk, or, where they cannot be read by rows, as they
     fit."""
     try:
@@ -155,17 +155,17 @@ def _by_rows(read: Callable[..., Any], path: Path, **options: Any) -> Any:
 def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[RawData, Inspection] | None:
     """The scan with the pixels that refused it ignored, or None where something else is wrong too."""
     try:
-        arrays = _by_rows(read_scan, path, probe_required=False)
+        arrays = by_rows(read_scan, path, probe_required=False)
         patterns = order_patterns(arrays["diff3d"], len(arrays["xcoords"]), arrays.get("pattern_order"))
         known = [np.asarray(m, np.bool_) for m in (arrays.get("bad_pixels"), bad_pixels) if m is not None]
         mask = np.logical_or.reduce(known) if known else None
         unit, _ = explain_unit(patterns, arrays.get("diffraction_unit"), "bad_pixels" in arrays)
-        stats = measure_detector(patterns, unit, mask)
+        stats = measure_detector(patterns, unit, mask, np.arange(0))
         wrong = faulty_values(stats)
         if not wrong.any():
             return None
         mask = wrong if mask is None else wrong | mask
-        raw = _by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
+        raw = by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
     except Exception:  # arrays that are no scan at all: the first refusal says what they are
         return None
     seen = inspect_scan(raw)

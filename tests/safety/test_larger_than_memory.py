@@ -1,0 +1,55 @@
+"""Every command goes through a scan that its memory could not hold; one that must hold it says so."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from limited import run_limited, scan_file
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's"),
+]
+#: 66 MB as they are in the file, 131 MB as counts or network input, under a limit of 110 MiB
+COUNT, SIDE, MEGABYTES = 2000, 128, 110
+ONE_SWEEP = ("--sweeps", "1", "--start", "flat", "--levels", "1", "--prior", "none", "--overwrite")
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory) -> tuple[Path, Path]:
+    """A small scan and a large one."""
+    folder = tmp_path_factory.mktemp("scans")
+    return scan_file(folder / "small.h5", 60, SIDE), scan_file(folder / "large.h5", COUNT, SIDE)
+
+
+def test_commands_hold_a_part_of_the_patterns(scans, tmp_path):
+    """Nothing is said of where the patterns are: what the limit leaves decides."""
+    made = "made"
+    commands = [
+        ["validate", "{scan}"],
+        ["reconstruct", "{scan}", "-o", made, "--probe_modes", "2", "--background", *ONE_SWEEP],
+        ["report", made, "--overwrite"],
+    ]
+    done = run_limited(*scans, MEGABYTES, commands, tmp_path)
+    assert done.returncode == 0, done.stderr
+    codes = json.loads(done.stdout.splitlines()[-1])
+    assert codes[str(scans[1])] == [0] * len(commands), done.stderr
+    assert (tmp_path / made / "reconstruction.npz").is_file()
+
+
+def test_patterns_that_must_be_held_are_refused_in_a_line(scans, tmp_path):
+    words = ["reconstruct", "{scan}", "-o", "made", "--patterns", "memory", *ONE_SWEEP]
+    done = run_limited(*scans, MEGABYTES, [words], tmp_path)
+    assert json.loads(done.stdout.splitlines()[-1])[str(scans[1])] in ([1], [2]), done.stderr
+    assert "memory" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_positions_are_solved_for_with_a_part_of_the_patterns(tmp_path):
+    """37 MB of counts, more than a joint step keeps exit waves of, under a limit of 32 MiB."""
+    small, large = (scan_file(tmp_path / f"{count}.h5", count, 32, step_px=1.0) for count in (60, 9000))
+    done = run_limited(small, large, 32, [["positions"]], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])[str(large)] == [0]
