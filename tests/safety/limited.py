@@ -1,7 +1,7 @@
 """Work under a limit of memory that the patterns of a scan do not fit into.
 
-The limit (RLIMIT_DATA, what a process may allocate; mapped files do not count) is set on what the same work on
-a small scan left the process with, so that neither Python nor its libraries count. As a program:
+The limit (RLIMIT_DATA, what a process may allocate; mapped files do not count) is set on what the same work
+on a small scan left the process with, so that neither Python nor its libraries count. As a program:
 `limited.py MEGABYTES SMALL LARGE`, a JSON list of [word, ...] commands on stdin, "{scan}" for the scan; the
 word "positions" alone solves for positions in every way that the engine has, by two iterations.
 """
