@@ -66,9 +66,7 @@ class Sample(NamedTuple):
 
     def partners(self, count: int) -> dict[int | None, Numbers]:
         """What stands for the asked patterns: shifted by k (0: themselves), None: in reversed order."""
-        shifted: dict[int | None, Numbers] = {
-            k: np.clip(self.asked + k, 0, count - 1) for k in (0, *_SHIFTS)
-        }
+        shifted: dict[int | None, Numbers] = {k: np.clip(self.asked + k, 0, count - 1) for k in (0, *_SHIFTS)}
         return {**shifted, None: count - 1 - self.asked}
 
     def rows(self, count: int) -> Numbers:
