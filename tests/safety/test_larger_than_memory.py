@@ -48,8 +48,8 @@ def test_patterns_that_must_be_held_are_refused_in_a_line(scans, tmp_path):
 
 
 def test_positions_are_solved_for_with_a_part_of_the_patterns(tmp_path):
-    """37 MB of counts, more than a joint step keeps exit waves of, under a limit of 32 MiB."""
-    small, large = (scan_file(tmp_path / f"{count}.h5", count, 32, step_px=1.0) for count in (60, 9000))
-    done = run_limited(small, large, 32, [["positions"]], tmp_path)
+    """49 MB of counts, more than a joint step keeps exit waves of, under a limit of 44 MiB."""
+    small, large = (scan_file(tmp_path / f"{count}.h5", count, 32, step_px=1.0) for count in (60, 12000))
+    done = run_limited(small, large, 44, [["positions"]], tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])[str(large)] == [0]
