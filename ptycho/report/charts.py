@@ -169,11 +169,11 @@ def moved_map(
     if not np.isfinite(length).all() or length.max() < 0.01:
         return None
     extent = np.ptp(start, axis=0)
-    scale, times = side / max(float(extent.max()), 1e-9), stretch(start, moved)
+    step = -(-len(start) // _MAX_DOTS)
+    scale, times = side / max(float(extent.max()), 1e-9), stretch(start[::step], moved[::step])
     margin = float(length.max()) * times * scale + 3
     tails = (start - start.min(axis=0)) * scale + margin
     heads = tails + moved * times * scale
-    step = -(-len(start) // _MAX_DOTS)
     limits = (0.0, max(float(length.max()), 1e-9))
     tints = colour_of(length[::step], limits, colours)
     lines = [

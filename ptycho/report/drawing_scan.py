@@ -25,7 +25,7 @@ from ptycho.report.style import (
 
 #: positions above which they are not drawn one by one
 MOST_DOTS = 20_000
-_MOST_ARROWS = 5_000
+_MOST_ARROWS = 2_000
 
 
 def draw_r_map(
@@ -133,7 +133,7 @@ def draw_moved(
 ) -> Figure:
     """How far every position was moved, as an arrow from where it was: both (M, 2) [x, y] object px, y down.
 
-    Of more than 5,000 positions every k-th is drawn.
+    Of more than 2,000 positions every k-th is drawn.
     The movement that all share is taken off: an image may lie anywhere. The scale of the arrows is written
     above them. Axes are in micrometres when pixel_size_m is given.
 
@@ -149,12 +149,12 @@ def draw_moved(
     length = np.hypot(*moved.T)
     step, unit = (1.0, "px") if pixel_size_m is None else (pixel_size_m * 1e6, "µm")
     still = length.max() < 0.01
-    times = 1.0 if still else stretch(start, moved)
+    some = few(len(start), _MOST_ARROWS)
+    times = 1.0 if still else stretch(start[some], moved[some])
     rms = float(np.sqrt(np.mean(length**2)))
     words = f"moved by {rms:.2f} px (rms), at most {length.max():.2f} px; arrows {times:g} times as long"
     figure = new_figure(6.4, 5.6, title or ("no position was moved by 0.01 px" if still else words))
     axis = figure.subplots()
-    some = few(len(start), _MOST_ARROWS)
     axis.plot(*(start[some] * step).T, ".", color=FAINT, ms=2.5, zorder=1)
     arrows = axis.quiver(
         *(start[some] * step).T, *(moved[some] * step * times).T, length[some], angles="xy", scale_units="xy",
