@@ -116,7 +116,7 @@ def main() -> None:
         ("infer", terms_infer, "a {:.2f} s, b {:.1f} ns"),
     ):
         mine = [row for row in rows if row["command"] == name]
-        if len(mine) <= len(terms(mine[0])) - 1:
+        if not mine or len(mine) < len(terms(mine[0])):
             raise SystemExit(f"{name}: {len(mine)} rows are too few for the model; measure more")
         found[name] = fitted(mine, terms, "cpu_s")
         scale = [1.0, 1e9, 1e9, 1e6][: len(found[name])]

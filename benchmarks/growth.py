@@ -171,11 +171,11 @@ def main() -> None:
                 write_scan(scan, count, asked.N, asked.seed)
             for devices in asked.devices:
                 for name in asked.commands:
-                    words = words_of(name, scan, folder / name, asked, devices)
+                    words = words_of(name, scan, Path(place) / name, asked, devices)
                     row = dict(command=name, N=asked.N, patterns=count, modes=asked.modes,
                                sweeps=asked.sweeps, processes=devices, threads=asked.threads)  # fmt: skip
                     row |= command(*words, threads=asked.threads)
-                    row["canvas_px"] = canvas_px(folder / name)
+                    row["canvas_px"] = canvas_px(Path(place) / name)
                     rows.append(row)
                     print("| " + " | ".join(_shown(row[key]) for key in COLUMNS) + " |", flush=True)
             if asked.folder is None:

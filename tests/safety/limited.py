@@ -50,7 +50,9 @@ def data_bytes() -> int:
 
 
 def limit(more_bytes: int) -> None:
-    """From now on this process may allocate so much more."""
+    """From now on this process may allocate so much more; the workspace of OpenBLAS is not counted."""
+    square = np.ones((512, 512))
+    np.linalg.solve(square @ square + 600 * np.eye(512), square)
     resource.setrlimit(resource.RLIMIT_DATA, (data_bytes() + more_bytes,) * 2)
 
 

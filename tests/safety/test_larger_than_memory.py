@@ -13,8 +13,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's"),
 ]
-#: 66 MB as they are in the file, 131 MB as counts or network input, under a limit of 110 MiB
-COUNT, SIDE, MEGABYTES = 2000, 128, 110
+#: 85 MB as they are in the file, 170 MB as counts or network input, under a limit of 150 MiB (157 MB)
+COUNT, SIDE, MEGABYTES = 2600, 128, 150
 ONE_SWEEP = ("--sweeps", "1", "--start", "flat", "--levels", "1", "--prior", "none", "--overwrite")
 
 
@@ -48,8 +48,8 @@ def test_patterns_that_must_be_held_are_refused_in_a_line(scans, tmp_path):
 
 
 def test_positions_are_solved_for_with_a_part_of_the_patterns(tmp_path):
-    """49 MB of counts, more than a joint step keeps exit waves of, under a limit of 44 MiB."""
-    small, large = (scan_file(tmp_path / f"{count}.h5", count, 32, step_px=1.0) for count in (60, 12000))
-    done = run_limited(small, large, 44, [["positions"]], tmp_path)
+    """66 MB of counts, more than a joint step keeps exit waves of, under a limit of 60 MiB (63 MB)."""
+    small, large = (scan_file(tmp_path / f"{count}.h5", count, 32, step_px=1.0) for count in (60, 16000))
+    done = run_limited(small, large, 60, [["positions"]], tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])[str(large)] == [0]
