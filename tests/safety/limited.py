@@ -2,8 +2,7 @@
 
 The limit (RLIMIT_DATA, what a process may allocate; mapped files do not count) is set on what the same work
 on a small scan left the process with, so that neither Python nor its libraries count. As a program:
-`limited.py MEGABYTES SMALL LARGE`, a JSON list of [word, ...] commands on stdin, "{scan}" for the scan; the
-word "positions" alone solves for positions in every way that the engine has, by two iterations.
+`limited.py MEGABYTES SMALL LARGE`, a JSON list of [word, ...] commands on stdin, "{scan}" for the scan.
 """
 
 from __future__ import annotations
@@ -67,28 +66,6 @@ def run_limited(
     )  # fmt: skip
 
 
-def solve_positions(path: str) -> int:
-    """A joint step, the search for lost patterns, the strain, and what the noise explains of the moves."""
-    from ptycho.scan.raw_data import RawData
-    from ptycho_torch.refine.engine import RefineOptions, start_state
-    from ptycho_torch.refine.joint import joint_step
-    from ptycho_torch.refine.scan import scan_from_raw
-    from ptycho_torch.refine.search import find_lost, search_batch
-    from ptycho_torch.refine.strain import undo_strain
-    from ptycho_torch.refine.unknowns import believe_positions
-
-    scan = scan_from_raw(RawData.from_file(path, patterns="disk"))
-    state = start_state(scan, margin_px=12)
-    rng = np.random.default_rng(0)
-    joint_step(scan, state, iterations=2)
-    believe_positions(scan, state, RefineOptions(positions="affine"))
-    undo_strain(scan, state, 10)
-    find_lost(scan, state, 1.0, 9, rng)
-    index = state.lost.nonzero()[:16, 0] if state.lost is not None else state.positions_xy[:0, 0].long()
-    search_batch(scan, state, index, 1.0, 10, 20, rng)
-    return 0 if bool(state.positions_xy.isfinite().all()) else 1
-
-
 def _main() -> None:
     from ptycho.cli.main import main
 
@@ -98,12 +75,7 @@ def _main() -> None:
     for scan in (small, large):
         if scan == large:
             limit(int(megabytes) * 2**20)
-        codes[scan] = [
-            solve_positions(scan)
-            if words == ["positions"]
-            else main([*(word.format(scan=scan) for word in words), "--quiet"])
-            for words in commands
-        ]
+        codes[scan] = [main([*(word.format(scan=scan) for word in words), "--quiet"]) for words in commands]
     sys.stdout.write(json.dumps(codes) + "\n")
 
 

@@ -45,11 +45,3 @@ def test_patterns_that_must_be_held_are_refused_in_a_line(scans, tmp_path):
     done = run_limited(*scans, MEGABYTES, [words], tmp_path)
     assert json.loads(done.stdout.splitlines()[-1])[str(scans[1])] in ([1], [2]), done.stderr
     assert "memory" in done.stderr and "Traceback" not in done.stderr
-
-
-def test_positions_are_solved_for_with_a_part_of_the_patterns(tmp_path):
-    """66 MB of counts, more than a joint step keeps exit waves of, under a limit of 60 MiB (63 MB)."""
-    small, large = (scan_file(tmp_path / f"{count}.h5", count, 32, step_px=1.0) for count in (60, 16000))
-    done = run_limited(small, large, 60, [["positions"]], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])[str(large)] == [0]
