@@ -24,10 +24,14 @@ _PATIENCE = timedelta(minutes=10)
 
 
 class Processes:
-    """A `ptycho.ops.team.Team` of torch.distributed; `add_tensors` is `add_up` for tensors."""
+    """A `ptycho.ops.team.Team` of torch.distributed; `add_tensors` is `add_up` for tensors.
+
+    messages, message_bytes: how many sums were made so far, and of how many bytes.
+    """
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
+        self.messages = self.message_bytes = 0
 
     def add_up(self, *arrays: NDArray[Any]) -> None:
         """Replace each array, in place, by its sum over all processes."""
@@ -46,6 +50,8 @@ class Processes:
             else torch.float32
         )
         message = torch.cat([t.reshape(-1).to(wide) for t in real])
+        self.messages += 1
+        self.message_bytes += message.numel() * message.element_size()
         try:
             dist.all_reduce(message)
         except RuntimeError as error:

@@ -16,7 +16,7 @@ import numpy as np
 from ptycho.errors import DataError
 from ptycho.io.lazy import CHUNK_BYTES, LazyPatterns, NotByRows, Source, as_lazy
 from ptycho.io.npy_header import array_header
-from ptycho.io.ptychodus_hdf5 import check_links, check_sources, open_hdf5, unreadable
+from ptycho.io.ptychodus_hdf5 import check_links, check_sources, open_hdf5, source_files, unreadable
 from ptycho.io.reading import check_fits, damage
 from ptycho.io.scratch import ScratchArray
 
@@ -155,20 +155,26 @@ def hdf5_patterns(path: str | os.PathLike[str], key: str) -> LazyPatterns:
     Raises DataError where the dataset is missing or holds no numbers, and when rows turn out damaged.
     """
     header = hdf5_header(path, key)
+    sources: list[str] = []
     if header is not None:
         with open_hdf5(path) as archive:
             check_sources(archive[key])
+            sources = source_files(archive[key])
     if header is None or header.dtype.kind not in "buifc" or not header.shape:
         found = "is not there" if header is None else f"has dtype {header.dtype} and shape {header.shape}"
         raise DataError(f"{path}: dataset {key!r} {found}; it must hold patterns (M, N, N)")
 
     def read(begin: int, end: int) -> Any:
         with open_hdf5(path) as archive, damage(f"{path}: {key!r}"):
-            check_sources(archive[key])  # of one that vanished meanwhile HDF5 would give zeros
+            if sources:  # one that went away since is filled with zeros by HDF5 itself
+                check_sources(archive[key], sources)
+            rows = np.empty((end - begin, *header.shape[1:]), header.dtype)
             try:
-                return archive[key][begin:end]
+                if rows.size:
+                    archive[key].read_direct(rows, np.s_[begin:end])
             except (OSError, MemoryError) as error:
                 raise unreadable(archive[key], error) from error
+            return rows
 
     return LazyPatterns(read, header.shape, header.dtype)
 

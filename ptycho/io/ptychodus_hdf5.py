@@ -144,10 +144,14 @@ def source_files(found: Any) -> list[str]:
     return [name for name in dict.fromkeys(texts) if name != "."]
 
 
-def check_sources(found: Any) -> None:
-    """Raise DataError where files that a dataset is made of are missing; HDF5 itself would give zeros."""
+def check_sources(found: Any, names: list[str] | None = None) -> None:
+    """Raise DataError where files that a dataset is made of are missing; HDF5 itself would give zeros.
+
+    names: its `source_files`, where they are known.
+    """
     folder = Path(found.file.filename).parent
-    missing = [name for name in source_files(found) if "%b" not in name and not (folder / name).exists()]
+    names = source_files(found) if names is None else names
+    missing = [name for name in names if "%b" not in name and not (folder / name).exists()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(

@@ -28,10 +28,11 @@ def peak_memory_gib() -> float:
 def available_memory_bytes() -> int | None:
     """Memory that this process can still take without swapping, bytes; None where the system does not say.
 
-    The smaller of two numbers: the free memory of the machine (file caches count as free), and what the
-    limits of the process's control groups leave. A job in a cluster often has only a share of its machine.
+    The smallest of three numbers: the free memory of the machine (file caches count as free), and what the
+    limits of the process's control groups and of the process itself (`ulimit -v`, `ulimit -d`) leave. A job
+    in a cluster often has only a share of its machine.
     """
-    found = [free for free in (_machine(), *_limits()) if free is not None]
+    found = [free for free in (_machine(), *_limits(), *_own_limits()) if free is not None]
     return max(0, min(found)) if found else None
 
 
@@ -64,6 +65,22 @@ def _limits() -> Iterator[int]:
                 yield limit - used + _cached(folder, names[2])
             if folder == root:
                 break
+
+
+def _own_limits() -> Iterator[int]:
+    """What the limits of address space and of data leave to this process."""
+    try:
+        import resource
+    except ImportError:
+        return
+    pages = "".join(_lines(Path("/proc/self/statm"))).split()
+    if len(pages) < 6:
+        return
+    size = os.sysconf("SC_PAGE_SIZE")
+    for name, used in (("RLIMIT_AS", pages[0]), ("RLIMIT_DATA", pages[5])):
+        limit = resource.getrlimit(getattr(resource, name))[0]
+        if limit != resource.RLIM_INFINITY:
+            yield limit - int(used) * size
 
 
 def _cached(folder: Path, name: str) -> int:

@@ -169,15 +169,16 @@ def moved_map(
     if not np.isfinite(length).all() or length.max() < 0.01:
         return None
     extent = np.ptp(start, axis=0)
-    scale, times = side / max(float(extent.max()), 1e-9), stretch(start, moved)
+    step = -(-len(start) // _MAX_DOTS)
+    scale, times = side / max(float(extent.max()), 1e-9), stretch(start[::step], moved[::step])
     margin = float(length.max()) * times * scale + 3
     tails = (start - start.min(axis=0)) * scale + margin
     heads = tails + moved * times * scale
-    step = -(-len(start) // _MAX_DOTS)
     limits = (0.0, max(float(length.max()), 1e-9))
-    tints = colour_of(length, limits, colours)
+    tints = colour_of(length[::step], limits, colours)
     lines = [
-        (*(round(float(v), 1) for v in (*tails[n], *heads[n])), tints[n]) for n in range(0, len(start), step)
+        (*(round(float(v), 1) for v in (*tail, *head)), tint)
+        for tail, head, tint in zip(tails[::step], heads[::step], tints, strict=True)
     ]
     strip = panel(np.array([limits]), "", colours, limits=limits, unit="px")
     width, height = (float(v) for v in extent * scale + 2 * margin)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.errors import InputError
 from ptycho.evaluation.frc import RingCorrelation, crossing, half_bit_threshold
 from ptycho.evaluation.judge import Evaluation, evaluate
-from ptycho.report.fields import colour_limits, complex_image, lit_field
+from ptycho.report.fields import colour_limits, complex_image, lit_field, thinned
 from ptycho.report.hues import complex_colours, wheel
 from ptycho.report.scale_bar import scale_bar
 from ptycho.report.style import (
@@ -55,6 +55,9 @@ def draw_reconstruction(
     >>> [axis.get_title("left") for axis in draw_reconstruction(wave).axes[:3]]
     ['amplitude', 'phase / rad', 'complex']
     """
+    side = 1
+    if truth is None:
+        obj, coverage, side = thinned(obj, coverage)
     image = complex_image(obj)
     if truth is None:
         field, lit, _ = lit_field(image, coverage)
@@ -76,7 +79,7 @@ def draw_reconstruction(
     figure = new_figure(12.6, height, title, line)
     axes = figure.subplots(rows, 3, squeeze=False)
     for row, (name, field) in enumerate(shown):
-        extent, unit = extent_of(field.shape, pixel_size_m)
+        extent, unit = extent_of(tuple(side * n for n in field.shape), pixel_size_m)
         prefix = f"{name}: " if name else ""
         below = f"x / {unit}" if row == rows - 1 else ""
         pictures = (

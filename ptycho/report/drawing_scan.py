@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ptycho.errors import InputError
 from ptycho.report.fields import range_of
@@ -22,6 +23,10 @@ from ptycho.report.style import (
     new_figure,
 )
 
+#: positions above which they are not drawn one by one
+MOST_DOTS = 20_000
+_MOST_ARROWS = 2_000
+
 
 def draw_r_map(
     positions_xy: ArrayLike,
@@ -32,7 +37,8 @@ def draw_r_map(
 ) -> Figure:
     """R of every pattern at its place: positions (M, 2) [x, y] object px, r (M,); y down as in images.
 
-    Axes are in micrometres when pixel_size_m is given.
+    Of more than 20,000 positions the means of squares are drawn. Axes are in micrometres when pixel_size_m is
+    given.
     """
     positions, values = np.asarray(positions_xy, np.float64), np.asarray(r, np.float64)
     if positions.ndim != 2 or positions.shape[1:] != (2,) or values.shape != positions.shape[:1]:
@@ -44,15 +50,42 @@ def draw_r_map(
     width, height = np.ptp(positions, axis=0) + 1e-9
     # A dot covers about the area that belongs to one position, in points of a picture 4 in wide.
     size = float(np.clip((4 * 72) ** 2 * min(width, height) / max(width, height) / len(values) * 0.6, 2, 400))
-    low, high = range_of(values, 1.0)
-    dots = axis.scatter(
-        positions[:, 0], positions[:, 1], c=values, s=size, cmap=PHASE_MAP, vmin=low, vmax=high, linewidths=0
-    )
+    if len(values) > MOST_DOTS:
+        means, extent = _means(positions, values)
+        low, high = range_of(means, 1.0)
+        dots: Any = axis.imshow(means, extent=extent, cmap=PHASE_MAP, vmin=low, vmax=high)
+    else:
+        low, high = range_of(values, 1.0)
+        x, y = positions.T
+        dots = axis.scatter(x, y, c=values, s=size, cmap=PHASE_MAP, vmin=low, vmax=high, linewidths=0)
+        axis.invert_yaxis()
     axis.set_aspect("equal")
-    axis.invert_yaxis()
     dress(axis, "", f"x / {unit}", f"y / {unit}")
     colour_bar(figure, axis, dots, "R of the pattern")
     return figure
+
+
+def few(count: int, most: int = MOST_DOTS) -> slice:
+    """Which of `count` positions are drawn one by one: all, or every k-th."""
+    return slice(None, None, max(1, -(-count // most)))
+
+
+def _means(
+    positions: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], tuple[float, float, float, float]]:
+    """Means (h, w) of values (M,) over squares, some ten positions in each, NaN in empty ones; the extent of
+    the picture, y down."""
+    low, high = positions.min(0), positions.max(0)
+    side = max(float(np.sqrt(np.prod(high - low) * 10 / len(values))), float((high - low).max()) / 400)
+    columns, rows = (max(1, int(n)) for n in np.ceil((high - low) / side))
+    across, down = np.minimum(((positions - low) / side).astype(np.int64), [columns - 1, rows - 1]).T
+    cell = down * columns + across
+    known = np.isfinite(values)
+    number = np.bincount(cell[known], minlength=rows * columns)
+    total = np.bincount(cell[known], values[known], minlength=rows * columns)
+    means = np.divide(total, number, out=np.full(rows * columns, np.nan), where=number > 0)
+    right, bottom = low + np.array([columns, rows]) * side
+    return means.reshape(rows, columns), (float(low[0]), float(right), float(bottom), float(low[1]))
 
 
 def draw_patterns(
@@ -100,6 +133,7 @@ def draw_moved(
 ) -> Figure:
     """How far every position was moved, as an arrow from where it was: both (M, 2) [x, y] object px, y down.
 
+    Of more than 2,000 positions every k-th is drawn.
     The movement that all share is taken off: an image may lie anywhere. The scale of the arrows is written
     above them. Axes are in micrometres when pixel_size_m is given.
 
@@ -115,15 +149,16 @@ def draw_moved(
     length = np.hypot(*moved.T)
     step, unit = (1.0, "px") if pixel_size_m is None else (pixel_size_m * 1e6, "µm")
     still = length.max() < 0.01
-    times = 1.0 if still else stretch(start, moved)
+    some = few(len(start), _MOST_ARROWS)
+    times = 1.0 if still else stretch(start[some], moved[some])
     rms = float(np.sqrt(np.mean(length**2)))
     words = f"moved by {rms:.2f} px (rms), at most {length.max():.2f} px; arrows {times:g} times as long"
     figure = new_figure(6.4, 5.6, title or ("no position was moved by 0.01 px" if still else words))
     axis = figure.subplots()
-    axis.plot(*(start * step).T, ".", color=FAINT, ms=2.5, zorder=1)
+    axis.plot(*(start[some] * step).T, ".", color=FAINT, ms=2.5, zorder=1)
     arrows = axis.quiver(
-        *(start * step).T, *(moved * step * times).T, length, angles="xy", scale_units="xy", scale=1,
-        cmap=PHASE_MAP, clim=(0.0, max(float(length.max()), 0.01)), width=0.004, zorder=2,
+        *(start[some] * step).T, *(moved[some] * step * times).T, length[some], angles="xy", scale_units="xy",
+        scale=1, cmap=PHASE_MAP, clim=(0.0, max(float(length.max()), 0.01)), width=0.004, zorder=2,
     )  # fmt: skip
     axis.set_aspect("equal", adjustable="datalim")
     axis.invert_yaxis()

@@ -27,7 +27,7 @@ from ptycho.report.record import skipped_frames
 from ptycho.report.runs import Run
 from ptycho.report.verdict import HeldOut
 from ptycho.run.provenance import sha256
-from ptycho.scan.report import ScanReport, describe_scan
+from ptycho.scan.report import ScanReport, by_rows, describe_scan
 
 #: patterns that the noise floor of R is estimated from
 _SAMPLE = 64
@@ -270,7 +270,7 @@ def _read_scan(found: Evidence) -> None:
 
     try:
         mask = _mask_of(found.run)
-        raw = RawData.from_file(path, bad_pixels=mask, make_probe=True)
+        raw = by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
         raw = raw.without(
             [n for n in skipped_frames(found.run.provenance, str(path.resolve())) if n < len(raw.diff3d)]
         )

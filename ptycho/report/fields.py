@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -11,6 +13,8 @@ from ptycho.image.registration import fit_phase_ramp, phase_ramp
 
 #: shares of the light of the best tenth of the pixels: for the colours, and to be shown
 _WELL_LIT, _SHOWN = 0.2, 0.05
+#: pixels of an image on a side, above which a picture shows means of blocks
+MOST_PX = 1024
 
 
 def complex_image(obj: ArrayLike) -> NDArray[np.complex128]:
@@ -61,6 +65,30 @@ def range_of(values: NDArray[np.float64], percent: float = 0.2) -> tuple[float, 
     low, high = np.nanpercentile(values, (percent, 100 - percent))
     least = max(1e-9, 1e-6 * max(abs(low), abs(high)))
     return (float(low), float(high)) if high - low > least else (float(low) - 0.5, float(high) + 0.5)
+
+
+def thinned(
+    obj: ArrayLike, coverage: ArrayLike | None, most_px: int = MOST_PX
+) -> tuple[NDArray[Any], NDArray[Any] | None, int]:
+    """An image (H, W) and its coverage with at most `most_px` on a side, by means of blocks, and their side.
+
+    For pictures, which show no more: an image of a long scan would be copied many times at full size.
+
+    >>> image, _, side = thinned(np.arange(16.0).reshape(4, 4), None, most_px=2)
+    >>> image.tolist(), side
+    ([[2.5, 4.5], [10.5, 12.5]], 2)
+    """
+    image = np.asarray(obj)
+    side = -(-max(image.shape) // most_px) if image.ndim == 2 else 1
+    if side <= 1 or min(image.shape) < side:
+        return image, None if coverage is None else np.asarray(coverage), 1
+
+    def means(values: NDArray[Any]) -> NDArray[Any]:
+        rows, columns = (n // side for n in values.shape)
+        cut = values[: rows * side, : columns * side]
+        return np.asarray(cut.reshape(rows, side, columns, side).mean(axis=(1, 3)))
+
+    return means(image), None if coverage is None else means(np.asarray(coverage)), side
 
 
 def lit_field(

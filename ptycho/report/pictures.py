@@ -23,8 +23,10 @@ def object_panels(evidence: Evidence, pixel_size_m: float | None, max_side: int 
     if evidence.product is None:
         return []
     product = evidence.product
-    shown, lit, _ = fields.lit_field(product.object, product.coverage)
-    size, bar = _size(shown.shape, pixel_size_m), bar_of(shown.shape[1], pixel_size_m)
+    image, coverage, side = fields.thinned(product.object, product.coverage)
+    shown, lit, _ = fields.lit_field(image, coverage)
+    shape = tuple(side * n for n in shown.shape)
+    size, bar = _size(shape, pixel_size_m), bar_of(shape[1], pixel_size_m)
     limits = fields.colour_limits(np.abs(shown), lit)
     panels = [
         panel(

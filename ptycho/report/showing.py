@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.config.settings import TrainingConfig
 from ptycho.report.drawing import draw_probe, draw_reconstruction
 from ptycho.report.drawing_history import draw_history
+from ptycho.report.drawing_scan import few
 from ptycho.report.fields import colour_limits, lit_field
 from ptycho.report.panels import Panel, bar_of, complex_panel, panel
 from ptycho.report.scale_bar import scale_bar
@@ -56,7 +57,7 @@ def draw_scan(raw: RawData, title: str | None = None) -> Figure:
     figure = new_figure(12.6, 3.9 + 0.3 * bool(title), title)
     places, pattern, probe = figure.subplots(1, 3)
     points = raw.positions_px * step
-    places.plot(*points.T, ".", color="#c9c9c9", ms=3, zorder=0)
+    places.plot(*points[few(len(points))].T, ".", color="#c9c9c9", ms=3, zorder=0)
     dots = places.scatter(*points[rows].T, c=counts, s=16, cmap=PHASE_MAP, linewidths=0)
     places.set_aspect("equal", adjustable="datalim")
     places.invert_yaxis()

@@ -127,7 +127,7 @@ def check_patterns(patterns: Patterns, unit: str, bad_pixels: NDArray[np.bool_] 
         seen = chunk if bad_pixels is None or not masked else np.where(bad_pixels, chunk.dtype.type(0), chunk)
         low, high = seen.min(), seen.max()
         if not (np.isfinite(low) and np.isfinite(high)) or low < 0:
-            found = value_findings(measure_detector(patterns, unit, bad_pixels), unit)
+            found = value_findings(measure_detector(patterns, unit, bad_pixels, np.arange(0)), unit)
             raise DataError(str(found[0]))
         lit = lit or bool(high > 0)
     if not lit:

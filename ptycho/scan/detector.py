@@ -18,7 +18,7 @@ from ptycho.io.lazy import CHUNK_BYTES, Patterns, as_lazy
 #: side of the coarse patterns that frames are compared by
 FEATURE_SIDE = 32
 #: beyond so many frames they are half as fine, which a long scan makes up for by its number of pairs
-_MANY_FRAMES = 20_000
+MANY_FRAMES = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +29,9 @@ class DetectorStatistics:
     which the pixel has its own lowest or highest value. n_bad: patterns in which it is NaN or infinite;
     n_negative: below zero. mean, variance: of its counts (squares of amplitude), bad values taken as 0.
     counts: of every pattern over pixels that are not ignored; bad_frames: patterns with a NaN or infinite
-    value outside ignored pixels; digests: of the same pixels, equal for equal patterns. features (M, K)
-    float32: square roots of counts summed in blocks, at most 32 x 32 of them. ignored: (N,N) bool.
+    value outside ignored pixels; digests: of the same pixels, equal for equal patterns. features (L, K)
+    float32: square roots of counts summed in blocks, at most 32 x 32 of them, of the patterns feature_rows
+    (L,). ignored: (N,N) bool.
     """
 
     dtype: np.dtype[Any]
@@ -46,8 +47,9 @@ class DetectorStatistics:
     counts: NDArray[np.float64]
     n_negative_frame: NDArray[np.int64]
     bad_frames: NDArray[np.bool_]
-    digests: list[bytes]
+    digests: NDArray[np.uint64]
     features: NDArray[np.float32]
+    feature_rows: NDArray[np.int64]
     ignored: NDArray[np.bool_]
 
     @property
@@ -62,22 +64,28 @@ class DetectorStatistics:
 
 
 def measure_detector(
-    patterns: Patterns, unit: str, bad_pixels: NDArray[np.bool_] | None = None
+    patterns: Patterns,
+    unit: str,
+    bad_pixels: NDArray[np.bool_] | None = None,
+    feature_rows: NDArray[np.int64] | None = None,
 ) -> DetectorStatistics:
     """One pass over patterns (M,N,N) in `unit` ('counts' or 'amplitude').
 
-    Time O(M N^2). Memory: one chunk of about 32 MiB, some twelve numbers a pixel and at most 1024 a pattern.
+    feature_rows: the patterns, in order, whose coarse pictures are kept; None: all. Time O(M N^2). Memory:
+    one chunk of about 32 MiB, some twelve numbers a pixel, 25 bytes a pattern, and at most 1024 numbers for
+    each of `feature_rows`.
     """
     M, N = len(patterns), patterns.shape[-1]
     ignored = np.zeros((N, N), np.bool_) if bad_pixels is None else np.asarray(bad_pixels, np.bool_)
     lowest, highest = np.full((N, N), np.inf), np.full((N, N), -np.inf)
     n_low, n_high, n_bad, n_negative = (np.zeros((N, N), np.int64) for _ in range(4))
     total, squares = np.zeros((N, N)), np.zeros((N, N))
-    counts, bad_frames, digests = np.zeros(M), np.zeros(M, np.bool_), []
+    counts, bad_frames, digests = np.zeros(M), np.zeros(M, np.bool_), np.zeros(M, np.uint64)
     negative_frame = np.zeros(M, np.int64)
-    block = math.ceil(N / (FEATURE_SIDE if M <= _MANY_FRAMES else FEATURE_SIDE // 2))
+    block = math.ceil(N / (FEATURE_SIDE if M <= MANY_FRAMES else FEATURE_SIDE // 2))
     side = math.ceil(N / block)
-    features = np.zeros((M, side * side), np.float32)
+    rows = np.arange(M) if feature_rows is None else feature_rows
+    features = np.zeros((len(rows), side * side), np.float32)
     # chunks are counted in the float64 that they are turned into
     step_bytes = max(1, CHUNK_BYTES * patterns.dtype.itemsize // 16)
     for begin, chunk in as_lazy(patterns).chunks(step_bytes):
@@ -102,13 +110,16 @@ def measure_detector(
         squares += np.einsum("mij,mij->ij", values, values)
         seen = values * ~ignored
         counts[part] = seen.sum(axis=(1, 2))
-        digests += [hashlib.blake2b(frame.tobytes(), digest_size=8).digest() for frame in seen]
-        features[part] = np.sqrt(np.maximum(_binned(seen, block, side), 0.0))
+        marks = b"".join(hashlib.blake2b(frame.tobytes(), digest_size=8).digest() for frame in seen)
+        digests[part] = np.frombuffer(marks, np.uint64)
+        low_row, high_row = np.searchsorted(rows, [part.start, part.stop])
+        kept = seen if feature_rows is None else seen[rows[low_row:high_row] - begin]
+        features[low_row:high_row] = np.sqrt(np.maximum(_binned(kept, block, side), 0.0))
     mean = total / M
     return DetectorStatistics(
         patterns.dtype, M, lowest, highest, n_low, n_high, n_bad, n_negative, mean,
         np.maximum(squares / M - mean**2, 0.0), counts, negative_frame, bad_frames, digests, features,
-        ignored,
+        rows, ignored,
     )  # fmt: skip
 
 

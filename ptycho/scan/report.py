@@ -162,7 +162,7 @@ def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[R
         known = [np.asarray(m, np.bool_) for m in (arrays.get("bad_pixels"), bad_pixels) if m is not None]
         mask = np.logical_or.reduce(known) if known else None
         unit, _ = explain_unit(patterns, arrays.get("diffraction_unit"), "bad_pixels" in arrays)
-        stats = measure_detector(patterns, unit, mask)
+        stats = measure_detector(patterns, unit, mask, np.arange(0))
         wrong = faulty_values(stats)
         if not wrong.any():
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ptycho.errors import InputError, MissingFileError
+from ptycho.errors import InputError, MissingFileError, PtychoError
 
 LOG = "batch.log"
+#: what `ptycho reconstruct` goes on from
+STATE = "refine.safetensors"
 #: exit codes that a second try cannot mend: a refused input, and a stop that was asked for
 _FINAL = (0, 2, 130, 143)
 _SHELL_INTERRUPT = 130
@@ -117,13 +120,37 @@ class Queue:
         begun = time.perf_counter()
         with log.open("ab" if tries > 1 else "wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ptycho", *job.words],
+                [sys.executable, "-m", "ptycho", *words_of(job, tries)],
                 env=dict(self.environment), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
             self._running.add(process)
             code = process.wait()
             self._running.discard(process)
+            if code < 0:
+                name = signal.Signals(-code).name
+                out.write(f"\nit was ended by {name} from outside; too little memory, perhaps\n".encode())
         return Ended(job, code, time.perf_counter() - begun, tries, last_line(log))
+
+
+def words_of(job: Job, tries: int = 1) -> tuple[str, ...]:
+    """The words of a job; a reconstruction that was broken off goes on from the state that it left.
+
+    --overwrite asks for a fresh start, which a second try is not.
+    """
+    begun = job.words[0] == "reconstruct" and (job.folder / STATE).is_file() and not _ended(job.folder)
+    if not begun or (tries == 1 and "--overwrite" in job.words):
+        return job.words
+    return (*(word for word in job.words if word not in ("--overwrite", "--resume")), "--resume")
+
+
+def _ended(folder: Path) -> bool:
+    """Whether the record of a folder says that its run came to its end."""
+    from ptycho.run.provenance import read
+
+    try:
+        return (read(folder) or {}).get("state") == "done"
+    except (PtychoError, OSError):
+        return True
 
 
 def last_line(log: Path) -> str:
