@@ -48,8 +48,9 @@ class RefineResult:
     through an open object, relative to its peak; r_map (M,) and r: sqrt(sum (|F| - sqrt I)^2 / sum I) of
     the final object re-diffracted; history: one row a sweep (epoch, r, strength, seconds); intensity (M,),
     background (N, N) centred, or None; stopped: "epochs", "tolerance", "callback" or "interrupted"; began:
-    the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of the
-    prior, None where it was not tried; geometry: what the scan says of its metres.
+    the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of total
+    variation, learned: share of the learned prior, None where they were not tried; geometry: what the scan
+    says of its metres.
     """
 
     object: np.ndarray
@@ -65,6 +66,7 @@ class RefineResult:
     stopped: str = "epochs"
     began: str = ""
     variation: float | None = None
+    learned: float | None = None
     geometry: Geometry = Geometry()
 
     @property
@@ -136,5 +138,6 @@ def make_result(
         stopped=stopped,
         began=began,
         variation=None if state.variation is None else float(state.variation[0]),
+        learned=None if state.learned is None else float(state.learned[0]),
         geometry=scan.geometry,
     )
