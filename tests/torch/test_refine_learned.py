@@ -34,7 +34,7 @@ def noisy_picture(photons):
     return truth + size * torch.complex(noise[0], noise[1]), truth, light
 
 
-@pytest.mark.parametrize(("photons", "share"), [(10, 0.75), (100, 0.85)])
+@pytest.mark.parametrize("photons, share", [(10, 0.75), (100, 0.85)])
 def test_the_network_lowers_the_error_and_leaves_dark_pixels_alone(photons, share):
     noisy, truth, light = noisy_picture(photons)
     found = answer(noisy, light)
