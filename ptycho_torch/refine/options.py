@@ -26,7 +26,7 @@ class RefineOptions:
     "auto" (what explains the patterns better; a given object wins). levels: 2 (a coarse step among the
     first sweeps, kept where it helps) or 1.  prior: "learned" (a small network, twice), "tv" (total
     variation), both as far as held-out patterns agree, "none", or "auto" (learned where an object pixel gets
-    few photons).  momentum: share of a sweep's move that the
+    3 to 1,000 photons, tv below).  momentum: share of a sweep's move that the
     next one begins with, [0, 1) (None: 0 with one level, 0.7 with two; positions that move have none).
     full_epochs: sweeps at full step before the
     step falls linearly to `final_strength` (None: 8 with one level, 2 with two). probe_from: first sweep

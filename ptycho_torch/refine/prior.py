@@ -27,6 +27,9 @@ from ptycho_torch.refine.unknowns import illumination
 
 _ITERATIONS = 15
 _FEW_PHOTONS = 1000.0  # an object pixel, over the whole scan: above this the prior is not asked for
+_LEAST_LEARNED = (
+    3.0  # below this the learned prior has seen too little in training; total variation is better
+)
 _FEWEST_PHOTONS = 200.0  # below this a few sweeps and the learned prior do
 _FIRST = tuple(0.005 * 2.0**k for k in range(8))
 _NEXT = (0.5, 1.0, 2.0)
@@ -93,7 +96,10 @@ def asked_for(scan: RefineScan, state: RefineState, options: RefineOptions) -> s
     if options.prior == "auto":
         if state.variation is not None:  # a state of the version whose "auto" was "tv"
             return "tv"
-        return "learned" if photons_a_pixel(scan, state) < _FEW_PHOTONS else "none"
+        photons = photons_a_pixel(scan, state)
+        if photons < _LEAST_LEARNED:
+            return "tv"
+        return "learned" if photons < _FEW_PHOTONS else "none"
     return options.prior
 
 

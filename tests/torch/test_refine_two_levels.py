@@ -262,8 +262,8 @@ def test_nothing_is_carried_on_with_one_level_or_where_positions_move():
 
 def test_prior_is_asked_for_where_photons_are_few():
     few, positions, probe, _, _ = make_problem(photons=300)
-    many = make_problem(photons=1e6)[0]
-    for counts, wanted in ((few, "learned"), (many, "none")):
+    hardly, many = (make_problem(photons=photons)[0] for photons in (20, 1e6))
+    for counts, wanted in ((hardly, "tv"), (few, "learned"), (many, "none")):
         scan = make_scan(counts, positions, probe)
         state = start_state(scan)
         assert asked_for(scan, state, RefineOptions()) == wanted
