@@ -28,13 +28,18 @@ def expected_error(image: Tensor, light: Tensor) -> Tensor:
     return counts.clamp_min(1e-6).rsqrt().clamp(_SMALLEST, _LARGEST)
 
 
+def _silence(layer: nn.Module) -> None:
+    """Weights and biases of 0: the layer adds nothing before it has learnt."""
+    for values in layer.parameters():
+        nn.init.zeros_(values)
+
+
 class _Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        _silence(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(torch.relu(self.first(torch.relu(x))))
@@ -52,8 +57,7 @@ class Denoiser(nn.Module):
         self.before = nn.ModuleList(_Block(width) for width in widths)
         self.after = nn.ModuleList(_Block(width) for width in widths[:-1])
         self.leave = nn.Conv2d(widths[0], 2 * 4, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        _silence(self.leave)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, 5, H, W) to a correction (B, 2, H, W) in units of the expected error."""

@@ -53,7 +53,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         before, after = errors(self.network, image, truth, error)
         loss = torch.log((after + 1e-3 * before) / before).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         if math.isfinite(float(norm)):
             self.optimizer.step()
@@ -108,12 +108,13 @@ def _crop(pair: Pair, rng: np.random.Generator) -> list[np.ndarray]:
     top, left = (int(rng.integers(0, max(1, side - _CROP_PX + 1))) for side in pair.image.shape)
     turns, mirrored, other = int(rng.integers(4)), rng.random() < 0.5, rng.random() < 0.5
     parts = []
-    for field in (pair.image, pair.truth, pair.error):
+    fields: tuple[np.ndarray, ...] = (pair.image, pair.truth, pair.error)
+    for field in fields:
         part = field[top : top + _CROP_PX, left : left + _CROP_PX]
         short = [(0, _CROP_PX - side) for side in part.shape]
-        part = np.rot90(np.pad(part, short, mode="edge"), turns)
-        part = part[:, ::-1] if mirrored else part
-        parts.append(np.ascontiguousarray(part.conj() if other else part))
+        turned = np.rot90(np.pad(part, short, mode="edge"), turns)
+        turned = turned[:, ::-1] if mirrored else turned
+        parts.append(np.ascontiguousarray(turned.conj() if other else turned))
     return parts
 
 
