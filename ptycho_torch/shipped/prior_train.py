@@ -104,7 +104,7 @@ def _misfit(image: Tensor, truth: Tensor, lit: Tensor) -> Tensor:
 
 
 def _crop(pair: Pair, rng: np.random.Generator) -> list[np.ndarray]:
-    """A square of the pair, turned, mirrored, conjugated and rotated in phase at random."""
+    """A square of the pair, turned, mirrored and conjugated at random."""
     top, left = (int(rng.integers(0, max(1, side - _CROP_PX + 1))) for side in pair.image.shape)
     turns, mirrored, other = int(rng.integers(4)), rng.random() < 0.5, rng.random() < 0.5
     parts = []
