@@ -74,9 +74,9 @@ def add_arguments(parser: Parser) -> None:
     add("--levels", type=int, choices=(1, 2), default=2, help="2: coarse steps among the sweeps (default 2)")
     add(
         "--prior",
-        choices=("auto", "tv", "none"),
+        choices=("auto", "learned", "tv", "none"),
         default="auto",
-        help="total variation, weight by held-out patterns; auto: where photons are few (default auto)",
+        help="learned (a network), tv (total variation); auto: learned where photons are few (default auto)",
     )
     add("--refine", choices=RULES, default="rpie", help="update rule; none: the network alone (default rpie)")
     add("--objective", choices=OBJECTIVES, help="what --refine adam minimises (default: squared amplitudes)")
@@ -234,7 +234,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         product_from_npz(product, output / PRODUCT, raw, arguments.scan)
         console.say(f"ptychodus    {product}")
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
-    metrics |= {"start": result.began, "prior_weight": result.variation or 0.0}
+    metrics |= {"start": result.began, "prior_weight": result.learned or result.variation or 0.0}
     console.say(in_words(result))
     if arguments.refine != "none" and result.stopped != "interrupted":
         from ptycho.workflows.second_look import second_look
@@ -269,6 +269,9 @@ def in_words(result: RefineResult) -> str:
         parts.append(f"total variation by held-out patterns: {used}")
     if result.unsure is not None:
         parts.append(f"{int(result.unsure.sum())} of {len(result.unsure)} positions unsure")
+    if result.learned is not None:
+        used = f"{100 * result.learned:.0f} %" if result.learned else "not used"
+        parts.append(f"learned prior by held-out patterns: {used}")
     return "; ".join(parts)
 
 

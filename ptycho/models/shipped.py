@@ -1,6 +1,6 @@
-"""The weights that ship: one small network for scans that nobody trained on, beside this file.
+"""The weights that ship, beside this file: a network for scans that nobody trained on, the engine's prior.
 
-How it was trained and what it is worth: `docs/model_card.md`.
+How they were trained and what they are worth: `docs/model_card.md`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from ptycho.config.settings import ModelConfig
 from ptycho.errors import BundleError, DataError
 
 WEIGHTS = Path(__file__).with_name("shipped.safetensors")
+#: the learned prior of the engine (`ptycho_torch/refine/learned.py`), in half precision
+PRIOR = Path(__file__).with_name("prior.safetensors")
 #: sides of patterns that it was trained on, px
 SIDES = (64, 128)
 #: with fewer counts in the mean pattern, more patterns are averaged in each of fewer rounds
@@ -35,13 +37,13 @@ def shipped_model(N: int, nphotons: float = 1e5) -> ModelConfig:
     return ModelConfig(N=N, reference="coarse", rounds=rounds)
 
 
-def shipped_weights() -> dict[str, NDArray[Any]]:
-    """Its weights by neutral name, float32. Raises BundleError where the file is missing or damaged."""
+def shipped_weights(file: Path = WEIGHTS) -> dict[str, NDArray[Any]]:
+    """The weights in `file` by neutral name, float32. Raises BundleError where it is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        found = load(WEIGHTS.read_bytes())
+        found = load(file.read_bytes())
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"{WEIGHTS}: cannot be read ({error}); install ptychopinn again") from None
+        raise BundleError(f"{file}: cannot be read ({error}); install ptychopinn again") from None
     return {name: np.asarray(value, np.float32) for name, value in found.items()}

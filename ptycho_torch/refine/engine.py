@@ -27,7 +27,7 @@ from ptycho_torch.refine.initial import start_state
 from ptycho_torch.refine.network import start_from
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.phases import Run, Sweep, make_phases, resting_patterns, silent_patterns
-from ptycho_torch.refine.prior import asked_for
+from ptycho_torch.refine.prior import asked_for, noise_is_all
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.rules import make_rule
@@ -65,10 +65,11 @@ def iterate(
     if rule is None:
         rule = make_rule(options.rule, **options.rule_options)
         rule.start(scan, state)
-    schedule = Schedule(options, epochs)
+    prior = asked_for(scan, state, options)
+    schedule = Schedule(options, epochs, short=prior == "learned" and noise_is_all(scan, state))
     light = illumination(scan, state) if options.smoothness else state.object.real
-    whole = Run(scan, state, rule, options, schedule, seed, light, asked_for(scan, state, options))
-    if whole.asks_prior and state.epoch == 0:
+    whole = Run(scan, state, rule, options, schedule, seed, light, prior)
+    if prior == "tv" and state.epoch == 0:
         state.first = state.object.clone()
     phases = make_phases()
     total = total_counts(scan.counts)

@@ -9,6 +9,8 @@ import numpy as np
 
 from ptycho.errors import ConfigError
 
+#: what `prior` may be
+PRIORS = ("auto", "learned", "tv", "none")
 _RESTING = 0.2
 _FULL_ONE_LEVEL, _FULL_TWO_LEVELS = 8, 2
 _MOMENTUM = 0.7
@@ -22,8 +24,9 @@ class RefineOptions:
     fewer for a small scan). batches: "random" or "compact" (neighbours together).  modes: incoherent probe
     modes (None: as given).  start: "flat", "coarse" (low frequencies from counts and centres of mass) or
     "auto" (what explains the patterns better; a given object wins). levels: 2 (a coarse step among the
-    first sweeps, kept where it helps) or 1.  prior: "tv" (total variation, weight by held-out likelihood),
-    "none" or "auto" (tv where an object pixel gets few photons).  momentum: share of a sweep's move that the
+    first sweeps, kept where it helps) or 1.  prior: "learned" (a small network, twice), "tv" (total
+    variation), both as far as held-out patterns agree, "none", or "auto" (learned where an object pixel gets
+    3 to 1,000 photons, tv below).  momentum: share of a sweep's move that the
     next one begins with, [0, 1) (None: 0 with one level, 0.7 with two; positions that move have none).
     full_epochs: sweeps at full step before the
     step falls linearly to `final_strength` (None: 8 with one level, 2 with two). probe_from: first sweep
@@ -73,8 +76,8 @@ class RefineOptions:
             raise ConfigError(f"start='{self.start}' is unknown; use 'auto', 'coarse' or 'flat'")
         if self.levels not in (1, 2):
             raise ConfigError(f"levels={self.levels} must be 1 or 2")
-        if self.prior not in ("auto", "tv", "none"):
-            raise ConfigError(f"prior='{self.prior}' is unknown; use 'auto', 'tv' or 'none'")
+        if self.prior not in PRIORS:
+            raise ConfigError(f"prior='{self.prior}' is unknown; use one of {', '.join(PRIORS)}")
         if self.position_decode not in ("auto", "exp", "st", "none"):
             raise ConfigError(
                 f"position_decode='{self.position_decode}' is unknown; use 'auto', 'exp', 'st' or 'none'"

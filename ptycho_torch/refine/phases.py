@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptycho_torch.refine import prior
+from ptycho_torch.refine import learned_step, prior
 from ptycho_torch.refine.batches import make_batches
 from ptycho_torch.refine.coarse import coarse_step, share
 from ptycho_torch.refine.decode_sweep import decode_patterns, grid_of, resting
@@ -46,7 +46,7 @@ _JUDGES_UNTIL = 0.75
 class Run:
     """What the phases of one run share.
 
-    light: illumination of the start, where an option needs it; asks_prior: whether the prior is tried.
+    light: illumination of the start, where an option needs it; prior: "learned", "tv" or "none".
     """
 
     scan: RefineScan
@@ -56,7 +56,7 @@ class Run:
     schedule: Schedule
     seed: int
     light: Tensor
-    asks_prior: bool
+    prior: str
 
     @property
     def searches(self) -> int:
@@ -72,6 +72,12 @@ class Run:
     def epochs(self) -> int:
         """Sweeps in all, as it looks now."""
         return self.schedule.length(self.state.course)
+
+    @property
+    def middle(self) -> int:
+        """The sweep after which the learned prior is asked first: no joint step, half of the line done."""
+        middle = self.schedule.middle(self.state.course)
+        return next((epoch for epoch in range(middle, self.epochs) if epoch not in self.joint), middle)
 
 
 @dataclass
@@ -213,8 +219,8 @@ class Prior(Phase):
     """Total variation with the weight that held-out patterns choose."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
-        """Where few photons reach a pixel, or on demand."""
-        return sweep.silent is not None or run.state.variation is not None
+        """On demand."""
+        return run.prior == "tv" and (sweep.silent is not None or run.state.variation is not None)
 
     def work(self, run: Run, sweep: Sweep) -> None:
         """See prior.py."""
@@ -223,6 +229,24 @@ class Prior(Phase):
             prior.choose_weight(run.scan, run.state, light, sweep.strength, sweep.silent)
         else:
             prior.keep_weight(run.state, light, sweep.strength)
+
+
+class Learned(Phase):
+    """Half-way and at the end towards what a network says, as far as held-out patterns agree."""
+
+    def due(self, run: Run, sweep: Sweep) -> bool:
+        """Where few photons reach a pixel, or on demand."""
+        if run.prior != "learned":
+            return False
+        return sweep.epoch == run.middle and sweep.silent is not None or sweep.epoch == run.epochs - 1
+
+    def work(self, run: Run, sweep: Sweep) -> None:
+        """See learned_step.py."""
+        light = illumination(run.scan, run.state)
+        if run.state.learned is not None:
+            learned_step.keep_share(run.state, light)
+        elif sweep.silent is not None and len(sweep.silent):
+            learned_step.choose_share(run.scan, run.state, light, sweep.silent)
 
 
 class Decode(Phase):
@@ -319,6 +343,7 @@ def make_phases() -> tuple[Phase, ...]:
         Joint(),
         Coarse(),
         Prior(),
+        Learned(),
         Decode(),
         Lost(),
         Strain(),
@@ -340,6 +365,8 @@ def silent_patterns(run: Run, epoch: int) -> Tensor | None:
     """The patterns that judge the prior in this sweep, and so have no part in it; None where nothing asks."""
     if epoch in run.joint or epoch < run.searches:
         return None
-    if not run.asks_prior or epoch >= _JUDGES_UNTIL * run.epochs:
+    if run.prior == "none" or run.prior == "tv" and epoch >= _JUDGES_UNTIL * run.epochs:
+        return None
+    if run.prior == "learned" and (run.state.learned is not None or epoch > run.middle):
         return None
     return judges(run.scan, run.seed)

@@ -27,6 +27,10 @@ from ptycho_torch.refine.unknowns import illumination
 
 _ITERATIONS = 15
 _FEW_PHOTONS = 1000.0  # an object pixel, over the whole scan: above this the prior is not asked for
+_LEAST_LEARNED = (
+    3.0  # below this the learned prior has seen too little in training; total variation is better
+)
+_FEWEST_PHOTONS = 200.0  # below this a few sweeps and the learned prior do
 _FIRST = tuple(0.005 * 2.0**k for k in range(8))
 _NEXT = (0.5, 1.0, 2.0)
 _AGAIN = (0.005, 0.02)
@@ -87,11 +91,21 @@ def photons_a_pixel(scan: RefineScan, state: RefineState) -> float:
     return scan.mean_counts * scan.size / max(lit, 1)
 
 
-def asked_for(scan: RefineScan, state: RefineState, options: RefineOptions) -> bool:
-    """Whether this reconstruction tries the prior at all."""
+def asked_for(scan: RefineScan, state: RefineState, options: RefineOptions) -> str:
+    """Which prior this reconstruction tries: "learned", "tv" or "none"."""
     if options.prior == "auto":
-        return photons_a_pixel(scan, state) < _FEW_PHOTONS
-    return options.prior == "tv"
+        if state.variation is not None:  # a state of the version whose "auto" was "tv"
+            return "tv"
+        photons = photons_a_pixel(scan, state)
+        if photons < _LEAST_LEARNED:
+            return "tv"
+        return "learned" if photons < _FEW_PHOTONS else "none"
+    return options.prior
+
+
+def noise_is_all(scan: RefineScan, state: RefineState) -> bool:
+    """Whether so few photons reach a pixel that more sweeps than a few add noise and nothing else."""
+    return photons_a_pixel(scan, state) < _FEWEST_PHOTONS
 
 
 def choose_weight(

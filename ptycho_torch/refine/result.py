@@ -48,9 +48,10 @@ class RefineResult:
     through an open object, relative to its peak; r_map (M,) and r: sqrt(sum (|F| - sqrt I)^2 / sum I) of
     the final object re-diffracted; history: one row a sweep (epoch, r, strength, seconds); intensity (M,),
     background (N, N) centred, or None; stopped: "sweeps", "tolerance", "callback" or "interrupted"; began:
-    the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of the
-    prior, None where it was not tried; unsure (M,) bool: positions that another place explains too, after a
-    search that decodes them, or None; geometry: what the scan says of its metres.
+    the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of total
+    variation, learned: share of the learned prior, None where they were not tried; unsure (M,) bool:
+    positions that another place explains too, after a search that decodes them, or None; geometry: what the
+    scan says of its metres.
     """
 
     object: np.ndarray
@@ -67,6 +68,7 @@ class RefineResult:
     began: str = ""
     variation: float | None = None
     unsure: np.ndarray | None = None
+    learned: float | None = None
     geometry: Geometry = Geometry()
 
     @property
@@ -138,5 +140,6 @@ def make_result(
         stopped=stopped,
         began=began,
         variation=None if state.variation is None else float(state.variation[0]),
+        learned=None if state.learned is None else float(state.learned[0]),
         geometry=scan.geometry,
     )

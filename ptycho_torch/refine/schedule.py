@@ -14,6 +14,7 @@ from torch import Tensor
 from ptycho_torch.refine.options import RefineOptions
 
 _LINE = 18
+_SHORT_LINE = 8  # under the learned prior, which takes the noise away by itself
 _LEAST_FULL, _MOST_FULL = 2, 20
 _STILL_FALLING = 0.01
 #: sweeps of a schedule that cannot end by itself: positions, and rules without a step to lower
@@ -22,10 +23,16 @@ FIXED = 40
 
 @dataclass(frozen=True)
 class Schedule:
-    """The sweeps of one run. epochs: as asked, None for "auto"."""
+    """The sweeps of one run. epochs: as asked, None for "auto"; short: the line of the learned prior."""
 
     options: RefineOptions
     epochs: int | None = None
+    short: bool = False
+
+    @property
+    def line(self) -> int:
+        """Sweeps of the line after those at full step."""
+        return _SHORT_LINE if self.short else _LINE
 
     @property
     def fixed(self) -> int | None:
@@ -48,7 +55,14 @@ class Schedule:
     def length(self, course: Tensor | None) -> int:
         """Sweeps in all, as it looks now: it grows while R still falls."""
         fixed = self.fixed
-        return self.full_sweeps(course) + _LINE if fixed is None else fixed
+        return self.full_sweeps(course) + self.line if fixed is None else fixed
+
+    def middle(self, course: Tensor | None) -> int:
+        """The sweep (0-based) half-way down the line; of a given number of sweeps the middle one."""
+        fixed = self.fixed
+        if fixed is not None:
+            return max(self.searches(), (fixed - 1) // 2)
+        return self.full_sweeps(course) + self.line // 2 - 1
 
     def strength(self, epoch: int, course: Tensor | None) -> float:
         """Step factor of sweep `epoch` (0-based)."""

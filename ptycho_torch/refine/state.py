@@ -20,7 +20,8 @@ class RefineState:
     out of the object, or None; epoch: finished sweeps. course (E,) float64: R of every finished sweep, which
     the schedule goes by; variation (2,) float64: weight of the prior and the step factor it was found at, or
     None before it is tried; first (H, W), pull (2,): the object that the prior draws to, and how.
-    earlier_object, earlier_probe: both one sweep ago, where moves are carried on.
+    earlier_object, earlier_probe: both one sweep ago, where moves are carried on. learned (1,) float64: the
+    share of the learned prior's answer that held-out patterns chose, None before they are asked.
     """
 
     canvas: Canvas
@@ -37,6 +38,7 @@ class RefineState:
     pull: Tensor | None = None
     earlier_object: Tensor | None = None
     earlier_probe: Tensor | None = None
+    learned: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Named tensors, the absent ones left out."""
@@ -53,6 +55,7 @@ class RefineState:
             pull=self.pull,
             earlier_object=self.earlier_object,
             earlier_probe=self.earlier_probe,
+            learned=self.learned,
         )
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 

@@ -25,18 +25,25 @@ PHOTOGRAPHS = (
 )  # fmt: skip
 
 
-def random_object(side: int, rng: Rng) -> NDArray[np.complex64]:
-    """An object (side, side) complex64 of random kinds, contrast and phase range; amplitude at most 1."""
-    kinds = list(_KINDS)
+def random_object(side: int, rng: Rng, without: tuple[str, ...] = ()) -> NDArray[np.complex64]:
+    """An object (side, side) complex64 of random kinds, contrast and phase range; amplitude at most 1.
+
+    without: kinds and photographs that are kept for judging.
+    """
+    kinds = [kind for kind in _KINDS if kind not in without]
     share = np.array([_SHARES[kind] for kind in kinds])
     first, second = rng.choice(kinds, 2, p=share / share.sum())
-    absorbed = _unit(_KINDS[first](side, rng))
-    turned = absorbed if rng.random() < 0.25 else _unit(_KINDS[second](side, rng))
+    absorbed = _unit(_draw(first, side, rng, without))
+    turned = absorbed if rng.random() < 0.25 else _unit(_draw(second, side, rng, without))
     depth = float(rng.choice([rng.uniform(0.02, 0.5), rng.uniform(0.3, 0.9)], p=[0.7, 0.3]))
     reach = float(rng.choice([rng.uniform(0.2, 1.5), rng.uniform(1.0, 2.5)], p=[0.8, 0.2]))
     if rng.random() < 0.5:
         turned = 1 - turned
     return ((1 - depth * absorbed) * np.exp(1j * reach * turned)).astype(np.complex64)
+
+
+def _draw(kind: str, side: int, rng: Rng, without: tuple[str, ...]) -> Image:
+    return _photo(side, rng, without) if kind == "photo" else _KINDS[kind](side, rng)
 
 
 def _field(side: int, rng: Rng) -> Image:
@@ -91,8 +98,8 @@ def _photograph(name: str) -> Image:
     return np.asarray(grey, np.float64)
 
 
-def _photo(side: int, rng: Rng) -> Image:
-    picture = _photograph(str(rng.choice(PHOTOGRAPHS)))
+def _photo(side: int, rng: Rng, without: tuple[str, ...] = ()) -> Image:
+    picture = _photograph(str(rng.choice([name for name in PHOTOGRAPHS if name not in without])))
     size = int(min(min(picture.shape), side * rng.uniform(0.7, 2.0)))
     top, left = (int(rng.integers(0, length - size + 1)) for length in picture.shape)
     cut = picture[top : top + size, left : left + size]

@@ -130,6 +130,8 @@ def test_the_plain_loop_can_be_asked_for(scan: Path, tmp_path: Path, capsys: Cap
 def test_prior_is_used_on_demand(scan: Path, tmp_path: Path, capsys: Capture) -> None:
     assert reconstruct(scan, tmp_path, "--prior tv --sweeps 4") == 0
     assert "total variation by held-out patterns" in capsys.readouterr().out
+    assert reconstruct(scan, tmp_path, "--prior learned --sweeps 4 --overwrite") == 0
+    assert "learned prior by held-out patterns" in capsys.readouterr().out
 
 
 REFUSED = {

@@ -262,13 +262,15 @@ def test_nothing_is_carried_on_with_one_level_or_where_positions_move():
 
 def test_prior_is_asked_for_where_photons_are_few():
     few, positions, probe, _, _ = make_problem(photons=300)
-    many = make_problem(photons=1e6)[0]
-    for counts, wanted in ((few, True), (many, False)):
+    hardly, many = (make_problem(photons=photons)[0] for photons in (20, 1e6))
+    for counts, wanted in ((hardly, "tv"), (few, "learned"), (many, "none")):
         scan = make_scan(counts, positions, probe)
         state = start_state(scan)
-        assert asked_for(scan, state, RefineOptions()) is wanted
-        assert asked_for(scan, state, RefineOptions(prior="tv"))
-        assert not asked_for(scan, state, RefineOptions(prior="none"))
+        assert asked_for(scan, state, RefineOptions()) == wanted
+        for named in ("learned", "tv", "none"):
+            assert asked_for(scan, state, RefineOptions(prior=named)) == named
+        state.variation = torch.tensor([0.0, 1.0])
+        assert asked_for(scan, state, RefineOptions()) == "tv"
     assert photons_a_pixel(scan, state) == pytest.approx(
         photons_a_pixel(make_scan(2 * many, positions, probe), state) / 2, rel=1e-3
     )
@@ -304,19 +306,19 @@ def test_default_explains_more_than_the_same_sweeps_from_a_flat_object():
     assert two.stopped == "sweeps" and 20 <= len(two.history) <= 38
 
 
-def test_a_prior_helps_where_photons_are_few_and_its_run_resumes_to_the_byte(tmp_path):
+def test_total_variation_helps_where_photons_are_few_and_its_run_resumes_to_the_byte(tmp_path):
     counts, positions, probe, truth, _ = make_problem(photons=500, side=10)
     scan = make_scan(counts, positions, guess_of(probe))
     none = reconstruct(scan, prior="none", epochs=10)
     path = tmp_path / "state.safetensors"
-    with_prior = reconstruct(scan, epochs=10)
+    with_prior = reconstruct(scan, epochs=10, prior="tv")
     assert with_prior.variation is not None
     assert object_error(with_prior, truth) < object_error(none, truth)
-    reconstruct(scan, epochs=10, checkpoint=path, callbacks=(lambda now: now.epoch == 4,))
-    resumed = reconstruct(scan, epochs=10, checkpoint=path, resume=True)
+    reconstruct(scan, epochs=10, prior="tv", checkpoint=path, callbacks=(lambda now: now.epoch == 4,))
+    resumed = reconstruct(scan, epochs=10, prior="tv", checkpoint=path, resume=True)
     assert resumed.object.tobytes() == with_prior.object.tobytes() and resumed.began == with_prior.began
-    with pytest.raises(ConfigError, match="was made with prior = auto, not tv"):
-        reconstruct(scan, epochs=10, checkpoint=path, resume=True, prior="tv")
+    with pytest.raises(ConfigError, match="was made with prior = tv, not auto"):
+        reconstruct(scan, epochs=10, checkpoint=path, resume=True)
 
 
 def test_a_state_file_from_before_these_options_goes_on_as_the_loop_it_was(tmp_path):
