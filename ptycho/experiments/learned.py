@@ -26,9 +26,10 @@ from ptycho.experiments.session import (
     refusals,
     session,
 )
+from ptycho.warp.training import WarpSettings
 
 #: name, as in `ptycho sweep model=NAME` -> the settings of its training
-TOOLS: dict[str, type[LearnedSettings]] = {}
+TOOLS: dict[str, type[LearnedSettings]] = {"warp": WarpSettings}
 
 
 def tool_of(words: Sequence[str]) -> str | None:

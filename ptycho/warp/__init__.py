@@ -1,4 +1,5 @@
-"""Registration of two images of one thing: what a warp is, how it is judged, how it moves positions. NumPy only.
+"""Registration of two images of one thing: what a warp is, how it is judged, how it moves positions. NumPy
+only.
 
 The fit of a warp to two images is in `ptycho_torch.warp`.
 """

@@ -23,9 +23,9 @@ def drift_and_hysteresis(
 ) -> Floats:
     """Errors (M, 2) [x, y] px of positions (M, 2) in the order of measurement: written down less the truth.
 
-    Drift over the scan's time t from 0 to 1 falls off as 1 - exp(-t / settle), scaled to drift_xy_px at the end,
-    as a stage that warms up. Hysteresis of a piezo driven one way bows each line: h (1 - s^2), s from -1 to 1
-    along the axis. The mean is zero. The longest error is printed by whoever simulates.
+    Drift over the scan's time t from 0 to 1 falls off as 1 - exp(-t / settle), scaled to drift_xy_px at the
+    end, as a stage that warms up. Hysteresis of a piezo driven one way bows each line: h (1 - s^2), s from -1
+    to 1 along the axis. The mean is zero. The longest error is printed by whoever simulates.
 
     >>> way = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), -1).reshape(-1, 2)
     >>> errors = drift_and_hysteresis(way, (0.0, 4.0))
@@ -44,14 +44,16 @@ def drift_and_hysteresis(
 
 
 def random_warp(shape: tuple[int, int], largest_px: float, rng: Rng, *, flow: bool = True) -> Warp:
-    """A warp whose longest displacement is `largest_px` px, without folds: rotation, scale, shear, lens, and a
-    smooth flow of 3 to 5 bumps across for `flow`. Shape (H, W).
+    """A warp whose longest displacement is `largest_px` px, without folds: rotation, scale, shear, lens, and
+    a smooth flow of 3 to 5 bumps across for `flow`. Shape (H, W).
 
     >>> warp = random_warp((96, 96), 4.0, np.random.default_rng(0))
     >>> round(warp.as_dict()["largest_px"], 6), warp.as_dict()["smallest_area"] > 0
     (4.0, True)
     """
-    sizes = dict(shift_x=1.0, shift_y=1.0, rotation=1.0, scale=1.0, shear=0.6, skew=0.6, lens=1.0, lens_high=0.4)
+    sizes = dict(
+        shift_x=1.0, shift_y=1.0, rotation=1.0, scale=1.0, shear=0.6, skew=0.6, lens=1.0, lens_high=0.4
+    )
     values = np.array([sizes.get(name, 0.0) for name in NAMES]) * rng.standard_normal(len(NAMES))
     values[8:] = rng.uniform(-0.3, 0.3, 2)
     straight = Warp(shape, values)

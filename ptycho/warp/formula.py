@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-#: the numbers of the global part. shift, rotation, scale, shear, lens: displacement at the unit radius (half the
-#: longer side), as a share of it; lens_x, lens_y: centre of the lens, in unit radii from the image's centre
+#: the numbers of the global part. shift, rotation, scale, shear, lens: displacement at the unit radius (half
+#: the longer side), as a share of it; lens_x, lens_y: centre of the lens, in unit radii from the image's
+#: centre
 NAMES = (
     "shift_x", "shift_y", "rotation", "scale", "shear", "skew", "lens", "lens_high", "lens_x", "lens_y",
 )  # fmt: skip
@@ -24,8 +25,8 @@ PARTS = {
 def global_displacement(values: Any, x: Any, y: Any) -> tuple[Any, Any]:
     """Displacement (x, y) at x, y, all in unit radii; values: ten numbers in the order of NAMES.
 
-    The affine part is linear: rotation and scale as their generators. The lens is radial about its own centre,
-    r (k r^2 + K r^4): the first terms of D. Brown, Photogrammetric Engineering 37, 855 (1971).
+    The affine part is linear: rotation and scale as their generators. The lens is radial about its own
+    centre, r (k r^2 + K r^4): the first terms of D. Brown, Photogrammetric Engineering 37, 855 (1971).
 
     >>> global_displacement([0.1, 0, 0, 0.2, 0, 0, 0, 0, 0, 0], 1.0, -1.0)
     (0.30000000000000004, -0.2)

@@ -1,4 +1,5 @@
-"""Two images on one grid, ready to be registered: what ptychography leaves free is removed, weights are made."""
+"""Two images on one grid, ready to be registered: what ptychography leaves free is removed, weights are
+made."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ _DETAIL_PX = 8.0
 
 @dataclass(frozen=True)
 class Pair:
-    """fixed, moving (H, W) complex on one grid, the fixed image's pixels; weights (H, W) in [0, 1], 0: not seen.
+    """fixed, moving (H, W) complex on one grid, the fixed image's pixels; weights (H, W) in [0, 1], 0: not
+    seen.
 
     box: the grid (y0, y1, x0, x1) in the fixed image. corner_xy: pixel of the moving image under grid pixel
     (0, 0), whole numbers. part: "complex", or which real part of the moving image the fixed one shows,
@@ -74,12 +76,15 @@ def make_pair(
 ) -> Pair:
     """Lay a moving image on the grid of a fixed one, whole px, and remove scale, phase ramp and large shift.
 
-    Shapes: fixed (H, W) complex, or real for a micrograph; moving (H', W') complex; coverages of their shapes;
-    origin_xy [x, y]: the fixed image's pixel under moving[0, 0], None: centre on centre; roi (y0, y1, x0, x1)
-    of the fixed image, None: all that both cover. Raises InputError where too little is shared. Time
+    Shapes: fixed (H, W) complex, or real for a micrograph; moving (H', W') complex; coverages of their
+    shapes; origin_xy [x, y]: the fixed image's pixel under moving[0, 0], None: centre on centre; roi (y0, y1,
+    x0, x1) of the fixed image, None: all that both cover. Raises InputError where too little is shared. Time
     O(H W log(H W)), memory a few copies.
     """
-    seen_fixed, seen_moving = _weight(fixed_coverage, np.shape(fixed)), _weight(moving_coverage, np.shape(moving))
+    seen_fixed, seen_moving = (
+        _weight(fixed_coverage, np.shape(fixed)),
+        _weight(moving_coverage, np.shape(moving)),
+    )
     real = np.asarray(fixed).dtype.kind != "c"
     target, source = _filled(fixed, seen_fixed, "fixed"), _filled(moving, seen_moving, "moving")
     origin = centre_origin(source.shape, target.shape) if origin_xy is None else origin_xy
@@ -114,7 +119,8 @@ def warp_image(image: ArrayLike, pair: Pair, warp: Warp, order: int = 3) -> NDAr
 
 
 def _weight(coverage: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
-    """Coverage relative to its median, at most 1: the noise of a reconstruction goes as 1 / sqrt(coverage)."""
+    """Coverage relative to its median, at most 1: the noise of a reconstruction goes as 1 /
+    sqrt(coverage)."""
     if coverage is None:
         return np.ones(shape)
     values = np.asarray(coverage, np.float64)
@@ -130,7 +136,9 @@ def _weight(coverage: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
 def _filled(image: ArrayLike, seen: Floats, name: str) -> Complex:
     values = np.asarray(image)
     if values.ndim != 2 or values.dtype.kind not in "fciu":
-        raise InputError(f"the {name} image is {values.dtype} of shape {values.shape}; expected one image (H, W)")
+        raise InputError(
+            f"the {name} image is {values.dtype} of shape {values.shape}; expected one image (H, W)"
+        )
     made = values.astype(np.complex128)
     made[seen == 0] = made[seen > 0].mean()
     if not np.isfinite(made).all():
@@ -148,7 +156,12 @@ def _grid(seen_fixed: Floats, seen_moving: Floats, origin_xy: tuple[int, int], r
         t, b, left, r = covered_box(both, 0.5)
         box = (y0 + t, y0 + b, x0 + left, x0 + r)
     else:
-        box = (max(roi[0], 0), min(roi[1], seen_fixed.shape[0]), max(roi[2], 0), min(roi[3], seen_fixed.shape[1]))
+        box = (
+            max(roi[0], 0),
+            min(roi[1], seen_fixed.shape[0]),
+            max(roi[2], 0),
+            min(roi[3], seen_fixed.shape[1]),
+        )
     if min(box[1] - box[0], box[3] - box[2]) < SMALLEST:
         raise InputError(f"the two images share {box} only; a warp needs {SMALLEST} px of each side")
     return box

@@ -99,6 +99,7 @@ def hard_failures(pair: Pair, warp: Warp, seen: Floats | None = None) -> tuple[s
 
 def _details(image: NDArray[Any], pair: Pair, seen: Floats) -> list[Floats]:
     """What is finer than 8 px of the amplitude and of the phase, relative to the mean amplitude."""
+
     def smooth(values: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(ndimage.gaussian_filter(values, _DETAIL_PX))
 

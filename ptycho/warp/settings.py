@@ -46,8 +46,8 @@ class PairSettings:
         if self.kind not in KINDS:
             raise ConfigError(f"warp {self.kind!r} is unknown; use {', '.join(KINDS)}")
         for name, low, high in (
-            ("max_flow_px", 0.1, 100.0), ("steps", 1, 10_000), ("flow_points", 4, 99), ("smooth_px", 0.0, 20.0),
-            ("gauge_px", 8.0, 1e4), ("significance", 0.0, 100.0),
+            ("max_flow_px", 0.1, 100.0), ("steps", 1, 10_000), ("flow_points", 4, 99),
+            ("smooth_px", 0.0, 20.0), ("gauge_px", 8.0, 1e4), ("significance", 0.0, 100.0),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:

@@ -34,7 +34,8 @@ def spline_basis(at: ArrayLike, count: int, span: float) -> Floats:
 
 
 def refine_points(points: Floats, shape: tuple[int, int]) -> Floats:
-    """The field of control points (2, h, w) with other numbers of points (h', w'): the nearest in least squares.
+    """The field of control points (2, h, w) with other numbers of points (h', w'): the nearest in least
+    squares.
 
     Exact where every interval is halved: h' - 3 = 2 (h - 3).
     """

@@ -21,8 +21,9 @@ _CLOSE_PX = 1e-6
 class Warp:
     """Where each pixel of the fixed image is found in the moving one: moving(p + u(p)) = fixed(p).
 
-    shape (H, W) of the fixed image; values (10,) in the order of `NAMES`; points (2, h, w) px or None, control
-    points [x, y] of the flow that is added. Displacements u are [x, y] px, p [x, y] px of the fixed image.
+    shape (H, W) of the fixed image; values (10,) in the order of `NAMES`; points (2, h, w) px or None,
+    control points [x, y] of the flow that is added. Displacements u are [x, y] px, p [x, y] px of the fixed
+    image.
     """
 
     shape: tuple[int, int]
@@ -40,7 +41,8 @@ class Warp:
         return max(max(self.shape) - 1, 1) / 2
 
     def displacement(self, places_xy: ArrayLike) -> Floats:
-        """u (K, 2) px at places (K, 2) [x, y] px of the fixed image; the flow stays as it is beyond the image."""
+        """u (K, 2) px at places (K, 2) [x, y] px of the fixed image; the flow stays as it is beyond the
+        image."""
         places = np.asarray(places_xy, np.float64)
         x, y = ((places - self.centre_xy) / self.radius_px).T
         found = np.stack(global_displacement(self.values, x, y), -1) * self.radius_px
@@ -66,7 +68,8 @@ class Warp:
     def to_fixed(self, places_xy: ArrayLike) -> Floats:
         """Where places (K, 2) px of the moving image lie in the fixed one: the inverse, by fixed-point steps.
 
-        Raises DataError where the steps do not settle, which a warp without folds and of gentle slope does not.
+        Raises DataError where the steps do not settle, which a warp without folds and of gentle slope does
+        not.
 
         >>> warp = identity((64, 64)).replaced(scale=0.1)
         >>> there = warp.to_fixed([[40.0, 10.0]])
@@ -140,7 +143,8 @@ def determinants(field: Any) -> Any:
 
 
 class Slopes(NamedTuple):
-    """Differences of a field (H, W, 2) along x on the upper and lower edge of each cell, along y left and right."""
+    """Differences of a field (H, W, 2) along x on the upper and lower edge of each cell, along y left and
+    right."""
 
     right: tuple[Any, Any]
     down: tuple[Any, Any]

@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, dict[str, float]], None]
 
+
+def _warp(settings: Any) -> Task[Any]:
+    from ptycho_torch.warp.task import WarpTask
+
+    return WarpTask(settings)
+
+
 #: the tool's name -> its task, made from its settings
-TASKS: dict[str, Callable[[Any], Task[Any]]] = {}
+TASKS: dict[str, Callable[[Any], Task[Any]]] = {"warp": _warp}
 
 
 def train_tool(tool: str, settings: LearnedSettings, progress: Progress | None = None) -> Fit:

@@ -1,4 +1,5 @@
-"""Positions corrected by a reference image: reconstruct quickly, register, move, and again until nothing moves."""
+"""Positions corrected by a reference image: reconstruct quickly, register, move, and again until nothing
+moves."""
 
 from __future__ import annotations
 
@@ -49,10 +50,9 @@ def positions_by_reference(
     engine's own search. Raises InputError, and RunError where the images do not match. Time: `rounds` times
     `sweeps` sweeps and a registration; memory that of a reconstruction.
     """
+    from ptycho.warp.prepare import make_pair
     from ptycho_torch.refine import reconstruct
     from ptycho_torch.warp import register
-
-    from ptycho.warp.prepare import make_pair
 
     positions = np.asarray(raw.positions_px, np.float64)
     rows: list[dict[str, Any]] = []
@@ -72,7 +72,9 @@ def positions_by_reference(
             if number:
                 break
             words = "; ".join(FAILURES[name] for name in found.score.failures)
-            raise RunError(f"the reference does not fit the scan: {words}; check that both show the same place")
+            raise RunError(
+                f"the reference does not fit the scan: {words}; check that both show the same place"
+            )
         new = pair.moved_positions(positions, made.origin_xy, found.warp)
         move = float(np.sqrt(((new - positions) ** 2).sum(1).mean()))
         positions = new
@@ -87,5 +89,5 @@ def positions_by_reference(
 def _check_pixel(ours: float | None, theirs: float | None) -> None:
     if ours is not None and theirs is not None and abs(ours - theirs) > _SAME_PIXEL * theirs:
         raise InputError(
-            f"the reference has pixels of {theirs:.6g} m and the scan's image of {ours:.6g} m; resample it first"
+            f"the reference has pixels of {theirs:.6g} m, the scan's image has {ours:.6g} m; resample it first"
         )

@@ -17,9 +17,9 @@ from ptycho.warp.warp import Warp
 def backward_warp(image: Tensor, displacement: Tensor, mode: str = "bilinear") -> Tensor:
     """image (B, C, H, W) drawn at p + u(p): real, differentiable in both.
 
-    displacement (B, H', W', 2) [x, y] px of the image; the output is (B, C, H', W'), its pixel (0, 0) lies on the
-    image's. Beyond the image its edge is repeated. `grid_sample` with align_corners=True, so that px -1 and +1
-    are the centres of the first and last pixel.
+    displacement (B, H', W', 2) [x, y] px of the image; the output is (B, C, H', W'), its pixel (0, 0) lies on
+    the image's. Beyond the image its edge is repeated. `grid_sample` with align_corners=True, so that px -1
+    and +1 are the centres of the first and last pixel.
 
     >>> image = torch.arange(4.0).reshape(1, 1, 1, 4)
     >>> backward_warp(image, torch.tensor([0.5, 0.0]).expand(1, 1, 4, 2)).flatten().tolist()
@@ -76,7 +76,9 @@ class WarpField(nn.Module):
     raw (10,) px at the unit radius; head (2, h, w) px: the flow's control points before tanh, or None.
     """
 
-    def __init__(self, shape: tuple[int, int], max_flow_px: float, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, shape: tuple[int, int], max_flow_px: float, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
         self.shape, self.max_flow_px = shape, max_flow_px
         self.radius = max(max(shape) - 1, 1) / 2
@@ -128,7 +130,8 @@ class WarpField(nn.Module):
             return Warp(self.shape, self.values().double().numpy().copy(), points)
 
     def set(self, warp: Warp) -> None:
-        """Begin from a warp of the same grid; what is beyond a bound is set on it. Every number of it is used."""
+        """Begin from a warp of the same grid; what is beyond a bound is set on it. Every number of it is
+        used."""
         dtype: Any = self.raw.dtype
         bound = self.get_buffer("bounds").double()
         with torch.no_grad():

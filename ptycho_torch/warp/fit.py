@@ -1,4 +1,5 @@
-"""A warp fitted to one pair of images, in stages: shift, affine, lens, a flow of ever more points, all together.
+"""A warp fitted to one pair of images, in stages: shift, affine, lens, a flow of ever more points, all
+together.
 
 A richer warp is kept only where pixels that took no part in its fit become better by more than chance.
 """
@@ -103,7 +104,8 @@ def _plan(settings: PairSettings, levels: dict[int, Level]) -> list[tuple[str, s
         while points[0] > fewest:
             points.insert(0, max(fewest, (points[0] - 3) // 2 + 3))
         plan += [
-            (f"flow {count}", "flow", count, coarse[-3:] if count == points[0] else coarse[-2:]) for count in points
+            (f"flow {count}", "flow", count, coarse[-3:] if count == points[0] else coarse[-2:])
+            for count in points
         ]
     return plan
 
@@ -153,7 +155,9 @@ class _Fit:
         tried = copy.deepcopy(self.best)
         self.descend(tried, self.levels[1], _TUNING_PX, held=False)
         failures = hard_failures(self.pair, tried.warp())
-        self.rows.append({"stage": "tuning", "kept": not failures, "better": None, "failures": list(failures)})
+        self.rows.append(
+            {"stage": "tuning", "kept": not failures, "better": None, "failures": list(failures)}
+        )
         if not failures:
             self.best = tried
 
@@ -163,12 +167,16 @@ class _Fit:
         with torch.no_grad():
             views = [level.view(warp, self.settings, held=True) for warp in (old, new)]
             noise = noise_of(views[1])
-            weight = torch.minimum(*(level.view(warp, self.settings, held=False).weight for warp in (old, new)))
+            weight = torch.minimum(
+                *(level.view(warp, self.settings, held=False).weight for warp in (old, new))
+            )
             errors = [misfit(_scaled(view, noise)) for view in views]
             judged = level.judges & (weight > 0)
             change = ((errors[0] - errors[1]) * weight)[judged]
             number = level.block[judged]
-            sums = torch.zeros(int(level.block.max()) + 1, dtype=torch.float64).index_add_(0, number, change.double())
+            sums = torch.zeros(int(level.block.max()) + 1, dtype=torch.float64).index_add_(
+                0, number, change.double()
+            )
             sums = sums[torch.unique(number)]
             if len(sums) < 4:
                 return 0.0
@@ -199,10 +207,13 @@ class _Fit:
 
 
 def noise_of(view: View) -> float:
-    """Standard error of a pixel's difference, of either part, by the median: what does not fit counts as noise."""
+    """Standard error of a pixel's difference, of either part, by the median: what does not fit counts as
+    noise."""
     seen = view.weight > 0
     error = ((view.fixed - view.moved).abs() * view.weight.sqrt())[seen]
-    return max(float(error.median()) / math.sqrt(2 * math.log(2)), 1e-6 * float(view.fixed.abs().mean()) + 1e-30)
+    return max(
+        float(error.median()) / math.sqrt(2 * math.log(2)), 1e-6 * float(view.fixed.abs().mean()) + 1e-30
+    )
 
 
 def _scaled(view: View, noise: float) -> View:

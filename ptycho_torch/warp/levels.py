@@ -1,4 +1,5 @@
-"""A pair of images as a pyramid: halved images, weights, and the pixels that judge a fit and have no part in it."""
+"""A pair of images as a pyramid: halved images, weights, and the pixels that judge a fit and have no part in
+it."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ _FEWEST_PX = 20
 
 @dataclass(frozen=True)
 class Level:
-    """One level: fixed (h, w) complex; moving (3, h, w) real, imaginary part and weight; weight (h, w); judges
-    (h, w) True where a pixel is held out; block (h, w) the number of its square; lattice: where its pixels lie.
+    """One level: fixed (h, w) complex; moving (3, h, w) real, imaginary part and weight; weight (h, w);
+    judges (h, w) True where a pixel is held out; block (h, w) the number of its square; lattice: where its
+    pixels lie.
     """
 
     fixed: Tensor
@@ -47,7 +49,8 @@ class Level:
 
 
 def make_levels(pair: Pair, settings: PairSettings, seed: int = 0) -> dict[int, Level]:
-    """Levels 1, 2, 4, ... of a pair, as far as a side keeps 20 px; at most 8. The squares follow from the seed."""
+    """Levels 1, 2, 4, ... of a pair, as far as a side keeps 20 px; at most 8. The squares follow from the
+    seed."""
     fixed, moving = (_smoothed(image, settings.smooth_px) for image in (pair.fixed, pair.moving))
     weights = [torch.from_numpy(w.astype(np.float32)) for w in (pair.fixed_weight, pair.moving_weight)]
     height, width = pair.shape

@@ -46,12 +46,14 @@ def fold_penalty(field: Tensor, margin: float = 0.0) -> Tensor:
 def local_factor(fixed: Tensor, moved: Tensor, weight: Tensor, window: int) -> Tensor:
     """The complex factor (H, W) by which `moved` fits `fixed` best in each window of so many px, smooth.
 
-    What ptychography leaves free (scale, phase, ramp) and what varies slowly is in it. No gradient goes through
-    it: at the best factor the misfit does not depend on it to first order. O(H W).
+    What ptychography leaves free (scale, phase, ramp) and what varies slowly is in it. No gradient goes
+    through it: at the best factor the misfit does not depend on it to first order. O(H W).
     """
     with torch.no_grad():
         product = fixed * moved.conj()
-        parts = torch.stack([product.real, product.imag, squared(moved), torch.ones_like(moved.real)]) * weight
+        parts = (
+            torch.stack([product.real, product.imag, squared(moved), torch.ones_like(moved.real)]) * weight
+        )
         size = max(2, min(window, *fixed.shape))
         stride, pad = max(1, size // 4), size // 2
         sums = F.avg_pool2d(parts[None], size, stride, pad, count_include_pad=True)[0]
@@ -65,7 +67,8 @@ def local_factor(fixed: Tensor, moved: Tensor, weight: Tensor, window: int) -> T
 
 
 class View(NamedTuple):
-    """Two images of one level, the moving one warped and multiplied by its local factor: in units of the noise.
+    """Two images of one level, the moving one warped and multiplied by its local factor: in units of the
+    noise.
 
     fixed, moved (H, W) complex; weight (H, W), 0 where a pixel has no part; field (H, W, 2) px of the level.
     """
@@ -104,7 +107,9 @@ def _modulus_of_error(view: View) -> tuple[Tensor, Tensor]:
     return error, torch.zeros_like(error)
 
 
-def flow_terms(points: Tensor | None, spacing_px: float, max_flow_px: float, pixels: float) -> dict[str, Tensor]:
+def flow_terms(
+    points: Tensor | None, spacing_px: float, max_flow_px: float, pixels: float
+) -> dict[str, Tensor]:
     """Priors of control points (2, h, w) px, spacing_px apart, for a misfit that is a mean of so many pixels.
 
     variation: Rudin, Osher and Fatemi's of the flow as a complex field; magnitude: its square in units of the
