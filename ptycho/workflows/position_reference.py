@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ptycho import backends
 from ptycho.errors import InputError, RunError
 from ptycho.warp.score import FAILURES
 from ptycho.warp.settings import PairSettings
@@ -51,7 +52,6 @@ def positions_by_reference(
     `sweeps` sweeps and a registration; memory that of a reconstruction.
     """
     from ptycho.warp.prepare import make_pair
-    from ptycho_torch.refine import reconstruct
     from ptycho_torch.warp import register
 
     positions = np.asarray(raw.positions_px, np.float64)
@@ -59,7 +59,7 @@ def positions_by_reference(
     for number in range(rounds):
         if progress is not None:
             progress(number, rounds)
-        made = reconstruct(raw.moved_to(positions), epochs=sweeps, seed=seed, device=device)
+        made = backends.engine().reconstruct(raw.moved_to(positions), epochs=sweeps, seed=seed, device=device)
         _check_pixel(made.object_pixel_size_m, pixel_size_m)
         place = None
         if origin_xy is not None:
@@ -89,5 +89,5 @@ def positions_by_reference(
 def _check_pixel(ours: float | None, theirs: float | None) -> None:
     if ours is not None and theirs is not None and abs(ours - theirs) > _SAME_PIXEL * theirs:
         raise InputError(
-            f"the reference has pixels of {theirs:.6g} m, the scan's image has {ours:.6g} m; resample it first"
+            f"the reference has pixels of {theirs:.6g} m, the scan's image {ours:.6g} m; resample it first"
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -89,8 +87,9 @@ class WarpField(nn.Module):
 
     def use(self, kind: str) -> None:
         """Let only the numbers of this kind move; a "flow" needs `refine` too."""
-        self.mask.zero_()
-        self.mask[list(PARTS[kind])] = 1.0
+        mask = self.get_buffer("mask")
+        mask.zero_()
+        mask[list(PARTS[kind])] = 1.0
 
     def refine(self, points: int) -> None:
         """Control points so that the longer side has `points`; the field stays what it is."""
@@ -132,11 +131,12 @@ class WarpField(nn.Module):
     def set(self, warp: Warp) -> None:
         """Begin from a warp of the same grid; what is beyond a bound is set on it. Every number of it is
         used."""
-        dtype: Any = self.raw.dtype
+        dtype = self.raw.dtype
         bound = self.get_buffer("bounds").double()
         with torch.no_grad():
             raw = unbounded(torch.from_numpy(warp.values), bound) * self.radius
-            self.mask.copy_(torch.maximum(self.mask, (raw != 0).to(dtype)))
+            mask = self.get_buffer("mask")
+            mask.copy_(torch.maximum(mask, (raw != 0).to(dtype)))
             self.raw.copy_(raw.to(dtype))
         if warp.points is not None:
             self.head = nn.Parameter(unbounded(torch.from_numpy(warp.points), self.max_flow_px).to(dtype))

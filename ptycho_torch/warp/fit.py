@@ -72,8 +72,8 @@ def register(
     before = score_pair(pair, identity(pair.shape))
     fit = _Fit(pair, settings, seed)
     plan = _plan(settings, fit.levels)
-    if start is not None and settings.kind != "none":
-        fit.offer(start)
+    if start is not None and settings.kind != "none" and fit.offer(start):
+        plan = [stage for stage in plan if stage[1] == settings.kind]
     for number, stage in enumerate(plan):
         if progress is not None:
             progress(number, len(plan))
@@ -135,9 +135,12 @@ class _Fit:
         return self.judge(name, tried)
 
     def offer(self, warp: Warp) -> bool:
-        """Take a given warp where it is better than none."""
+        """Take a given warp, as far as its kind may be used, where it is better than none."""
         tried = copy.deepcopy(self.best)
         tried.set(warp)
+        tried.use(self.settings.kind)
+        if self.settings.kind != "flow":
+            tried.head = None
         return self.judge("given", tried)
 
     def judge(self, name: str, tried: WarpField) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ptycho.warp.prepare import Pair
@@ -76,7 +77,7 @@ def make_levels(pair: Pair, settings: PairSettings, seed: int = 0) -> dict[int, 
     return found
 
 
-def _smoothed(image: np.ndarray, sigma_px: float) -> list[Tensor]:
+def _smoothed(image: NDArray[np.complex128], sigma_px: float) -> list[Tensor]:
     from scipy import ndimage
 
     parts = (image.real, image.imag)

@@ -20,7 +20,6 @@ from ptycho.warp.warp import corner_slopes
 #: a bend of control points of this size, 16 px apart, is as likely as a misfit of one standard error
 _BEND_PX, _BEND_AT_PX = 1.0, 16.0
 _SSIM_SIGMA_PX = 1.5
-Areas = tuple[Tensor, ...]
 
 
 def corner_areas(field: Tensor) -> Tensor:
@@ -59,11 +58,21 @@ def local_factor(fixed: Tensor, moved: Tensor, weight: Tensor, window: int) -> T
         sums = F.avg_pool2d(parts[None], size, stride, pad, count_include_pad=True)[0]
         # a little of the whole image's own factor where nothing is seen
         sums = sums + 1e-3 * parts.mean((1, 2))[:, None, None]
-        factor = F.interpolate(
-            torch.stack([sums[0], sums[1]])[None] / sums[2].clamp_min(1e-30),
-            size=fixed.shape, mode="bilinear", align_corners=False,
-        )[0]  # fmt: skip
+        cells = torch.stack([sums[0], sums[1]]) / sums[2].clamp_min(1e-30)
+        rows, columns = (
+            _between(side, count, stride, cells)
+            for side, count in zip(fixed.shape, cells.shape[1:], strict=True)
+        )
+        factor = rows @ cells @ columns.T
         return torch.complex(factor[0], factor[1])
+
+
+def _between(side: int, count: int, stride: int, like: Tensor) -> Tensor:
+    """Linear interpolation (side, count) of pixels from cells that are centred every `stride` px from -1/2
+    on."""
+    at = ((torch.arange(side) + 0.5) / stride).clamp_max(count - 1)
+    hats = (1 - (at[:, None] - torch.arange(count)[None]).abs()).clamp_min(0)
+    return hats.to(like)
 
 
 class View(NamedTuple):
@@ -88,9 +97,8 @@ def data_terms(view: View, weights: dict[str, float]) -> dict[str, Tensor]:
     """The terms of two images whose weight is not zero, scalars."""
     found: dict[str, Tensor] = {}
     if weights["charbonnier"]:
-        found["charbonnier"] = amplitude_charbonnier(
-            *(_modulus_of_error(view)), view.weight, 1.0
-        )  # fmt: skip
+        error, nothing = _modulus_of_error(view)
+        found["charbonnier"] = amplitude_charbonnier(error, nothing, view.weight, 1.0)
     images = view.moved[None, None], view.fixed[None, None]
     if weights["ssim"]:
         reach = view.fixed.abs()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ptycho.io.atomic import atomic_write
@@ -75,7 +76,7 @@ class WarpTask(Task[WarpSettings]):
             self._judged = self._pairs(rng, self.settings.judged, _EVALUATION)
         with torch.no_grad():
             device = next(network.parameters()).device
-            found = {name: [] for name in ("square", "loss")}
+            found: dict[str, list[Tensor]] = {"square": [], "loss": []}
             for part in torch.arange(self.settings.judged).split(32):
                 batch = {name: value[part].to(device) for name, value in self._judged.items()}
                 losses = self.losses(network, batch)
@@ -165,7 +166,7 @@ def _padded(moves: Tensor, side: int) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _object(kind: str, seed: int) -> np.ndarray:
+def _object(kind: str, seed: int) -> NDArray[np.complex64]:
     """One object with a contrast of its own, (240, 240) complex64."""
     rng = np.random.default_rng([seed, 3])
     low, turn = float(rng.uniform(0.2, 0.95)), float(rng.uniform(0.1, 2.0))

@@ -51,7 +51,7 @@ def test_nothing_leaves_its_bound() -> None:
         assert field.head is not None
         field.head += 1e6
     assert float(field.points().detach().abs().max()) <= 3.0
-    assert float((field.values().abs() - field.get_buffer("bounds")).max()) <= 0
+    assert float((field.values().detach().abs() - field.get_buffer("bounds")).max()) <= 0
 
 
 def images(seed: int = 2, side: int = 24) -> list[torch.Tensor]:
@@ -98,7 +98,7 @@ def test_gradients_are_those_of_finite_differences(term: str) -> None:
     step = 1e-6
     with torch.no_grad():
         slope = (loss(start + step * along) - loss(start - step * along)) / (2 * step)
-    assert float(value) > 0 and float((exact * along).sum()) == pytest.approx(
+    assert float(value.detach()) > 0 and float((exact * along).sum()) == pytest.approx(
         float(slope), rel=2e-3, abs=1e-9
     )
 
@@ -119,10 +119,11 @@ def test_the_fold_penalty_is_zero_exactly_where_nothing_folds() -> None:
 
 def test_the_local_factor_takes_a_free_factor_out() -> None:
     image = images(side=64)[0]
+    image = image / image.abs()
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     free = 1.7 * torch.exp(1j * (0.3 + 0.01 * x - 0.02 * y).double())
     factor = local_factor(free * image, image, torch.ones(64, 64, dtype=DOUBLE), 16)
-    assert float(((factor - free).abs() / 1.7).median()) < 0.02
+    assert float(((factor - free).abs() / 1.7)[10:-10, 10:-10].max()) < 0.02
 
 
 def test_levels_halve_and_hold_squares_out() -> None:
