@@ -1,18 +1,21 @@
 """Registration on simulated cases with a known answer.
 
-    python benchmarks/warp.py [cases | noise | scans | start | terms]...  (default: all)
+    python benchmarks/warp.py [scans | noise | cases | start | terms | picture]... (default: all)
 
 cases: lens, drift and random flows of 8 px at most, images with the noise of 1e3 to 1e5 photons a pattern.
 noise: pairs that differ by noise only, and pairs of noise only. scans: scans of 484 patterns (N = 64) with
 drift and hysteresis, corrected by another scan's image of the same object. start: with and without the
 network's start.
-terms: the terms of the loss. Every line has its seed; px rms against the truth, CPU seconds of this process.
+terms: the terms of the loss. picture: docs/images/warp.png and warp_corrected.png. Every line has its seed;
+px rms against the truth, CPU seconds of this process.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ptycho.evaluation.judge import evaluate
-from ptycho.simulation import Scenario, get_object, simulate
+from ptycho.report import style
+from ptycho.report.warp import draw_registration
+from ptycho.simulation import Scenario, Simulated, get_object, simulate
 from ptycho.warp import Pair, PairSettings, Warp, identity, make_pair
 from ptycho.warp.distortions import drift_and_hysteresis, random_warp
 from ptycho.workflows.position_reference import positions_by_reference
@@ -31,6 +36,7 @@ from ptycho_torch.warp import register
 from ptycho_torch.warp.predict import predict_warp
 
 _SIDE, _PAD = 160, 32
+_IMAGES = Path(__file__).parents[1] / "docs" / "images"
 #: noise of an object pixel (both parts together) over the mean amplitude, measured on reconstructions of
 #: two_photographs (N = 64, 484 patterns, 5 px a step) against their truth, by photons a pattern
 _NOISE = {1e3: 0.10, 1e4: 0.035, 1e5: 0.012}
@@ -128,13 +134,27 @@ def noise(numbers: range = range(3)) -> None:
     )
 
 
+def two_scans(name: str, seed: int) -> tuple[Simulated, Simulated]:
+    """A scan, and another one of the same object: other positions, other photons, a third of the dose."""
+    chosen = Scenario(
+        object=name,
+        seed=seed,
+        photons=1e5,
+        n_positions=484,
+        step_px=5.0,
+        jitter_px=1.5,
+        object_shape=(190, 190),
+    )
+    return simulate(chosen), simulate(
+        replace(chosen, photons=3e4, n_positions=529, step_px=4.8, jitter_px=2.0)
+    )
+
+
 def scans(names: tuple[tuple[str, int], ...] = (("two_photographs", 31), ("lines", 32))) -> None:
     """Positions and image before and after, against what the engine's own search does."""
     print("object            seed  way                      positions px rms   cNRMSE  phase SSIM  CPU s")
     for name, seed in names:
-        chosen = Scenario(object=name, seed=seed, photons=1e5, n_positions=484, step_px=5.0, jitter_px=1.5)
-        made = simulate(chosen)
-        other = simulate(Scenario(**{**vars(chosen), "seed": seed, "photons": 3e4, "jitter_px": 2.0}))
+        made, other = two_scans(name, seed)
         true = made.raw.positions_px
         errors = drift_and_hysteresis(true, (4.0, 8.0), (-5.0, 0.0), settle=0.8)
         bad = made.raw.moved_to(true + errors)
@@ -172,6 +192,36 @@ def scans(names: tuple[tuple[str, int], ...] = (("two_photographs", 31), ("lines
                 f"  {judged.phase_ssim:>9.3f}  {begun:6.1f}",
                 flush=True,
             )
+
+
+def picture(seed: int = 31) -> None:
+    """The registration of a drifted scan, and its image before and after correction, as pictures."""
+    made, other = two_scans("two_photographs", seed)
+    true = made.raw.positions_px
+    bad = made.raw.moved_to(true + drift_and_hysteresis(true, (4.0, 8.0), (-5.0, 0.0), settle=0.8))
+    trusted, before = reconstruct(other.raw, epochs=25), reconstruct(bad, epochs=40)
+    place = before.origin_xy[0] - trusted.origin_xy[0], before.origin_xy[1] - trusted.origin_xy[1]
+    pair = make_pair(
+        trusted.object, before.object, fixed_coverage=trusted.coverage, moving_coverage=before.coverage,
+        origin_xy=place,
+    )  # fmt: skip
+    found = register(pair)
+    names = ("drifted scan", "trusted scan")
+    style.save(draw_registration(pair, found.warp, found.start, found.score, names), _IMAGES / "warp.png")
+    positions = positions_by_reference(
+        bad, trusted.object, coverage=trusted.coverage, origin_xy=trusted.origin_xy
+    )
+    after = reconstruct(bad.moved_to(positions.positions_px), epochs=40, positions="free")
+    figure = style.new_figure(11.4, 4.2)
+    for axis, result, name in zip(
+        figure.subplots(1, 2), (before, after), ("as written", "corrected"), strict=True
+    ):
+        judged = evaluate(
+            result.object, made.object_true, made.roi, origin_xy=result.origin_xy, coverage=result.coverage
+        )
+        axis.imshow(np.abs(judged.aligned.recon), cmap=style.AMPLITUDE_MAP, vmin=0.65, vmax=1.05)
+        style.dress(axis, f"{name}: cNRMSE {judged.nrmse:.3f}", "x / px", "y / px")
+    style.save(figure, _IMAGES / "warp_corrected.png")
 
 
 def start(numbers: range = range(100, 104)) -> None:
@@ -212,7 +262,9 @@ def main(words: list[str]) -> None:
     """The command of the module docstring."""
     torch.set_num_threads(1)
     print(describe(0), flush=True)
-    parts = {"cases": cases, "noise": noise, "scans": scans, "start": start, "terms": terms}
+    parts = {
+        "scans": scans, "noise": noise, "cases": cases, "start": start, "terms": terms, "picture": picture,
+    }  # fmt: skip
     for word in words or parts:
         parts[word]()
 

@@ -84,7 +84,7 @@ def test_what_cannot_be_done_is_one_line(files: dict[str, Path], tmp_path: Path,
             "use --warp_figure",
         ),
         (["compare", a, str(flat), "--warp", "lens"], "shows nothing"),
-        (["compare", a, b, "--warp", "lens", "--flow", a], "was read"),
+        (["compare", a, b, "--warp", "lens", "--flow", a], "the command reads it"),
     ):
         assert main(words) == 2, words
         error = capsys.readouterr().err
