@@ -26,6 +26,8 @@ SMALLEST = 32
 _DIM = 0.05
 #: detail that decides which part of a complex image a micrograph shows
 _DETAIL_PX = 8.0
+#: what varies more slowly is taken out of a micrograph
+_SLOW_PX = 16.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def make_pair(
     box = _grid(seen_fixed, seen_moving, (x, y), roi)
     if real:
         start, source, part = _start_of_real(target, source, box, (x, y))
+        target = _without_slow(target.real).astype(np.complex128)
     else:
         start, source = _start_of_complex(target, source, box, (x, y))
         part = "complex"
@@ -200,9 +203,14 @@ def _start_of_real(
             there = _cut(detail, box, (corner[0] + start[0], corner[1] + start[1])).real
             alike = abs(pearson(hann_window(cut.shape) * there, hann_window(cut.shape) * wanted))
             if best is None or alike > best[0]:
-                best = (alike, start, (values - values.mean()).astype(np.complex128), part)
+                best = (alike, start, _without_slow(values).astype(np.complex128), part)
     assert best is not None
     return best[1:]
+
+
+def _without_slow(values: Floats) -> Floats:
+    """A real image less what varies slowly: a micrograph has an offset and a shading of its own."""
+    return np.asarray(values - ndimage.gaussian_filter(values, _SLOW_PX))
 
 
 def _cut(values: NDArray[Any], box: Box, corner_xy: tuple[int, int], outside: float | None = None) -> Any:
