@@ -90,7 +90,7 @@ class Warp:
 
         All positive: the warp, bilinear between pixels, folds nowhere.
         """
-        return determinants(self.field())
+        return np.asarray(determinants(self.field()))
 
     def replaced(self, **changes: float) -> Warp:
         """The same with other values, by the names of `NAMES`."""
