@@ -67,7 +67,7 @@ def draw_field(axis: Axes, field: Floats, longest: float | None = None) -> Any:
     top = max(float(length.max()), 1e-3) if longest is None else longest
     shown = axis.imshow(length, cmap=style.PHASE_MAP, vmin=0, vmax=top)
     step = max(1, max(length.shape) // _ARROWS)
-    y, x = (line[step // 2 :: step, step // 2 :: step] for line in np.indices(length.shape))
+    y, x = np.mgrid[step // 2 : length.shape[0] : step, step // 2 : length.shape[1] : step]
     arrows = field[step // 2 :: step, step // 2 :: step]
     axis.quiver(
         x, y, arrows[..., 0], arrows[..., 1], color="white", angles="xy", scale_units="xy",

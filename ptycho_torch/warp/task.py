@@ -80,9 +80,8 @@ class WarpTask(Task[WarpSettings]):
             for part in torch.arange(self.settings.judged).split(32):
                 batch = {name: value[part].to(device) for name, value in self._judged.items()}
                 losses = self.losses(network, batch)
-                field = displacements(
-                    *network(batch["images"]), self._places.to(device), self._basis.to(device)
-                )
+                values, points = network(batch["images"])
+                field = displacements(values, points, self._places.to(device), self._basis.to(device))
                 found["square"].append(((field - batch["field"]) * _RADIUS).square().sum(-1).mean((1, 2)))
                 found["loss"].append(losses["displacement"][None])
             each = torch.cat(found["square"]).sqrt()
@@ -150,7 +149,9 @@ class WarpTask(Task[WarpSettings]):
         drawn = backward_warp(parts, _padded(moves, side), mode="bicubic")
         inner = slice(_PAD, _PAD + SIDE)
         pair = [drawn[:, :, inner, inner], parts[:, :, inner, inner]]
-        level = np.exp(rng.uniform(*np.log([data.least_noise, data.most_noise]), count)).astype(np.float32)
+        level = np.exp(rng.uniform(np.log(data.least_noise), np.log(data.most_noise), count)).astype(
+            np.float32
+        )
         noisy = []
         for one in pair:
             noise = torch.from_numpy(rng.standard_normal(one.shape).astype(np.float32))
