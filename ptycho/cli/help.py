@@ -43,7 +43,9 @@ EVERYDAY: dict[str, Groups] = {
     "reconstruct": {
         "scan and output": ("scan", "output_dir", "config", "write", "preview", "resume"),
         "how long": ("sweeps", "max_time_s"),
-        "what is solved for": ("probe_modes", "positions", "position_error", "intensity"),
+        "what is solved for": (
+            "probe_modes", "positions", "position_error", "position_reference", "intensity",
+        ),
         "what the scan needs": ("model", "bad_pixels", "orientation"),
         "machine": ("accelerator",),
     },

@@ -16,6 +16,7 @@ from ptycho.cli.config_words import with_config
 from ptycho.cli.console import Console
 from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
+from ptycho.cli.position_reference import check_reference, move_by_reference
 from ptycho.cli.processes import rank, run_together, the_team
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.runs import add_overwrite
@@ -104,6 +105,12 @@ def add_arguments(parser: Parser) -> None:
         help="with --position_error: mean or likeliest shift on a grid, or places at random; auto: exp "
         "(default auto)",
     )
+    add(
+        "--position_reference",
+        type=Path,
+        metavar="IMAGE",
+        help="correct smooth errors of positions first, by this image or run of the same place",
+    )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
     add_mask_flag(parser)
@@ -159,6 +166,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise InputError("--refine none without --model leaves nothing to do; give one of them")
     if arguments.devices > 1 and arguments.refine == "raar":
         raise InputError("--refine raar keeps all exit waves and runs in one process; leave --devices out")
+    check_reference(arguments)
     if hasattr(arguments, "objective") and arguments.refine != "adam":
         raise InputError("--objective is what Adam minimises; add --refine adam, or leave it out")
     if arguments.resume and not (arguments.output_dir / CHECKPOINT).is_file():
@@ -220,6 +228,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             choice = choose_probe(raw, seed=arguments.seed, progress=progress)
         console.say(f"probe        {choice.name}   (R of held-out patterns {choice.r_held[choice.name]:.3f})")
         raw = raw.with_probe(choice.probe)
+    start = None if arguments.positions == "fixed" else raw.positions_px
+    moved: dict[str, Any] = {}
+    if hasattr(arguments, "position_reference"):
+        start = raw.positions_px
+        raw, moved = move_by_reference(arguments, raw, console)
     result = refine(arguments, raw, model, console, findings, skipping)
     if rank():
         return 0
@@ -227,14 +240,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho_torch.refine.product import save_result
 
     output: Path = arguments.output_dir
-    start = None if arguments.positions == "fixed" else raw.positions_px
     save_result(result, output, object_pixel_size_m=result.object_pixel_size_m, start_positions_xy=start)
     write_from_npz(arguments.write, output / PRODUCT, raw, arguments.scan, console.say)
     if product is not None:
         product_from_npz(product, output / PRODUCT, raw, arguments.scan)
         console.say(f"ptychodus    {product}")
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
-    metrics |= {"start": result.began, "prior_weight": result.learned or result.variation or 0.0}
+    metrics |= {"start": result.began, "prior_weight": result.learned or result.variation or 0.0, **moved}
     console.say(in_words(result))
     if arguments.refine != "none" and result.stopped != "interrupted":
         from ptycho.workflows.second_look import second_look
@@ -355,7 +367,8 @@ def refine(
         }
     if hasattr(arguments, "image") and not arguments.resume:
         start = start_of(arguments.image, raw)
-    read = (arguments.scan, model, getattr(arguments, "image", None), mask_of(arguments))
+    reference = getattr(arguments, "position_reference", None)
+    read = (arguments.scan, model, getattr(arguments, "image", None), mask_of(arguments), reference)
     device = _device(arguments, console)
     output = open_output(
         console, arguments, arguments.output_dir, "reconstruct", inputs=read, resumes=arguments.resume
@@ -363,7 +376,12 @@ def refine(
     begin_record(
         console,
         arguments,
-        inputs={"scan": arguments.scan, "model": model, "bad_pixels": mask_of(arguments)},
+        inputs={
+            "scan": arguments.scan,
+            "model": model,
+            "bad_pixels": mask_of(arguments),
+            "position_reference": reference,
+        },
         seeds={"seed": arguments.seed},
         device=device,
         findings=findings,

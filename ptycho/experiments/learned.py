@@ -28,9 +28,14 @@ from ptycho.experiments.session import (
     session,
 )
 from ptycho.triage.settings import TriageSettings
+from ptycho.warp.training import WarpSettings
 
 #: name, as in `ptycho sweep model=NAME` -> the settings of its training
-TOOLS: dict[str, type[LearnedSettings]] = {"codec": CodecSettings, "triage": TriageSettings}
+TOOLS: dict[str, type[LearnedSettings]] = {
+    "codec": CodecSettings,
+    "triage": TriageSettings,
+    "warp": WarpSettings,
+}
 
 
 def tool_of(words: Sequence[str]) -> str | None:

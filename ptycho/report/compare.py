@@ -36,8 +36,8 @@ def compare(first: Product, second: Product, *, pixel_size_m: float | None = Non
     what both cover is judged. pixel_size_m of the object, for FRC in metres; None: what the files say. Raises
     InputError where pixel sizes differ, or nothing is shared. Time: as `ptycho.evaluation.judge.evaluate`.
     """
-    size = _pixel_size(first, second) if pixel_size_m is None else pixel_size_m
-    origin = _origin(first, second, size)
+    size = pixel_size_of(first, second) if pixel_size_m is None else pixel_size_m
+    origin = origin_of(first, second, size)
     seen = second.coverage
     reference = np.asarray(second.object)
     if seen is not None:
@@ -89,7 +89,8 @@ def _plain_text(name: str) -> str:
     return short.replace("$", r"\$")
 
 
-def _pixel_size(first: Product, second: Product) -> float | None:
+def pixel_size_of(first: Product, second: Product) -> float | None:
+    """The pixel size that two products share, m; None where neither says; InputError where they differ."""
     a, b = first.pixel_size_m, second.pixel_size_m
     if a is not None and b is not None and abs(a - b) > _SAME_PIXEL * b:
         raise InputError(
@@ -98,7 +99,7 @@ def _pixel_size(first: Product, second: Product) -> float | None:
     return b if b is not None else a
 
 
-def _origin(first: Product, second: Product, size: float | None) -> tuple[float, float] | None:
+def origin_of(first: Product, second: Product, size: float | None) -> tuple[float, float] | None:
     """[x, y] of the first's corner in the second's pixels, None where the files do not say.
 
     Two products of known centres lie in one world, whatever their own pixels are called.

@@ -12,12 +12,15 @@ from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.image.cropping import Box
 from ptycho.io.images import read_image
 from ptycho.io.inputs import check_input
+from ptycho.io.micrograph import is_micrograph, read_micrograph
 from ptycho.io.npz import open_npz, read_array
 from ptycho.io.ptychodus_hdf5 import as_number
 from ptycho.io.ptychodus_scan import is_ptychodus
 from ptycho.io.reading import damage
 
 PRODUCT = "reconstruction.npz"
+#: the key of a picture that is no reconstruction: its object is real
+PICTURE = "picture"
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
 
@@ -52,6 +55,13 @@ def open_product(path: Path) -> Product:
         raise MissingFileError(f"{source} does not exist; check the path")
     with damage(str(source)):
         return _opened(source, path.name or path.resolve().name)
+
+
+def open_reference(path: Path) -> Product:
+    """As `open_product`, or a micrograph (PNG, TIFF, NPY): a product whose object is real."""
+    if path.is_dir() or not is_micrograph(path):
+        return open_product(path)
+    return Product(path.name, read_micrograph(path), PICTURE)
 
 
 def _opened(source: Path, name: str) -> Product:

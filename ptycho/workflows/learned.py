@@ -25,8 +25,14 @@ def _triage(settings: Any) -> Task[Any]:
     return TriageTask(settings)
 
 
+def _warp(settings: Any) -> Task[Any]:
+    from ptycho_torch.warp.task import WarpTask
+
+    return WarpTask(settings)
+
+
 #: the tool's name -> its task, made from its settings
-TASKS: dict[str, Callable[[Any], Task[Any]]] = {"codec": _codec, "triage": _triage}
+TASKS: dict[str, Callable[[Any], Task[Any]]] = {"codec": _codec, "triage": _triage, "warp": _warp}
 
 
 def train_tool(tool: str, settings: LearnedSettings, progress: Progress | None = None) -> Fit:

@@ -1,0 +1,273 @@
+"""Registration on simulated cases with a known answer.
+
+    python benchmarks/warp.py [scans | noise | cases | start | terms | picture]... (default: all)
+
+cases: lens, drift and random flows of 8 px at most, images with the noise of 1e3 to 1e5 photons a pattern.
+noise: pairs that differ by noise only, and pairs of noise only. scans: scans of 484 patterns (N = 64) with
+drift and hysteresis, corrected by another scan's image of the same object. start: with and without the
+network's start.
+terms: the terms of the loss. picture: docs/images/warp.png and warp_corrected.png. Every line has its seed;
+px rms against the truth, CPU seconds of this process.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import describe
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ptycho.evaluation.judge import evaluate
+from ptycho.report import style
+from ptycho.report.warp import draw_registration
+from ptycho.simulation import Scenario, Simulated, get_object, simulate
+from ptycho.warp import Pair, PairSettings, Warp, identity, make_pair
+from ptycho.warp.distortions import drift_and_hysteresis, random_warp
+from ptycho.workflows.position_reference import positions_by_reference
+from ptycho_torch.refine import reconstruct
+from ptycho_torch.warp import register
+from ptycho_torch.warp.predict import predict_warp
+
+_SIDE, _PAD = 160, 32
+_IMAGES = Path(__file__).parents[1] / "docs" / "images"
+#: noise of an object pixel (both parts together) over the mean amplitude by photons a pattern, estimated for
+#: 484 patterns of N = 64, 5 px a step: 1 / sqrt(4 photons a pixel), times three
+_NOISE = {1e3: 0.10, 1e4: 0.035, 1e5: 0.012}
+_OBJECTS = ("two_photographs", "lines", "gaussian_random_field", "siemens_star", "cat_and_coins")
+
+
+def pair_of(name: str, seed: int, warp: Warp, noise: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """fixed(p) = moving(p + u(p)) of one object, both with noise, the moving image in another gauge."""
+    rng = np.random.default_rng([seed, 99])
+    whole = get_object(name)((_SIDE + 2 * _PAD,) * 2, seed).astype(np.complex128)
+    whole = ndimage.gaussian_filter(whole.real, 0.6) + 1j * ndimage.gaussian_filter(whole.imag, 0.6)
+    there = np.moveaxis(np.indices(warp.shape), 0, -1) + warp.field()[..., ::-1] + _PAD
+    there = np.moveaxis(there, -1, 0)
+    fixed = sum(
+        unit * ndimage.map_coordinates(part, there, order=3)
+        for unit, part in ((1, whole.real), (1j, whole.imag))
+    )
+    inner = np.s_[_PAD:-_PAD, _PAD:-_PAD]
+    made = []
+    for image, free in ((fixed, 1.0), (whole[inner], 1.4 * np.exp(0.8j))):
+        white = rng.standard_normal((2, *image.shape)) * noise * np.abs(image).mean() / 2**0.5
+        made.append(free * (image + white[0] + 1j * white[1]))
+    return made[0], made[1]
+
+
+def error_px(pair: Pair, found: Warp, true: Warp) -> float:
+    """px rms of the displacement, less 8 px at the border, which the moving image does not show."""
+    y0, y1, x0, x1 = pair.box
+    start = np.array(pair.corner_xy) - np.array([x0, y0])
+    off = (found.field() + start - true.field()[y0:y1, x0:x1])[8:-8, 8:-8]
+    return float(np.sqrt((off**2).sum(-1).mean()))
+
+
+def kinds(seed: int) -> dict[str, Warp]:
+    """A lens, a drift and a random flow, 8 px at most."""
+    rng = np.random.default_rng([seed, 5])
+    whole = identity((_SIDE, _SIDE)).replaced(lens=0.07 * rng.choice([-1, 1]), lens_x=rng.uniform(-0.2, 0.2))
+    lens = whole.replaced(lens=whole.values[6] * 8.0 / whole.as_dict()["largest_px"])
+    across, down = rng.uniform(-0.5, 0.5), rng.choice([-1.0, 1.0])
+    time_of = 1 - np.exp(-np.linspace(0, 1, 8) / 0.5)
+    points = np.stack([np.tile((time_of * scale)[:, None], (1, 8)) for scale in (across, down)])
+    points -= points.mean((1, 2), keepdims=True)
+    drift = Warp((_SIDE, _SIDE), np.zeros(10), points)
+    drift = Warp((_SIDE, _SIDE), np.zeros(10), points * 8.0 / drift.as_dict()["largest_px"])
+    return {"lens": lens, "drift": drift, "flow": random_warp((_SIDE, _SIDE), 8.0, rng)}
+
+
+def cases(photons: tuple[float, ...] = (1e3, 1e5), numbers: range = range(3)) -> None:
+    """One line a kind of distortion and dose: every case."""
+    print("distortion  photons  px rms of each case           folds  kept kinds            CPU s a pair")
+    for kind in ("lens", "drift", "flow"):
+        for dose in photons:
+            errors, folds, kept, spent = [], 0, [], []
+            for number in numbers:
+                true = kinds(number)[kind]
+                pair = make_pair(*pair_of(_OBJECTS[number % len(_OBJECTS)], number, true, _NOISE[dose]))
+                found = register(pair)
+                errors.append(error_px(pair, found.warp, true))
+                folds += int(found.warp.determinant().min() <= 0)
+                kept.append([row["stage"] for row in found.stages if row["kept"]][-2:-1])
+                spent.append(found.seconds)
+            told = " ".join(f"{error:.3f}" for error in errors)
+            names = ", ".join(sorted({name for names in kept for name in names}))
+            print(
+                f"{kind:<11} {dose:7.0e}  {told:<28}  {folds}      {names:<20}  {np.mean(spent):.1f}",
+                flush=True,
+            )
+
+
+def noise(numbers: range = range(3)) -> None:
+    """Displacement that is found where there is none."""
+    print("pair                        photons  px rms found          failures named")
+    for dose in (1e3, 1e5):
+        found = []
+        for number in numbers:
+            still = identity((_SIDE, _SIDE))
+            pair = make_pair(*pair_of(_OBJECTS[number], number + 20, still, _NOISE[dose]))
+            found.append(register(pair))
+        told = " ".join(f"{one.warp.as_dict()['rms_px']:.3f}" for one in found)
+        print(
+            f"same object, other noise    {dose:7.0e}  {told:<20}  {[one.score.failures for one in found]}",
+            flush=True,
+        )
+    found = []
+    for number in numbers:
+        rng = np.random.default_rng([number, 6])
+        both = 1 + 0.1 * (
+            rng.standard_normal((2, _SIDE, _SIDE)) + 1j * rng.standard_normal((2, _SIDE, _SIDE))
+        )
+        found.append(register(make_pair(*both)))
+    told = " ".join(f"{one.warp.as_dict()['rms_px']:.3f}" for one in found)
+    print(
+        f"no object                         -  {told:<20}  {[one.score.failures for one in found]}",
+        flush=True,
+    )
+
+
+def two_scans(name: str, seed: int) -> tuple[Simulated, Simulated]:
+    """A scan, and another one of the same object: other positions, other photons, a third of the dose."""
+    chosen = Scenario(
+        object=name,
+        seed=seed,
+        photons=1e5,
+        n_positions=484,
+        step_px=5.0,
+        jitter_px=1.5,
+        object_shape=(190, 190),
+    )
+    return simulate(chosen), simulate(
+        replace(chosen, photons=3e4, n_positions=529, step_px=4.8, jitter_px=2.0)
+    )
+
+
+def scans(names: tuple[tuple[str, int], ...] = (("two_photographs", 31), ("lines", 32))) -> None:
+    """Positions and image before and after, against what the engine's own search does."""
+    print("object            seed  way                      positions px rms   cNRMSE  phase SSIM  CPU s")
+    for name, seed in names:
+        made, other = two_scans(name, seed)
+        true = made.raw.positions_px
+        errors = drift_and_hysteresis(true, (4.0, 8.0), (-5.0, 0.0), settle=0.8)
+        bad = made.raw.moved_to(true + errors)
+        print(f"longest error {np.hypot(*errors.T).max():.2f} px")
+        trusted = reconstruct(other.raw, epochs=25)
+        spent = time.process_time()
+        found = positions_by_reference(
+            bad, trusted.object, coverage=trusted.coverage, origin_xy=trusted.origin_xy
+        )
+        spent = time.process_time() - spent
+        moved = bad.moved_to(found.positions_px)
+        ways = (
+            ("true positions", made.raw, {}, 0.0),
+            ("as written", bad, {}, 0.0),
+            ("own search", bad, {"positions": "free", "position_search_px": 8.0}, 0.0),
+            ("reference", moved, {}, spent),
+            ("reference, then free", moved, {"positions": "free"}, spent),
+        )
+        for way, raw, options, before in ways:
+            begun = time.process_time()
+            result = reconstruct(raw, epochs=40, **options)
+            begun = time.process_time() - begun + before
+            off = result.positions_xy - true
+            off = off - off.mean(0)
+            judged = evaluate(
+                result.object,
+                made.object_true,
+                made.roi,
+                origin_xy=result.origin_xy,
+                coverage=result.coverage,
+            )
+            print(
+                f"{name:<17} {seed:>4}  {way:<24} {np.sqrt((off**2).sum(1).mean()):>13.3f}"
+                f"   {judged.nrmse:>9.4f}"
+                f"  {judged.phase_ssim:>9.3f}  {begun:6.1f}",
+                flush=True,
+            )
+
+
+def picture(seed: int = 31) -> None:
+    """The registration of a drifted scan, and its image before and after correction, as pictures."""
+    made, other = two_scans("two_photographs", seed)
+    true = made.raw.positions_px
+    bad = made.raw.moved_to(true + drift_and_hysteresis(true, (4.0, 8.0), (-5.0, 0.0), settle=0.8))
+    trusted, before = reconstruct(other.raw, epochs=25), reconstruct(bad, epochs=40)
+    place = before.origin_xy[0] - trusted.origin_xy[0], before.origin_xy[1] - trusted.origin_xy[1]
+    pair = make_pair(
+        trusted.object, before.object, fixed_coverage=trusted.coverage, moving_coverage=before.coverage,
+        origin_xy=place,
+    )  # fmt: skip
+    found = register(pair)
+    names = ("drifted scan", "trusted scan")
+    style.save(draw_registration(pair, found.warp, found.start, found.score, names), _IMAGES / "warp.png")
+    positions = positions_by_reference(
+        bad, trusted.object, coverage=trusted.coverage, origin_xy=trusted.origin_xy
+    )
+    after = reconstruct(bad.moved_to(positions.positions_px), epochs=40, positions="free")
+    figure = style.new_figure(11.4, 4.2)
+    for axis, result, name in zip(
+        figure.subplots(1, 2), (before, after), ("as written", "corrected"), strict=True
+    ):
+        judged = evaluate(
+            result.object, made.object_true, made.roi, origin_xy=result.origin_xy, coverage=result.coverage
+        )
+        axis.imshow(np.abs(judged.aligned.recon), cmap=style.AMPLITUDE_MAP, vmin=0.65, vmax=1.05)
+        style.dress(axis, f"{name}: cNRMSE {judged.nrmse:.3f}", "x / px", "y / px")
+    style.save(figure, _IMAGES / "warp_corrected.png")
+
+
+def start(numbers: range = range(100, 104)) -> None:
+    """The fit with the network's start and without, and the network alone."""
+    print(
+        "seed  object                 network alone px rms    fit px rms  CPU s    with start px rms  CPU s"
+    )
+    for number in numbers:
+        true = random_warp((_SIDE, _SIDE), 8.0, np.random.default_rng([number, 8]))
+        name = _OBJECTS[number % len(_OBJECTS)]
+        pair = make_pair(*pair_of(name, number, true, _NOISE[1e5]))
+        begun = time.process_time()
+        guess = predict_warp(pair)
+        begun = time.process_time() - begun
+        plain, helped = register(pair), register(pair, start=guess)
+        print(
+            f"{number:>4}  {name:<22} {error_px(pair, guess, true):>10.3f} ({begun:.2f} s)     "
+            f"{error_px(pair, plain.warp, true):>9.3f}  {plain.seconds:>5.1f}  "
+            f"{error_px(pair, helped.warp, true):>12.3f}  {helped.seconds:>8.1f}",
+            flush=True,
+        )
+
+
+def terms(numbers: range = range(40, 43)) -> None:
+    """Terms beside the misfit, one at a time."""
+    print("terms beside the misfit    px rms of each case")
+    for name, weight in (("none", 0.0), ("ssim", 1.0), ("edges", 0.05), ("orientation", 1.0)):
+        errors = []
+        for number in numbers:
+            true = kinds(number)["flow"]
+            pair = make_pair(*pair_of(_OBJECTS[number % len(_OBJECTS)], number, true, _NOISE[1e4]))
+            found = register(pair, PairSettings(weights={} if name == "none" else {name: weight}))
+            errors.append(error_px(pair, found.warp, true))
+        print(f"{name:<12} {weight:<12} " + " ".join(f"{error:.3f}" for error in errors), flush=True)
+
+
+def main(words: list[str]) -> None:
+    """The command of the module docstring."""
+    torch.set_num_threads(1)
+    print(describe(0), flush=True)
+    parts = {
+        "scans": scans, "noise": noise, "cases": cases, "start": start, "terms": terms, "picture": picture,
+    }  # fmt: skip
+    for word in words or parts:
+        parts[word]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
