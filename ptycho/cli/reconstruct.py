@@ -18,6 +18,7 @@ from ptycho.cli.judging import report_product
 from ptycho.cli.parser import Parser, add_switch
 from ptycho.cli.position_reference import check_reference, move_by_reference
 from ptycho.cli.processes import rank, run_together, the_team
+from ptycho.cli.progress_of_sweeps import Previews, SoFar, in_words
 from ptycho.cli.recording import begin_record, open_output, recorded
 from ptycho.cli.runs import add_overwrite
 from ptycho.cli.scan_checks import add_mask_flag, add_orientation_flag, mask_of, read_checked_scan
@@ -50,7 +51,6 @@ PREVIEW = "preview.png"
 OBJECTIVES = ("poisson_nll", "gaussian_poisson", "amplitude_mae", "amplitude_charbonnier")
 RULES = ("rpie", "lsqml", "epie", "raar", "adam", "none")
 _INTERRUPTED = 130
-_SO_FAR_S = 2.0
 
 
 def add_arguments(parser: Parser) -> None:
@@ -262,62 +262,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         )
         return _INTERRUPTED
     return 0
-
-
-_BEGAN = {
-    "flat": "a flat object",
-    "coarse": "low frequencies from counts and centres of mass",
-    "coarse amplitude": "low frequencies of the amplitude, from counts",
-    "as given": "the given image",
-}
-
-
-def in_words(result: RefineResult) -> str:
-    """What was done, in a sentence."""
-    sweeps = len(result.history)
-    parts = [f"start: {_BEGAN.get(result.began, result.began)}", f"{sweeps} sweep{'s' * (sweeps != 1)}"]
-    if result.variation is not None:
-        used = f"weight {result.variation:.2g}" if result.variation else "not used"
-        parts.append(f"total variation by held-out patterns: {used}")
-    if result.unsure is not None:
-        parts.append(f"{int(result.unsure.sum())} of {len(result.unsure)} positions unsure")
-    if result.learned is not None:
-        used = f"{100 * result.learned:.0f} %" if result.learned else "not used"
-        parts.append(f"learned prior by held-out patterns: {used}")
-    return "; ".join(parts)
-
-
-class Previews:
-    """OUT/preview.png after 0, 1, 2, 4, 8, ... sweeps, and a line for each."""
-
-    def __init__(self, path: Path, console: Console) -> None:
-        self.path, self.console = path, console
-
-    def __call__(self, scan: Any, state: Any, done: int) -> None:
-        """Write the picture where it is due."""
-        if done & (done - 1):
-            return
-        from ptycho_torch.refine.preview import write_preview
-
-        write_preview(self.path, scan, state)
-        self.console.say(f"{self.path.name}: after {done} sweep{'s' * (done != 1)}")
-
-
-class SoFar:
-    """OUT/history.json with R of every sweep so far, at most once in two seconds, for `ptycho watch`."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path, self._r, self._written = folder / "history.json", list[float](), time.monotonic()
-
-    def __call__(self, now: IterationState) -> None:
-        """Take a sweep; write where it is due."""
-        self._r.append(now.r)
-        if time.monotonic() - self._written < _SO_FAR_S:
-            return
-        from ptycho.cli.runs import write_json
-
-        write_json(self._path, {"r_factor": self._r})
-        self._written = time.monotonic()
 
 
 class TimeLimit:

@@ -141,4 +141,4 @@ def _binned(seen: NDArray[np.float64], block: int, side: int) -> NDArray[np.floa
         edge = side * block - seen.shape[-1]
         seen = np.pad(seen, ((0, 0), (0, edge), (0, edge))) if edge else seen
         seen = seen.reshape(len(seen), side, block, side, block).sum(axis=(2, 4))
-    return seen.reshape(len(seen), -1)
+    return seen.reshape(len(seen), math.prod(seen.shape[1:]))

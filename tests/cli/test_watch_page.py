@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ptycho.cli import reconstruct
+from ptycho.cli import progress_of_sweeps
 from ptycho.cli.main import main
 from ptycho.run.provenance import begin, finish
 from ptycho.viewer.live import live_routes, told
@@ -88,8 +88,8 @@ def test_the_command_prints_the_address_and_ends(running: Path, capsys: pytest.C
 
 
 def test_a_reconstruction_writes_r_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconstruct, "_SO_FAR_S", 0.0)
-    so_far = reconstruct.SoFar(tmp_path)
+    monkeypatch.setattr(progress_of_sweeps, "_SO_FAR_S", 0.0)
+    so_far = progress_of_sweeps.SoFar(tmp_path)
     for r in (0.4, 0.2):
         so_far(type("Now", (), {"r": r})())
         assert json.loads((tmp_path / "history.json").read_text())["r_factor"][-1] == r

@@ -22,11 +22,15 @@ from ptycho.config.config import (
 )
 from ptycho.config.yaml_io import load_yaml_config, training_config_from
 from ptycho.errors import ConfigError
+from ptycho.experiments import learned
 from ptycho.experiments.presets import CONF, beneath, options, preset_values
 from ptycho.simulation.scenario import Scenario
 
 PRESETS = ("low_dose", "publication", "quick", "siemens", "single_shot")
-FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
+FILES = sorted(
+    path for path in CONF.rglob("*.yaml") if path.parent != CONF and CONF / "learned" not in path.parents
+)
+GROUPS_OF_TOOLS = sorted((CONF / "learned").glob("*/*/*.yaml"))
 _CLASSES = {
     "_global_": TrainingConfig,
     "model": ModelConfig,
@@ -52,6 +56,14 @@ def keys_of(path: Path) -> Iterator[tuple[type, str]]:
 def test_every_key_of_a_group_is_a_field(path: Path) -> None:
     for cls, name in keys_of(path):
         assert name in {field.name for field in dataclasses.fields(cls)}, f"{name} is no field of {cls}"
+
+
+@pytest.mark.parametrize("path", GROUPS_OF_TOOLS, ids=lambda path: "/".join(path.parts[-3:]))
+def test_every_group_of_a_learned_tool_composes(path: Path) -> None:
+    pytest.importorskip("hydra")
+    tool, group = path.parts[-3:-1]
+    found = learned.points(tool, [f"{group}={path.stem}"], multirun=False)
+    assert len(found) == 1 and isinstance(found[0][1], learned.TOOLS[tool])
 
 
 def test_the_presets_that_are_promised() -> None:

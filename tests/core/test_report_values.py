@@ -185,9 +185,9 @@ def test_images_are_laid_by_their_centres_in_metres_whatever_the_sides(truth, si
     middle = ((x0 + (w - 1) / 2 - (W - 1) / 2) * size, (y0 + (h - 1) / 2 - (H - 1) / 2) * size)
     first = Product("a", part, pixel_size_m=size, centre_m=middle)
     made = compare(first, Product("b", reference, pixel_size_m=size, centre_m=(0.0, 0.0)))
-    from ptycho.report.compare import _origin
+    from ptycho.report.compare import origin_of
 
-    assert _origin(made.first, made.second, size) == pytest.approx((x0, y0))
+    assert origin_of(made.first, made.second, size) == pytest.approx((x0, y0))
     assert made.evaluation.shift_px == pytest.approx((0, 0), abs=0.02)
     with pytest.raises(InputError, match="resample one of them first"):
         compare(first._replace(pixel_size_m=1.01 * size), made.second)

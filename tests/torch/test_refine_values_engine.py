@@ -101,7 +101,7 @@ def test_patience_counts_whole_sweeps():
         made = reconstruct(scan_of(), epochs=9, patience=patience, tolerance=0.99)
         assert made.stopped == "tolerance" and len(made.history) == patience + 1
     made = reconstruct(scan_of(), epochs=4, patience=1, tolerance=-1e9)
-    assert made.stopped == "epochs" and len(made.history) == 4
+    assert made.stopped == "sweeps" and len(made.history) == 4
 
 
 def test_patience_looks_so_many_sweeps_back():
