@@ -183,7 +183,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("zero weight kept", "_from_flat", "if weight > 0)", "if weight >= 0)"),
         Fault("flat weights beside objectives", "_refuse_flat", "if value != getattr(defaults, name):", "if False:"),
         Fault("overlap needs object_big", "_check_possible", "and not config.model.object_big:", "and name == 'decoded_positions' and not config.model.object_big:"),
-        Fault("supervised with a data term", "resolve", "if predicted:", "if False:"),
+        Fault("supervised with a data term", "_check_possible", "and predicted:", "and False:"),
         Fault("span one step late", "span_at", "step < span.first + span.length", "step <= span.first + span.length"),
         Fault("epochs rounded down", "total_epochs", "math.ceil(", "math.floor("),
         Fault("schedule goes on across stages", "part_rate", "step - span.first", "step"),
