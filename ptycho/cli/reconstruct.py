@@ -246,6 +246,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         product_from_npz(product, output / PRODUCT, raw, arguments.scan)
         console.say(f"ptychodus    {product}")
     metrics: dict[str, Any] = {"r_factor": result.r, "sweeps": len(result.history), "stopped": result.stopped}
+    if result.learned:
+        metrics["r_before_prior"] = result.history[-1]["r"]  # of the last sweep, before the prior's step
     metrics |= {"start": result.began, "prior_weight": result.learned or result.variation or 0.0, **moved}
     console.say(in_words(result))
     if arguments.refine != "none" and result.stopped != "interrupted":

@@ -196,6 +196,7 @@ def _verdict(evidence: Evidence) -> Verdict:
     limits = evidence.limits
     judged = judge_run(
         r=evidence.r,
+        r_before_prior=run.metrics.get("r_before_prior"),
         noise=None if limits is None else limits.noise,
         flat=None if limits is None else limits.without_structure,
         even_share=None if limits is None else limits.even,

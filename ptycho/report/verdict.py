@@ -74,6 +74,7 @@ def explained_share(r: float, noise: float | None, flat: float) -> float:
 def judge_run(
     *,
     r: float | None,
+    r_before_prior: float | None = None,
     noise: float | None = None,
     flat: float | None = None,
     pearsons: Sequence[float] = (),
@@ -88,6 +89,8 @@ def judge_run(
     """The verdict from R, its two limits, and the correlations with a truth (where the truth has structure).
 
     The worse of the two decides. Without a flat R the scan is not there, and R alone is no verdict.
+    r_before_prior: R of the image before a learned prior smoothed it, where one did: a smooth image leaves
+    noise that other images fit, so this R tells whether patterns, positions and probe belong together.
     even_share: share explained pixel by pixel; contrast_sigma: by how many standard errors the two anchors
     lie
     apart; problems: open ones of the scan's checks; overlap and n_patterns of the scan. What is not known is
@@ -97,10 +100,11 @@ def judge_run(
     unseen = contrast_sigma is not None and contrast_sigma < _SEEN
     few = n_patterns is not None and n_patterns < FEWEST_PATTERNS
     if r is not None and flat is not None and flat > 0:
-        share = explained_share(r, noise, flat)
+        smoothed = r_before_prior is not None and r_before_prior < r
+        share = explained_share(r_before_prior if smoothed and r_before_prior else r, noise, flat)
         if not unseen:
             level = "good" if share >= WORKED else "doubt" if share >= FAILED else "bad"
-            reasons.append(_explained(share, noise is not None))
+            reasons.append(_explained(share, noise is not None, smoothed))
             caps = list(_caps(r, noise, even_share, held_out, problems, overlap))
             if level == "good" and caps:
                 level = "doubt"
@@ -152,11 +156,12 @@ def _raised(share: float, held_out: HeldOut) -> tuple[str, list[str]]:
     return ("doubt" if share > 0.1 else "bad"), []
 
 
-def _explained(share: float, over_noise: bool) -> str:
+def _explained(share: float, over_noise: bool, smoothed: bool) -> str:
+    image = "Before the learned prior smoothed it, the image" if smoothed else "The image"
     beyond = " that is not noise" if over_noise else ""
     if share > 0:
-        return f"The image explains {_percent(share)} of the structure in the patterns{beyond}."
-    return "The image explains the patterns no better than an object without any structure."
+        return f"{image} explains {_percent(share)} of the structure in the patterns{beyond}."
+    return f"{image} explains the patterns no better than an object without any structure."
 
 
 def _caps(

@@ -85,6 +85,19 @@ def test_r_under_the_noise_never_worked() -> None:
     assert judge_run(r=0.08, noise=0.09, flat=0.25).level == "doubt"
 
 
+def test_a_prior_that_smooths_is_judged_by_the_image_before_it() -> None:
+    anchors = {"noise": 0.325, "flat": 0.348}
+    smooth = judge_run(r=0.3318, **anchors)
+    assert smooth.level == "doubt"
+    before = judge_run(r=0.3318, r_before_prior=0.3287, **anchors)
+    assert (
+        before.level == "good" and "Before the learned prior smoothed it, the image explains" in before.reason
+    )
+    assert judge_run(r=0.3318, r_before_prior=0.34, **anchors).reason == smooth.reason
+    # an image that was wrong before is wrong after
+    assert judge_run(r=0.345, r_before_prior=0.344, **anchors).level == "bad"
+
+
 @pytest.mark.parametrize("pearson, level", [(0.849, "doubt"), (0.8500001, "good"), (0.399, "bad")])
 def test_words_and_numbers_agree(pearson: float, level: str) -> None:
     verdict = judge_run(r=0.1, noise=0.09, flat=0.25, pearsons=(pearson, 0.99))
