@@ -71,6 +71,6 @@ def _train(tool: str, settings: LearnedSettings, arguments: argparse.Namespace, 
         held.close()
     provenance.finish(folder, "done")
     console.say(f"trained      {tool}, {len(fit.history.get('epoch', ()))} epochs, in {folder}")
-    console.say("best         " + "  ".join(f"{name} {value:.4g}" for name, value in fit.best.items()))
+    console.say("best         " + "  ".join(f"{name} {value:.4g}" for name, value in fit.headline.items()))
     for path in fit.files:
         console.say(f"wrote        {path}")

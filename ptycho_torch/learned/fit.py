@@ -49,10 +49,12 @@ CONFIG, CHECKPOINTS, LAST, FIGURES = "config.yaml", "checkpoints", "last.ckpt", 
 
 @dataclass(frozen=True)
 class Fit:
-    """A training that is over: its history, the numbers of its best weights, the files it left."""
+    """A training that is over: its history, the numbers of its best weights (and those of them that the
+    progress bar shows), the files it left."""
 
     history: dict[str, list[float]]
     best: dict[str, float]
+    headline: dict[str, float]
     files: list[Path]
 
 
@@ -91,7 +93,8 @@ def fit(task: Task[Any], settings: LearnedSettings, progress: Progress | None = 
     made.append(_write_json(folder / "metrics.json", best))
     if recorder is not None:
         recorder.add_outputs()
-    return Fit(history.epochs, best, made)
+    headline = {name: best[name] for name in (word.removeprefix("val/") for word in task.bar) if name in best}
+    return Fit(history.epochs, best, headline, made)
 
 
 def _resumed(task: Task[Any], settings: LearnedSettings, module: Learner) -> Path | None:
