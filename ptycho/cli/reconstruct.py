@@ -81,7 +81,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add("--refine", choices=RULES, default="rpie", help="update rule; none: the network alone (default rpie)")
     add("--objective", choices=OBJECTIVES, help="what --refine adam minimises (default: squared amplitudes)")
-    add("--sweeps", type=int, metavar="INT", help="sweeps over the scan (default: until no more comes)")
+    add("--sweeps", type=int, metavar="INT", help="sweeps over the scan (default: until R stops falling)")
     add("--max_time_s", type=float, metavar="NUMBER", help="no new sweep after so many s (default: no limit)")
     add("--preview", action="store_true", default=False, help="write OUT/preview.png as the image forms")
     add("--probe_modes", type=int, metavar="INT", help="incoherent probe modes (default: as in the scan)")
@@ -89,7 +89,7 @@ def add_arguments(parser: Parser) -> None:
         "--positions",
         choices=("fixed", "free", "affine"),
         default="fixed",
-        help="correct positions, each alone or their frame too (default fixed)",
+        help="correct positions: each alone, or also scale and rotation (default fixed)",
     )
     add(
         "--position_error",
@@ -144,7 +144,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def _check_given(arguments: argparse.Namespace) -> None:
-    """What must be there, and how long it may take."""
+    """Raise InputError without a scan or an output folder."""
     if arguments.scan is None:
         raise InputError("no scan to reconstruct; give SCAN")
     if not hasattr(arguments, "output_dir"):
@@ -152,7 +152,7 @@ def _check_given(arguments: argparse.Namespace) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise InputError for what flags show by themselves."""
+    """Raise InputError for flags that are wrong by themselves or cannot be used together."""
     _check_given(arguments)
     _check_numbers(arguments)
     if arguments.backend != "pytorch":
@@ -265,13 +265,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 class TimeLimit:
-    """Stops the sweeps once so many seconds have passed since it was made; None: never."""
+    """Stops the sweeps a given number of seconds after its creation; None: never."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = float("inf") if seconds is None else time.monotonic() + seconds
 
     def __call__(self, now: IterationState) -> bool:
-        """Whether the time is over."""
+        """Whether the time limit has passed."""
         return time.monotonic() >= self._end
 
 
