@@ -1,5 +1,4 @@
-"""Registration of two images of one thing: what a warp is, how it is judged, how it moves positions. NumPy
-only.
+"""Registration of two images of the same object: warps, their score, and positions moved by them. NumPy only.
 
 The fit of a warp to two images is in `ptycho_torch.warp`.
 """
