@@ -96,7 +96,7 @@ def add_arguments(parser: Parser) -> None:
         type=float,
         default=0.0,
         metavar="PX",
-        help="with --positions: size of the errors, px (default 0: a pixel or less)",
+        help="size of the position errors, px (default 0: a pixel or less)",
     )
     add(
         "--position_decode",
@@ -109,7 +109,7 @@ def add_arguments(parser: Parser) -> None:
         "--position_reference",
         type=Path,
         metavar="IMAGE",
-        help="correct smooth errors of positions first, by this image or run of the same place",
+        help="first correct smooth position errors by this image or run",
     )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
