@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.machine import describe
 from ptycho.evaluation.rfactor import r_factor
 from ptycho.scan.raw_data import RawData
-from ptycho.triage.batches import Drawn, Frames, draw_frames, draw_scans
+from ptycho.triage.batches import Frames, SimulatedScan, draw_frames, draw_scans
 from ptycho.triage.features import NUMBERS, look, measure
 from ptycho.triage.labels import FAULTS, LABELS
 from ptycho.triage.precision import average_precision, judge
@@ -125,7 +125,7 @@ def _drawn(scans: int, first: int, dose: float, bad_shares: tuple[float, ...]) -
     return draw_frames(_seeds(scans, first, dose), Ranges(photons=(dose, dose)), bad_shares, gains=False)
 
 
-def _scans(scans: int, first: int, dose: float, bad_shares: tuple[float, ...]) -> Iterator[Drawn]:
+def _scans(scans: int, first: int, dose: float, bad_shares: tuple[float, ...]) -> Iterator[SimulatedScan]:
     return draw_scans(_seeds(scans, first, dose), Ranges(photons=(dose, dose)), bad_shares, gains=False)
 
 

@@ -28,8 +28,10 @@ from ptycho.evaluation.judge import evaluate
 from ptycho.report import style
 from ptycho.report.warp import draw_registration
 from ptycho.simulation import Scenario, Simulated, get_object, simulate
-from ptycho.warp import Pair, PairSettings, Warp, identity, make_pair
 from ptycho.warp.distortions import drift_and_hysteresis, random_warp
+from ptycho.warp.prepare import Pair, make_pair
+from ptycho.warp.settings import PairSettings
+from ptycho.warp.warp import Warp, identity
 from ptycho.workflows.position_reference import positions_by_reference
 from ptycho_torch.refine import reconstruct
 from ptycho_torch.warp import register

@@ -1,4 +1,4 @@
-"""Bars of named phases on a terminal, or a line a minute where there is none."""
+"""Progress bars of named phases on a terminal; without a terminal, one line per minute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-# (done, total), and for a training the epoch's metrics by name, of which one is shown beside the bar
+# (done, total) and, for a training, the epoch's metrics by name; one of them is shown beside the bar
 Progress = Callable[..., None]
 Phase = Callable[[str], Progress]
 
@@ -17,7 +17,9 @@ HEARTBEAT_S = 60.0
 
 
 class Best:
-    """The numbers of an update in words: val_loss alone, else all; is the first smaller than before?"""
+    """The numbers of an update as text: val_loss alone, else all; it says whether the first is the best so
+    far.
+    """
 
     def __init__(self) -> None:
         self._best = float("inf")
@@ -41,8 +43,8 @@ class Best:
 
 
 @contextmanager
-def drawn(console: Any, check: Callable[[], None]) -> Iterator[Phase]:
-    """Bars on a rich console: the phase that was told last has the only bar, with its time to go."""
+def terminal_bars(console: Any, check: Callable[[], None]) -> Iterator[Phase]:
+    """Bars on a rich console: only the phase reported last has a bar, with its remaining time."""
     from rich.progress import BarColumn, ProgressColumn, TextColumn
     from rich.progress import Progress as RichProgress
     from rich.text import Text
@@ -56,7 +58,7 @@ def drawn(console: Any, check: Callable[[], None]) -> Iterator[Phase]:
         TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[count]}"),
         ToGo(), TextColumn("{task.fields[note]}"),
     )  # fmt: skip
-    # what is printed in the meantime stands above the bar; into a file it goes as it is
+    # text that is printed in the meantime appears above the bar; a file gets it unchanged
     both = sys.stdout is not None and sys.stdout.isatty()
     with RichProgress(*columns, console=console, transient=True, redirect_stdout=both) as bar:
 
@@ -75,7 +77,8 @@ def drawn(console: Any, check: Callable[[], None]) -> Iterator[Phase]:
                 if not shown.visible:
                     bar.reset(task, visible=True)
                 bar.update(task, completed=done, total=total, description=title, count=count, **note)
-                if total and done >= total:  # what follows has not told yet: no full bar that stands still
+                # the next phase has not reported yet: a full bar that does not move would mislead
+                if total and done >= total:
                     shown.total = None
                     bar.update(task, description=f"{title}: done", count="")
 
@@ -85,8 +88,8 @@ def drawn(console: Any, check: Callable[[], None]) -> Iterator[Phase]:
 
 
 @contextmanager
-def told(tell: Callable[[str], None], check: Callable[[], None]) -> Iterator[Phase]:
-    """A line every HEARTBEAT_S seconds: phase, how far, the number, the time to go."""
+def text_lines(tell: Callable[[str], None], check: Callable[[], None]) -> Iterator[Phase]:
+    """A line every HEARTBEAT_S seconds: phase, progress, the number, the remaining time."""
     begun: dict[str, float] = {}
     last = [time.monotonic()]
 
@@ -112,8 +115,8 @@ def told(tell: Callable[[str], None], check: Callable[[], None]) -> Iterator[Pha
 
 
 @contextmanager
-def silent(check: Callable[[], None]) -> Iterator[Phase]:
-    """Nothing is shown; a signal is still heard."""
+def no_output(check: Callable[[], None]) -> Iterator[Phase]:
+    """Show nothing; a signal still stops the run."""
     yield lambda title: lambda done, total, metrics=None: check()
 
 

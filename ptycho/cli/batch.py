@@ -1,8 +1,8 @@
 """Many scans by one command each: inference with one model, or reconstruction where there is none.
 
-Each scan gets a folder OUT/NAME, a log OUT/NAME.batch.log, and its own exit code; what failed is tried once
-more and listed. OUT gets batch.json and, of up to fifty scans, report.html. A scan that is done is not done
-again: the same command goes on with what is left.
+Each scan gets a folder OUT/NAME, a log OUT/NAME.batch.log, and its own exit code. A scan that failed is tried
+once more and listed. OUT gets batch.json and, for up to fifty scans, report.html. A finished scan is not
+computed again: the same command continues with the remaining scans.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def add_arguments(parser: Parser) -> None:
     add("--model", type=Path, metavar="RUN", help="infer with this model; without it: ptycho reconstruct")
     add("--flags", default="", metavar="WORDS", help="more flags of each command, in quotes")
     add("--jobs", type=int, default=1, metavar="K", help="scans at a time (default 1)")
-    add("--dry_run", dest="dry_run", action="store_true", default=False, help="show the plan; the smallest "
-        "scan is run once, and thrown away, to see what the others will take")  # fmt: skip
+    add("--dry_run", dest="dry_run", action="store_true", default=False, help="show the plan; run the "
+        "smallest scan once, without keeping it, to estimate time and memory")  # fmt: skip
     add("--slurm", action="store_true", default=False, help="one array job of SLURM, through submitit")
     add("--slurm_set", action="append", default=[], metavar="KEY=VALUE",
         help="submitit's names: slurm_partition=short, timeout_min=60, mem_gb=16")  # fmt: skip
@@ -50,7 +50,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Plan, run, sum up; 1 where a scan has failed."""
+    """Plan, run and summarise; returns 1 if a scan failed."""
     from ptycho.io.lock import FolderLock
     from ptycho.workflows.batch import Queue, slurm_array
 

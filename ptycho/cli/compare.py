@@ -1,10 +1,9 @@
-"""Compare two reconstructions: what ptychography leaves free is removed, then come numbers and a figure.
+"""Compare two reconstructions: remove what ptychography cannot determine, then compute numbers and a figure.
 
-A and B are products (.npz, or ptychodus .h5), scans that hold their truth, or run folders. B stands for the
-truth: the box, the ranges and the gauge are its own. Images of different size or origin are laid on each
-other where their files say, else centre on centre, and then registered to a fraction of a pixel. With --warp
-the first is drawn on the second through a warp that is fitted to both; B may be a micrograph then (.png,
-.tif, .npy).
+A and B are products (.npz, or ptychodus .h5), scans that hold their truth, or run folders. B serves as the
+truth: it sets the box, the ranges and the gauge. Images of different size or origin are placed where their
+files say, else centre on centre, and then registered to a fraction of a pixel. With --warp a fitted warp maps
+the first image onto the second; then B may be a micrograph (.png, .tif, .npy).
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _say(made: Comparison, numbers: Mapping[str, Any], console: Console) -> None:
-    """Every number, what was removed, and where was judged."""
+    """Print every number, the removed gauge and the judged box."""
     if not made.origin_known:
         console.warn("the files do not say where the images lie: they were laid centre on centre")
     for line in judged_lines(numbers):

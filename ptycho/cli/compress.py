@@ -1,7 +1,7 @@
 """Write a scan compressed; every command that takes a scan opens the file.
 
-Printed are the bits of a frame, the ratio to the frames as they were, and what was lost in units of the
-Poisson noise of each count. Positions, probe, mask and geometry stay exactly what they are.
+It prints the bits per frame, the compression ratio to the original frames, and the error in units of the
+Poisson noise of each count. Positions, probe, mask and geometry are stored exactly.
 """
 
 from __future__ import annotations
@@ -59,13 +59,15 @@ def check(arguments: argparse.Namespace) -> None:
                 f"--{flag} does not go with --method {method}; it belongs to {', '.join(methods)}"
             )
     if "step" in given and given.get("residual") is False:
-        raise UsageError(f"--step is of what --no-residual drops ({predicts}); leave one of them out")
+        raise UsageError(
+            f"--step rounds the difference that --no-residual drops ({predicts}); leave one of them out"
+        )
     if arguments.seed < 0:
         raise UsageError(f"--seed {arguments.seed}: must not be negative")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Read, check, compress, say what came of it. Raises InputError."""
+    """Read, check, compress, and print the result. Raises InputError."""
     check(arguments)
     given = vars(arguments)
     read = (arguments.scan, mask_of(arguments), given.get("weights"))
@@ -88,7 +90,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def in_words(header: Header, target: Path) -> Iterator[str]:
-    """What a compressed scan is, a line each."""
+    """The properties of a compressed scan, one line each."""
     M, N, _ = header.shape
     yield f"{target}: {M} patterns of {N} x {N}, method {header.method}"
     yield (
@@ -102,8 +104,8 @@ def in_words(header: Header, target: Path) -> Iterator[str]:
     rms, largest = header.error_rms, header.error_max
     yield f"lost         rms {rms:.3f} of the Poisson noise, largest {largest:.2f}{bound}"
     if not header.keeps_frames:
-        yield "kept         only what the method expects, not the counts: no later look can find more in it"
+        yield "kept         only the predicted frames, not the counts: details beyond the prediction are lost"
     if header.original_unit != header.unit:
-        yield "unit         the amplitudes are written as the counts that they are roots of"
+        yield "unit         the amplitudes are written as counts (their squares)"
     if header.masked:
         yield f"mask         {header.masked} bad pixels are kept as 0"

@@ -1,4 +1,4 @@
-"""`--config FILE` of a command whose flags are no configuration class: the file's values, as typed first."""
+"""`--config FILE` of a command without a configuration class: the file's values become flags."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _CHATTY_LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "pytorc
 
 
 class Console:
-    """One command's voice; `quiet` silences all but errors, `debug` adds the debug log and tracebacks.
+    """The output of one command; `quiet` hides all but errors, `debug` adds the debug log and tracebacks.
 
     `output` is the folder a command writes to, so that an interrupted one can say what it leaves there.
     """
@@ -44,7 +44,7 @@ class Console:
         self.kind: str | None = None
         self.folder: OutputFolder | None = None
         self.stop = Stop()
-        #: what the checks of the scans said, by the whole path of the file
+        #: results of the checks of the scans, by the full path of the file
         self.described: dict[Path, ScanReport] = {}
         #: why a line of the result could not be printed
         self.lost: Exception | None = None
@@ -69,8 +69,9 @@ class Console:
             self._put(drawn.getvalue().rstrip("\n"))
 
     def _put(self, text: str) -> None:
-        """A line on stdout. Where it cannot be written, what was measured is still on disk: the run goes on,
-        and `lost` says why."""
+        """Write a line to stdout. If this fails, the results are still on disk: the run continues, and `lost`
+        gives the reason.
+        """
         if sys.stdout is None:
             self.lost = OSError("stdout is closed")
             return
@@ -78,7 +79,7 @@ class Console:
             print(_printable(text, sys.stdout), flush=True)
         except (OSError, ValueError) as error:
             self.lost = error
-            # what waits in the buffer must not fail once more when Python ends
+            # the text left in the buffer must not fail again when Python ends
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -97,7 +98,7 @@ class Console:
         self._tell(f"{self.prog}: error: {_one_line(text)}")
 
     def interrupted(self) -> None:
-        """The line after Ctrl-C or SIGTERM: what is on disk, and how a training goes on."""
+        """Print the line after Ctrl-C or SIGTERM: what is on disk, and how to continue a training."""
         output = self.output
         found = output.iterdir() if output and output.is_dir() else ()
         names = sorted(path.name for path in found if not path.name.startswith("."))
@@ -109,7 +110,7 @@ class Console:
 
     @property
     def on_terminal(self) -> bool:
-        """Whether what goes to stderr is seen on a terminal."""
+        """Whether stderr is a terminal."""
         return sys.stderr is not None and sys.stderr.isatty()
 
     @property
@@ -123,29 +124,29 @@ class Console:
 
     @contextmanager
     def phases(self, first: str = "preparing") -> Iterator[Phase]:
-        """Bars on stderr by the names of phases, for the time of a `with`; the phase told last is shown.
+        """Progress bars on stderr by phase, inside a `with` block; the phase reported last is shown.
 
-        Without a terminal a line a minute; quiet, nothing.
+        Without a terminal: one line per minute. With `quiet`: nothing.
         """
         if self.quiet:
-            chosen = bars.silent(self.stop.check)
+            chosen = bars.no_output(self.stop.check)
         elif self.on_terminal:
-            chosen = bars.drawn(self.rich, self.stop.check)
+            chosen = bars.terminal_bars(self.rich, self.stop.check)
         else:
-            chosen = bars.told(lambda text: self._tell(f"{self.prog}: {text}"), self.stop.check)
+            chosen = bars.text_lines(lambda text: self._tell(f"{self.prog}: {text}"), self.stop.check)
         with chosen as phase:
             phase(first)
             yield phase
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
-        """As `phases`, of one phase."""
+        """As `phases`, for one phase."""
         with self.phases(title) as phase:
             yield phase(title)
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
-        """Let the library's log and warnings through this console; everything is put back afterwards."""
+        """Send the library's log and warnings to this console; restore the earlier settings afterwards."""
         handler = _Lines(self)
         level = logging.DEBUG if self.debug else logging.ERROR if self.quiet else logging.INFO
         own = [logging.getLogger(name) for name in _OWN_LOGGERS]
@@ -172,7 +173,7 @@ class Console:
 class _Lines(logging.Handler):
     """Log lines on stderr: above the bar on a terminal; elsewhere warnings only, unless debug was asked for.
 
-    What a run will minimise is for its log file.
+    The line that names the objective goes to the log file only.
     """
 
     def __init__(self, console: Console) -> None:
@@ -181,7 +182,7 @@ class _Lines(logging.Handler):
         self._by_rich: Any = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show the record where it belongs."""
+        """Show the record above the bar or on stderr."""
         console = self._console
         told = record.levelno >= logging.WARNING or console.debug
         if not told and (record.name in _FOR_THE_FILE or not console.on_terminal):
@@ -204,11 +205,11 @@ def _is_file(path: Path) -> bool:
 
 
 def _printable(text: str, stream: Any) -> str:
-    """The text as the stream can show it: a name that is no valid text gets its odd bytes spelled."""
+    """The text as the stream can show it: bytes that are not valid text are written as escapes."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding, "replace")
 
 
 def _one_line(text: str) -> str:
-    """Without line breaks; a name of thousands of letters without its middle."""
+    """The text without line breaks; a very long text loses its middle."""
     return " ".join(word if len(word) <= 400 else f"{word[:90]}...{word[-90:]}" for word in text.split())

@@ -1,4 +1,6 @@
-"""The whole way in minutes: simulate a scan, train on it from diffraction alone, reconstruct, judge, show."""
+"""Run the whole workflow in minutes: simulate a scan, train on its diffraction alone, reconstruct, judge,
+show.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judge a reconstruction against the truth, after removing what ptychography leaves free.
+"""Judge a reconstruction against the truth, after removing what ptychography cannot determine.
 
 Removed before any number: global phase and scale, linear phase ramp, sub-pixel shift, conjugate twin.
 """

@@ -1,7 +1,7 @@
 """Write a trained model as one ONNX file, for programs and machines without this package.
 
-It takes counts as the detector gives them and answers amplitude and phase of the object patches; square root,
-normalisation, bad pixels and probe lie inside. ptycho infer --model FILE.onnx runs it with onnxruntime.
+It takes detector counts and returns amplitude and phase of the object patches; square root, normalisation,
+bad pixels and probe are part of the model. ptycho infer --model FILE.onnx runs it with onnxruntime.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Export, and say what goes in and what comes out."""
+    """Export, and print the model's inputs and outputs."""
     from ptycho.models.onnx_export import OPSET, check_target, signature, write_onnx
     from ptycho.models.trained_state import load_trained_state
     from ptycho.networks.graphs import spec_from_config

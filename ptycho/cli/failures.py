@@ -1,4 +1,4 @@
-"""How a command that failed ends: one line and an exit code, whatever exception it was."""
+"""The end of a failed command: any exception becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ptycho.errors import InputError, MissingDependencyError, PtychoError
 from ptycho.io.inputs import short
 
 _FAILED, _REFUSED = 1, 2
-# what the caller can mend by another name or folder
+# errors that the user can correct with another name or folder
 _OF_THE_NAME = (
     errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
     errno.ENOENT, errno.EEXIST, errno.EINVAL,
 )  # fmt: skip
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# numpy, torch on the CPU, torch on a GPU, TensorFlow: how each says how much it wanted
+# how numpy, torch (CPU, GPU) and TensorFlow report the size of a failed allocation
 _WANTED = re.compile(
     r"(?:allocate|tried to allocate|of size|allocating)\s+([\d.,]+\s*(?:[KMGTPE]i?B|bytes)?)", re.IGNORECASE
 )
@@ -42,13 +42,13 @@ def end_of(error: Exception, *, debug: bool = False) -> tuple[str, int]:
     if isinstance(error, UnicodeError):
         return f"a name or a text is not valid in {error.encoding}; rename it", _REFUSED  # type: ignore[attr-defined]
     if isinstance(error, RecursionError):
-        return "the input is nested too deeply; nothing that this package writes is", _REFUSED
+        return "the input is nested too deeply; files of this package are not", _REFUSED
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"{what}{'' if debug else '; rerun with --debug for the traceback'}", _FAILED
 
 
 def out_of_memory(error: BaseException) -> str | None:
-    """What an allocation that failed had wanted, '' where it does not say; None for any other error."""
+    """The size of a failed allocation, '' if the error does not state it; None for any other error."""
     text = str(error)
     kinds = {cls.__name__ for cls in type(error).__mro__}
     if not (

@@ -1,6 +1,6 @@
-"""The two pages of help: `--help` shows what is typed every day, `--help-all` everything.
+"""The two pages of help: `--help` shows the everyday flags, `--help-all` shows all.
 
-A command that is not in EVERYDAY has few flags and shows them all.
+A command outside EVERYDAY has few flags and shows all of them.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def width() -> int:
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Two columns; a flag's spellings first, its value once."""
+    """Two columns; all spellings of a flag come first, its value is shown once."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=width())
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        """Paragraphs at the width of the page; one with indented lines is a table and stays."""
+        """Wrap paragraphs to the page width; paragraphs with indented lines (tables) stay as they are."""
         parts = text.strip().split("\n\n")
         return "\n\n".join(part if "\n " in part else textwrap.fill(part, width) for part in parts)
 
@@ -82,7 +82,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Short(Formatter):
-    """The everyday page: one spelling a flag, help without limits, long lists of choices left out."""
+    """The everyday page: one spelling for each flag, no limits of values, no long lists of choices."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
@@ -116,14 +116,14 @@ def _longest_known(action: argparse.Action) -> str:
 
 
 class HelpAction(argparse.Action):
-    """Prints a page of help and ends: the everyday one, or with `everything` every flag."""
+    """Print a page of help and exit: the everyday page, or all flags with `everything`."""
 
     def __init__(self, *, everything: bool, **keywords: Any) -> None:
         super().__init__(nargs=0, **{**keywords, "default": argparse.SUPPRESS})
         self.everything = everything
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        """Print and end."""
+        """Print the page and exit."""
         parser._print_message(parser.page(everything=self.everything), sys.stdout)
         parser.exit()
 

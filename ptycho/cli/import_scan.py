@@ -1,7 +1,7 @@
-"""Make one scan file of what a beamline or another program wrote: frames, positions, geometry, mask.
+"""Convert data of a beamline or another program to one scan file: frames, positions, geometry, mask.
 
-SOURCE is a file or a folder of any format of `ptycho info --formats`. Nothing is asked that it says itself;
-what it does not say is given by --set, and what is missing is named.
+SOURCE is a file or a folder of any format of `ptycho info --formats`. Values that the source contains need no
+flag. Give the other values with --set; an error names each missing one.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Find, show, prepare, write."""
+    """Find the data, show them, prepare the scan, write it."""
     from ptycho.io.cxi import write_scan_cxi
     from ptycho.io.hdf5_read import links_anywhere
     from ptycho.io.import_settings import found_in
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         add_mask(found, mask_of(arguments))
         try:
             made = checked(prepare_from(arguments.source, found, options))
-        except InputError:  # what is there helps to see what is missing
+        except InputError:  # the values that were found help to see which are missing
             for line in table_of(found, None, options):
                 console.say(line)
             raise
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def triaged(made: Imported, model: Path | None) -> Imported:
-    """The scan with the frames marked that triage calls bad, and a note that names them. Nothing is left out.
+    """The scan with the bad frames of triage marked, and a note that names them. No frame is removed.
 
     Raises DataError as `ptycho.workflows.triage.triage`.
     """
@@ -115,7 +115,9 @@ def triaged(made: Imported, model: Path | None) -> Imported:
 
 
 def add_mask(found: Found, path: Path | None) -> None:
-    """Ignore the pixels of a mask file too, as large as the frames before they are cropped. DataError."""
+    """Add the pixels of a mask file to the ignored ones. The mask has the size of the frames before cropping.
+    DataError.
+    """
     from ptycho.errors import DataError
     from ptycho.io.masks import read_mask
 
@@ -141,7 +143,7 @@ def check_target(target: Path, sources: tuple[Path | None, ...]) -> None:
 
 
 def parse_settings(words: list[str]) -> tuple[dict[str, str], ImportOptions]:
-    """(places inside the file, options) of `KEY=VALUE` words. UsageError for what is not known."""
+    """(places inside the file, options) of `KEY=VALUE` words. UsageError for an unknown key."""
     from ptycho.io.import_settings import read_settings
 
     settings: dict[str, str] = {}
@@ -159,7 +161,7 @@ def parse_settings(words: list[str]) -> tuple[dict[str, str], ImportOptions]:
 
 
 def table_of(found: Found, made: Imported | None, options: ImportOptions) -> Iterator[str]:
-    """What was found, a line each, and what is missing."""
+    """The values that were found, one line each, and the missing ones."""
     geometry = made.geometry if made is not None else found.geometry.overruled_by(options.geometry)
 
     def row(name: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""Reconstruct a scan with a trained model, or with the network that ships: every pattern at its own place.
+"""Reconstruct a scan with a trained model or the built-in network, each pattern at its scan position.
 
 OUT gets reconstruction.npz (object, coverage, origin_xy, probe), PNGs and metrics.json. R, the misfit of the
 stitched object re-diffracted at every position, is always printed; a scan that holds the truth is judged too.
@@ -48,7 +48,7 @@ HELP = "reconstruct a scan with a trained model"
 
 _CLASSES = (InferenceConfig, PyTorchExecutionConfig)
 _ALIASES = {**ALIASES, "model_path": ("--model",), "test_data_file": ("--data",)}
-#: the settings of the machine that an inference has; the others belong to a training
+#: the execution settings that inference uses; the others apply to training only
 _OF_THE_MACHINE = frozenset({"accelerator", "devices", "patterns", "inference_batch_size"})
 _OF_TRAINING = frozenset(info.name for info in describe_fields(PyTorchExecutionConfig)) - _OF_THE_MACHINE
 PRODUCT = "reconstruction.npz"
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         quiet_tensorflow()
     if config.test_data_file is None:
         raise InputError("no scan to reconstruct; give SCAN")
-    # Before the paths are looked at: the bundle's own errors say more than "no such file".
+    # Before the paths are checked: the errors of the bundle say more than "no such file".
     model: Path | OnnxModel | None = config.model_path
     if config.model_path is None:
         state, backend = {}, config.backend or "pytorch"
@@ -157,7 +157,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         _write_product(product, config, raw, made)
         console.say(f"ptychodus    {product}")
     write_from_npz(arguments.write, output / PRODUCT, raw, config.test_data_file, console.say, made.to_counts)
-    # only an NPZ scan can know the truth: the object in a product is what its client guessed
+    # only an NPZ scan can hold the truth: the object in a product is the client's guess
     knows = config.test_data_file if config.test_data_file.suffix == ".npz" else output / PRODUCT
     report_product(output / PRODUCT, knows, metrics, console)
     return 0
@@ -166,7 +166,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def _looked_at(
     raw: RawData, made: Reconstruction, config: InferenceConfig, console: Console
 ) -> dict[str, float]:
-    """What a second look measures where the image looks wrong; its hints are told."""
+    """Further checks if the image looks wrong; their hints are printed."""
     from ptycho.workflows.second_look import look_where_wrong
 
     seed = config.subsample_seed or 0
@@ -209,7 +209,7 @@ def _write_product(path: Path, config: InferenceConfig, raw: RawData, image: Rec
 
 
 def _losses(history: Path) -> list[float]:
-    """The training losses for the product; a history that cannot be read is no reason to lose the image."""
+    """The training losses for the product; none if the history cannot be read."""
     from ptycho.report.runs import numbers_in
 
     return numbers_in(history).get("train_loss", [])

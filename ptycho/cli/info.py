@@ -1,4 +1,4 @@
-"""What is installed here and what it can use; or, with BUNDLE, what a model is."""
+"""Show the installed packages and devices; with BUNDLE, show the properties of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ptycho.cli.parser import Parser
 HELP = "what is installed, or what a model is"
 
 _PACKAGES = ("torch", "lightning", "numpy", "scipy", "scikit-image", "safetensors")
-# Package: what asks for it, and the command that installs it.
+# Package: the feature that needs it, and the command that installs it.
 _EXTRAS = {"tensorflow": "tf", "mlflow": "mlflow", "onnxruntime": "onnx"}
 
 

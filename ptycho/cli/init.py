@@ -1,4 +1,4 @@
-"""Write a commented YAML of the settings that matter, with values that suit a scan; or a schema for editors.
+"""Write a commented YAML file of the main settings, with values for a scan; or a schema for editors.
 
 FILE is the scan that the settings are for; without one the values are the defaults.
 """
@@ -30,7 +30,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Look at the scan, write or print."""
+    """Read the scan; write or print the settings."""
     from ptycho.config.template import ScanFacts, json_schema, template
     from ptycho.io.targets import check_new
 

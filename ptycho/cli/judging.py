@@ -1,4 +1,4 @@
-"""A reconstruction file against a file that knows the truth, and the lines that say how good it is."""
+"""Judge a reconstruction file against a file that holds the truth, and print the results."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def find_truth(path: Path) -> Truth | None:
 
 
 def read_truth(path: Path) -> Truth:
-    """As `find_truth`; a reconstruction may serve as truth too. Raises DataError where there is no object."""
+    """As `find_truth`; a reconstruction can serve as truth too. Raises DataError where there is no object."""
     truth = find_truth(path)
     if truth is not None:
         return truth
@@ -91,7 +91,7 @@ def judge(made: Reconstruction, truth: Truth, *, pixel_size_m: float | None = No
 
 
 def judged_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """One line for each known number that is there."""
+    """One line for each known number that was computed."""
     return [
         f"{name:<13}{form.format(metrics[key])}"
         for key, (name, form) in _SHOWN.items()
@@ -100,7 +100,7 @@ def judged_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def report_product(product: Path, scan: Path, metrics: Mapping[str, Any], console: Console) -> None:
-    """Judge a product where its scan knows the truth; write metrics.json beside it and say the numbers."""
+    """Judge a product if its scan holds the truth; write metrics.json beside it and print the numbers."""
     size: float | None = None
     try:
         truth = find_truth(scan)
@@ -108,7 +108,7 @@ def report_product(product: Path, scan: Path, metrics: Mapping[str, Any], consol
         size = made.object_pixel_size_m
         judged = judge(made, truth) if truth is not None else {}
     except Exception as error:
-        # The image is made and whole: that it cannot be judged is told, and the command is done.
+        # The image is complete. A failed judgement is reported, and the command still succeeds.
         console.warn(f"the image was not judged: {error}")
         judged = {}
     together = {**metrics, **judged, **({} if size is None else {"object_pixel_size_m": size})}

@@ -9,7 +9,7 @@ from pathlib import Path
 from ptycho.cli.console import Console
 from ptycho.cli.recording import end_of
 from ptycho.cli.runs import folder_name
-from ptycho.config.learned import LearnedSettings, kept
+from ptycho.config.learned import LearnedSettings, weight_settings
 from ptycho.errors import ConfigError, InputError
 
 KIND = "learned"
@@ -57,7 +57,7 @@ def _train(tool: str, settings: LearnedSettings, arguments: argparse.Namespace, 
             inputs={},
             seeds={"seed": settings.seed},
             device=settings.accelerator,
-            settings=kept(settings),
+            settings=weight_settings(settings),
         )
         with console.progress(f"training {tool}") as progress:
             fit = train_tool(tool, settings, progress)

@@ -1,9 +1,9 @@
-"""Which command, which exit code.
+"""Selects the command and the exit code.
 
 0 done; 1 the run failed; 2 the command line or the input cannot be used; 130 interrupted by Ctrl-C, 143 by
-SIGTERM.  A command is a module with `HELP`, `add_arguments(parser)`, `run(arguments, console)` and, where
-argparse would print a page of it, `USAGE`; it is imported to build its flags, and imports what computes only
-inside `run`, so that `--help` stays fast.
+SIGTERM.  A command is a module with `HELP`, `add_arguments(parser)`, `run(arguments, console)` and, if the
+usage of argparse would be too long, `USAGE`. It is imported to build its flags. It imports computing modules
+only inside `run`, so that `--help` stays fast.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from ptycho.cli.processes import first_process_ends, rank
 from ptycho.cli.signals import stoppable
 from ptycho.cli.threads import settle_threads
 
-#: the commands, in the order of a user's day
+#: the commands, in the order in which a user needs them
 COMMANDS: dict[str, ModuleType] = {
     "demo": demo, "simulate": simulate,
     "import": import_scan, "validate": validate, "compress": compress,
@@ -96,7 +96,7 @@ def inference_main(argv: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, argv: Sequence[str], *, prog: str) -> int:
     """Parse and run one command; every failure becomes one line on stderr and an exit code."""
-    # Asked of the words, not of the parser: a command line that does not parse may still want its traceback.
+    # Read from the raw words: with --debug a command line that does not parse must give a traceback too.
     console = Console(prog, quiet="--quiet" in argv or rank() > 0, debug="--debug" in argv)
     console.words = [name, *argv]
     with stoppable() as stop:
@@ -126,10 +126,10 @@ def run_command(name: str, argv: Sequence[str], *, prog: str) -> int:
 
 
 def _heard(console: Console) -> int:
-    """The exit code of a command that is done: what it made is there, but what it only said may be lost."""
+    """The exit code of a finished command. Its files are written, but printed lines may be lost."""
     if console.lost is None or console.output is not None:
         return DONE
-    # The reader of our output left (`| head`): there is nobody to tell.
+    # The reader of the output has ended (`| head`): no message can reach it.
     if not isinstance(console.lost, BrokenPipeError):
         reason = getattr(console.lost, "strerror", None) or str(console.lost)
         console.error(f"cannot write the result to stdout: {reason}; send it to another place")
@@ -139,7 +139,7 @@ def _heard(console: Console) -> int:
 def _fail(console: Console, message: str, code: int) -> int:
     if console.debug:
         traceback.print_exc()
-    # what one process refuses all refuse, and the first prints it
+    # an error that all processes raise is printed by the first one only
     if code != REFUSED or not first_process_ends():
         console.error(message)
     return code

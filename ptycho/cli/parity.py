@@ -1,4 +1,4 @@
-"""Compare the two backends on a scan, from the grouping to the stitched image; exit code 1 where they differ.
+"""Compare the two backends on a scan, from the grouping to the stitched image; exit code 1 if they differ.
 
 Without FILE a small scan is simulated. OUT gets parity.json (every quantity), parity_summary.md, parity.png.
 Weights are compared after 1, 10 and 100 optimiser steps at --learning_rate, here 2e-5 by default: at larger
@@ -36,7 +36,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Compare, print the worst of every section, write the files."""
+    """Compare, print the largest error of each section, write the files."""
     from ptycho.config.yaml_io import training_config_from
     from ptycho.errors import InputError
     from ptycho.run.validation import validate_training_config

@@ -1,7 +1,7 @@
-"""Flags made from the configuration's own field metadata, and errors that fit on one line.
+"""Flags generated from the field metadata of the configuration, and errors of one line.
 
-A flag that was not typed leaves no trace in the namespace, so that a YAML value is never overwritten by a
-default of the command line.
+A flag that was not typed is absent from the namespace, so a default of the command line never overwrites a
+YAML value.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class UsageError(InputError):
     """A command line that cannot be understood."""
 
 
-#: how alike an unknown flag and a known one must be, 0 to 1, for the known one to be named
+#: similarity, 0 to 1, above which an error suggests a known flag for an unknown one
 ALIKE = 0.6
 
-#: what older scripts write after a boolean flag
+#: values that older scripts write after a boolean flag
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -35,15 +35,17 @@ def _canonical(flag: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UsageError, takes both spellings of a flag and names the nearest one."""
+    """An argument parser that raises UsageError, accepts both spellings of a flag and suggests the nearest
+    one.
+    """
 
     def __init__(self, *, everyday: Groups | None = None, **keywords: Any) -> None:
         keywords.setdefault("formatter_class", Formatter)
         super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, add_help=False, **keywords)
         self.everyday = everyday
-        #: adds to a command line what its files say, before it is parsed
+        #: adds the values of configuration files to a command line before it is parsed
         self.expand: Callable[[Parser, list[str]], list[str]] | None = None
-        #: flags of another command: flag -> whose
+        #: flags of another command: flag -> name of that command
         self.elsewhere: dict[str, str] = {}
 
     def add_everywhere(self) -> None:
@@ -64,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def page(self, *, everything: bool) -> str:
-        """A page of help; a command of few flags has one page only."""
+        """A page of help; a command with few flags has only one page."""
         if everything or self.everyday is None:
             return self.format_help()
         return everyday_page(self, self._actions, self.everyday)
@@ -74,8 +76,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The namespace of a command line; UsageError names the first thing that is not understood."""
-        if "" in argv:  # as a path it would mean the folder that the command runs in
+        """The namespace of a command line; UsageError names the first word that is not understood."""
+        if "" in argv:  # an empty path would mean the current folder
             self.error("an argument is empty; is a variable of the shell not set?")
         known = {_canonical(flag): flag for flag in self._option_string_actions}
         words = self._switched([_respell(word, known) for word in argv])
@@ -87,7 +89,7 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def _switched(self, words: list[str]) -> list[str]:
-        """The words with `--x True` as `--x` and `--x False` as `--no-x`, the way older scripts write it."""
+        """The words, with `--x True` of older scripts replaced by `--x`, and `--x False` by `--no-x`."""
         switched: list[str] = []
         left = iter(enumerate(words))
         for at, word in left:
@@ -124,12 +126,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def _is_old(action: argparse.Action) -> bool:
-    """Whether a flag is taken for the sake of older scripts only, see `ptycho.cli.retired`."""
+    """Whether a flag is accepted only for older scripts, see `ptycho.cli.retired`."""
     return action.help == argparse.SUPPRESS
 
 
 def _ways(flag: str, action: argparse.Action | None) -> str:
-    """How a flag without a value is written."""
+    """The spellings of a flag without a value."""
     if not isinstance(action, SwitchAction):
         return f"write {flag}"
     name = flag if flag in action.on else f"--{flag.removeprefix('--no-')}"
@@ -225,7 +227,7 @@ def add_fields(
     skip: frozenset[str] = frozenset(),
     defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """One flag for each plain field of the configuration classes; a name two of them share is added once.
+    """One flag for each plain field of the configuration classes; a shared name is added once.
 
     `aliases` maps a field to further flags of the same meaning, `skip` names fields that are not offered,
     `defaults` those whose default is the command's own.
@@ -275,7 +277,7 @@ def fields_given(arguments: argparse.Namespace, *classes: type) -> dict[str, Any
 
 
 def build_parser(command: ModuleType, prog: str) -> Parser:
-    """The parser of a command: its own flags, and those that every command has."""
+    """The parser of a command, with its own flags and the common ones."""
     name = command.__name__.rpartition(".")[2]
     parser = Parser(
         prog=prog,

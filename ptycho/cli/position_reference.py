@@ -1,5 +1,6 @@
-"""`reconstruct --position_reference`: positions moved by an image of the same place, before the
-reconstruction."""
+"""`reconstruct --position_reference`: an image of the same area corrects the positions before the
+reconstruction.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from ptycho.errors import InputError, MissingFileError
 
 
 def check_reference(arguments: argparse.Namespace) -> None:
-    """Raise InputError for a reference that is not there, or that the other flags exclude."""
+    """Raise InputError if the reference is missing or excluded by another flag."""
     path: Path | None = getattr(arguments, "position_reference", None)
     if path is None:
         return
@@ -29,7 +30,7 @@ def check_reference(arguments: argparse.Namespace) -> None:
 def move_by_reference(
     arguments: argparse.Namespace, raw: Any, console: Console
 ) -> tuple[Any, dict[str, Any]]:
-    """The scan at the corrected positions, and numbers for metrics.json. Says how far they moved."""
+    """The scan at the corrected positions, and numbers for metrics.json. Prints the displacement."""
     from ptycho.report.products import open_reference
     from ptycho.workflows.position_reference import positions_by_reference
 

@@ -1,7 +1,6 @@
-"""One command by several processes of this machine: `--devices K` starts them as `torchrun` would.
+"""One command in several processes on this machine: `--devices K` starts them as `torchrun` would.
 
-The first process (rank 0) prints and writes files. The others only compute; they print nothing but errors of
-their own.
+The first process (rank 0) prints and writes files. The others only compute; they print only their own errors.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from ptycho.cli.console import Console
 from ptycho.cli.threads import usable_cores
 from ptycho.ops.team import rank as rank
 
-#: how often the launcher looks whether all its processes live, seconds
+#: seconds between two checks of the launcher that all its processes are alive
 _LOOK_EVERY_S = 0.2
-#: how long a refused process waits for the first one, seconds
+#: seconds that a process with an input error waits for the first process
 _WAIT_FOR_FIRST_S = 20.0
 
 
 def first_process_ends() -> bool:
-    """Wait a while for the first process of a run to end, which stops this one; False where it does not.
+    """Wait a short time for the first process to end, which stops this one too; False if it does not end.
 
-    False at once in the first process. Without the wait a process that is refused could stop the first one
-    before that has printed why.
+    False at once in the first process. Without the wait, a process with an input error could stop the first
+    one before it has printed the reason.
     """
     if rank() == 0:
         return False
@@ -76,7 +75,7 @@ def run_together(words: Sequence[str], devices: int, console: Console) -> int | 
         max_restarts=0,
         monitor_interval=_LOOK_EVERY_S,
     )
-    # torch logs every signal that it sends; the lines below say what the user must know
+    # torch logs every signal that it sends; the lines below are enough for the user
     log = logging.getLogger("torch.distributed")
     level = log.level
     with _shared_cores(devices, os.environ):
@@ -84,7 +83,8 @@ def run_together(words: Sequence[str], devices: int, console: Console) -> int | 
         try:
             elastic_launch(config, sys.executable)("-m", "ptycho", *words)
         except SignalException as stop:
-            return 128 + int(stop.sigval)  # all processes got the signal; the first one printed what is kept
+            # all processes got the signal; the first one printed which files remain
+            return 128 + int(stop.sigval)
         except ChildFailedError as error:
             first, failure = error.get_first_failure()
             code = int(failure.exitcode)

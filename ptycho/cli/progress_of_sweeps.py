@@ -22,7 +22,7 @@ _BEGAN = {
 
 
 def in_words(result: RefineResult) -> str:
-    """What was done, in a sentence."""
+    """One sentence that summarises the run."""
     sweeps = len(result.history)
     parts = [f"start: {_BEGAN.get(result.began, result.began)}", f"{sweeps} sweep{'s' * (sweeps != 1)}"]
     if result.variation is not None:
@@ -43,7 +43,7 @@ class Previews:
         self.path, self.console = path, console
 
     def __call__(self, scan: Any, state: Any, done: int) -> None:
-        """Write the picture where it is due."""
+        """Write the picture after 0, 1, 2, 4, ... sweeps."""
         if done & (done - 1):
             return
         from ptycho_torch.refine.preview import write_preview
@@ -59,7 +59,7 @@ class SoFar:
         self._path, self._r, self._written = folder / "history.json", list[float](), time.monotonic()
 
     def __call__(self, now: IterationState) -> None:
-        """Take a sweep; write where it is due."""
+        """Record a sweep; write the file if two seconds have passed."""
         self._r.append(now.r)
         if time.monotonic() - self._written < _SO_FAR_S:
             return

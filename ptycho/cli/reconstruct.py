@@ -81,7 +81,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add("--refine", choices=RULES, default="rpie", help="update rule; none: the network alone (default rpie)")
     add("--objective", choices=OBJECTIVES, help="what --refine adam minimises (default: squared amplitudes)")
-    add("--sweeps", type=int, metavar="INT", help="sweeps over the scan (default: until no more comes)")
+    add("--sweeps", type=int, metavar="INT", help="sweeps over the scan (default: until R stops falling)")
     add("--max_time_s", type=float, metavar="NUMBER", help="no new sweep after so many s (default: no limit)")
     add("--preview", action="store_true", default=False, help="write OUT/preview.png as the image forms")
     add("--probe_modes", type=int, metavar="INT", help="incoherent probe modes (default: as in the scan)")
@@ -89,14 +89,14 @@ def add_arguments(parser: Parser) -> None:
         "--positions",
         choices=("fixed", "free", "affine"),
         default="fixed",
-        help="correct positions, each alone or their frame too (default fixed)",
+        help="correct positions: each alone, or also scale and rotation (default fixed)",
     )
     add(
         "--position_error",
         type=float,
         default=0.0,
         metavar="PX",
-        help="with --positions: size of the errors, px (default 0: a pixel or less)",
+        help="size of the position errors, px (default 0: a pixel or less)",
     )
     add(
         "--position_decode",
@@ -109,7 +109,7 @@ def add_arguments(parser: Parser) -> None:
         "--position_reference",
         type=Path,
         metavar="IMAGE",
-        help="correct smooth errors of positions first, by this image or run of the same place",
+        help="first correct smooth position errors by this image or run",
     )
     add_switch(parser, "--background", dest="background", help="solve for a background image")
     add_switch(parser, "--intensity", dest="intensity", help="solve for one intensity a pattern")
@@ -144,7 +144,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def _check_given(arguments: argparse.Namespace) -> None:
-    """What must be there, and how long it may take."""
+    """Raise InputError without a scan or an output folder."""
     if arguments.scan is None:
         raise InputError("no scan to reconstruct; give SCAN")
     if not hasattr(arguments, "output_dir"):
@@ -152,7 +152,7 @@ def _check_given(arguments: argparse.Namespace) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise InputError for what flags show by themselves."""
+    """Raise InputError for flags that are wrong by themselves or cannot be used together."""
     _check_given(arguments)
     _check_numbers(arguments)
     if arguments.backend != "pytorch":
@@ -267,13 +267,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 class TimeLimit:
-    """Stops the sweeps once so many seconds have passed since it was made; None: never."""
+    """Stops the sweeps a given number of seconds after its creation; None: never."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = float("inf") if seconds is None else time.monotonic() + seconds
 
     def __call__(self, now: IterationState) -> bool:
-        """Whether the time is over."""
+        """Whether the time limit has passed."""
         return time.monotonic() >= self._end
 
 

@@ -1,7 +1,7 @@
-"""What every command that makes something leaves beside it: `provenance.json`, and a page when it is done.
+"""The record `provenance.json` of every command with an output folder, and the page of a finished run.
 
-A command that is `recorded` calls `open_output` once everything is checked, and `begin_record` then; how it
-ends is written for it, whatever the end is. A command that is refused after that leaves the folder as it was.
+A `recorded` command calls `open_output` after all checks, and then `begin_record`. Its end is always
+recorded, also after an error. If a command is refused later, the folder keeps its earlier contents.
 """
 
 from __future__ import annotations
@@ -127,9 +127,9 @@ def _bundle_in(path: Path | None, name: str) -> Path | None:
 
 
 def end_of(error: BaseException) -> tuple[str, str | None]:
-    """State and message of an end by exception; Lightning turns Ctrl-C into an exit of its own."""
+    """State and message after an exception; Lightning turns Ctrl-C into SystemExit."""
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
-        # Lightning's exit has no message; the exception that it came from has.
+        # Lightning's exit has no message; the exception that caused it has one.
         cause = error if isinstance(error, KeyboardInterrupt) else error.__context__
         return "interrupted", f"stopped by {cause}" if isinstance(cause, Terminated) else None
     if isinstance(error, SystemExit) and not error.code:
@@ -140,7 +140,7 @@ def end_of(error: BaseException) -> tuple[str, str | None]:
 
 
 def _is_gone(console: Console) -> bool:
-    """Whether the folder lost the record that this command wrote first, and with it perhaps its products."""
+    """Whether the record of this command was deleted from the folder, perhaps together with its products."""
     from ptycho.run.provenance import PROVENANCE_NAME
 
     if console.folder is None or console.output is None:
@@ -149,7 +149,7 @@ def _is_gone(console: Console) -> bool:
 
 
 def _finish(console: Console, state: str, error: str | None) -> bool:
-    """Whether there was a record to complete; a full disk must not hide how the run itself ended."""
+    """Complete the record; False if there is none. A full disk must not hide the result of the run itself."""
     from ptycho.run.provenance import finish, read
 
     if rank() or console.output is None or not console.output.is_dir():
@@ -166,7 +166,7 @@ def _draw(console: Console) -> None:
     from ptycho.report.html import build_views, write_page
 
     assert console.output is not None
-    # The run has already told what it read of the scan.
+    # The run has already printed the findings about the scan.
     logger = logging.getLogger("ptycho")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -176,7 +176,7 @@ def _draw(console: Console) -> None:
         if views[0].verdict.level in _JUDGED:
             console.say(f"verdict      {views[0].verdict.word}. {views[0].verdict.reason}")
     except Exception as error:
-        # The run itself is done and whole: a page that cannot be drawn is told, and can be asked for again.
+        # The run is complete. A failed page is reported; `ptycho report` can draw it later.
         console.warn(f"{REPORT} was not written: {error}; try ptycho report {console.output}")
     finally:
         logger.setLevel(level)

@@ -1,8 +1,9 @@
 """Make one HTML page of one run, or of several side by side.
 
-RUN is the output folder of ptycho train, infer, reconstruct or demo. The page shows whether it worked, what
-was measured and reconstructed, curves, numbers, configuration and provenance. It is one file that fetches
-nothing: pictures zoom, sliders compare; what a folder lacks is said on the page.
+RUN is the output folder of ptycho train, infer, reconstruct or demo. The page shows whether the
+reconstruction worked, the measured and reconstructed data, curves, numbers, configuration and provenance. It
+is one file that loads nothing from the network. Pictures can be zoomed, and sliders compare them. The page
+names what a folder lacks.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Write the page and say where it is and what its verdicts are."""
+    """Write the page and print its path and its verdicts."""
     given = vars(arguments)
     size = given.get("pixel_size_m")
     if size is not None and not 0 < size < float("inf"):

@@ -29,7 +29,7 @@ _WITH_VALUE = ("--phase_vmin", "--phase_vmax")
 
 
 class Retired(NamedTuple):
-    """One old flag that was typed: what is said of it, and the field and value that it means, if any."""
+    """One old flag that was typed: its warning, and the field and value that it sets, if any."""
 
     said: str
     field: str | None = None
@@ -37,7 +37,7 @@ class Retired(NamedTuple):
 
 
 class _RetiredAction(argparse.Action):
-    """Notes an old flag in `namespace.retired`, a value checked against its field at once."""
+    """Store an old flag in `namespace.retired`; its value is checked against its field at once."""
 
     def __init__(self, *, note: Retired, info: FieldInfo | None = None, **keywords: Any) -> None:
         super().__init__(help=argparse.SUPPRESS, **{**keywords, "dest": "retired"})
@@ -59,7 +59,7 @@ class _RetiredAction(argparse.Action):
 def add_retired_flags(parser: Parser, *classes: type, without: frozenset[str] = frozenset()) -> None:
     """The old flags of a command whose settings are these classes; none of them is shown in --help.
 
-    without: fields that the command has no flag for; their old flags are taken and have no effect.
+    without: fields for which the command has no flag; their old flags are accepted and have no effect.
     """
     fields = {info.name: info for cls in classes for info in describe_fields(cls)}
     for flag, (name, today) in _RENAMED.items():

@@ -1,4 +1,4 @@
-"""What the training and inference commands share: settings by precedence, a scan that fits, a folder."""
+"""Functions that training and inference commands share: settings by precedence, scan, output folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _LONGEST_NAME = 80
 
 
 def folder_name(index: int, count: int, swept: dict[str, str]) -> str:
-    """`03_nepochs=20_seed=1`: sorts in order, says what differs, and no value can leave the folder."""
+    """`03_nepochs=20_seed=1`: the number gives the order, the values name the run; no value can point outside
+    the folder.
+    """
     number = str(index).zfill(len(str(count - 1)))
     words = "_".join(f"{key.rpartition('.')[2]}={value}" for key, value in swept.items())
     return "_".join(filter(None, [number, re.sub(r"[^\w.=+-]+", "-", words)[:_LONGEST_NAME]]))
@@ -64,7 +66,7 @@ def read_scan(
     output_dir: Path | None = None,
     bad_pixels: Path | None = None,
 ) -> RawData:
-    """A scan whose patterns have side N (None: any); the error says where N came from.
+    """A scan whose patterns have side N (None: any); the error names the source of N.
 
     `patterns`: in 'memory', on 'disk', or 'auto', see `ptycho.io.scratch`. Scratch files go beside the
     output. `bad_pixels`: a mask file whose pixels are ignored too.
@@ -107,7 +109,7 @@ def file_target(
 ) -> Path:
     """A path that a file of one of these kinds can be written to; InputError before the work starts.
 
-    It is none of `inputs`, nor an existing file that only --overwrite may replace, nor a folder, link, pipe.
+    It must not be one of `inputs`, a folder, a link or a pipe; only --overwrite may replace an existing file.
     """
     from ptycho.io.targets import check_target
 
@@ -119,7 +121,7 @@ def file_target(
 
 
 def json_target(arguments: argparse.Namespace, inputs: Iterable[Path | None]) -> Path | None:
-    """The file of `--json`, checked as every target; None where it was not asked for."""
+    """The file of `--json`, checked as every target; None if the flag is absent."""
     path: Path | None = vars(arguments).get("json")
     if path is None:
         return None
@@ -129,12 +131,12 @@ def json_target(arguments: argparse.Namespace, inputs: Iterable[Path | None]) ->
 
 
 def quiet_tensorflow() -> None:
-    """Silence TensorFlow's notes on its build; by its own switch, and this process is the command's own."""
+    """Hide TensorFlow's messages about its build, by an environment variable of this process."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def write_json(path: Path, values: Any) -> None:
-    """JSON on disk, whole or not at all; what JSON has no word for becomes a number, a list or text."""
+    """Write JSON completely or not at all; values that JSON cannot hold become a number, a list or text."""
     from ptycho.io.atomic import atomic_write
 
     with atomic_write(path) as temporary:

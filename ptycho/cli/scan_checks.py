@@ -1,4 +1,4 @@
-"""The checks of `ptycho validate`, run by every command that works on a scan before it works."""
+"""The checks of `ptycho validate`, which every command runs on its scan before it starts."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def read_checked_scan(
     skipping: Skipping | None = None,
     **options: Any,
 ) -> tuple[RawData, list[Finding]]:
-    """A scan that work can start on, and what was found in it; `options` as for `read_scan`.
+    """A scan that can be used, and the findings about it; `options` as for `read_scan`.
 
-    orientation: the positions are turned so (`ptycho.scan.orientation`); then objectGuess is dropped.
-    skipping: bad frames are left out first, where it was asked for.
+    orientation: applied to the positions (`ptycho.scan.orientation`); then objectGuess is dropped.
+    skipping: leaves bad frames out first, if requested.
 
-    Problems and notes are told. Raises DataError for a scan that no image can come of. Of several processes
-    the first one alone looks; where it refuses, all end.
+    Problems and notes are printed. Raises DataError for a scan that cannot give an image. Of several
+    processes only the first one checks; if it raises, all end.
     """
     from ptycho.scan.findings import errors
     from ptycho.scan.inspection import inspect_scan
@@ -79,7 +79,7 @@ def read_checked_scan(
     if refused:
         more = f" (and {len(refused) - 1} more; see ptycho validate {path})" if len(refused) > 1 else ""
         raise DataError(f"{path}: {refused[0]}{more}")
-    if not turned:  # the page of the run shows the scan as it is in its file
+    if not turned:  # the page of the run shows the scan as the file holds it
         console.described[path.resolve()] = describe_scan(raw, path.resolve(), seen)
     for one in found:
         if one.severity == "problem":

@@ -1,7 +1,7 @@
-"""SIGTERM as a second Ctrl-C: a run that a scheduler stops ends in order, with a record of it.
+"""SIGTERM is handled like Ctrl-C: a run that a scheduler stops ends in order and is recorded.
 
-SLURM, Docker and systemd send SIGTERM first and SIGKILL after a time of grace. The signal becomes an
-exception in the main thread, which unwinds as Ctrl-C does; the exit code is 128 plus the signal's number.
+SLURM, Docker and systemd send SIGTERM first and SIGKILL some time later. The signal becomes an exception in
+the main thread, as Ctrl-C does; the exit code is 128 plus the signal's number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGXC
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end; what knows how to end on Ctrl-C does so now."""
+    """A signal asked the process to end; code that handles Ctrl-C handles this exception too."""
 
 
 class Stop:
@@ -32,17 +32,17 @@ class Stop:
         return 128 + (self.signal or signal.SIGINT)
 
     def check(self) -> None:
-        """Raise again where the first exception was lost, as in a destructor, which swallows it."""
+        """Raise again if the first exception was lost, for example in a destructor."""
         if self.signal is not None:
             raise Terminated(signal.Signals(self.signal).name)
 
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """For the time of a `with`, signals that end a process raise `Terminated`; handlers are put back.
+    """Inside a `with` block, signals that end a process raise `Terminated`; earlier handlers are restored.
 
-    A signal that is ignored (nohup) stays ignored, a handler of somebody else's stays his. In another thread
-    than the main one nothing is changed.
+    A signal that is ignored (nohup) stays ignored, and a handler that another library installed stays
+    installed. Outside the main thread nothing changes.
     """
     stop, owner = Stop(), os.getpid()
     if threading.current_thread() is not threading.main_thread():
@@ -54,7 +54,7 @@ def stoppable() -> Iterator[Stop]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        if stop.signal is None:  # a second one must not disturb the end that is under way
+        if stop.signal is None:  # a second signal must not disturb the end of the run
             stop.signal = number
             raise Terminated(signal.Signals(number).name)
 

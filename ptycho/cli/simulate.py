@@ -1,4 +1,4 @@
-"""Simulate a scan whose answer is known: object, probe, positions, photons, Poisson noise, detector.
+"""Simulate a scan with known truth: object, probe, positions, photons, Poisson noise, detector.
 
 The file holds the scan (counts, positions, a wrong probe guess) and the truth (object_true, probe_true, roi).
 """

@@ -1,4 +1,4 @@
-"""`--skip_bad`: frames that triage calls bad are left out, told in a line, and kept in the record."""
+"""`--skip_bad`: bad frames of triage are left out, printed in one line, and listed in the record."""
 
 from __future__ import annotations
 
@@ -32,17 +32,15 @@ def add_skip_flags(parser: Parser) -> None:
 
 
 def triage_model_of(arguments: argparse.Namespace, *, used: bool) -> Path | None:
-    """The file that was given; InputError where nothing uses it."""
+    """The given file; InputError if no other flag uses it."""
     model: Path | None = vars(arguments).get("triage_model")
     if model is not None and not used:
-        raise InputError(
-            "--triage_model is what triage works with; add --triage or --skip_bad, or leave it out"
-        )
+        raise InputError("--triage_model is used by triage only; add --triage or --skip_bad, or leave it out")
     return model
 
 
 class Skipping:
-    """Leaves bad frames out of the scans of one command, or, where that was not asked for, does nothing.
+    """Leaves bad frames out of the scans of one command; without --skip_bad it does nothing.
 
     records: file -> what was left out and why, for the record of the run.
     """
@@ -53,9 +51,9 @@ class Skipping:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace, resumed: Path | None = None) -> Skipping:
-        """As the flags say; a run that goes on in the folder `resumed` leaves out what it left out before.
+        """From the flags; a run resumed in the folder `resumed` leaves out the same frames as before.
 
-        InputError where it used all frames before and --skip_bad is given now.
+        InputError if it used all frames before and --skip_bad is given now.
         """
         wanted = bool(vars(arguments).get("skip_bad"))
         if resumed is not None:
@@ -71,7 +69,9 @@ class Skipping:
         return cls(wanted, triage_model_of(arguments, used=wanted))
 
     def __call__(self, raw: RawData, path: Path, console: Console) -> tuple[RawData, list[Finding]]:
-        """The scan without bad frames, and a note that says so. Raises DataError where too many are bad."""
+        """The scan without its bad frames, and a note that names them. Raises DataError where too many are
+        bad.
+        """
         if not self.wanted:
             return raw, []
         from ptycho.scan.findings import Finding, name_numbers

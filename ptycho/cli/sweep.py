@@ -1,4 +1,4 @@
-"""Compose runs from groups and overrides, run each from scan to judgement, and tell what a sweep shows.
+"""Compose runs from groups and overrides, run each from scan to judgement, and summarise the sweep.
 
 An override is KEY=VALUE: nepochs=20, model.gridsize=2, execution.learning_rate=1e-3, scenario.photons=1e4, or
 the option of a group, as in preset=quick. With --multirun a value may be a list (seed=0,1,2) or range(0,5).
@@ -179,7 +179,7 @@ def _run_all(
     records: list[RunRecord] = []
     for point, setting in zip(found, settings, strict=True):
         folder = setting.config.output_dir
-        console.output = folder  # so that the line after an interruption names the run that goes on
+        console.output = folder  # so that the line after an interruption names the run that can be resumed
         try:
             metrics = _run_one(setting, root, silent, overwrite=overwrite)
             records.append(RunRecord(folder.name, point.swept, metrics))
@@ -219,7 +219,7 @@ def _run_one(setting: Setting, root: Path, console: Console, *, overwrite: bool)
     """One run from scan to judgement in its own folder; returns what its metrics.json holds.
 
     Training and inference are the commands `ptycho train` and `ptycho infer` on the run's own config.yaml, so
-    a run leaves what they leave, provenance.json among it.
+    a run writes the same files, provenance.json among them.
     """
     from ptycho.cli import infer, train
     from ptycho.config.yaml_io import dump_yaml
@@ -249,13 +249,13 @@ def _run_one(setting: Setting, root: Path, console: Console, *, overwrite: bool)
 
 
 def _draw(folder: Path, console: Console) -> None:
-    """The page of the whole run: the one that training left shows no image yet."""
+    """Draw the page of the whole run; the page written by training has no image yet."""
     from ptycho.cli.recording import REPORT
     from ptycho.report.html import write_report
 
     try:
         write_report(folder / REPORT, [folder])
-    except Exception as error:  # the run is done and whole, a page can be asked for again
+    except Exception as error:  # the run is complete; `ptycho report` can draw the page later
         console.warn(f"{REPORT} was not written: {error}; try ptycho report {folder}")
 
 
@@ -264,7 +264,7 @@ def _command(command: Any, words: list[str], console: Console) -> None:
 
 
 def _simulated(scenario: Scenario, root: Path, console: Console) -> Path:
-    """The scan of a scenario, made once for all runs of a sweep; its name tells scenarios apart."""
+    """The scan of a scenario, simulated once for all runs of a sweep; its name identifies the scenario."""
     from ptycho import __version__
     from ptycho.simulation.scenario import simulate
 
@@ -287,7 +287,7 @@ def _last_losses(path: Path) -> dict[str, float]:
 
 
 def flags_first(parser: Parser, words: list[str]) -> list[str]:
-    """The command line with its flags before the overrides, between which they may stand."""
+    """The command line with all flags moved before the overrides."""
     values = {at + 1 for at, word in enumerate(words) if word == "--config_dir"}
     is_override = [not word.startswith("-") and at not in values for at, word in enumerate(words)]
     flags = [word for word, override in zip(words, is_override, strict=True) if not override]

@@ -1,8 +1,9 @@
-"""How many threads a command uses, and how they wait: said to the libraries before they are loaded.
+"""Sets the number of threads and how they wait, before the libraries are loaded.
 
-OpenMP's threads wait for each other in a loop that burns a core. On a node that others use as well a thread
-then waits for one that has no core, and burns many times what the work needs. A short spin and then a sleep
-costs nothing where the cores are free. The command line says so for its own process; library code never does.
+By default OpenMP threads wait for each other in a busy loop. On a shared node a thread may wait for another
+thread that has no core; the loop then uses many times the CPU time of the work. A short loop followed by
+sleep costs nothing if the cores are free. Only the command line sets this, for its own process; library code
+never does.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 _GROUPS = Path("/sys/fs/cgroup")
-#: loops of GNU's OpenMP before a thread sleeps, some microseconds; its own default is a thousand times that
+#: wait loops of GNU OpenMP before a thread sleeps, some microseconds; the default is a thousand times more
 _SPINS = "1000"
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def settle_threads(environment: MutableMapping[str, str]) -> None:
-    """Set what nobody has set: threads (as many as this process may use cores) and how they wait.
+    """Set the number of threads (one per usable core) and how they wait, unless the user has set them.
 
-    OMP_NUM_THREADS always wins. Without it the least of the process's cores, its control groups' quota and
-    SLURM_CPUS_PER_TASK counts.
+    OMP_NUM_THREADS has precedence. Without it, the number is the minimum of the cores of the process, the
+    quota of its control groups and SLURM_CPUS_PER_TASK.
     """
     if not any(name in environment for name in _WAITING):
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -52,7 +53,7 @@ def usable_cores(environment: MutableMapping[str, str]) -> int:
 
 
 def _quota() -> float | None:
-    """Cores that the control groups above this process leave it, None where they set no limit."""
+    """Cores that the control groups allow this process; None without a limit."""
     found = []
     for line in _text(Path("/proc/self/cgroup")).splitlines():
         _, kinds, place = (line.split(":", 2) + ["", ""])[:3]

@@ -1,12 +1,13 @@
-"""Train a network on one scan or several, from their diffraction alone, and keep the model.
+"""Train a network on the diffraction data of one or more scans, and save the model.
 
-Several SCANs train one network together, each with a probe and a scale of its own; --test holds one out.
+Several SCANs train one network together, each with its own probe and scale; --test gives a scan that is not
+trained on.
 
 Precedence: a typed flag, then the YAML file of --config, then --preset, then the default. Without --config
 and --preset the defaults are those that train well: 60 epochs, WarmupCosine from 2e-3, gradient norm 1.
 N is read from the scan unless given. OUT gets wts.h5.zip (the model), config.yaml (the settings, all of
-them), history.json, training.log, coverage.npz, figures and checkpoints/. --resume OUT goes on with a run
-that was broken off: it takes its settings from OUT/config.yaml, and a flag that contradicts them is refused.
+them), history.json, training.log, coverage.npz, figures and checkpoints/. --resume OUT continues an
+interrupted run: it takes its settings from OUT/config.yaml and refuses a flag that contradicts them.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def add_arguments(parser: Parser) -> None:
 def configure(
     arguments: argparse.Namespace, console: Console
 ) -> tuple[TrainingConfig, PyTorchExecutionConfig, bool, Path | None]:
-    """The run that flags and YAML ask for, whether they fix N, and the checkpoint it goes on from.
+    """The run of the flags and the YAML file, whether they fix N, and the checkpoint that it continues from.
 
     Raises ConfigError.
     """
@@ -100,7 +101,7 @@ def configure(
 
 
 def _defaults(checkpoint: Path | None) -> dict[str, Any]:
-    """The values under the typed flags: those that train well, or those of the run of a checkpoint."""
+    """The values used without a flag: good training defaults, or those of the run of a checkpoint."""
     from ptycho.config.yaml_io import load_yaml_config
 
     values = dict(TRAINS_WELL)
@@ -215,7 +216,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _check_config_kept(arguments: argparse.Namespace, output: Path) -> None:
-    """Refuse to write the settings over a configuration that somebody wrote by hand and this run reads."""
+    """Refuse to overwrite a hand-written configuration file that this run reads."""
     from ptycho.config.yaml_io import written_here
     from ptycho.io.targets import check_not_read
 
@@ -227,8 +228,7 @@ def _check_config_kept(arguments: argparse.Namespace, output: Path) -> None:
 def _read_scans(
     config: TrainingConfig, n_is_fixed: bool, place: dict[str, Any], console: Console
 ) -> tuple[list[RawData], list[Finding]]:
-    """Every scan to train on, of one pattern size, with labels where they are needed; what was found in
-    them."""
+    """Every scan to train on, of one pattern size, with labels if needed; and the findings about them."""
     assert config.train_data_file is not None
     side = config.model.N if n_is_fixed else None
     first, findings = read_checked_scan(config.train_data_file, side, console, **place)

@@ -1,7 +1,7 @@
-"""Say what a scan file is, before anything long is tried on it.
+"""Check a scan file and describe it, before any long computation.
 
-One screen: what it is, its unit, its scan, overlap, photons, and what was found: errors (no image can come of
-it; exit code 2), problems (look before you trust an image) and notes, each with its remedy.
+One screen: contents, unit, scan path, overlap, photons, and findings: errors (the scan cannot give an image;
+exit code 2), problems (check them before you trust an image) and notes, each with its remedy.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Print the report; 2 where no image can come of the scan. Raises DataError, MissingFileError."""
+    """Print the report; returns 2 if the scan cannot give an image. Raises DataError, MissingFileError."""
     from ptycho.io.masks import check_mask_target, read_mask, write_mask
     from ptycho.scan.findings import errors
     from ptycho.scan.report import describe_scan, open_scan
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _triage(raw: RawData, report: ScanReport, model: Path | None) -> Triage:
-    """What each frame is called; problems that the report does not name yet are added to it."""
+    """Classify each frame; problems that the report does not name yet are added to it."""
     from ptycho.workflows.triage import triage
 
     made = triage(raw, model)
@@ -118,7 +118,7 @@ def _show(report: ScanReport, console: Console) -> None:
 
 
 def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The lines of the screen; what the scan does not have is left out."""
+    """The lines of the screen; missing parts of the scan are left out."""
     known = {name: value for name, value in report.items() if value is not None}
 
     def row(title: str, form: str, *needed: str) -> Iterator[tuple[str, str]]:

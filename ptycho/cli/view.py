@@ -1,4 +1,4 @@
-"""Look at a scan and its image on a local page.
+"""Show a scan and its image on a local page.
 
 WHAT is the output folder of a run, a scan file, or an image file. The page shows patterns beside their
 positions, the mean pattern, on which bad pixels can be drawn and saved, and the image: zoom, values along a
@@ -47,7 +47,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Serve the page until it is over."""
+    """Serve the page until Ctrl-C or the time limit."""
     seconds: float | None = vars(arguments).get("seconds")
     if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"--seconds {seconds}: must be a number > 0")
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.viewer.shown import open_shown
 
     _check_port(arguments.port)
-    check_mask_target(arguments.mask, overwrite=True)  # it is saved under a new name where it exists
+    check_mask_target(arguments.mask, overwrite=True)  # an existing file is kept: the mask gets a new name
     shown = open_shown(arguments.what, vars(arguments).get("data"))
     for note in shown.notes:
         console.warn(note)
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 def open_page(routes: Routes, arguments: argparse.Namespace, console: Console) -> Iterator[None]:
     """Serve these routes for the time of a `with` on `arguments.port`, say the address, `arguments.open` it.
 
-    InputError where the port is taken or is none.
+    InputError if the port is in use or not a valid number.
     """
     from ptycho.viewer.server import serving
 

@@ -1,4 +1,4 @@
-"""What `compare --warp` does before it compares: a warp is fitted, told, drawn and written."""
+"""The first part of `compare --warp`: fit a warp, print it, draw it and write it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def check_flags(arguments: argparse.Namespace, inputs: Sequence[Path], figure: P
 def warp_first(
     arguments: argparse.Namespace, first: Product, second: Product, console: Console
 ) -> tuple[Product, Product, dict[str, Any]]:
-    """The first product on the second's pixels, the second, and numbers for JSON. Says what was found."""
+    """The first product on the pixels of the second, the second, and numbers for JSON. Prints the fitted
+    warp.
+    """
     from ptycho.warp.settings import PairSettings
     from ptycho.workflows.registering import register_products
 
@@ -71,7 +73,7 @@ def warp_first(
 
 
 def tell(fit: Registered, console: Console) -> None:
-    """What was kept, how far it moves, what it is worth, and what failed."""
+    """Print which stages were accepted, the displacement, the improvement, and what failed."""
     from ptycho.warp.score import FAILURES
 
     kept = [row["stage"] for row in fit.stages if row["kept"] and row["stage"] not in ("tuning", "given")]

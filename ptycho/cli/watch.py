@@ -1,9 +1,9 @@
-"""Follow a run while it goes on: its state, the last losses, and the last picture.
+"""Follow a run: its state, the last losses, and the last picture.
 
-OUT is the output folder of ptycho train, reconstruct, infer or demo, as another process writes it. A line is
-printed whenever something new is there; --page shows the curves and the newest picture on a local page too,
-which only this machine can open, with the whole address that is printed. It ends with the run, at Ctrl-C, or
-after --seconds; the run itself is not touched.
+OUT is the output folder of ptycho train, reconstruct, infer or demo, while another process writes it. A line
+is printed for each new result. --page also shows the curves and the newest picture on a local page; only this
+machine can open it, with the full printed address. The command ends with the run, at Ctrl-C, or after
+--seconds; it does not affect the run.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         if value is not None and not 0 < value < float("inf"):
             raise InputError(f"{flag} {value}: must be a number > 0")
     if (arguments.port or arguments.open) and not arguments.page:
-        raise InputError("--port and --open are of the page; add --page")
+        raise InputError("--port and --open belong to the page; add --page")
     if not arguments.page:
         return _follow(arguments, console)
     from ptycho.cli.view import open_page
     from ptycho.viewer.following import look
     from ptycho.viewer.live import live_routes
 
-    look(arguments.output)  # refuses what is no folder before an address is printed
+    look(arguments.output)  # raises for a path that is not a folder, before an address is printed
     with open_page(live_routes(arguments.output, arguments.every), arguments, console):
         code = _follow(arguments, console)
-        # the page asks once more, and keeps what it has
+        # the page keeps its contents and asks again later
         _wait(min(2 * arguments.every, _LAST_LOOK_S), console)
         return code
 
@@ -75,7 +75,7 @@ def _follow(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _wait(seconds: float, console: Console) -> None:
-    """Sleep; Ctrl-C is heard within a tenth of a second."""
+    """Sleep; Ctrl-C ends it within a tenth of a second."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         console.stop.check()

@@ -1,6 +1,6 @@
 """`--write`: a reconstruction in the files of other programs, beside reconstruction.npz; and `--start`.
 
-What a file needs and the scan does not say is named before the work begins, and never invented.
+If the scan lacks a value that a file needs, an error names it before the work starts; it is never invented.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def kinds_of(words: str) -> list[str]:
 
 
 def check_writes(kinds: Sequence[str], raw: RawData, scan: Path) -> None:
-    """DataError where a file needs what the scan does not say; MissingDependencyError for a library."""
+    """DataError if the scan lacks a value that a file needs; MissingDependencyError for a missing library."""
     if "tiff" in kinds:
         from ptycho.io.formats.arrays import require_tifffile
 
@@ -63,7 +63,7 @@ def check_writes(kinds: Sequence[str], raw: RawData, scan: Path) -> None:
 
 
 def remedy(scan: Path) -> str:
-    """How a scan gets its missing numbers."""
+    """How to add the missing values to a scan."""
     return f"add it: ptycho import {scan} --set KEY=VALUE -o with_geometry.h5"
 
 
@@ -77,7 +77,9 @@ def write_kinds(
     *,
     probe_in_counts: np.ndarray[Any, Any] | None = None,
 ) -> None:
-    """Write an image as every kind but NPZ, and say each file. `probe_in_counts`: the probe of a product."""
+    """Write an image in every requested kind except NPZ, and print each file. `probe_in_counts`: the probe of
+    a product.
+    """
     from ptycho.io.cxi import write_image_cxi
     from ptycho.io.images import write_image_ptyr, write_image_tiff
 
@@ -135,7 +137,7 @@ def product_target(arguments: argparse.Namespace, image: Path, inputs: Iterable[
 
 
 def product_from_npz(target: Path, image: Path, raw: RawData, scan: Path) -> None:
-    """What reconstruction.npz holds as a product of ptychodus."""
+    """The contents of reconstruction.npz as a ptychodus product."""
     from ptycho.io.images import read_image
 
     made = read_image(image)
@@ -145,7 +147,7 @@ def product_from_npz(target: Path, image: Path, raw: RawData, scan: Path) -> Non
 def write_from_npz(
     words: str, product: Path, raw: RawData, scan: Path, say: Callable[[str], None], to_counts: float = 1.0
 ) -> None:
-    """The other kinds of what reconstruction.npz holds. `to_counts`: makes the probe's power counts."""
+    """Write reconstruction.npz in the other requested kinds. `to_counts`: makes the probe's power counts."""
     import numpy as np
 
     from ptycho.io.images import read_image
@@ -161,7 +163,7 @@ def write_from_npz(
 
 
 def start_of(path: Path, raw: RawData) -> dict[str, Any]:
-    """Object, its origin and probe of an image file, as a reconstruction of this scan may start from them.
+    """Object, its origin and probe of an image file, from which a reconstruction of this scan can start.
 
     The origin follows from the positions in the file, where it has as many as the scan; else from what the
     file says. DataError where the pixels differ in size, or no origin is known.

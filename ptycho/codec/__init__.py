@@ -1,4 +1,4 @@
-"""Frames compressed for the reconstruction that follows: what makes the files of `ptycho.io.compressed`."""
+"""Compression of frames for a later reconstruction; writes the files of `ptycho.io.compressed`."""
 
 from __future__ import annotations
 

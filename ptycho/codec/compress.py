@@ -1,4 +1,4 @@
-"""One scan to one compressed file: survey, prediction, levels, what was lost."""
+"""Compresses one scan to one file: survey, prediction, levels, error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ptycho.codec.counts import Counts, Progress, Survey, check_whole
 from ptycho.errors import ConfigError, DataError
-from ptycho.io.compressed.file import KEPT, block_of, write_compressed
+from ptycho.io.compressed.file import EXACT_ARRAYS, block_of, write_compressed
 from ptycho.io.compressed.header import METHODS, PREDICTING, Header
 from ptycho.io.compressed.levels import folded, smallest_unsigned, stabilised, to_levels
 from ptycho.io.compressed.prediction import Predictor, predictor_of
@@ -24,8 +24,9 @@ from ptycho.scan.raw_data import RawData
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method expects of every frame: arrays as `ptycho.io.compressed.prediction` reads them, and
-    numbers and words about them for the header."""
+    """The prediction of all frames by a method: arrays for `ptycho.io.compressed.prediction`, and numbers and
+    text for the header.
+    """
 
     arrays: Mapping[str, NDArray[Any]]
     about: dict[str, Any] = field(default_factory=dict)
@@ -42,14 +43,14 @@ def compress(
     survey: Survey | None = None,
     progress: Progress | None = None,
 ) -> Header:
-    """Write a scan compressed, whole or not at all; the header says bits a frame and what was lost.
+    """Write a compressed scan, completely or not at all; the header has the bits of a frame and the error.
 
     method: 'lossless', bit for bit; 'poisson', counts in levels of `step` Poisson standard deviations; or one
-    that predicts ('lowrank', 'object', 'learned'), whose `prediction` is given. residual: levels are kept as
-    differences from those predicted, so that the decoded counts are those of 'poisson' whatever is predicted;
-    without it frames are the expected counts, float32. survey: of `Counts.survey`, where it is known. Labels
-    (Y) are left out. Time: two passes and the prediction of each frame; memory: one block of frames. Raises
-    ConfigError, DataError before anything is written.
+    that predicts ('lowrank', 'object', 'learned'), whose `prediction` is given. residual: levels are stored
+    as differences from the predicted levels, so the decoded counts equal those of 'poisson' for any
+    prediction; without it frames are the expected counts, float32. survey: the result of `Counts.survey`, if
+    known. Labels (Y) are left out. Time: two passes and the prediction of each frame; memory: one block of
+    frames. Raises ConfigError, DataError before anything is written.
     """
     check_choice(method, step, prediction is not None)
     counts = Counts(raw)
@@ -67,7 +68,9 @@ def compress(
     if stored is None:
         for _ in blocks:
             pass
-    scan = {name: raw.as_arrays()[name] for name in KEPT if not (raw.probe_made and name == "probeGuess")}
+    scan = {
+        name: raw.as_arrays()[name] for name in EXACT_ARRAYS if not (raw.probe_made and name == "probeGuess")
+    }
     return write_compressed(
         path, header, scan, arrays, blocks if stored is not None else None, stored,
         lambda made: replace(made, error_rms=lost.rms, error_max=lost.largest),
@@ -75,7 +78,7 @@ def compress(
 
 
 def check_choice(method: str, step: float, predicts: bool) -> None:
-    """ConfigError for a method that is not known, a step that is none, a prediction that is missing."""
+    """ConfigError for an unknown method, an invalid step or a missing prediction."""
     if method not in METHODS:
         raise ConfigError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
     if not (math.isfinite(step) and 0.01 <= step <= 100):
@@ -108,7 +111,7 @@ def _header(raw: RawData, found: Survey, method: str, step: float, residual: boo
 
 
 def _stored_type(header: Header, found: Survey) -> np.dtype[Any] | None:
-    """The type of `frames` in the file; None where none are kept."""
+    """The type of `frames` in the file; None if no frames are stored."""
     if header.method == "lossless":
         own = np.dtype(header.dtype)
         narrow = own.kind in "ui" and found.lowest >= 0
@@ -127,7 +130,7 @@ def _blocks(
     stored: np.dtype[Any] | None,
     progress: Progress | None,
 ) -> Iterator[NDArray[Any]]:
-    """What is stored of each block of frames; `lost` sees what comes out of it again."""
+    """The stored values of each block of frames; `lost` gets the decoded counts."""
     M = header.shape[0]
     for begin in range(0, M, header.block):
         end = min(begin + header.block, M)
@@ -150,7 +153,7 @@ def _blocks(
 
 
 class _Lost:
-    """Differences of decoded from given counts on the stabilised axis, outside bad pixels."""
+    """Differences between decoded and given counts on the stabilised axis, outside bad pixels."""
 
     def __init__(self, bad: NDArray[np.bool_] | None) -> None:
         self._good = None if bad is None else ~bad

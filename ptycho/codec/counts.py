@@ -1,4 +1,4 @@
-"""The frames of a scan as whole counts, and what one pass over them tells."""
+"""The frames of a scan as whole counts, and their statistics from one pass."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ptycho.io.lazy import as_lazy
 from ptycho.scan.raw_data import RawData
 
 Progress = Callable[[int, int], None]
-#: amplitudes are float32: their squares are whole numbers to so much of themselves
+#: amplitudes are float32: relative error within which their squares are whole numbers
 _ROUNDING = 1e-5
 _CHUNK_BYTES = 2**24
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass tells of the frames.
+    """Statistics of the frames from one pass.
 
     sha256: of them as they are; lowest, highest: value, bad pixels included, of whole numbers. whole: whether
     they are whole counts; then brightest is the highest outside bad pixels, mean (N, N) the mean frame on the
@@ -42,8 +42,8 @@ class Survey:
 class Counts:
     """The frames (M, N, N) of a scan read by rows as counts int64, 0 in bad pixels.
 
-    Whole numbers are counts as they are. Of float numbers the counts, or the squares of the amplitudes, are
-    taken where they are whole. Memory: what is asked for.
+    Integer frames are counts. Float frames are converted if their values, or the squares of the amplitudes,
+    are whole numbers. Memory: the requested frames.
     """
 
     def __init__(self, raw: RawData) -> None:
@@ -63,7 +63,7 @@ class Counts:
             yield begin, self[begin : begin + block]
 
     def original(self, begin: int, end: int) -> NDArray[Any]:
-        """The frames as they are in the scan."""
+        """The frames in their original form."""
         return self._frames[begin:end]
 
     def survey(self, progress: Progress | None = None) -> Survey:
@@ -90,7 +90,7 @@ class Counts:
         return Survey(made.hexdigest(), whole, brightest, mean, lowest, highest, spread)
 
     def _whole(self, part: NDArray[Any]) -> tuple[NDArray[np.int64], bool]:
-        """Counts of frames, and whether they were whole."""
+        """Counts of frames, and whether they are whole numbers."""
         if part.dtype.kind in "ui":
             counts = part.astype(np.int64)
             return self._unmasked(counts), True
@@ -105,7 +105,7 @@ class Counts:
 
 
 def check_whole(found: Survey, raw: RawData, method: str) -> None:
-    """DataError where a method that rounds counts meets numbers that are no counts."""
+    """DataError if a method that rounds counts gets values that are not counts."""
     if not found.whole:
         what = "squares of the amplitudes" if raw.diffraction_unit == "amplitude" else "counts"
         raise DataError(

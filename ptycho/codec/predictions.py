@@ -1,4 +1,4 @@
-"""What a frame is expected to be: few common shapes, or an object and a probe."""
+"""Predictions of frames: from a few common shapes, or from an object and a probe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ptycho.io.compressed.prediction import MEAN_STEP, complex_steps, whole_step
 
 #: rounding adds this much to a prediction, in units of the Poisson standard deviation
 _ADDED = 0.15
-#: passes of the subspace iteration; directions beyond the rank that are carried along
+#: passes of the subspace iteration; additional directions beyond the rank
 _PASSES, _SPARE = 3, 8
 _BLOCK = 64
 
@@ -52,7 +52,7 @@ def lowrank_prediction(counts: Counts, survey: Survey, rank: int, seed: int = 0)
     _, values, turn = np.linalg.svd(shares, full_matrices=False)
     turn = turn[:wanted]
     weights, vectors = shares @ turn.T, turn @ basis.T
-    # a vector has unit length: the errors of `rank` weights are spread over N^2 pixels
+    # each vector has unit length, so the errors of `rank` weights are distributed over N^2 pixels
     weight_step = _ADDED * math.sqrt(12.0) * N / math.sqrt(2.0 * wanted)
     size = np.sqrt(np.mean(weights**2)) if weights.size else 1.0
     vector_step = _ADDED * math.sqrt(12.0) / max(size * math.sqrt(2.0 * wanted), 1e-12)
@@ -77,9 +77,9 @@ def object_prediction(
     """A reconstruction as code: object (H, W) with its pixel [0, 0] at `origin_xy`, probe (P, N, N) in
     sqrt(counts), positions (M, 2) px, coverage (H, W) relative to its peak.
 
-    Both images are rounded so that a predicted frame changes by a seventh of its Poisson noise; `alone`,
-    where no difference from the counts is kept, so that the object changes by a seventh of its own noise,
-    which is smaller because many frames see each pixel.
+    Both images are rounded so that a predicted frame changes by a seventh of its Poisson noise. With `alone`
+    (no difference from the counts is stored) the object changes by a seventh of its own noise, which is
+    smaller because many frames cover each pixel.
     """
     N, M = int(probe.shape[-1]), len(positions_px)
     photons = float(np.sum(np.abs(probe) ** 2))

@@ -13,7 +13,7 @@ from ptycho.simulation.probes import PROBES
 
 @dataclass(frozen=True)
 class CodecData:
-    """What is simulated: every scan of a batch has an object, a probe and a dose of its own."""
+    """The simulated data: every scan of a batch has its own object, probe and dose."""
 
     N: int = option(64, ge=32, le=512, help="side of the frames, px, a multiple of 8")
     frames_per_scan: int = option(32, ge=4, help="frames of one scan in a batch")

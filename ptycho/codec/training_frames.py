@@ -1,4 +1,4 @@
-"""Simulated frames to learn from: many objects, probes and doses, prepared as the codec prepares a scan."""
+"""Simulated training frames: many objects, probes and doses, prepared as the codec prepares a scan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARGIN_PX = 4
 
 
 class Frames(NamedTuple):
-    """Frames as the network sees them, float32.
+    """Input frames of the network, float32.
 
     inputs (B, 1, N, N): about the scan's mean and over its spread; light (B, 1, N, N): the mean frame over
     its maximum; scale (B,): the spread, so that `inputs * scale` is on the stabilised axis.
@@ -65,7 +65,7 @@ def draw_counts(data: CodecData, rng: np.random.Generator, photons: float | None
 
 
 def draw_frames(data: CodecData, scans: int, key: list[int], photons: list[float] | None = None) -> Frames:
-    """Frames of so many scans, drawn from `key` only; photons: the dose of each, None: drawn."""
+    """Frames of several scans, determined by `key`; photons: the dose of each scan, None: random."""
     parts, lights, scales = [], [], []
     for number in range(scans):
         rng = np.random.default_rng([*key, number])

@@ -126,7 +126,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def kept(settings: LearnedSettings) -> dict[str, Any]:
+def weight_settings(settings: LearnedSettings) -> dict[str, Any]:
     """The settings that the weights depend on."""
     return {name: value for name, value in plain(settings).items() if name not in FREE}
 
@@ -145,8 +145,8 @@ def check_same_run(settings: LearnedSettings, tool: str, path: Path) -> None:
     begun = load_yaml_config(path)
     if begun.pop("tool", None) != tool:
         raise ConfigError(f"{path}: is not of a training of {tool}; choose its own output_dir")
-    former = kept(settings_from(type(settings), begun, str(path)))
-    for name, value in _flat(kept(settings)):
+    former = weight_settings(settings_from(type(settings), begun, str(path)))
+    for name, value in _flat(weight_settings(settings)):
         before = dict(_flat(former)).get(name)
         if before != value:
             raise ConfigError(

@@ -1,1 +1,1 @@
-"""Results for people: figures, and pages that hold them."""
+"""Figures and report pages."""

@@ -22,7 +22,7 @@ Series = tuple[Sequence[float], Sequence[float]]
 
 
 class Tick(NamedTuple):
-    """A mark on an axis: where, in px, and what it says."""
+    """A mark on an axis: position in px, and text."""
 
     at: float
     label: str
@@ -67,7 +67,7 @@ class Dots(NamedTuple):
 
 
 class Arrows(NamedTuple):
-    """Movements as lines (x1, y1, x2, y2, colour) with a dot where each began; else as Dots."""
+    """Movements as lines (x1, y1, x2, y2, colour) with a dot at each start; other fields as in Dots."""
 
     title: str
     width: float
@@ -89,7 +89,7 @@ def line_chart(
     y_limits: tuple[float, float] | None = None,
     styles: Mapping[str, str] | None = None,
 ) -> Chart | None:
-    """Lines (x, y) by name; a value that is not finite breaks its line. None where nothing can be drawn.
+    """Lines (x, y) by name; a value that is not finite breaks its line. None if nothing can be drawn.
 
     log asks for a logarithmic y axis, taken where all values are positive. styles: name -> CSS class.
     """
@@ -155,9 +155,9 @@ def position_map(
 def moved_map(
     start_xy: ArrayLike, end_xy: ArrayLike, title: str, colours: str, side: float = 420.0
 ) -> Arrows | None:
-    """Movements between two sets of positions (M, 2) [x, y] px less the one that all share, y down.
+    """Movements between two sets of positions (M, 2) [x, y] px without their common movement, y down.
 
-    None where the sets do not belong together, or nothing moved by a hundredth of a pixel. At most 12,000
+    None if the sets differ in length, or if no position moved by a hundredth of a pixel. At most 12,000
     arrows are drawn, evenly chosen.
     """
     start, end = np.asarray(start_xy, np.float64), np.asarray(end_xy, np.float64)
@@ -219,7 +219,7 @@ def _widened(low: float, high: float, margin: float, log: bool) -> tuple[float, 
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most 1,500 points, the last one always among them: more is finer than a screen."""
+    """At most 1,500 points, always with the last one: a screen cannot show more."""
     length = min(len(x), len(y))
     keep = np.unique(np.round(np.linspace(0, length - 1, min(length, _MAX_POINTS))).astype(int))
     return x[keep], y[keep]

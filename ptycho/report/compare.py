@@ -1,4 +1,4 @@
-"""Two complex images compared: the gauge is removed, then come numbers and a figure."""
+"""Compares two complex images: removes the gauge, then computes numbers and a figure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAME_PIXEL = 2e-3
 
 
 class Comparison(NamedTuple):
-    """Two products, the numbers of the first against the second, and whether their places were known."""
+    """Two products, the numbers of the first against the second, and whether their positions were known."""
 
     first: Product
     second: Product
@@ -30,11 +30,12 @@ class Comparison(NamedTuple):
 
 
 def compare(first: Product, second: Product, *, pixel_size_m: float | None = None) -> Comparison:
-    """Judge the first image against the second, which stands for the truth: ranges and box are its own.
+    """Judge the first image against the second, which serves as truth and sets ranges and box.
 
-    Images of different shapes are laid where their origins (or centres in metres) say, else centre on centre;
-    what both cover is judged. pixel_size_m of the object, for FRC in metres; None: what the files say. Raises
-    InputError where pixel sizes differ, or nothing is shared. Time: as `ptycho.evaluation.judge.evaluate`.
+    Images of different shapes are placed by their origins (or centres in metres), else centre on centre;
+    their common area is judged. pixel_size_m of the object, for FRC in metres; None: the value of the files.
+    Raises InputError where pixel sizes differ, or nothing is shared. Time: as
+    `ptycho.evaluation.judge.evaluate`.
     """
     size = pixel_size_of(first, second) if pixel_size_m is None else pixel_size_m
     origin = origin_of(first, second, size)
@@ -90,7 +91,7 @@ def _plain_text(name: str) -> str:
 
 
 def pixel_size_of(first: Product, second: Product) -> float | None:
-    """The pixel size that two products share, m; None where neither says; InputError where they differ."""
+    """The pixel size of two products, m; None if neither has one; InputError if they differ."""
     a, b = first.pixel_size_m, second.pixel_size_m
     if a is not None and b is not None and abs(a - b) > _SAME_PIXEL * b:
         raise InputError(
@@ -100,9 +101,9 @@ def pixel_size_of(first: Product, second: Product) -> float | None:
 
 
 def origin_of(first: Product, second: Product, size: float | None) -> tuple[float, float] | None:
-    """[x, y] of the first's corner in the second's pixels, None where the files do not say.
+    """[x, y] of the first image's corner in pixels of the second, None if the files do not give it.
 
-    Two products of known centres lie in one world, whatever their own pixels are called.
+    Two products with known centres share one frame in metres, for any numbering of their pixels.
     """
     if first.centre_m is not None and second.centre_m is not None and size is not None:
         sides = zip(reversed(first.object.shape), reversed(second.object.shape), strict=True)
@@ -117,7 +118,7 @@ def origin_of(first: Product, second: Product, size: float | None) -> tuple[floa
 
 
 def _box(first: Product, second: Product, origin: tuple[float, float] | None) -> Box | None:
-    """Where to judge, in the second's pixels: its own box, else what both cover; None: nothing is known."""
+    """The box to judge, in pixels of the second image: its own, else the common area; None: unknown."""
     if second.roi is None and second.coverage is None:
         return None
     start = centre_origin(first.object.shape, second.object.shape) if origin is None else origin

@@ -13,7 +13,7 @@ _SKIPPED = ("epoch", "step")
 def history_charts(history: Mapping[str, Sequence[float]]) -> list[Chart]:
     """Charts of the series (name -> one value an epoch), the total loss first, at most nine.
 
-    A name under `val/` or `val_` is the validation's side of the same quantity and shares its chart. A term
+    A name under `val/` or `val_` is the validation value of the same quantity and shares its chart. A term
     that equals the total is not drawn twice.
     """
     step = "sweep" if "r_factor" in history else "epoch"
@@ -42,7 +42,7 @@ def history_charts(history: Mapping[str, Sequence[float]]) -> list[Chart]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Which side of a training a name belongs to, and of which quantity it is."""
+    """Whether a name is a training or validation value, and its quantity."""
     for prefix, side in (
         ("val/", "validation"),
         ("val_", "validation"),
@@ -55,7 +55,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _falls(quantity: str) -> bool:
-    """Whether it is something that a run lowers, by factors."""
+    """Whether a run lowers this quantity by factors."""
     return quantity == "r_factor" or "loss" in quantity or "rate" in quantity
 
 

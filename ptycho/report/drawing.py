@@ -1,4 +1,4 @@
-"""What was reconstructed, drawn: object, probe, losses, resolution; every function returns a Figure."""
+"""Figures of a reconstruction: object, probe, resolution; every function returns a Figure."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def draw_reconstruction(
     """Amplitude, phase and both as one colour of a reconstruction; below it the truth when it is known.
 
     Shapes: obj (H, W) complex; truth (H', W') complex; coverage (H, W), pixels above 0 are covered; origin_xy
-    as in `evaluate`. With a truth the reconstruction is shown in its gauge, on the judged box, both with
-    the colours of the truth's range; without, what is well lit (`lit_field`) less its phase and ramp.
+    as in `evaluate`. With a truth the reconstruction is shown in the truth's gauge, on the judged box, both
+    with the colour range of the truth. Without a truth, the well lit part (`lit_field`) is shown without
+    phase and ramp.
     `metrics`, an Evaluation or its dictionary, is written under the title. Axes and bars are in micrometres
     when pixel_size_m is given, else in pixels.
 
@@ -109,7 +110,7 @@ def _judged(
     metrics: Evaluation | Mapping[str, Any] | None,
     origin_xy: tuple[float, float] | None,
 ) -> Evaluation:
-    """The judgement that was made, or one in the box that the metrics name."""
+    """The given judgement, or one in the box of the metrics."""
     if isinstance(metrics, Evaluation):
         return metrics
     roi = metrics.get("roi") if metrics is not None else None
@@ -135,7 +136,7 @@ def draw_probe(
     """Amplitude over phase of every probe mode (at most six) with its share of the power, the starting guess
     in front when given.
 
-    Shapes: probe and guess (N, N) or (P, N, N) complex. Phase is faded where there is no light. Bars are in
+    Shapes: probe and guess (N, N) or (P, N, N) complex. Phase is faded in dark areas. Bars are in
     micrometres with pixel_size_m, else in pixels.
     """
     columns = []

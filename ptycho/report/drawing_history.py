@@ -69,20 +69,20 @@ def _epochs(history: Mapping[str, Any]) -> str:
 
 
 def _quantity(name: str) -> str:
-    """What a series is of, whichever side of the training it belongs to."""
+    """The quantity of a series, for training and validation alike."""
     for side in ("val/", "val_", "train/", "train_"):
         name = name.removeprefix(side)
     return name
 
 
 def _tells(values: NDArray[np.float64], totals: Mapping[str, NDArray[np.float64]]) -> bool:
-    """Whether a term shows something that the totals do not."""
+    """Whether a term differs from the totals."""
     alike = (v for v in totals.values() if v.shape == values.shape)
     return bool(np.any(values != 0)) and not any(np.allclose(values, v, equal_nan=True) for v in alike)
 
 
 def _lines(axis: Axes, lines: Mapping[str, NDArray[np.float64]]) -> None:
-    """Every series in the colour of its quantity, the validation's side dashed."""
+    """Every series in the colour of its quantity; validation is dashed."""
     quantities = list(dict.fromkeys(map(_quantity, lines)))
     single = len(quantities) == 1
     for number, (name, values) in enumerate(lines.items()):

@@ -1,4 +1,4 @@
-"""What was measured, drawn position by position; every function returns a Figure."""
+"""Figures of a scan, by position; every function returns a Figure."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def draw_r_map(
     title: str | None = None,
     pixel_size_m: float | None = None,
 ) -> Figure:
-    """R of every pattern at its place: positions (M, 2) [x, y] object px, r (M,); y down as in images.
+    """R of every pattern at its position: positions (M, 2) [x, y] object px, r (M,); y down as in images.
 
-    Of more than 20,000 positions the means of squares are drawn. Axes are in micrometres when pixel_size_m is
-    given.
+    For more than 20,000 positions, means over square areas are drawn. Axes are in micrometres when
+    pixel_size_m is given.
     """
     positions, values = np.asarray(positions_xy, np.float64), np.asarray(r, np.float64)
     if positions.ndim != 2 or positions.shape[1:] != (2,) or values.shape != positions.shape[:1]:
@@ -48,7 +48,7 @@ def draw_r_map(
     figure = new_figure(6.0, 5.2, title or ("" if whole is None else f"R = {whole:.4f} over the whole scan"))
     axis = figure.subplots()
     width, height = np.ptp(positions, axis=0) + 1e-9
-    # A dot covers about the area that belongs to one position, in points of a picture 4 in wide.
+    # A dot covers about the area of one position, in points of a picture 4 in wide.
     size = float(np.clip((4 * 72) ** 2 * min(width, height) / max(width, height) / len(values) * 0.6, 2, 400))
     if len(values) > MOST_DOTS:
         means, extent = _means(positions, values)
@@ -66,7 +66,7 @@ def draw_r_map(
 
 
 def few(count: int, most: int = MOST_DOTS) -> slice:
-    """Which of `count` positions are drawn one by one: all, or every k-th."""
+    """The positions, of `count`, that are drawn one by one: all, or every k-th."""
     return slice(None, None, max(1, -(-count // most)))
 
 
@@ -131,10 +131,10 @@ def draw_moved(
     pixel_size_m: float | None = None,
     title: str | None = None,
 ) -> Figure:
-    """How far every position was moved, as an arrow from where it was: both (M, 2) [x, y] object px, y down.
+    """The movement of every position, as an arrow from its start: both (M, 2) [x, y] object px, y down.
 
     Of more than 2,000 positions every k-th is drawn.
-    The movement that all share is taken off: an image may lie anywhere. The scale of the arrows is written
+    The common movement is removed, because the image has no fixed origin. The scale of the arrows is written
     above them. Axes are in micrometres when pixel_size_m is given.
 
     >>> places = np.stack(np.meshgrid([0, 9, 18], [0, 9, 18]), -1).reshape(9, 2)

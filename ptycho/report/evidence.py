@@ -1,6 +1,6 @@
-"""All numbers and arrays that a report shows of one run: measured, reconstructed, and how well they agree.
+"""All numbers and arrays of one run for a report: measured, reconstructed, and their agreement.
 
-What is missing (a scan that moved, a damaged product) is None, and a note gives the reason.
+A missing part (a moved scan, a damaged product) is None, and a note gives the reason.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ from ptycho.report.verdict import HeldOut
 from ptycho.run.provenance import sha256
 from ptycho.scan.report import ScanReport, by_rows, describe_scan
 
-#: patterns that the noise floor of R is estimated from
+#: number of patterns for the estimate of the noise floor of R
 _SAMPLE = 64
 _SHOWN_PATTERNS = 3
 
 
 class Limits(NamedTuple):
-    """R of an object of ones under the product's probe, and R that the noise alone leaves; None where neither
-    counts nor the noise in the patterns are known. mean: R where every pattern is the mean pattern, which no
-    probe can raise. even: share of the structure explained pixel by pixel. sigma: standard errors between
-    `mean` and noise around it. per_count: variance of a count, 1 for photons that are counted."""
+    """R of an object of ones under the product's probe, and R of the noise alone; None if neither the counts
+    nor the noise of the patterns are known. mean: R if every pattern is predicted as the mean pattern; it
+    does not depend on the probe. even: share of the structure explained pixel by pixel. sigma: standard
+    errors between `mean` and noise around the mean pattern. per_count: variance of a count, 1 for counted
+    photons.
+    """
 
     flat: float
     noise: float | None
@@ -49,13 +51,13 @@ class Limits(NamedTuple):
 
     @property
     def without_structure(self) -> float:
-        """R that an image without structure leaves: the lesser of the two."""
+        """R of an image without structure: the lesser of the two."""
         return min(self.flat, self.mean)
 
 
 @dataclass
-class Measured:
-    """A scan in short: the report of `ptycho validate`, the mean pattern (N, N) in counts, positions (M,
+class ScanSummary:
+    """A summary of a scan: the report of `ptycho validate`, the mean pattern (N, N) in counts, positions (M,
     2) px.
     """
 
@@ -67,7 +69,7 @@ class Measured:
 
 @dataclass
 class Evidence:
-    """What is known of one run; None where it cannot be had.
+    """The evidence about one run; None for a missing part.
 
     shown: indices (K,) of example patterns; measured_shown, predicted_shown: (K, N, N) amplitude.
     """
@@ -78,7 +80,7 @@ class Evidence:
     positions_xy: NDArray[np.float64] | None = None
     r_per_pattern: NDArray[np.float64] | None = None
     r: float | None = None
-    measured: Measured | None = None
+    measured: ScanSummary | None = None
     limits: Limits | None = None
     shown: NDArray[np.int64] | None = None
     measured_shown: NDArray[np.float32] | None = None
@@ -89,7 +91,7 @@ class Evidence:
 
     @property
     def problems(self) -> list[str]:
-        """Open problems of the scan: as it is now, or, where it cannot be read, as the run found it."""
+        """Open problems of the scan: as it is now, or, if it cannot be read, as recorded by the run."""
         if self.measured is not None:
             return self.measured.report.problems
         kept = (self.run.provenance or {}).get("findings") or ()
@@ -101,7 +103,7 @@ class Evidence:
 
     @property
     def held_out(self) -> HeldOut | None:
-        """What the run measured on patterns that a short reconstruction did not see."""
+        """The run's results on patterns held out from a short reconstruction."""
         known = self.run.metrics
         if "held_out_r" not in known or "held_out_flat" not in known:
             return None
@@ -117,7 +119,7 @@ class Evidence:
 
 
 def collect_evidence(run: Run, pixel_size_m: float | None = None) -> Evidence:
-    """Read product and scan of a run and compare them with each other and with the truth.
+    """Read the product and the scan of a run, and compare them with each other and with the truth.
 
     Time: one read of the scan, 64 patterns predicted (the whole scan where the product has no R), and one
     judgement if there is a truth. Memory: the scan's amplitudes.
@@ -142,12 +144,12 @@ def r_limits(
 ) -> Limits:
     """The anchors of R for a scan of amplitudes (M, N, N), an object (H, W) and its probe.
 
-    flat: an object of ones diffracts the probe itself, the same at every position, so its R needs no
-    diffraction of the scan. mean: the same for the mean measured pattern. noise: what is expected of Poisson
-    counts whose means are the intensities that the object predicts, scaled to the measured total, one scale
-    of amplitudes fitted as R fits it; over at most 64 positions. Where the noise of the patterns themselves
-    (`ptycho.evaluation.dispersion`) is not that of photons, the counts are those of equal noise; so it is
-    known for amplitudes too that are no square roots of counts. Time: two passes over the amplitudes. Memory:
+    flat: an object of ones gives the probe's own diffraction at every position, so its R needs no prediction
+    of the scan. mean: the same for the mean measured pattern. noise: the expected R of Poisson counts with
+    the predicted intensities as means, scaled to the measured total, with one fitted scale of amplitudes as
+    in R; over at most 64 positions. If the noise of the patterns (`ptycho.evaluation.dispersion`) is not
+    photon noise, equivalent counts with the same noise are used. So it is known also for amplitudes that are
+    not square roots of counts. Time: two passes over the amplitudes. Memory:
     64 patterns.
     """
     M = len(amplitude)
@@ -176,10 +178,10 @@ def r_limits(
     noise = sigma = None
     each_noise = np.zeros(good.shape)
     if per_count is not None and counts > 0:
-        # photons of the same noise, of which R and its anchors know only the ratio
+        # equivalent photons with the same noise; R and its anchors depend only on the ratio
         expected = predicted**2 * (counts / per_count / max(float((predicted**2).sum()), 1e-300))
         noise = poisson_noise_r(expected)
-        # by the data alone: what the patterns hold beyond noise around their mean
+        # from the data alone: structure of the patterns beyond noise around their mean
         photons = usual**2 / per_count
         spread = np.sqrt(M * np.minimum(photons, 0.125).sum()) * per_count / power
         sigma = float((mean**2 - poisson_noise_r(photons) ** 2) / max(spread, 1e-300))
@@ -187,13 +189,13 @@ def r_limits(
         cross = light - 0.5 * poisson_misfit(expected).mean(axis=0)
         each_noise = (light - cross**2 / np.maximum(light, 1e-300)) * per_count
     missed, structure = (_misfit_of_pixels(model, seen) for model in (predicted, usual[None]))
-    # a pixel of a few counts in all shows chance, not structure
+    # a pixel with only a few counts in total shows noise, not structure
     enough = good if per_count is None else good & ((seen**2).sum(axis=0) > 20 * per_count)
     return Limits(flat, noise, mean, _even_share(structure, missed, each_noise, enough), sigma, per_count)
 
 
 def _misfit_of_pixels(model: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean squared misfit (N,N) of amplitudes (K,N,N), one scale fitted for each pixel."""
+    """Mean squared misfit (N,N) of amplitudes (K,N,N), with one fitted scale for each pixel."""
     model = np.broadcast_to(model, seen.shape)
     scale = (model * seen).sum(axis=0) / np.maximum((model**2).sum(axis=0), 1e-300)
     return np.asarray(((scale * model - seen) ** 2).mean(axis=0))
@@ -205,9 +207,9 @@ def _even_share(
     noise: NDArray[np.float64],
     good: NDArray[np.bool_],
 ) -> float | None:
-    """Share of the structure explained, pixel by pixel, none with more weight than the 95th percentile.
+    """Explained share of the structure, by pixel, with weights limited to the 95th percentile.
 
-    Of pixels that hold more structure than noise; None where there are few. Arrays (N,N), means per pattern.
+    Only pixels with more structure than noise count; None if there are few. Arrays (N,N), means per pattern.
     """
     parts = [np.where(good, a, 0.0).reshape(-1) for a in (structure, missed, noise)]
     signal = parts[0] - parts[2]
@@ -288,7 +290,7 @@ def _read_scan(found: Evidence) -> None:
     if raw.bad_pixels is not None:
         mean[raw.bad_pixels] = np.nan
     positions = np.asarray(raw.positions_px, np.float64)
-    found.measured = Measured(report, mean, positions, raw.object_pixel_size_m)
+    found.measured = ScanSummary(report, mean, positions, raw.object_pixel_size_m)
     if found.product is None or found.probe is None or found.probe.shape[-1] != raw.N:
         return
     index, places = _matched(found.positions_xy, positions)
@@ -299,7 +301,7 @@ def _read_scan(found: Evidence) -> None:
 
 
 def _mask_of(run: Run) -> NDArray[np.bool_] | None:
-    """The further mask that the run was given, where it is still there, and the one for this report."""
+    """The additional mask of the run, if it still exists, and the mask for this report."""
     mask = run.bad_pixels
     for given in (run.provenance or {}).get("inputs") or ():
         if isinstance(given, dict) and given.get("role") == "bad_pixels" and Path(given["path"]).is_file():
@@ -327,7 +329,7 @@ def _hold_against(
         amplitude, obj, found.probe, places, origin, counts_known=counts_known, bad_pixels=bad_pixels
     )
     if (found.limits.per_count or 1.0) > 1 and found.limits.noise is not None:
-        # light that was taken for noise: no image explains the patterns better than their noise lets it
+        # some signal was taken as noise: no image can explain the patterns better than their noise allows
         found.limits = found.limits._replace(noise=min(found.limits.noise, found.r))
     order = (
         np.argsort(found.r_per_pattern) if len(found.r_per_pattern) == len(places) else np.arange(len(places))
@@ -346,7 +348,7 @@ def _hold_against(
 def _matched(
     places: NDArray[np.float64] | None, scan: NDArray[np.float64]
 ) -> tuple[Any, NDArray[np.float64]]:
-    """Which patterns of the scan a product was made from, and their final positions."""
+    """The patterns of the scan that a product was made from, and their final positions."""
     if places is None:
         return slice(None), scan
     if len(places) == len(scan):
@@ -357,7 +359,7 @@ def _matched(
 
 
 def _filled(product: Product) -> NDArray[Any]:
-    """The object with its mean where no patch reached."""
+    """The object, with its mean in pixels that no patch covers."""
     obj = np.asarray(product.object)
     seen = np.isfinite(obj) if product.coverage is None else np.isfinite(obj) & (product.coverage > 0)
     return np.where(seen, obj, obj[seen].mean() if seen.any() else 1.0)

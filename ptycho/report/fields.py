@@ -1,4 +1,4 @@
-"""What of a complex image is shown: the part that has enough light, without a free phase and ramp."""
+"""The displayed part of a complex image: the well lit part, without global phase and ramp."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ptycho.errors import InputError
 from ptycho.image.cropping import covered_box
 from ptycho.image.registration import fit_phase_ramp, phase_ramp
 
-#: shares of the light of the best tenth of the pixels: for the colours, and to be shown
+#: limits of light, relative to the best tenth of the pixels: for the colour range, and for display
 _WELL_LIT, _SHOWN = 0.2, 0.05
-#: pixels of an image on a side, above which a picture shows means of blocks
+#: pixels on a side above which a picture shows means of blocks
 MOST_PX = 1024
 
 
@@ -30,8 +30,8 @@ def complex_image(obj: ArrayLike) -> NDArray[np.complex128]:
 def without_ramp(
     image: NDArray[np.complex128], coverage: ArrayLike | None
 ) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
-    """The covered box less its global phase and ramp, uncovered pixels NaN; and which of its pixels are well
-    lit: at least a fifth of the coverage that the best tenth reaches.
+    """The covered box without global phase and ramp, uncovered pixels NaN; and its well lit pixels: at least
+    a fifth of the coverage of the best tenth.
     """
     seen = np.isfinite(image) if coverage is None else (np.asarray(coverage) > 0) & np.isfinite(image)
     y0, y1, x0, x1 = covered_box(seen, share=0.5)
@@ -45,19 +45,20 @@ def without_ramp(
 def _lit(
     mask: NDArray[np.bool_], coverage: ArrayLike | None, box: tuple[int, int, int, int], share: float
 ) -> NDArray[np.bool_]:
-    """Pixels of a box with at least this share of the light that the best tenth of them gets."""
+    """Pixels of a box with at least this share of the light of the best tenth."""
     y0, y1, x0, x1 = box
     light = np.where(mask, 1.0 if coverage is None else np.asarray(coverage, np.float64)[y0:y1, x0:x1], 0.0)
     return np.asarray(mask & (light >= share * np.percentile(light[mask], 90)))
 
 
 def colour_limits(values: NDArray[np.float64], where: NDArray[np.bool_]) -> tuple[float, float]:
-    """Ends of the colours of an image (H, W) that neither a few outliers nor pixels outside `where` move."""
+    """Colour limits of an image (H, W); a few outliers and pixels outside `where` have no effect."""
     return range_of(values[where])
 
 
 def range_of(values: NDArray[np.float64], percent: float = 0.2) -> tuple[float, float]:
-    """Colour limits that a few outliers do not move; half a unit each way where only rounding differs.
+    """Colour limits without the effect of a few outliers; +-0.5 for an image that is constant except for
+    rounding.
 
     >>> range_of(np.array([1.0, 1.0 + 6e-8, 1.0]))[0]
     0.5
@@ -72,7 +73,7 @@ def thinned(
 ) -> tuple[NDArray[Any], NDArray[Any] | None, int]:
     """An image (H, W) and its coverage with at most `most_px` on a side, by means of blocks, and their side.
 
-    For pictures, which show no more: an image of a long scan would be copied many times at full size.
+    For pictures only: at full size, the image of a long scan would be copied many times.
 
     >>> image, _, side = thinned(np.arange(16.0).reshape(4, 4), None, most_px=2)
     >>> image.tolist(), side
@@ -94,12 +95,12 @@ def thinned(
 def lit_field(
     obj: ArrayLike, coverage: ArrayLike | None
 ) -> tuple[NDArray[np.complex128], NDArray[np.bool_], tuple[int, int]]:
-    """The well lit part of an image, ready to be drawn: the field less its phase and ramp, NaN where it is
-    dim; which pixels are well lit, for the colours; and the corner (row, column) of the box in the image.
+    """The well lit part of an image for display: the field without phase and ramp, NaN in dim pixels; the
+    well lit pixels, for the colours; and the corner (row, column) of the box in the image.
 
     Shapes: obj (H, W) complex, coverage (H, W), lit above zero; without it every finite pixel is lit. At the
-    rim of a scan few patterns overlap, so that the object there is noise: pixels under 5 % of the light
-    that the best tenth gets are left out, and the box is as small as the rest allows.
+    border of a scan few patterns overlap, so the object there is noisy: pixels below 5 % of the light of the
+    best tenth are left out, and the box is the smallest that holds the rest.
 
     >>> coverage = np.zeros((8, 8)); coverage[1:7, 1:7] = 0.01; coverage[2:6, 2:6] = 1.0
     >>> field, lit, corner = lit_field(np.ones((8, 8), complex), coverage)

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from ptycho.report import drawing, drawing_history, drawing_scan
 from ptycho.report.style import PathLike, save
 
-Drawn = ParamSpec("Drawn")
+Arguments = ParamSpec("Arguments")
 
 
-def written(draw: Callable[Drawn, Figure]) -> Callable[Concatenate[PathLike, Drawn], Path]:
+def written(draw: Callable[Arguments, Figure]) -> Callable[Concatenate[PathLike, Arguments], Path]:
     """The drawing as a function that takes a path first, writes the PNG there and returns the path."""
 
-    def write(path: PathLike, /, *given: Drawn.args, **named: Drawn.kwargs) -> Path:
+    def write(path: PathLike, /, *given: Arguments.args, **named: Arguments.kwargs) -> Path:
         return save(draw(*given, **named), path)
 
     write.__doc__ = draw.__doc__

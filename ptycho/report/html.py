@@ -1,8 +1,8 @@
 """One HTML page about one run or several: complete and self-contained.
 
-Pictures are data URIs, charts are inline SVG. One fixed script zooms and slides; the page's policy names its
-digest, so that no other script runs, and nothing is fetched. Every text passes through the template's
-escaping; no part of the page is put together outside it.
+Pictures are data URIs, charts are inline SVG. One fixed script does zoom and sliders; the page's policy
+contains its digest, so no other script runs and nothing is fetched. The template escapes every text; no part
+of the page is built outside it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ptycho.report.sliders import choices
 from ptycho.report.view import RunView
 from ptycho.scan.report import ScanReport
 
-#: what a page can do without, in the order in which it is tried, and its name
+#: optional parts of a page, in the order in which they are computed, and their names
 _PARTS = {
     "product": "image", "scan": "scan", "history": "curves", "metrics": "numbers",
     "config_text": "configuration", "provenance": "record",
@@ -66,12 +66,12 @@ def build_views(
     bad_pixels: NDArray[np.bool_] | None = None,
     described: Mapping[Path, ScanReport] | None = None,
 ) -> list[RunView]:
-    """What there is to show of these runs, in this order; a folder of runs stands for each of them.
+    """The views of these runs, in this order; a folder of runs means each run in it.
 
-    folders: output folders of `ptycho train`, `infer`, `reconstruct` or `demo`. data: the scan of all of
-    them, where a run does not say. pixel_size_m of the object, for lengths. bad_pixels (N, N): further pixels
-    of the scans to ignore. described: what the checks of a scan said, by its whole path, where that was done
-    just now; others are checked. Raises InputError for a folder that holds nothing of a run. Time and memory:
+    folders: output folders of `ptycho train`, `infer`, `reconstruct` or `demo`. data: the scan of runs that
+    do not name theirs. pixel_size_m of the object, for lengths. bad_pixels (N, N): further pixels of the
+    scans to ignore. described: recent results of the checks, by the full path of the scan; other scans are
+    checked here. Raises InputError for a folder without files of a run. Time and memory:
     as `ptycho.report.evidence.collect_evidence`, one run after the other.
     """
     if not folders:
@@ -87,7 +87,7 @@ def build_views(
 
 
 def _view(run: Run, anchor: str, pixel_size_m: float | None) -> RunView:
-    """The view of a run; what of it cannot be shown, whatever the reason, is left out with a note."""
+    """The view of a run; a part that cannot be shown is left out with a note."""
     for part in _PARTS:
         try:
             return view_of(collect_evidence(run, pixel_size_m), anchor, pixel_size_m)

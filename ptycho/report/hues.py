@@ -14,9 +14,9 @@ _ZERO_RAD = np.deg2rad(250.0)
 def complex_colours(values: ArrayLike, limits: tuple[float, float] | None = None) -> NDArray[np.float64]:
     """Colours (..., 4) RGBA in [0, 1] of complex values (...); a value that is not finite is transparent.
 
-    limits: amplitudes of the darkest and the brightest colour, None: 0 and the largest. The hue goes once
-    round in OKLab (B. Ottosson, 2020, "A perceptual color space for image processing") at one lightness and
-    one chroma, the largest that sRGB has for every hue, so that equal steps of phase look equally large.
+    limits: amplitudes of the darkest and the brightest colour, None: 0 and the largest. The hue makes one
+    full turn in OKLab (B. Ottosson, 2020, "A perceptual color space for image processing") at one lightness
+    and one chroma, the largest that sRGB has for every hue, so that equal steps of phase look equally large.
 
     >>> colours = complex_colours(np.array([1.0, 1j, -1.0, np.nan]))
     >>> colours.shape, colours[:, 3].tolist()
@@ -45,7 +45,7 @@ def wheel(side_px: int = 64) -> NDArray[np.float64]:
 
 
 def _rgb(lightness: NDArray[np.float64], phase_rad: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sRGB (..., 3) of OKLCh, the chroma what every hue of this lightness can have."""
+    """sRGB (..., 3) of OKLCh, with a chroma that all hues of this lightness have in sRGB."""
     chroma = np.minimum(0.168 * lightness, 0.47 * (1 - lightness))
     a, b = chroma * np.cos(phase_rad + _ZERO_RAD), chroma * np.sin(phase_rad + _ZERO_RAD)
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3

@@ -1,4 +1,4 @@
-"""How long arrows of small movements are drawn."""
+"""The scale of arrows for small movements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: arrays, pictures, numbers. The same for both backends."""
+"""The output files of a run: arrays, pictures, numbers. The same for both backends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _NUMBERS = ("r_factor", "groups_per_s", "intensity_scale", "backend", "object_pi
 
 
 def save_outputs(amplitude: Any, phase: Any, results: dict[str, Any], prefix: str | Path) -> list[Path]:
-    """Write a reconstruction under the folder `prefix` and return the files; no image, only losses.
+    """Write a reconstruction under the folder `prefix` and return the files; without an image, only the
+    losses.
 
     `reconstruction.npz` (amplitude, phase, object, coverage, origin_xy, probe, object_pixel_size_m),
     `reconstruction.png`, `probe.png`, `history.png`, `history.json`, `metrics.json`. Each is written to a
@@ -80,7 +81,7 @@ def save_run(
     backend: str,
     scale: float,
 ) -> list[Path]:
-    """Write what a training run leaves: history, numbers, and the image where one was made."""
+    """Write the files of a training run: history, numbers, and the image if there is one."""
     named: dict[str, Any] = {} if image is None else _named(image)
     amplitude = phase = None
     if image is not None:
@@ -90,13 +91,13 @@ def save_run(
 
 
 def metrics_of(made: Reconstruction) -> dict[str, float]:
-    """`groups_per_s`, and `r_factor` where the image was judged by the patterns."""
+    """`groups_per_s`, and `r_factor` if R was computed."""
     found = {} if made.agreement is None else {"r_factor": float(made.agreement.whole)}
     return {**found, "groups_per_s": float(made.groups_per_s)}
 
 
 def _named(made: Reconstruction) -> dict[str, Any]:
-    """What is written of a reconstruction, by name in the files."""
+    """The arrays of a reconstruction by their names in the file."""
     arrays = {
         "object": made.object,
         "coverage": made.image.coverage,

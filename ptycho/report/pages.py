@@ -1,4 +1,4 @@
-"""What the report page shows of a run, ready to be drawn: words, numbers, verdict; no HTML here."""
+"""The contents of the report page of a run: text, numbers, verdict; no HTML here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _THUMBNAIL = 260
 
 
 def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> RunView:
-    """Everything that is known of a run, drawn."""
+    """The view of a run with all its figures."""
     run = evidence.run
     if pixel_size_m is None and evidence.product is not None:
         pixel_size_m = evidence.product.pixel_size_m
@@ -81,10 +81,10 @@ def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> R
 
 
 def side_by_side(views: Sequence[RunView]) -> Table:
-    """Every number that any of the runs has; the best of a row is marked where one is better.
+    """Every number of any run; the best value of a row is marked.
 
-    R and the other numbers depend on the scan as much as on the image: where the runs are not all of one
-    scan, nothing is marked.
+    R and the other numbers depend on the scan as well as on the image: if the runs have different scans,
+    nothing is marked.
     """
     one_scan = len({view.scan_id for view in views}) == 1
     labels: dict[str, Number] = {number.key: number for view in views for number in view.numbers}
@@ -93,7 +93,7 @@ def side_by_side(views: Sequence[RunView]) -> Table:
         values = [next((n for n in view.numbers if n.key == key), None) for view in views]
         finite = [n for n in values if n is not None and math.isfinite(n.value)]
         best = {"low": min, "high": max}.get(sample.better)
-        # A difference that the written digits do not show is no difference.
+        # Values with equal written digits count as equal.
         differ = one_scan and len({n.text for n in finite}) > 1
         winner = best(finite, key=lambda n: n.value).text if best is not None and differ else None
         cells = [("–", False) if n is None else (n.text, n.text == winner) for n in values]
@@ -102,7 +102,7 @@ def side_by_side(views: Sequence[RunView]) -> Table:
 
 
 def _extent(evidence: Evidence) -> Extent | None:
-    """Where the shown part of the image lies, in object pixels of the scan."""
+    """The position of the shown part of the image, in object pixels of the scan."""
     product = evidence.product
     if product is None:
         return None
@@ -112,7 +112,7 @@ def _extent(evidence: Evidence) -> Extent | None:
 
 
 def _scan_id(evidence: Evidence) -> str:
-    """The digest of the scan that a run recorded, else the path of the scan, else nothing."""
+    """The recorded digest of the scan, else its path, else ''."""
     path = evidence.run.scan
     for given in (evidence.run.provenance or {}).get("inputs") or ():
         if isinstance(given, dict) and path is not None and given.get("path") == str(path.resolve()):
@@ -121,7 +121,7 @@ def _scan_id(evidence: Evidence) -> str:
 
 
 def _pixel_size(evidence: Evidence) -> float | None:
-    """Side of an object pixel as product or scan say it, m."""
+    """Side of an object pixel from product or scan, m."""
     if evidence.product is not None and evidence.product.pixel_size_m is not None:
         return evidence.product.pixel_size_m
     return None if evidence.measured is None else evidence.measured.object_pixel_size_m
@@ -214,7 +214,7 @@ def _verdict(evidence: Evidence) -> Verdict:
 
 
 def _pearsons(evidence: Evidence) -> list[float]:
-    """Correlations with the truth, of amplitude and phase where the truth has structure in it."""
+    """Correlations with the truth, for amplitude and phase if the truth has structure there."""
     judged = evidence.evaluation
     # objectGuess may be only a guess: the comparison is shown but does not decide.
     if judged is None or evidence.truth is None or evidence.truth.key != "object_true":

@@ -19,7 +19,7 @@ _LEVELS = 255
 
 
 class Bar(NamedTuple):
-    """A scale bar over a picture: its length as a share of the picture's width in per cent, what it says."""
+    """A scale bar over a picture: its length in per cent of the picture's width, and its text."""
 
     share: float
     label: str
@@ -63,7 +63,7 @@ def panel(
         shown = np.log(np.maximum(image, low)) if log else image
         a, b = (np.log(low), np.log(high)) if log else (low, high)
         scaled = np.clip((shown - a) / max(b - a, 1e-300), 0, 1)
-    # Index 0 is kept for what is not known.
+    # Index 0 is reserved for unknown values.
     index = np.where(np.isfinite(scaled), 1 + np.round(np.nan_to_num(scaled) * (_LEVELS - 1)), 0)
     height, width = image.shape
     ramp = np.arange(1, _LEVELS + 1)[None, :]
@@ -117,7 +117,7 @@ def bar_of(width_px: int, pixel_size_m: float | None) -> Bar:
 
 
 def spread(values: ArrayLike, percent: float = 0.2) -> tuple[float, float]:
-    """Ends of a colour scale that a few outliers do not move; NaN is left out."""
+    """Ends of a colour scale without the effect of a few outliers; NaN is left out."""
     known = np.asarray(values, np.float64)
     known = known[np.isfinite(known)]
     if not known.size:
@@ -135,7 +135,7 @@ def colour_of(values: ArrayLike, limits: tuple[float, float], colours: str | Col
 
 
 def short(value: float) -> str:
-    """A number for the end of a scale."""
+    """A number as short text for the end of a scale."""
     return "0" if value == 0 else f"{value:.3g}".replace("-", "−")
 
 

@@ -1,4 +1,4 @@
-"""The picture of a comparison of backends: every error beside what is allowed, and both images."""
+"""The figure of a comparison of backends: every error beside its tolerance, and both images."""
 
 from __future__ import annotations
 

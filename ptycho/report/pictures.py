@@ -19,7 +19,7 @@ _MAX_MODES = 6
 
 
 def object_panels(evidence: Evidence, pixel_size_m: float | None, max_side: int = MAX_SIDE) -> list[Panel]:
-    """Amplitude, phase and both as colours, where it is well lit; none where there is no product."""
+    """Amplitude, phase and both as colours, in the well lit area; none without a product."""
     if evidence.product is None:
         return []
     product = evidence.product
@@ -132,11 +132,11 @@ def error_pictures(evidence: Evidence, pixel_size_m: float | None) -> list[Pictu
 
 
 def frc_chart(evidence: Evidence, pixel_size_m: float | None) -> Chart | None:
-    """Fourier ring correlation with the truth, and where it crosses the two thresholds."""
+    """Fourier ring correlation with the truth, and its crossings of the two thresholds."""
     assert evidence.evaluation is not None
     curve = evidence.evaluation.frc_curve
     bit = half_bit_threshold(curve.pixels)
-    # The first rings follow the fitted scale and ramp: no threshold looks at them, and they are not drawn.
+    # The fitted scale and ramp determine the first rings: thresholds ignore them, and they are not drawn.
     x, correlation, level = (
         np.asarray(v)[FIRST_RING:].tolist() for v in (curve.frequency, curve.correlation, bit)
     )

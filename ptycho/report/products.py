@@ -19,13 +19,13 @@ from ptycho.io.ptychodus_scan import is_ptychodus
 from ptycho.io.reading import damage
 
 PRODUCT = "reconstruction.npz"
-#: the key of a picture that is no reconstruction: its object is real
+#: the key of an image that is not a reconstruction: its object is real
 PICTURE = "picture"
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
 
 class Product(NamedTuple):
-    """One complex image (H, W) and where it lies.
+    """One complex image (H, W) and its position.
 
     coverage (H, W) or None; origin_xy: its corner in the pixels of its scan, None where unknown;
     roi (y0, y1, x0, x1) to judge in, None: all; pixel_size_m, centre_m [x, y]: None where unknown;
@@ -75,7 +75,7 @@ def _opened(source: Path, name: str) -> Product:
 
 
 def find_truth(path: Path) -> Product | None:
-    """The truth that a scan file holds: object_true (with roi), else objectGuess; None where neither is."""
+    """The truth in a scan file: object_true (with roi), else objectGuess; None if neither exists."""
     if path.suffix.lower() != ".npz":
         return None
     with open_npz(path) as archive, damage(f"{path}: the truth"):
@@ -117,7 +117,7 @@ def _read_npz(path: Path, name: str) -> Product:
 
 
 def _read_ptychodus(path: Path, name: str) -> Product:
-    """The object of a ptychodus product; its scan's positions are given in its own pixels."""
+    """The object of a ptychodus product; the positions of its scan are in its own pixels."""
     from ptycho.io.ptychodus_product import read_product
 
     made = read_product(path)

@@ -1,4 +1,4 @@
-"""A provenance record in words. The file is not trusted: whatever it holds is shown as text."""
+"""A provenance record as text. The file is not trusted: all contents are shown as text."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-#: frames that are named one by one
+#: number of frames that are named one by one
 _MOST_FRAMES = 40
 #: label, text, set in a fixed-width face
 Row = tuple[str, str, bool]
 
 
 def provenance_rows(record: Mapping[str, Any] | None) -> list[Row]:
-    """Label and text of everything that a record says."""
+    """Label and text of every entry of a record."""
     return list(_rows(record)) if record else []
 
 
 def seconds_of(record: Mapping[str, Any] | None) -> float | None:
-    """How long the run took, None where the record does not say."""
+    """Duration of the run, None if the record does not give it."""
     value = (record or {}).get("seconds")
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
@@ -60,7 +60,7 @@ def _rows(record: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def skipped_frames(record: Mapping[str, Any] | None, scan: str) -> list[int]:
-    """Numbers of the frames of a scan file that a run left out, as far as its record can be understood."""
+    """Numbers of the frames of a scan file that a run left out, as far as its record is valid."""
     skipped = (record or {}).get("skipped")
     said = skipped.get(scan) if isinstance(skipped, Mapping) else None
     frames = _list(said.get("frames")) if isinstance(said, Mapping) else []
@@ -69,7 +69,7 @@ def skipped_frames(record: Mapping[str, Any] | None, scan: str) -> list[int]:
 
 
 def _skipped(said: Any) -> str:
-    """`3 of 100 (frame 4 shifted; ...)` of what triage said of a scan."""
+    """`3 of 100 (frame 4 shifted; ...)`: the triage of a scan."""
     if not isinstance(said, Mapping):
         return str(said)
     frames = [one for one in _list(said.get("frames")) if isinstance(one, Mapping)]

@@ -1,6 +1,6 @@
 """Pictures of every scan during a run: measured beside predicted patterns, and the image.
 
-The same for both backends: a backend only gives its predictions.
+The same for both backends: a backend only supplies its predictions.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class RunPanels:
     """`patterns_EPOCH.png` for fixed, evenly spaced patterns, and `image_EPOCH.png` if asked, every n epochs;
     of several scans one of each, `patterns_scanNUMBER_EPOCH.png`.
 
-    Time: a few forward patterns of each scan, or one inference over all where images are stitched; memory as
-    inference.
+    Time: a few predicted patterns of each scan, or one inference over all patterns if images are stitched;
+    memory as for inference.
     """
 
     def __init__(self, scans: Grouped, directory: Path, *, every: int, patches: int, stitch: bool) -> None:
@@ -43,7 +43,7 @@ class RunPanels:
     def asked_for(
         cls, execution: PyTorchExecutionConfig, train: Grouped, test: Grouped | None, output: Path | None
     ) -> RunPanels | None:
-        """What the settings ask for, of the test scan if there is one; None: no pictures, or no folder."""
+        """The pictures of the settings, of the test scan if there is one; None: no pictures, or no folder."""
         if not execution.recon_log_every_n_epochs or output is None:
             return None
         return cls(
@@ -55,7 +55,7 @@ class RunPanels:
         )
 
     def due(self, epoch: int) -> bool:
-        """Whether pictures are drawn after so many epochs."""
+        """Whether pictures are drawn after this number of epochs."""
         return epoch % self._every == 0
 
     def draw(self, epoch: int, explain: Explain, stitch: Stitch) -> dict[str, float]:
@@ -79,13 +79,13 @@ class RunPanels:
 class Panels(Observer):
     """Draws the panels of a run and adds the quality of its images to the row of the epoch.
 
-    `explain` and `stitch` ask the backend, and leave weights, gradients and random state as they are.
+    `explain` and `stitch` call the backend; they do not change weights, gradients or random state.
     """
 
     def __init__(self, panels: RunPanels, explain: Explain, stitch: Stitch) -> None:
         self._panels, self._explain, self._stitch = panels, explain, stitch
 
     def epoch(self, now: Epoch) -> None:
-        """Draw, where pictures are due after this epoch."""
+        """Draw pictures if they are due after this epoch."""
         if self._panels.due(now.number + 1):
             now.row.update(self._panels.draw(now.number + 1, self._explain, self._stitch))

@@ -1,6 +1,4 @@
-"""What a run left on disk. Files are read with care: what is missing or damaged becomes a note, not an
-error.
-"""
+"""Reads the files of a run. A missing or damaged file becomes a note, not an error."""
 
 from __future__ import annotations
 
@@ -25,24 +23,24 @@ if TYPE_CHECKING:
 PRODUCT, HISTORY, METRICS, CONFIG = "reconstruction.npz", "history.json", "metrics.json", "config.yaml"
 BUNDLE = "wts.h5.zip"
 KNOWN = (PRODUCT, HISTORY, METRICS, CONFIG, BUNDLE, PROVENANCE_NAME)
-#: roles of input files, the scan that a product shows first
+#: roles of input files; the scan of the product comes first
 _ROLES = ("scan", "test", "train")
 _MAX_TEXT = 200_000
-#: what a record holds by name
+#: entries of a record by name
 _LISTS = ("command", "inputs", "findings", "earlier")
 _MAPPINGS = ("arguments", "seeds", "settings", "skipped", "versions", "git", "machine")
-#: what earlier versions called a series of history.json
+#: names of series in history.json of earlier versions
 _OLD_NAMES: dict[str, str] = {"r_loss": "r_factor"}
 
 
 @dataclass
 class Run:
-    """One output folder: its products as paths, its small files as values, and notes on what is not there.
+    """One output folder: its products as paths, its small files as values, and notes on missing files.
 
-    history: name -> one number an epoch (NaN where it was none). metrics: name -> number. scan: the file the
-    product (or the training) came from, None where it cannot be found. trained_in: the folder of the model,
-    where history and configuration are the model's. bad_pixels (N, N): pixels of the scan to ignore beside
-    those that the run ignored. described: what the checks of `scan` said, where that was done just now.
+    history: name -> one number an epoch (NaN where it was none). metrics: name -> number. scan: the file from
+    which the product (or the training) was made, None if it cannot be found. trained_in: the folder of the
+    model, if history and configuration are those of the model. bad_pixels (N, N): pixels of the scan to
+    ignore beside those that the run ignored. described: recent results of the checks of `scan`, if any.
     """
 
     name: str
@@ -61,11 +59,11 @@ class Run:
 
 
 def find_runs(paths: Iterable[str | Path], data: Path | None = None) -> list[Run]:
-    """The runs of these folders, in order; a folder of runs (a demo) stands for each of them.
+    """The runs of these folders, in order; a folder of runs (a demo) means each run in it.
 
-    Runs of one name are told apart by the folder they lie in, or else by their paths.
-    data: the scan of all of them, where the run does not say or the file moved. Raises MissingFileError, and
-    InputError for a file or for a folder that holds nothing of a run.
+    Runs with the same name get the name of their folder, or else their path. data: the scan of runs that do
+    not name theirs or whose file moved. Raises MissingFileError, and InputError for a file or for a folder
+    without files of a run.
     """
     if data is not None and not data.is_file():
         raise MissingFileError(f"{data} does not exist; check the path of the scan file")
@@ -76,7 +74,7 @@ def find_runs(paths: Iterable[str | Path], data: Path | None = None) -> list[Run
 
 
 def _tell_apart(runs: list[Run], longer: list[str]) -> None:
-    """Give the longer name to runs whose name another one has."""
+    """Give a longer name to runs with the same name."""
     often = Counter(run.name for run in runs)
     for run, name in zip(runs, longer, strict=True):
         if often[run.name] > 1:
@@ -120,7 +118,7 @@ def _read_run(folder: Path, name: str, data: Path | None, parent: Path | None = 
     run.scan = data or _find_scan(run)
     model = _model_folder(run)
     if model is not None and present(HISTORY) is None:
-        # An image made by a model has the curves and the settings of that model's training.
+        # For an image made by a model, show the curves and settings of that model's training.
         homes.append(model)
         run.trained_in = model if present(HISTORY) is not None else None
     run.history = _history(_json(present(HISTORY), run))
@@ -143,7 +141,7 @@ def _read_run(folder: Path, name: str, data: Path | None, parent: Path | None = 
 
 
 def _sound(record: dict[str, Any] | None, run: Run) -> dict[str, Any] | None:
-    """The record without what is of another kind than a run writes; a note names that."""
+    """The record without entries of a wrong type; a note names them."""
     if record is None:
         return None
     kinds: dict[str, type] = {name: list for name in _LISTS}
@@ -242,7 +240,7 @@ def _number(value: Any) -> float:
 
 
 def numbers_in(path: Path) -> dict[str, list[float]]:
-    """The lists of numbers in a history.json by name; nothing where it is missing or damaged."""
+    """The lists of numbers in a history.json by name; empty if it is missing or damaged."""
     run = Run(path.name, path.parent)
     return _history(_json(path if path.is_file() else None, run))
 

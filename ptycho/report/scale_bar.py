@@ -17,14 +17,14 @@ def bar_length(width: float) -> float:
 
 
 def bar_label(length: float, unit: str) -> str:
-    """How a length is written, in `unit` 'µm' or 'px'; below 0.1 µm in nm."""
+    """A length as text, in `unit` 'µm' or 'px'; below 0.1 µm in nm."""
     return f"{length * 1e3:g} nm" if unit == "µm" and length < 0.1 else f"{length:g} {unit}"
 
 
 def scale_bar(axis: Axes, width: float, unit: str = "µm", step: float = 1.0) -> None:
     """A bar of a round length, about a quarter of an image that is `width` wide, in µm or px.
 
-    `step`: how much of the unit one unit of the axis is: 1 where the axis has that unit.
+    `step`: length of one axis unit, in this unit: 1 if the axis has the unit.
     """
     from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 

@@ -1,8 +1,8 @@
-"""What a scan, an image and a trained model show of themselves: a matplotlib figure, and a line of HTML.
+"""Figures (matplotlib) and short HTML of a scan, an image and a trained model.
 
-Every `draw_...` returns a `matplotlib.figure.Figure`, which a notebook shows by itself and `savefig` writes;
-pyplot and its global state are not touched. Every `..._html` is a fragment for a notebook: a thumbnail and a
-few numbers, without style sheets, scripts or anything fetched; every text in it is escaped.
+Every `draw_...` returns a `matplotlib.figure.Figure`, which a notebook shows and `savefig` writes; pyplot and
+its global state are not used. Every `..._html` is a fragment for a notebook: a thumbnail and a few numbers,
+without style sheets, scripts or anything fetched; every text in it is escaped.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ _THUMBNAIL_PX = 180
 
 
 def draw_scan(raw: RawData, title: str | None = None) -> Figure:
-    """A scan: the counts of every pattern at its place, the mean pattern, the amplitude of the probe guess.
+    """A scan: the counts of every pattern at its position, the mean pattern, the amplitude of the probe
+    guess.
 
-    Lengths are in micrometres where the scan knows the size of an object pixel, else in pixels. At most 256
+    Lengths are in micrometres if the scan gives the size of an object pixel, else in pixels. At most 256
     patterns, evenly chosen, are read for the mean. Counts are squares of the amplitude.
 
     >>> from ptycho.simulation import Scenario, simulate
@@ -115,7 +116,7 @@ def image_html(
     numbers: Mapping[str, str] = {},
     name: str = "Reconstruction",
 ) -> str:
-    """An image in a notebook: amplitude, phase and both as one colour, where it is well lit, and numbers.
+    """An image in a notebook: amplitude, phase and both as one colour, in the well lit area, and numbers.
 
     obj (H, W) complex, coverage (H, W) or None; numbers: label -> text.
 
@@ -145,7 +146,7 @@ def model_html(
     probe: ArrayLike | None = None,
     name: str = "Trained model",
 ) -> str:
-    """A trained model in a notebook: what it is, the losses it ended with, the probe (P, N, N) it sees by."""
+    """A trained model in a notebook: its properties, final losses and probe (P, N, N)."""
     model = config.model
     numbers = {
         "network": model.architecture,
@@ -201,5 +202,5 @@ def _fragment(name: str, pictures: Sequence[Panel], numbers: Mapping[str, str]) 
 
 
 def _ends(p: Panel) -> str:
-    """The ends of a picture's colours in words."""
+    """The colour limits of a picture as text."""
     return f" {escape(p.low)} … {escape(p.high)}{' ' + escape(p.unit) if p.unit else ''}"

@@ -1,4 +1,4 @@
-"""Sliders between images of several runs of one scan, each laid where it lies on the field that all share."""
+"""Sliders between images of several runs of one scan, each at its position in the common area."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from ptycho.report.view import Choice, Extent, Pick, RunView
 
 
 def choices(views: Sequence[RunView]) -> list[Choice]:
-    """One slider each for amplitude, phase and both as colours, where at least two runs of one scan share a
-    field.
+    """One slider each for amplitude, phase and both as colours, if at least two runs of one scan overlap.
 
-    Images of one scan lie in the pixels of that scan, whatever their sizes; where one does not say where it
-    lies, all are laid centre on centre. An image that shares nothing with the first is left out. What is
-    shown is the field that all have: nothing is resampled, pictures are moved and scaled by the page.
+    Images of one scan are placed in the pixels of that scan, for any size; if one has no known position, all
+    are placed centre on centre. An image without overlap with the first is left out. The common area is
+    shown; nothing is resampled, the page moves and scales the pictures.
     """
     shown = [view for view in views if view.hero and view.extent is not None]
     if len(shown) < 2 or len({view.scan_id for view in views}) != 1:
@@ -40,14 +39,14 @@ def choices(views: Sequence[RunView]) -> list[Choice]:
 
 
 def _places(extents: Sequence[Extent]) -> list[Extent]:
-    """Where the images lie in one frame, [x, y] px."""
+    """The positions of the images in one frame, [x, y] px."""
     if all(extent.known for extent in extents):
         return list(extents)
     return [extent._replace(x=-extent.width / 2, y=-extent.height / 2) for extent in extents]
 
 
 def _common(a: Extent, b: Extent) -> Extent | None:
-    """What both cover, None where that is nothing."""
+    """The common area, None if it is empty."""
     x, y = max(a.x, b.x), max(a.y, b.y)
     width, height = min(a.x + a.width, b.x + b.width) - x, min(a.y + a.height, b.y + b.height) - y
     return Extent(x, y, width, height, a.known) if width >= 1 and height >= 1 else None

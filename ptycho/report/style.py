@@ -33,7 +33,7 @@ PHASE_CIRCLE = ListedColormap(phase_colours(np.linspace(-np.pi, np.pi, 256)), "p
 
 
 class Picture(Figure):
-    """A matplotlib Figure that a notebook shows by itself, without pyplot and its backends."""
+    """A matplotlib Figure that a notebook can show without pyplot and its backends."""
 
     def _repr_png_(self) -> bytes:
         stream = io.BytesIO()
@@ -44,7 +44,7 @@ class Picture(Figure):
 def new_figure(
     width_in: float, height_in: float, title: str | None = None, subtitle: str | None = None
 ) -> Figure:
-    """An empty white figure of this size, its layout done when it is saved."""
+    """An empty white figure of this size; the layout is computed when it is saved."""
     figure = Picture(figsize=(width_in, height_in), layout="constrained", facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
     lines = [line for line in (title, subtitle) if line]
@@ -107,6 +107,6 @@ def colour_bar(figure: Figure, axis: Axes, picture: Any, label: str = "") -> Any
 def extent_of(
     shape: tuple[int, ...], pixel_size_m: float | None
 ) -> tuple[tuple[float, float, float, float], str]:
-    """What `imshow` takes as extent, in micrometres or pixels, and that unit."""
+    """The extent for `imshow`, in micrometres or pixels, and its unit."""
     scale, unit = (1.0, "px") if pixel_size_m is None else (pixel_size_m * 1e6, "µm")
     return (0.0, shape[1] * scale, shape[0] * scale, 0.0), unit

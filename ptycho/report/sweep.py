@@ -48,7 +48,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs that share their knobs: how many ended well and not, mean and spread of each metric."""
+    """The runs with equal knobs: numbers of finished and failed runs, mean and spread of each metric."""
 
     knobs: dict[str, str]
     runs: int
@@ -63,7 +63,7 @@ def is_seed(key: str) -> bool:
 
 
 def summarise(records: Sequence[RunRecord]) -> list[Row]:
-    """One row for each setting of the knobs, in the order in which they first appear."""
+    """One row for each combination of the swept settings, in the order of first appearance."""
     groups: dict[tuple[tuple[str, str], ...], list[RunRecord]] = {}
     for record in records:
         knobs = tuple((key, value) for key, value in record.swept.items() if not is_seed(key))
@@ -166,7 +166,7 @@ def sweep_figure(path: Path, records: Sequence[RunRecord]) -> Path | None:
 
 
 def _places(values: Sequence[str]) -> tuple[dict[str, float], bool]:
-    """Where each value of the knob stands on the axis, and whether the axis is one of numbers."""
+    """The axis position of each value of the knob, and whether the axis is numeric."""
     try:
         return {value: float(value) for value in values}, True
     except ValueError:

@@ -1,9 +1,8 @@
-"""Did the reconstruction work? One word and one sentence. The rules are few and stand in the documentation.
+"""The verdict on a reconstruction: one word and one sentence. The documentation lists the rules.
 
-R is put on a scale between two anchors that the scan itself gives: what the noise of the counts leaves even
-to the true object, and what an image without any structure leaves. Patterns held out, open problems of the
-scan
-and too few patterns or photons can only lower the verdict, never raise it.
+R is rated between two anchors from the scan itself: R of the true object, which the noise of the counts
+causes, and R of an image without structure. Held-out patterns, open problems of the scan and too few patterns
+or photons can only lower the verdict.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from typing import NamedTuple
 
 from ptycho.scan.positions import FEWEST_PATTERNS, MIN_OVERLAP
 
-#: share of the structure in the patterns that the image explains: above, it worked; below, it did not
+#: limits for the explained share of the structure in the patterns: good above the first, bad below the second
 WORKED, FAILED = 0.75, 0.25
 #: the same for the correlation of amplitude and of phase with a known truth
 WORKED_PEARSON, FAILED_PEARSON = 0.85, 0.4
 #: share of the structure in held-out patterns that a short reconstruction must predict
 PREDICTED = 0.5
-#: share that must be explained pixel by pixel, none of them counting for more than the brightest twentieth
+#: share that must be explained by pixel, with weights limited to the 95th percentile
 EVEN = 0.5
-#: standard errors by which structure must stand out of the photons' noise
+#: standard errors by which structure must exceed photon noise
 _SEEN = 5.0
 #: standard errors by which the far field must predict held-out patterns better than the near field
 _FAR = 2.0
@@ -41,12 +40,12 @@ class Verdict(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-    """R of patterns that a short reconstruction did not see, and its two anchors (noise None: not known).
+    """R of patterns held out from a short reconstruction, and its two anchors (noise None: not known).
 
-    sigma: how far the prediction is ahead of the mean pattern, in standard errors. near_field: how far a
-    near-field model is ahead of the far field (negative: behind); None where nothing speaks for one.
-    elsewhere: R of held-out patterns with the axes turned, or paired anew, and as given, where the former is
-    better.
+    sigma: standard errors by which the prediction is better than the mean pattern. near_field: standard
+    errors by which a near-field model is better than the far field (negative: worse); None if there is no
+    sign of a near field. elsewhere: R of held-out patterns with turned axes or another pairing, and as given,
+    if the former is better.
     """
 
     r: float
@@ -58,7 +57,7 @@ class HeldOut(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Share of their structure that was predicted; negative where worse than the mean pattern."""
+        """Predicted share of their structure; negative if worse than the mean pattern."""
         return explained_share(self.r, self.noise, self.flat)
 
 
@@ -88,13 +87,13 @@ def judge_run(
 ) -> Verdict:
     """The verdict from R, its two limits, and the correlations with a truth (where the truth has structure).
 
-    The worse of the two decides. Without a flat R the scan is not there, and R alone is no verdict.
+    The worse of the two decides. Without a flat R the scan is missing, and R alone gives no verdict.
     r_before_prior: R of the image before a learned prior smoothed it, where one did: a smooth image leaves
     noise that other images fit, so this R tells whether patterns, positions and probe belong together.
     even_share: share explained pixel by pixel; contrast_sigma: by how many standard errors the two anchors
     lie
-    apart; problems: open ones of the scan's checks; overlap and n_patterns of the scan. What is not known is
-    None and does not count.
+    apart; problems: open ones of the scan's checks; overlap and n_patterns of the scan. Unknown values are
+    None and are ignored.
     """
     levels, reasons = [], []
     unseen = contrast_sigma is not None and contrast_sigma < _SEEN
@@ -145,8 +144,9 @@ def judge_run(
 
 
 def _raised(share: float, held_out: HeldOut) -> tuple[str, list[str]]:
-    """The level of an image that does not fit a scan whose patterns belong together, and why: it may be
-    right, under a probe that is not."""
+    """The level of an image that does not fit a consistent scan, and the reason: the image may be right but
+    the probe wrong.
+    """
     if held_out.share >= PREDICTED:
         return "doubt", [
             f"A short reconstruction predicts {_percent(held_out.share)} of the structure in patterns that it"
@@ -172,7 +172,7 @@ def _caps(
     problems: Sequence[str],
     overlap: float | None,
 ) -> list[str]:
-    """Why an image that explains its patterns need not be right, one sentence each."""
+    """Reasons why an image that explains its patterns may still be wrong, one sentence each."""
     caps = []
     if noise is not None and r < _BELOW_NOISE * noise:
         caps.append(f"It fits part of the noise too: noise alone leaves R {noise:.3f}.")
@@ -213,7 +213,7 @@ def _first(problems: Sequence[str]) -> str:
 
 
 def judge_unfinished(state: str | None, error: str | None) -> Verdict | None:
-    """The verdict on a run whose record says that it did not end well; None for any other."""
+    """The verdict on a run that failed or was interrupted, by its record; None for other runs."""
     if state == "failed":
         return Verdict("bad", "It failed", f"{(error or 'no reason was recorded').rstrip('.')}.")
     if state == "interrupted":
@@ -224,7 +224,7 @@ def judge_unfinished(state: str | None, error: str | None) -> Verdict | None:
 
 
 def judge_training(history: Mapping[str, Sequence[float]], next_step: str | None) -> Verdict:
-    """The verdict on a training that has made no image yet."""
+    """The verdict on a training without an image."""
     name = next((n for n in ("val_loss", "train_loss") if n in history), next(iter(history), None))
     if name is None:
         return Verdict(
@@ -247,5 +247,5 @@ def _rounded(value: float) -> str:
 
 
 def _percent(share: float) -> str:
-    """Whole per cent, rounded down, so that words and limits agree."""
+    """Whole per cent, rounded down, so that text and limits agree."""
     return "all" if share >= 0.995 else f"{math.floor(100 * share):d} %"

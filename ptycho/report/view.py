@@ -1,4 +1,4 @@
-"""What the report page draws: named parts of one run, without HTML."""
+"""The data of the report page: named parts of one run, without HTML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ptycho.report.verdict import Verdict
 
 
 class Number(NamedTuple):
-    """A figure by its key: label, value, how it is written, whether small or large is better ('' neither)."""
+    """A number by its key: label, value, format, whether small or large is better ('' neither)."""
 
     key: str
     label: str
@@ -39,7 +39,7 @@ class Ruler(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A label and what belongs to it; `mono` for paths, hashes and commands."""
+    """A label and its text; `mono` for paths, hashes and commands."""
 
     label: str
     text: str
@@ -63,7 +63,7 @@ class Slide(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """Where a picture lies, in object pixels of its scan: corner, size; known: whether its file says so."""
+    """Position of a picture in object pixels of its scan: corner, size; known: whether its file gives it."""
 
     x: float
     y: float
@@ -73,7 +73,7 @@ class Extent(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """What a slider can show: id of the picture on the page, name of the run, CSS that lays it there."""
+    """One picture of a slider: its id on the page, name of the run, CSS of its position."""
 
     id: str
     name: str
@@ -93,7 +93,7 @@ class Choice(NamedTuple):
 
 @dataclass
 class RunView:
-    """One run, as the template draws it."""
+    """One run, as input of the template."""
 
     id: str
     name: str
@@ -118,9 +118,9 @@ class RunView:
     config: str | None = None
     provenance: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    #: what tells one scan from another; '' where the run names none
+    #: identity of the scan; '' if the run names none
     scan_id: str = ""
-    #: where the shown part of its image lies; None where there is no image
+    #: position of the shown part of its image; None without an image
     extent: Extent | None = None
 
 

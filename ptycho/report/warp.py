@@ -1,4 +1,4 @@
-"""A registration drawn: the images before and after, and the displacement as arrows on its length."""
+"""Figures of a registration: images before and after, and the displacement as arrows over its length."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _SEEN = 0.3
 def draw_registration(pair: Pair, warp: Warp, before: Score, after: Score, names: Sequence[str]) -> Figure:
     """Fixed image, moving image before and after, both differences, and the displacement.
 
-    names: of the moving and of the fixed image. Shown is the part, amplitude or phase, that varies more; each
-    image less its own mean, in units of its own spread, because the factor between them is free.
+    names: of the moving and of the fixed image. The part with more variation, amplitude or phase, is shown;
+    each image without its mean, in units of its own spread, because the factor between them is not
+    determined.
     """
     flat = Pair(**{**vars(pair), "corner_xy": (0, 0)})
     moved = warp_image(pair.moving, flat, warp)
@@ -94,7 +95,7 @@ def draw_fields(rows: Sequence[tuple[Floats, Floats, Floats, Floats]]) -> Figure
 
 
 def _shown(image: NDArray[Any], pair: Pair) -> Floats:
-    """The part that is drawn, less its mean, over its spread where both images are seen."""
+    """The shown part, minus its mean, divided by its spread in the common area."""
     seen = np.minimum(pair.fixed_weight, pair.moving_weight) > _SEEN
     seen = seen if seen.any() else np.ones(pair.shape, bool)
     if pair.part != "complex":

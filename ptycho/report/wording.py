@@ -1,4 +1,4 @@
-"""Numbers and names of a figure or a page as words."""
+"""Numbers and names of a figure or a page as text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def metrics_line(metrics: Evaluation | Mapping[str, Any] | None) -> str:
 
 
 def words(name: str) -> str:
-    """A metric's name as words: `val_loss` is "validation loss"."""
+    """A metric's name as text: `val_loss` is "validation loss"."""
     return name.replace("_", " ").replace("val ", "validation ").replace("train ", "training ")
 
 

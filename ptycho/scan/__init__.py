@@ -1,1 +1,1 @@
-"""What a measurement is: patterns, positions, probe, their checks, units and groups."""
+"""The measurement: patterns, positions, probe, their checks, units and groups."""

@@ -1,4 +1,4 @@
-"""What a scan's arrays must be before anything long starts; each failure in one line with its remedy."""
+"""Requirements on the arrays of a scan, checked before long work; each error is one line with its remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ptycho.scan.pixels import value_findings
 from ptycho.scan.probe import as_modes
 
 MIN_N = 32
-#: no scan reaches so far; differences of larger numbers overflow
+#: larger than any scan, px; differences of larger numbers overflow
 _FARTHEST_PX = 1e12
 PATTERN_ORDERS = ("MNN", "NNM")
 
@@ -55,9 +55,9 @@ def check_lengths(n_positions: int, **others: NDArray[Any]) -> None:
 def order_patterns(diff3d: Patterns, n_positions: int, order: str | None = None) -> Patterns:
     """FORMAT-001: patterns as (M,N,N), found by matching the number of positions.
 
-    Accepts (M,N,N), legacy (N,N,M), and either with a trailing axis of length one. An array that fits both
-    readings is (M,N,N), as programs hand it over, unless `order` ('MNN' or 'NNM') says otherwise; files are
-    looked at more closely, see `ptycho.io.pattern_order`. Patterns that are read by rows cannot be reordered:
+    Accepts (M,N,N), legacy (N,N,M), and either with a trailing axis of length one. An array that fits both is
+    taken as (M,N,N), the usual order in programs, unless `order` ('MNN' or 'NNM') is given; for files see
+    `ptycho.io.pattern_order`. Patterns that are read by rows cannot be reordered:
     NotByRows.
     """
     first = _positions_come_first(diff3d.shape, n_positions, order)
@@ -70,7 +70,7 @@ def order_patterns(diff3d: Patterns, n_positions: int, order: str | None = None)
 
 
 def _positions_come_first(given: tuple[int, ...], n_positions: int, order: str | None) -> bool:
-    """Whether patterns of this shape are (M,N,N), or else (N,N,M); DataError where they are neither."""
+    """Whether patterns of this shape are (M,N,N), or else (N,N,M); DataError if neither fits."""
     if order is not None and order not in PATTERN_ORDERS:
         raise DataError(f"pattern_order is {order!r}; it must be 'MNN' or 'NNM'")
     shape = given[:3] if len(given) == 4 and given[-1] == 1 else given
@@ -117,7 +117,7 @@ def check_side(N: int) -> None:
 
 
 def check_patterns(patterns: Patterns, unit: str, bad_pixels: NDArray[np.bool_] | None = None) -> None:
-    """Finite, nowhere negative, not zero throughout, outside `bad_pixels` (N,N), where anything may stand.
+    """Patterns must be finite, not negative, and not all zero; `bad_pixels` (N,N) may hold any value.
 
     The error names pixels and patterns. One pass over patterns (M,N,N) in chunks of 32 MiB.
     """
@@ -139,7 +139,7 @@ def check_patterns(patterns: Patterns, unit: str, bad_pixels: NDArray[np.bool_] 
 
 
 def check_probe(probe: ArrayLike | None, N: int) -> NDArray[Any]:
-    """The probe guess as given, after its shape, size and values were looked at."""
+    """The probe guess as given, after a check of its shape, size and values."""
     if probe is None:
         raise DataError("probeGuess is missing: pass a starting probe, (N,N) or modes (P,N,N)")
     array = np.asarray(probe)

@@ -1,4 +1,4 @@
-"""Grouped and normalised data in NumPy: each pattern is stored once, groups are built when asked for."""
+"""Grouped and normalised data in NumPy: each pattern is stored once, groups are built on request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PtychoDataContainer:
             pattern_Y is used.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None.
         geometry: wavelength, distance and pixel sizes of the scan; empty where it does not say.
-        reference: the image that a network starts from, or None where it starts from a flat object.
+        reference: the starting image of a network, or None for a flat object.
         scratch_folder: folder for temporary files of patterns on disk; None: the system's.
     """
 
@@ -75,7 +75,7 @@ class PtychoDataContainer:
         nphotons: float | None = None,
     ) -> PtychoDataContainer:
         """Group and normalise a scan; `x_scale` and `nphotons` None are taken from it (training), see
-        `group_positions`. The patterns are kept where `raw` says, see `ptycho.scan.pattern_store`.
+        `group_positions`. `raw` determines where the patterns are stored, see `ptycho.scan.pattern_store`.
 
         Raises DataError as grouping and normalisation do. Time O(M N^2 + M log M), memory as for the class.
         """
@@ -132,7 +132,7 @@ class PtychoDataContainer:
 
     @property
     def has_labels(self) -> bool:
-        """Whether the scan came with an object or with labels, so that Y exists."""
+        """Whether the scan has an object or labels, so that Y exists."""
         return self.objectGuess is not None or self.pattern_Y is not None
 
     @property
@@ -188,12 +188,12 @@ class PtychoDataContainer:
 
     @property
     def coords_nominal(self) -> NDArray[np.float64]:
-        """The same as `local_offsets`, under the name that clients use."""
+        """The same as `local_offsets`; clients use this name."""
         return self.local_offsets
 
     @property
     def coords_true(self) -> NDArray[np.float64]:
-        """(B,1,2,C) as `local_offsets`, of the start positions where the scan has them."""
+        """(B,1,2,C) as `local_offsets`, from the start positions if the scan has them."""
         return group_offsets(*_columns(self.true_positions_px), self.nn_indices)[1]
 
     def select(self, groups: NDArray[np.integer[Any]]) -> PtychoDataContainer:

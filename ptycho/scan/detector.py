@@ -1,6 +1,6 @@
-"""What every pixel of a detector did over a scan, measured in one pass over the patterns.
+"""Statistics of every detector pixel over a scan, from one pass over the patterns.
 
-Nothing is judged here: `ptycho.scan.pixels` and `ptycho.scan.frames` read faults out of these numbers.
+Nothing is judged here: `ptycho.scan.pixels` and `ptycho.scan.frames` find faults in these numbers.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ptycho.io.lazy import CHUNK_BYTES, Patterns, as_lazy
 
-#: side of the coarse patterns that frames are compared by
+#: side of the coarse patterns for the comparison of frames
 FEATURE_SIDE = 32
-#: beyond so many frames they are half as fine, which a long scan makes up for by its number of pairs
+#: for more frames, coarse patterns have half this side; the many pairs of a long scan compensate for it
 MANY_FRAMES = 20_000
 
 
@@ -126,7 +126,7 @@ def measure_detector(
 def _count_extreme(
     values: NDArray[np.float64], extreme: NDArray[np.float64], count: NDArray[np.int64], beyond: np.ufunc
 ) -> None:
-    """Take the extreme of a chunk into that of the scan, and how often it was met, in place."""
+    """Update the extreme value of the scan, and its number of occurrences, by a chunk, in place."""
     reduce = np.minimum if beyond is np.less else np.maximum
     here = reduce.reduce(values, axis=0)
     met = (values == here).sum(axis=0)

@@ -1,4 +1,4 @@
-"""What was found in a scan: one object for each thing, that says what, where, how bad, and what to do."""
+"""Findings about a scan: each has an observation, a place, a severity and a remedy."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found in a scan.
+    """One finding about a scan.
 
     kind: a word for programs, such as `dead_pixels`; the table in docs/scan_checks.md lists all of them.
-    severity: `error`, no image can come of the scan as it is; `problem`, an image may come of it but cannot
-    be trusted before this is looked at; `note`, worth knowing, harmless. where: pixels, patterns, positions,
+    severity: `error`, the scan cannot give an image as it is; `problem`, it may give an image, but check this
+    before you trust it; `note`, useful to know, harmless. where: pixels, patterns, positions,
     or the key of the file. what: the observation. remedy: what to do about it, as an imperative.
     """
 
@@ -39,12 +39,12 @@ class Finding:
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings that no image can come of."""
+    """The findings with which the scan cannot give an image."""
     return [found for found in findings if found.severity == "error"]
 
 
 def doubts(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors and problems, errors first: what must be looked at before an image is believed."""
+    """Errors and problems, errors first: check them before you trust an image."""
     open_ones = [found for found in findings if found.severity != "note"]
     return sorted(open_ones, key=lambda found: SEVERITIES.index(found.severity))
 

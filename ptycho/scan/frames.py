@@ -1,7 +1,8 @@
-"""Patterns as a series: empty, repeated, in the wrong order, shifted against the positions, of jumping flux.
+"""Patterns as a series: empty, repeated, in the wrong order, shifted against the positions, with jumps of
+flux.
 
 Neighbours on the object see the same features, so their patterns resemble each other more than those of
-strangers do. Where the photons show no such likeness, or the object is flat, nothing is said.
+strangers do. If photons are too few for this likeness, or the object is flat, nothing is reported.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def frame_findings(stats: DetectorStatistics, positions: Floats) -> list[Finding
     counts, M = stats.counts, stats.n_patterns
     empty = np.flatnonzero(counts == 0)
     if 0 < len(empty) < M and M > 4:
-        # where the object is black, few photons may mean none: neighbours tell
+        # behind an opaque object, a pattern of few photons may be empty: compare with its neighbours
         near = nearest_neighbors(positions, 4)[empty]
         empty = empty[np.median(counts[near], axis=1) > _FEWEST_COUNTS]
     if len(empty) == M:
@@ -63,7 +64,7 @@ def frame_findings(stats: DetectorStatistics, positions: Floats) -> list[Finding
 
 
 def _repeats(digests: NDArray[np.uint64], asked: Numbers) -> tuple[Numbers, Numbers]:
-    """Of the patterns `asked`, in order: those that repeat an earlier one, and the first of their kind."""
+    """Of the patterns `asked`, in order: those that repeat an earlier one, and that earlier one."""
     order = asked[np.argsort(digests[asked], kind="stable")]
     same = digests[order[1:]] == digests[order[:-1]]
     begins = np.flatnonzero(np.concatenate([[True], ~same]))
@@ -72,7 +73,7 @@ def _repeats(digests: NDArray[np.uint64], asked: Numbers) -> tuple[Numbers, Numb
 
 
 def order_findings(found: Likeness | None, overlap: float | None) -> list[Finding]:
-    """What the likeness of neighbours says about the order of patterns."""
+    """Findings about the order of patterns, from the likeness of neighbours."""
     if found is None or found.strange.asked < 0.3:
         return []
     strange = found.strange
@@ -95,12 +96,13 @@ def order_findings(found: Likeness | None, overlap: float | None) -> list[Findin
             Finding("reversed_patterns", "problem", "order of patterns",
                     "patterns fit the positions better in reversed order", "reverse one of the two")
         ]  # fmt: skip
-    # with large steps even neighbours share little, and the likest of many strangers may be liker
+    # with large steps even neighbours have little in common, and one of many distant patterns may be more
+    # alike
     if overlap is None or overlap < 0.72:
         return []
     throughout = found.order < 0.12 and strange.any_share > 0.3
     least = (0.045, 0.065) if overlap > 0.78 else (0.055, 0.08)
-    # the rest, which is right, must show that likeness falls with distance
+    # for the remaining, correct patterns, likeness must fall with distance
     in_part = found.order > 0.1 and strange.number >= 3
     in_part = in_part and strange.share > least[0 if found.order < 0.33 else 1]
     if not (throughout or in_part):
@@ -119,10 +121,10 @@ def order_findings(found: Likeness | None, overlap: float | None) -> list[Findin
 def flux_findings(
     stats: DetectorStatistics, positions: Floats, probe_power: Floats, overlap: float | None
 ) -> list[Finding]:
-    """Intensity that jumps where the object cannot: neighbours share most of the illuminated area.
+    """Jumps of intensity that the object cannot cause: neighbours share most of the illuminated area.
 
-    probe_power (N,N): |P|^2, centred. Whatever the object, the light through it changes between two places
-    by no more than the illumination itself differs when it is moved from one to the other.
+    probe_power (N,N): |P|^2, centred. For any object, the transmitted light changes between two positions by
+    at most the difference between the illumination and its copy moved from one position to the other.
     """
     counts, M = stats.counts, stats.n_patterns
     lit = np.flatnonzero(counts > 0)
@@ -140,7 +142,7 @@ def flux_findings(
     step = np.hypot(*(places[near] - places[:, None]).transpose(2, 0, 1)).mean(axis=1)
     allowed = np.minimum(_moved(probe_power, step), 1.0) * open_
     beyond = jump > 1.2 * allowed + 6 * noise
-    # smaller jumps show in their number: white from place to place, where the object is smooth
+    # smaller jumps are detected by their number: random between neighbours, while a smooth object is not
     relative = (values - around) / open_
     excess = float(np.mean(relative**2) - np.mean((noise / open_) ** 2))
     spread = float(np.var(values / open_))
@@ -172,5 +174,5 @@ def _moved(power: Floats, step_px: Floats) -> Floats:
         )
         for length in lengths
     ]
-    # the guess of the probe may be blurred or wrong: a third more
+    # the probe guess may be blurred or wrong: allow a third more
     return 1.33 * np.interp(step_px, lengths, rows) + 0.02

@@ -1,4 +1,4 @@
-"""Which scan positions are solved together: each position with C-1 of its K nearest neighbours.
+"""Groups of scan positions that are solved together: each position with C-1 of its K nearest neighbours.
 
 The anchor is always in its own group, so a run that makes at least one group per position covers the scan.
 """
@@ -39,9 +39,9 @@ def group_positions(
 
     `xcoords`, `ycoords` are (M,) in px. `n_groups` None means M. With n_groups >= M every position is an
     anchor at least once. With fewer, the anchors are a random subset, ascending (`sequential`: the first
-    positions, and no seed counts). More than M need `enable_oversampling`; no anchor then gets the same set
-    of neighbours twice. K is the larger of `n_neighbors` and `neighbor_pool_size`, and at most M-1. `seed`
-    None is seed 0, so a run repeats itself.
+    positions, independent of the seed). More than M need `enable_oversampling`; no anchor then gets the same
+    set of neighbours twice. K is the larger of `n_neighbors` and `neighbor_pool_size`, and at most M-1.
+    `seed` None is seed 0, so a run repeats itself.
 
     Raises DataError: too few positions or neighbours for the gridsize, more than M * binom(K, C-1) groups,
     more than M groups without oversampling. Time O(M log M + B K), memory about 40 (M + B) K bytes.
@@ -110,7 +110,7 @@ def group_offsets(
 ) -> tuple[Floats, Floats]:
     """Centre of each group (B,1,2,1) and members relative to it (B,1,2,C), float64 px, [x, y].
 
-    relative = -(coords - centre): the sign that consumers of the channel tensors know.
+    relative = -(coords - centre): the sign convention of the channel tensors.
 
     >>> centre, relative = group_offsets(np.array([1.0, 3.0]), np.array([5.0, 5.0]), np.array([[0, 1]]))
     >>> centre.ravel().tolist(), relative[0, 0].tolist()

@@ -1,7 +1,7 @@
-"""Whether patterns and probe belong together: centre, corner, another scan's probe, near field.
+"""Consistency of patterns and probe: centre, corner, probe of another scan, near field.
 
 In the far field the mean pattern looks like the probe's own diffraction, blurred by the object. Both are
-compared on the pixels that can be believed, at every shift at once.
+compared on the good pixels, for all shifts together.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ptycho.scan.probe import as_modes
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: the zero frequency may wander with the object's gradients; beyond this share of N it stands elsewhere
+#: phase gradients of the object may move the zero frequency; beyond this share of N the centre is wrong
 _MAX_SHIFT = 1 / 16
-#: how much better another centre must fit (cosine), and the fit under which the probe is another scan's
+#: least gain of another centre (cosine), and the cosine below which the probe belongs to another scan
 _BETTER, _ALIKE, _UNLIKE = 0.12, 0.6, 0.5
-#: share of the beam that must fall on good pixels before its shape says anything
+#: least share of the beam on good pixels for a comparison of its shape
 _VISIBLE = 0.4
 _MAX_POWER_RATIO = 4.0
 
@@ -34,7 +34,7 @@ def beam_of(probe: NDArray[Any]) -> Floats:
 
 
 class Match(NamedTuple):
-    """Cosine of two images where they lie, the best of all shifts, and that shift (rows, columns) px."""
+    """Cosine of two images without shift, the best of all shifts, and that shift (rows, columns) px."""
 
     here: float
     best: float
@@ -51,7 +51,7 @@ def match(image: Floats, good: Mask, model: Floats) -> Match:
 
     cross = correlate(seen, model)
     under = np.maximum(correlate(good.astype(np.float64), model**2), 0.0)
-    # a shift that hides the model behind the mask leaves nothing to compare
+    # if a shift moves the model behind the mask, nothing remains to compare
     known = under > 0.3 * (model**2).sum()
     cosine = np.where(known, cross / np.sqrt(np.maximum(power * under, 1e-300)), -1.0)
     if power <= 0:
@@ -66,7 +66,7 @@ def match(image: Floats, good: Mask, model: Floats) -> Match:
 def probe_findings(
     probe: NDArray[Any], mean_pattern: Floats, good: Mask, counts_mean: float, counts_known: bool
 ) -> list[Finding]:
-    """What is wrong with probe and patterns taken together.
+    """Findings about probe and patterns together.
 
     mean_pattern (N,N) counts, 0 where not good. Time O(P N^2 log N).
     """
@@ -103,8 +103,7 @@ def probe_findings(
 
 
 def _near_field(probe: NDArray[Any], amplitude: Floats, good: Mask, together: Match) -> Finding | None:
-    """A mean pattern that looks like the illumination itself, or is lit all over, and less like the far
-    field."""
+    """A mean pattern that resembles the illumination itself or is lit everywhere, unlike the far field."""
     if together.best > 0.65:
         return None
     field = np.sqrt(np.sum(np.abs(as_modes(probe)).astype(np.float64) ** 2, axis=0))
@@ -167,7 +166,7 @@ def _corner(probe: NDArray[Any]) -> list[Finding]:
 
 
 def _power(probe: NDArray[Any], counts_mean: float) -> list[Finding]:
-    """By Parseval an object of amplitude at most one cannot scatter more than the probe brings."""
+    """By Parseval, an object of amplitude at most one cannot scatter more power than the probe has."""
     ratio = float(np.sum(np.abs(as_modes(probe)).astype(np.float64) ** 2)) / counts_mean
     if 1 / _MAX_POWER_RATIO <= ratio <= _MAX_POWER_RATIO:
         return []

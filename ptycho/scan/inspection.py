@@ -1,7 +1,7 @@
-"""Everything that can be said against a scan before work starts, in one pass over its patterns.
+"""All checks of a scan before work starts, in one pass over its patterns.
 
-Errors are what no image can come of; problems are what an image cannot be trusted with. What only a
-reconstruction can tell, such as swapped axes, is not here: see `ptycho.workflows.orientation`.
+With an error the scan cannot give an image; with a problem an image cannot be trusted. Faults that only a
+reconstruction can show, such as swapped axes, are not checked here: see `ptycho.workflows.orientation`.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ class Inspection:
 
 
 def inspect_scan(scan: Scan, available_bytes: int | None = None) -> Inspection:
-    """Look at detector, patterns, positions and probe of a scan.
+    """Check detector, patterns, positions and probe of a scan.
 
-    available_bytes: memory that the canvas is priced against, None: what this process can take now. Time one
+    available_bytes: memory available for the canvas, None: what this process can allocate now. Time one
     pass over the patterns and O(M log M); memory one chunk, some hundred bytes a pattern, and at most
     8 kB for each of 20,000 patterns. 10,000 patterns of 128 x 128 take about ten seconds on one core.
     """
@@ -119,7 +119,7 @@ _NO_PROBE = [
 def unit_findings(
     scan: Scan, stats: DetectorStatistics, good: NDArray[np.bool_], nphotons_known: bool
 ) -> list[Finding]:
-    """Whether numbers that were read as amplitude are counts."""
+    """Whether values read as amplitude are in fact counts."""
     if scan.diffraction_unit == "counts":
         return []
     declared = scan.unit_reason.startswith("declared")
@@ -150,7 +150,7 @@ def unit_findings(
 
 
 def _fits_counts(scan: Scan, stats: DetectorStatistics, good: NDArray[np.bool_]) -> bool:
-    """Whether the values themselves, and not their squares, go with the probe: in shape and in power."""
+    """Whether the values themselves, and not their squares, fit the probe in shape and power."""
     some = np.unique(np.linspace(0, stats.n_patterns - 1, min(stats.n_patterns, 64)).round().astype(int))
     values = np.where(good, np.nan_to_num(np.asarray(scan.diff3d[some], np.float64)), 0.0)
     beam = beam_of(scan.probe_modes)
@@ -164,7 +164,7 @@ def _fits_counts(scan: Scan, stats: DetectorStatistics, good: NDArray[np.bool_])
     return (as_counts > as_amplitude + 0.05) or (fits_power and as_counts > as_amplitude - 0.1)
 
 
-#: what other programs call the keys of a scan file
+#: names in other programs for the keys of a scan file
 _OTHER_NAMES = {
     "mask": "bad_pixels", "masks": "bad_pixels", "badpixels": "bad_pixels", "bad_pixel_mask": "bad_pixels",
     "pixel_mask": "bad_pixels", "mask_bad": "bad_pixels", "valid": "bad_pixels", "good_pixels": "bad_pixels",
@@ -175,7 +175,7 @@ _OTHER_NAMES = {
 
 
 def key_findings(source: Path | None, stats: DetectorStatistics) -> list[Finding]:
-    """Keys of the file that nothing reads, each with the known key it may have meant to be."""
+    """Keys of the file that are not read, each with the known key that was probably meant."""
     from ptycho.io.npz import KNOWN_KEYS, open_npz, read_array, unread_keys
 
     if source is None or source.suffix.lower() != ".npz" or not source.is_file():
@@ -189,7 +189,7 @@ def key_findings(source: Path | None, stats: DetectorStatistics) -> list[Finding
             near = _OTHER_NAMES.get(key.lower()) or next(
                 iter(get_close_matches(key, known, n=1, cutoff=0.75)), None
             )
-            # the coordinates of other programs' own keys stand beside the known ones and mean something else
+            # coordinate keys of other programs may stand beside the known ones with another meaning
             if near is None or (near in present and near != "bad_pixels" and key.lower() in _OTHER_NAMES):
                 others.append(key)
                 continue
@@ -208,7 +208,7 @@ def key_findings(source: Path | None, stats: DetectorStatistics) -> list[Finding
 
 
 def _sense(mask: NDArray[Any], key: str, stats: DetectorStatistics) -> str:
-    """How to store another program's mask: which of its two values marks the pixels without light."""
+    """How to convert another program's mask: which of its two values marks the pixels without light."""
     general = "did you mean bad_pixels (True = ignore)?"
     if mask.shape != (stats.N, stats.N) or mask.dtype.kind not in "buif":
         return f"{general} That needs shape ({stats.N}, {stats.N}), this has {mask.shape}"

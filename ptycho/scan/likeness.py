@@ -1,6 +1,7 @@
-"""How patterns resemble those of their neighbours and of strangers, as coarse patterns tell (`detector.py`).
+"""Likeness of patterns to neighbours and to distant patterns ("strangers"), from coarse patterns
+(`detector.py`).
 
-Of a long scan a fixed number of patterns is asked, so that memory and time do not grow with it.
+Of a long scan a fixed number of patterns is compared, so memory and time do not grow with it.
 """
 
 from __future__ import annotations
@@ -16,23 +17,24 @@ from ptycho.scan.grouping import nearest_neighbors
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
-#: patterns under which nothing is compared
+#: least number of patterns for a comparison
 FEWEST = 16
 _ANCHORS, _OTHERS, _NEAR, _COMPANY = 400, 2000, 4, 6
-#: patterns whose pairs with neighbours and strangers tell the order, and pairs that are held at a time
+#: number of patterns whose pairs with neighbours and strangers test the order, and pairs in memory at a time
 _ASKED, _HELD_PAIRS = 4000, 4096
 #: up to so many patterns all products are computed at once, 16 MB: one fast product of matrices
 _TOGETHER = 2000
-#: places of a long scan around which patterns are asked, and patterns at each
+#: number of places in a long scan around which patterns are compared, and patterns at each
 _SPOTS, _AT_A_SPOT = 64, 64
-#: largest shift between patterns and positions that is looked for
+#: largest tested shift between patterns and positions
 _MOST_SHIFTED = 3
 _SHIFTS = tuple(k for k in range(-_MOST_SHIFTED, _MOST_SHIFTED + 1) if k)
 
 
 class Strange(NamedTuple):
-    """Share and number of patterns that belong to another neighbourhood; the share that is liker to any
-    stranger; the share that could be asked."""
+    """Share and number of patterns that belong to another neighbourhood; the share that is more like some
+    stranger; the share that could be tested.
+    """
 
     share: float
     number: int
@@ -43,9 +45,9 @@ class Strange(NamedTuple):
 class Likeness(NamedTuple):
     """How patterns of neighbours and of strangers resemble each other.
 
-    strange: the patterns that resemble patterns elsewhere and not those beside them. order: how well likeness
-    falls with distance, -1 to 1. shifts: by how much better where pattern i + k stands for pattern i;
-    reversed: where the last stands for the first. pairs: number of pairs behind `order`.
+    strange: the patterns that resemble patterns elsewhere and not their neighbours. order: how well likeness
+    falls with distance, -1 to 1. shifts: the gain if pattern i + k is used as pattern i; reversed: the gain
+    in reversed order. pairs: number of pairs behind `order`.
     """
 
     strange: Strange
@@ -67,12 +69,12 @@ class Sample(NamedTuple):
     beside: Numbers
 
     def partners(self, count: int) -> dict[int | None, Numbers]:
-        """What stands for the asked patterns: shifted by k (0: themselves), None: in reversed order."""
+        """The replacements of the tested patterns: shifted by k (0: themselves), None: in reversed order."""
         shifted: dict[int | None, Numbers] = {k: np.clip(self.asked + k, 0, count - 1) for k in (0, *_SHIFTS)}
         return {**shifted, None: count - 1 - self.asked}
 
     def rows(self, count: int) -> Numbers:
-        """All patterns that are looked at, in order."""
+        """All patterns of the sample, in order."""
         return np.unique(np.concatenate([*self.partners(count).values(), self.others, self.beside.ravel()]))
 
 
@@ -92,7 +94,7 @@ def sample_of(positions: Floats) -> Sample | None:
     asked = np.unique(tree.query(spots, k=_AT_A_SPOT)[1])
     others = np.sort(rng.choice(M, _OTHERS, replace=False))
     near = tree.query(positions[others], k=_COMPANY + 1)[1]
-    # a pattern itself is the nearest, or one at the same place
+    # the nearest is the pattern itself, or one at the same position
     itself = near == others[:, None]
     itself[~itself.any(1), -1] = True
     return Sample(asked, others, near[~itself].reshape(len(others), _COMPANY))
@@ -198,12 +200,12 @@ def _products(rows: NDArray[np.float32], a: Numbers, b: Numbers) -> NDArray[np.f
 
 
 def _unlike(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """What each pattern (M, K) has that the mean has not, in place, and the noise in its squared length."""
+    """Subtract the mean from each pattern (M, K), in place; returns the noise in its squared length."""
     power = np.sqrt(np.einsum("mk,mk->m", features, features, dtype=np.float64))
     usual = float(np.median(power))
     features *= (usual / np.maximum(power, 1e-3 * usual)).astype(np.float32)[:, None]
     mean = features.mean(axis=0)
-    # the root of counts has the variance 1/4, less where hardly a photon falls
+    # the root of counts has the variance 1/4, less for very few photons
     dark = np.minimum(mean.astype(np.float64) ** 2, 0.25)
     features -= mean
     return features, float(dark.sum())
@@ -217,7 +219,7 @@ def _strangers(
     diameter_px: float,
     rng: np.random.Generator,
 ) -> Strange:
-    """How many patterns are liker to strangers than to those beside them."""
+    """The number of patterns that are more like strangers than like their neighbours."""
     M, now = len(seen.places), seen.rows[0]
     chosen = np.sort(rng.choice(M, min(M, _ANCHORS), replace=False))
     anchors, anchor_places, near = now[chosen], seen.places[chosen], now[seen.near[chosen]]
@@ -239,12 +241,11 @@ def _strangers(
     own, theirs = np.maximum(signal[anchors], least), np.maximum(signal[others[likest]], least)
     spread = np.sqrt(0.25 * (own + theirs) + noise / 4)
     clear = (own > 5 * np.sqrt(noise)) & np.isfinite(best) & (best > 5 * spread)
-    # the best of many strangers may be liker by chance; never by this much, and never where a neighbour is
-    # like
+    # one of many strangers may be more alike by chance, but not by this much, and not if a neighbour is alike
     tops = best / np.sqrt(own * theirs)
     beside_level = here / np.sqrt(own * np.maximum(signal[near[:, 0]], 0.3 * own))
     wrong = clear & (best - here > 6 * spread) & (tops > 0.4) & (beside_level < 0.25 * tops)
-    # where a pattern belongs, most of its true neighbours are: chance likeness stands alone
+    # at its true position a pattern is like most of its neighbours; chance likeness is to a single pattern
     there = np.einsum("ak,ajk->aj", unlike[anchors], unlike[company_of[likest]])
     company = np.sort(there, axis=1)[:, -3:].mean(axis=1) / np.sqrt(own * theirs)
     alone = wrong & (company < 0.4 * tops)

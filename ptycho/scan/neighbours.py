@@ -1,4 +1,4 @@
-"""A pixel against those around it: the brightest of them, and the light on opposite sides."""
+"""A pixel compared with its surroundings: the brightest neighbours, and the light on opposite sides."""
 
 from __future__ import annotations
 

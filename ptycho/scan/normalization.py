@@ -61,8 +61,7 @@ def mean_power(amplitude: Patterns, bad_pixels: NDArray[np.bool_] | None = None)
 
 
 def x_scale(amplitude: Patterns, bad_pixels: NDArray[np.bool_] | None = None) -> float:
-    """The number that takes amplitude X (M,N,N) to network input x = X * x_scale: sqrt((N/2)^2 / <sum_ij
-    X^2>).
+    """The factor from amplitude X (M,N,N) to network input x = X * x_scale: sqrt((N/2)^2 / <sum_ij X^2>).
 
     Taken over the training set once, stored, and reused unchanged at inference. Raises DataError when every
     pattern is zero. Time and memory as `mean_power`.
@@ -95,7 +94,7 @@ def intensity_scale(nphotons: float, N: int) -> float:
 def photons_from_data(raw: Scan) -> float:
     """Mean counts per pattern of a scan: of counts, or of amplitude whose squares are whole numbers.
 
-    Amplitude in arbitrary units does not tell its dose: then 1e6, with a warning in the log.
+    For amplitude in arbitrary units the dose is unknown: then 1e6, with a warning in the log.
     """
     return photons_from_amplitude(raw.amplitude_by_rows(), raw.diffraction_unit, raw.bad_pixels)
 

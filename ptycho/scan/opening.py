@@ -1,4 +1,4 @@
-"""Opening a scan of any known format in Python: what `ptycho import` does, without a file between."""
+"""Opens a scan of any known format in Python, as `ptycho import` does but without writing a file."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def open_scan(
 ) -> RawData:
     """The scan in a file or folder of any format of `ptycho info --formats`, recognised by its contents.
 
-    positions: a second file that holds the positions. settings: what the files do not say, by the keys of
+    positions: a second file that holds the positions. settings: values missing in the files, by the keys of
     `ptycho import --set` (numbers or text), such as {"object_pixel_size_m": 30e-9, "path.frames": "/a/b"};
-    they win over the files. format: a name of `ptycho info --formats`, for a file that is not recognised.
+    they have precedence over the files. format: a name of `ptycho info --formats`, for a file that is not
+    recognised.
     patterns: 'memory', 'disk' (read by rows) or 'auto', see `RawData.from_file`. A scan without a probe gets
     one made of its mean pattern (`probe_made`). `geometry` has what is known of metres, and
     `object_pixel_size_m` is None where it does not follow from that.
@@ -63,7 +64,7 @@ def open_scan(
 
 
 def checked(made: Imported) -> Imported:
-    """The same scan; DataError where a scan cannot have such a side or unit. Its values are not read."""
+    """The same scan; DataError for an invalid side or unit. Its values are not read."""
     check_side(int(made.frames.shape[-1]))
     explain_unit(made.frames, made.unit, made.bad_pixels is not None)
     return made

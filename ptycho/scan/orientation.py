@@ -1,4 +1,4 @@
-"""The eight ways in which the axes of positions can run against those of the detector."""
+"""The eight possible orientations of the position axes relative to the detector axes."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def is_on_disk(patterns: NDArray[np.float32]) -> bool:
 
 
 def keep_patterns(data: Any, execution: PyTorchExecutionConfig | None, output_dir: Path | None) -> Any:
-    """A scan, several, or None, whose containers store their patterns where the execution settings say.
+    """A scan, several, or None, whose containers store their patterns as the execution settings say.
 
     With 'auto', the choice made before (`RawData.with_storage`) stays. Scratch files go to the output folder,
     see `ptycho.io.scratch.folder_for`. Containers are returned as they are, because their patterns are stored
@@ -89,8 +89,7 @@ def keep_patterns(data: Any, execution: PyTorchExecutionConfig | None, output_di
 
 
 def start_method(*scans: Any) -> str | None:
-    """How data-loading processes must start: by 'fork' where patterns are on disk, so that they share the
-    map.
+    """The start method of data-loading processes: 'fork' if patterns are on disk, so that they share the map.
 
     By pickling, the map would become a copy of all patterns. None: the system's default.
     """

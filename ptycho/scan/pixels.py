@@ -1,8 +1,8 @@
 """Detector pixels that do not measure light: gaps, codes, NaN, stuck, hot, dead, saturated; offsets; masks.
 
-A fault must show itself against neighbours or over time, and light may never look like one: what a scan of
-few photons, a hollow beam or a dark rim does is no fault. Each class is one function of the statistics of
-`ptycho.scan.detector`, the mask that is known, and the pattern that the probe alone would give.
+A fault must differ from its neighbours or over time, and light must never be taken as a fault: effects of few
+photons, a hollow beam or a dark border are not faults. Each class is one function of the statistics of
+`ptycho.scan.detector`, the known mask, and the pattern of the probe alone.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 _MARK = "mark the pixels in bad_pixels (True = ignore; ptycho validate --write_mask writes them)"
-#: counts that a pixel must lack over the whole scan before it is called dead: chance exp(-30)
+#: missing counts over the whole scan from which a pixel is called dead: chance exp(-30)
 _MISSED = 30.0
-#: how far a hot pixel stands out of the fourth brightest of its neighbours
+#: least ratio of a hot pixel to the fourth brightest of its neighbours
 _HOT = 10.0
 _FEWEST = 8
 _HIGH_CODES = tuple(2**bits - k for bits in (8, 16, 20, 31, 32) for k in (1, 2))
 
 
 def value_findings(stats: DetectorStatistics, unit: str) -> list[Finding]:
-    """Values that no detector measures, outside ignored pixels: NaN, infinite, negative."""
+    """Impossible values outside ignored pixels: NaN, infinite, negative."""
     found = []
     M = stats.n_patterns
     open_ = ~stats.ignored
@@ -84,7 +84,7 @@ def faulty_values(stats: DetectorStatistics) -> Mask:
 
 
 def pixel_findings(stats: DetectorStatistics, beam: Floats | None = None) -> tuple[list[Finding], Mask]:
-    """Faults of pixels, and the map (N,N) of those that belong into bad_pixels.
+    """Faults of pixels, and the map (N,N) of pixels to add to bad_pixels.
 
     beam (N,N): intensity that the probe alone would give, any scale; None where the probe is not known.
     Time O(N^2 log) of small windows.
@@ -147,7 +147,7 @@ def pixel_findings(stats: DetectorStatistics, beam: Floats | None = None) -> tup
 
 
 def light(stats: DetectorStatistics, faults: Mask) -> tuple[Floats, Mask]:
-    """Mean pattern (N,N) in counts and the pixels that can be believed: neither ignored nor at fault."""
+    """Mean pattern (N,N) in counts and the good pixels: neither ignored nor faulty."""
     good = ~(stats.ignored | faults | faulty_values(stats))
     return np.where(good, stats.mean, 0.0), good
 
@@ -164,7 +164,7 @@ def _constant(stats: DetectorStatistics, unusable: Mask) -> tuple[Mask, Mask, Ma
     else:
         is_code |= stats.highest == np.iinfo(stats.dtype).max
     constant = open_ & (stats.n_at_highest >= _often(M)) & (stats.highest >= 16)
-    # A constant value is no fault by itself: without noise and without structure every pixel is constant.
+    # A constant value alone is not a fault: without noise and structure every pixel is constant.
     varies = open_ & (stats.n_at_highest < _often(M)) & (stats.highest > 0)
     if varies.sum() < 0.02 * open_.sum() and (constant & ~is_code).any():
         constant &= is_code
@@ -172,7 +172,7 @@ def _constant(stats: DetectorStatistics, unusable: Mask) -> tuple[Mask, Mask, Ma
     at_top = open_ & (stats.highest == top) & (top >= 16)
     partly = at_top & ~constant
     hits = int(stats.n_at_highest[at_top].sum())
-    # Of light that is not cut the largest value of all is met once or twice.
+    # Without saturation the largest value of the scan occurs only once or twice.
     if (
         partly.sum() >= 2
         and hits >= max(_FEWEST, 0.02 * M)
@@ -184,7 +184,8 @@ def _constant(stats: DetectorStatistics, unusable: Mask) -> tuple[Mask, Mask, Ma
     else:
         clipped = none
     if clipped.any():
-        # a gap lies apart from what saturates: it is at the top in every pattern, with no brim around it
+        # a gap differs from a saturated area: it has the highest value in every pattern, without a transition
+        # zone
         brim = _spread(clipped & partly, 2)
         inside = clipped & constant
         clipped = clipped & (partly | _connected(inside, brim))
@@ -207,15 +208,15 @@ def _spread(mask: Mask, n_pixels: int) -> Mask:
 
 
 def _hot(mean: Floats, unusable: Mask, beam: Floats | None, M: int) -> Mask:
-    """Far brighter than the fourth brightest of 24 neighbours, where the beam itself has no such peak."""
+    """Much brighter than the fourth brightest of 24 neighbours, without such a peak in the beam itself."""
     fourth = rank_of_neighbours(np.where(unusable, np.nan, mean), 4)
-    floor = 3.0 / M  # a few counts in the whole scan are no level to compare with
+    floor = 3.0 / M  # a few counts in the whole scan are too few for a comparison
     stands = ~unusable & (mean > _HOT * np.maximum(fourth, floor)) & (mean * M > _MISSED)
     if beam is not None and stands.any():
         level = 1e-6 * beam.max()
-        # of the same neighbours: a mask may leave the dark side of the beam's rim alone
+        # of the same neighbours: a mask may leave only the dark side of the beam's edge
         beside = rank_of_neighbours(np.where(unusable, np.nan, beam), 4)
-        known = np.isfinite(beside)  # inf where a pixel has too few neighbours
+        known = np.isfinite(beside)  # inf for a pixel with too few neighbours
         own = np.where(known, (beam + level) / (np.where(known, beside, 0.0) + level), 1.0)
         stands &= mean > _HOT * own * np.maximum(fourth, floor) / 2
         # the brightest spot of the beam may be sharper than the probe says
@@ -226,7 +227,7 @@ def _hot(mean: Floats, unusable: Mask, beam: Floats | None, M: int) -> Mask:
 
 
 def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tuple[Mask, Mask]:
-    """Pixels that never count although the light around them, or the beam, says they should."""
+    """Pixels that never count, although the light around them, or the beam, predicts counts."""
     M, open_ = stats.n_patterns, ~unusable
     from scipy import ndimage
 
@@ -237,10 +238,10 @@ def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tup
         return none, none
     total = np.where(lit, stats.mean * M, 0.0)
     expected = between(total, lit, 3)
-    # far below the peak a null of the beam itself may hold nothing, and an even object does not fill it
+    # far below the peak, a zero of the beam may have no counts, and a uniform object does not fill it
     even = np.median(stats.variance[lit] / stats.mean[lit]) < 2
     dead = zero & (expected > max(_MISSED, (1e-3 if even else 1e-6) * total.max()))
-    # without structure nothing scatters, and the rim of a pupil is a sharp edge
+    # without structure there is no scattering, and the border of a pupil is a sharp edge
     sharp = even and beam is not None
     level = 1e-2 * float(beam.sum(axis=0).max()) if beam is not None and sharp else 0.0
     dead |= zero & _cut_columns(total, zero, open_, beam, level)
@@ -250,14 +251,14 @@ def _dark(stats: DetectorStatistics, unusable: Mask, beam: Floats | None) -> tup
     if beam is not None:
         scale = total[lit].sum() / max(float(beam[lit].sum()), 1e-300)
         if beam[lit].sum() > 0.02 * beam.sum():
-            # the probe is a guess: the rim of its beam may lie a pixel or two off
+            # the probe is a guess: the edge of its beam may be wrong by a pixel or two
             sure = ndimage.minimum_filter(beam, 3 + 2 * (len(beam) // 128))
             stop = zero & (sure * scale > 4 * _MISSED) & (sure > 0.05 * beam.max())
         level = 1e-6 * beam.max()
         # a hole of the beam itself is no fault
         dead &= ndimage.minimum_filter(beam, 3) + level > 0.05 * between(beam + level, lit, 3)
     for sideways in (False, True):
-        # a line that is zero throughout is at fault throughout, also where little light would fall
+        # a line of zeros is faulty in all its pixels, also in those with little expected light
         lines, faulty = (zero.T, dead.T) if sideways else (zero, dead)
         whole = np.asarray(
             (lines | ~(open_.T if sideways else open_)).all(axis=0) & (faulty.mean(axis=0) > 0.3)
@@ -281,7 +282,7 @@ def _is_line(mask: Mask) -> bool:
 
 
 def _cut_columns(total: Floats, zero: Mask, open_: Mask, beam: Floats | None, level: float) -> Mask:
-    """Whole columns of zeros beside columns where the light has not faded: a module that is off."""
+    """Whole columns of zeros beside columns with strong light: a module that is off."""
     N = total.shape[1]
     empty = np.asarray((zero | ~open_).all(axis=0) & zero.any(axis=0))
     sums = total.sum(axis=0)
@@ -303,7 +304,7 @@ def _cut_columns(total: Floats, zero: Mask, open_: Mask, beam: Floats | None, le
 
 
 def _pedestal(stats: DetectorStatistics, unusable: Mask) -> list[Finding]:
-    """A level under everything, which does not fluctuate as counts of that size would."""
+    """A constant level in all pixels that fluctuates less than counts of that size would."""
     open_ = ~unusable
     if open_.sum() < 32 or stats.n_patterns < _FEWEST:
         return []
@@ -331,7 +332,7 @@ def _pedestal(stats: DetectorStatistics, unusable: Mask) -> list[Finding]:
 
 
 def _inverted(stats: DetectorStatistics) -> list[Finding]:
-    """A mask that ignores the light."""
+    """A mask that ignores the lit pixels."""
     ignored = stats.ignored
     if not ignored.any():
         return []

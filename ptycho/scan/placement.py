@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 class PlacedOffsets(np.ndarray[Any, np.dtype[np.float64]]):
     """Centres (B,1,2,1) float64 px [x, y]; an ordinary array with one attribute more.
 
-    canvas_shape: (H, W) of the object whose pixels the positions are, or None, as on all that is computed
-    from it: a slice is a plain array.
+    canvas_shape: (H, W) of the object in whose pixels the positions are given, or None. An array computed
+    from this one, also a slice, has None.
     """
 
     canvas_shape: tuple[int, int] | None

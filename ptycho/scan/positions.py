@@ -1,4 +1,4 @@
-"""Whether positions can be those of a scan in object pixels: unit, axes, outliers, links, memory."""
+"""Checks positions in object pixels: unit, axes, outliers, links, memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ptycho.scan.grouping import nearest_neighbors
 Floats = NDArray[np.float64]
 
 MIN_OVERLAP = 0.3
-#: patterns under which no image can be judged
+#: least number of patterns for judging an image
 FEWEST_PATTERNS = 20
 _METRES = 1e-2
 #: canvases and sums of the canvas' size that a reconstruction holds: object, light, numerator, copies
@@ -58,7 +58,7 @@ def position_findings(
     object_shape: tuple[int, int] | None,
     available_bytes: int | None,
 ) -> list[Finding]:
-    """Everything that speaks against these positions, errors first."""
+    """All findings about these positions, errors first."""
     M = len(positions)
     found = [
         *_few(M),
@@ -72,7 +72,7 @@ def position_findings(
         found += _outside(positions, object_shape)
     kinds = {one.kind for one in found}
     if kinds & {"position_unit", "position_outlier"}:
-        # a wrong unit explains the rest
+        # a wrong unit explains the other findings
         found = [one for one in found if one.kind not in ("low_overlap", "unlinked_positions")]
     if "position_axis_unit" in kinds:
         found = [one for one in found if one.kind not in ("low_overlap", "unlinked_positions")]
@@ -140,7 +140,7 @@ def _unit(positions: Floats, path: ScanPath, N: int, diameter_px: float) -> list
 
 
 def _axes(positions: Floats, path: ScanPath, diameter_px: float) -> list[Finding]:
-    """One axis that stands still, or is in another unit than the other."""
+    """An axis that does not move, or has another unit than the other axis."""
     M, (x, y) = len(positions), path.extent_px
     longest, shortest = max(x, y), min(x, y)
     if M < 5 or longest == 0:
@@ -169,7 +169,7 @@ def _axes(positions: Floats, path: ScanPath, diameter_px: float) -> list[Finding
     ratio = longest / shortest
     if M < 9 or ratio < _UNIT_RATIO:
         return []
-    # in its own unit each axis of a true strip has steps of one length: scaled to equal extents they differ
+    # both axes of a real strip have equal steps; after scaling to equal extents the steps differ
     scaled = (positions - positions.min(0)) / np.array([x, y])
     places = np.unique(scaled, axis=0)
     if len(places) < 9:
@@ -244,7 +244,7 @@ def _outliers(
 
 
 def canvas_bytes(shape: tuple[int, int]) -> int:
-    """Memory that a reconstruction on a canvas of this shape takes, bytes."""
+    """Memory of a reconstruction on a canvas of this shape, bytes."""
     return _CANVASES * 8 * shape[0] * shape[1]
 
 
@@ -280,7 +280,7 @@ def _groups(positions: Floats, reach: float) -> list[NDArray[np.int64]]:
     from scipy.spatial import cKDTree
 
     M = len(positions)
-    # neighbours in the eight nearest link what is linked; all pairs within reach may be too many to hold
+    # links to the eight nearest are sufficient in general; all pairs within reach may need too much memory
     k = min(9, M)
     distance, index = cKDTree(positions).query(positions, k=k)
     rows = np.repeat(np.arange(M), k)

@@ -1,4 +1,4 @@
-"""The illumination: one shape for the ways clients hand it over, masks, and orthogonal modes.
+"""The illumination: one array shape for all inputs of clients, masks, and orthogonal modes.
 
 Its power gauge is in `ptycho.scan.normalization.normalize_probe`.
 """
@@ -19,7 +19,7 @@ Modes = NDArray[np.complex64]
 def as_modes(probe: NDArray[Any]) -> Modes:
     """Incoherent modes (P,N,N) complex64 from (N,N), (N,N,1) or (P,N,N), real or complex.
 
-    Raises DataError for other shapes and for what is not a number.
+    Raises DataError for other shapes and for non-numeric values.
 
     >>> [as_modes(np.ones(shape)).shape for shape in ((8, 8), (8, 8, 1), (3, 8, 8))]
     [(1, 8, 8), (1, 8, 8), (3, 8, 8)]

@@ -1,10 +1,8 @@
-"""A first probe where a scan has none: disk, Gaussian, zone plate of known optics, or the mean pattern's own.
+"""A first probe for a scan without one: disk, Gaussian, zone plate of known optics, or from the mean pattern.
 
-The mean pattern tells the probe's amplitude in Fourier space, blurred by the object, and the step of the
-scan how
-wide the beam can be at least; the phase is not known and is tried as a defocus. Which of the candidates is
-best only
-a reconstruction tells: `ptycho.workflows.probe_choice`.
+The mean pattern gives the probe's amplitude in Fourier space, blurred by the object. The step of the scan
+gives the least width of the beam. The phase is unknown; several values of defocus are tried. Only a
+reconstruction shows which candidate is best: `ptycho.workflows.probe_choice`.
 """
 
 from __future__ import annotations
@@ -19,17 +17,17 @@ from ptycho.scan.probe import Modes, illuminated_diameter_px
 
 Floats = NDArray[np.float64]
 
-#: patterns under which no probe is made
+#: least number of patterns for making a probe
 FEWEST_PATTERNS = 20
-#: widths of the beam that are tried, in steps of the scan
+#: tried widths of the beam, in steps of the scan
 _WIDTHS = (2.5, 5.0)
 
 
 def mean_pattern_probe(mean_counts: Floats, diameter_px: float, sign: int = 1) -> Modes:
     """The probe (1,N,N) with the mean pattern's amplitude, defocused until it is `diameter_px` wide.
 
-    mean_counts (N,N), zero frequency at (N//2, N//2). sign: of the defocus. A beam that is wider than that in
-    focus stays in focus.
+    mean_counts (N,N), zero frequency at (N//2, N//2). sign: of the defocus. A beam that is wider than this in
+    focus is not defocused.
     """
     N = len(mean_counts)
     amplitude = np.sqrt(_rounded(mean_counts))
@@ -112,7 +110,7 @@ def candidates(mean_counts: Floats, step_px: float) -> dict[str, Modes]:
 
 
 def _rounded(mean_counts: Floats) -> Floats:
-    """The mean pattern, holes of bad pixels filled from around them and noise smoothed a little."""
+    """The mean pattern, with bad pixels filled from their surroundings and slightly smoothed noise."""
     from scipy import ndimage
 
     known = (mean_counts > 0).astype(np.float64)

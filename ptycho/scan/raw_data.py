@@ -257,7 +257,7 @@ class RawData:
 
     @property
     def object_pixel_size_m(self) -> float | None:
-        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        """Side of an object pixel, m; None if the scan lacks the data for it."""
         return self.geometry.object_pixel_size_m(self.N)
 
     @property
@@ -286,7 +286,7 @@ class RawData:
         return as_lazy(self.diff3d).map(lambda part: to_amplitude(part, unit, mask), np.float32)
 
     def check(self) -> list[Finding]:
-        """What is wrong with the scan, errors first; an empty list where nothing is.
+        """The findings about the scan, errors first; an empty list for a good scan.
 
         Each finding says kind, severity ('error', 'problem' or 'note'), where, what, and the remedy. One pass
         over the patterns, see `ptycho.scan.inspection.inspect_scan`.
@@ -307,8 +307,9 @@ class RawData:
         return made
 
     def moved_to(self, positions_px: NDArray[np.float64]) -> Self:
-        """The same patterns at other positions (M,2) [x, y] px; objectGuess, which lay under the old ones, is
-        left out."""
+        """The same patterns at other positions (M,2) [x, y] px, without objectGuess, which belongs to the old
+        ones.
+        """
         made = copy.copy(self)
         made.xcoords, made.ycoords = positions_px[:, 0].copy(), positions_px[:, 1].copy()
         made.xcoords_start, made.ycoords_start = made.xcoords, made.ycoords
@@ -337,8 +338,8 @@ class RawData:
         """The scan without these frames (K,) int, by number: positions, patterns and labels stay in step.
 
         A probe that was made of the mean pattern is made anew. `frame_numbers` keeps the numbers that the
-        frames left have in the file. No pattern is read or copied where they are on disk. Raises DataError
-        where no frame would be left.
+        frames left have in the file. Patterns on disk are not read or copied. Raises DataError if no frame
+        would be left.
         """
         dropped = np.asarray(frames, np.int64)
         rows = np.setdiff1d(np.arange(self.n_positions), dropped)
@@ -355,14 +356,13 @@ class RawData:
         return made
 
     def _rows(self, rows: NDArray[np.int64]) -> dict[str, Any]:
-        """What there is one of for each position, of these rows."""
+        """The arrays with one entry per position, for these rows."""
         names = ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "Y")
         known = {name: getattr(self, name) for name in names}
         return {name: rows_of(value, rows) for name, value in known.items() if value is not None}
 
     def as_arrays(self) -> dict[str, Any]:
-        """The keyword arguments that make this scan again; pattern_order is set only where shapes are
-        ambiguous."""
+        """The keyword arguments that reproduce this scan; pattern_order is set only for ambiguous shapes."""
         return {
             "xcoords": self.xcoords,
             "ycoords": self.ycoords,

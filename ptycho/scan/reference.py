@@ -1,4 +1,4 @@
-"""The image that a network starts from, and how patches are cut out of it."""
+"""The starting image of a network, and the patches cut from it."""
 
 from __future__ import annotations
 

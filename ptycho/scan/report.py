@@ -1,6 +1,6 @@
-"""What a scan is, as numbers, and what was found in it, for `ptycho validate` and the page.
+"""The numbers and findings about a scan, for `ptycho validate` and the report page.
 
-Errors in shapes and types are raised when a scan is read; what its values say is in `ptycho.scan.inspection`.
+Errors in shapes and types are raised when a scan is read; its values are checked in `ptycho.scan.inspection`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ScanReport:
     diameter that holds 90 % of the probe's power; both are None for a single position. area_step_px: side of
     the area that falls on one position. `findings`: errors, problems and notes; `problems`: errors and
     problems as sentences, what, then the remedy; `notes`: the rest. `geometry`: (name, value with its unit)
-    of what the scan says of its metres; object_pixel_size_m, None where it does not follow from that.
+    of the known geometry of the scan; object_pixel_size_m, None if it does not follow from that.
     """
 
     path: str | None
@@ -77,14 +77,14 @@ class ScanReport:
 
     @property
     def notes(self) -> list[str]:
-        """What is worth knowing and harmless, in one line each."""
+        """The notes, harmless, in one line each."""
         return [str(found) for found in self.findings if found.severity == "note"]
 
 
 def describe_scan(
     raw: RawData, path: str | os.PathLike[str] | None = None, inspection: Inspection | None = None
 ) -> ScanReport:
-    """Measure a scan and list what was found in it; `inspection`: where that was done before.
+    """Measure a scan and list its findings; `inspection`: an earlier result, if any.
 
     Time and memory as `ptycho.scan.inspection.inspect_scan`.
     """
@@ -125,13 +125,13 @@ def describe_scan(
 
 
 def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[RawData, Inspection]:
-    """Read a scan although pixels of it hold NaN or codes, and inspect it.
+    """Read a scan even if pixels hold NaN or codes, and inspect it.
 
     The patterns stay in the file and are read by rows, where its format lets them; a compressed NPZ file is
     unpacked into a scratch file. Memory: some chunks of 32 MiB, and about 16 kB a pattern.
 
-    Values that would refuse the scan are errors among the findings, and their pixels are in the mask. Raises
-    DataError where values are wrong in other ways, and for wrong shapes and types.
+    Invalid values become errors among the findings, and their pixels are added to the mask. Raises DataError
+    for other wrong values, and for wrong shapes and types.
     """
     try:
         raw = by_rows(RawData.from_file, path, bad_pixels=bad_pixels, make_probe=True)
@@ -146,8 +146,7 @@ def open_scan(path: Path, bad_pixels: NDArray[np.bool_] | None = None) -> tuple[
 
 
 def by_rows(read: Callable[..., Read], path: Path, **options: Any) -> Read:
-    """What `read` makes of a file with its patterns on disk, or, where they cannot be read by rows, as they
-    fit."""
+    """The result of `read` with patterns on disk, or wherever they fit if they cannot be read by rows."""
     try:
         return read(path, patterns="disk", **options)
     except NotByRows:
@@ -155,7 +154,7 @@ def by_rows(read: Callable[..., Read], path: Path, **options: Any) -> Read:
 
 
 def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[RawData, Inspection] | None:
-    """The scan with the pixels that refused it ignored, or None where something else is wrong too."""
+    """The scan with its invalid pixels ignored, or None if something else is wrong too."""
     try:
         arrays = by_rows(read_scan, path, probe_required=False)
         patterns = order_patterns(arrays["diff3d"], len(arrays["xcoords"]), arrays.get("pattern_order"))
@@ -168,7 +167,7 @@ def _despite_values(path: Path, bad_pixels: NDArray[np.bool_] | None) -> tuple[R
             return None
         mask = wrong if mask is None else wrong | mask
         raw = by_rows(RawData.from_file, path, bad_pixels=mask, make_probe=True)
-    except Exception:  # arrays that are no scan at all: the first refusal says what they are
+    except Exception:  # the arrays are not a scan: the first error describes the fault
         return None
     seen = inspect_scan(raw)
     return raw, replace(seen, findings=[*value_findings(stats, unit), *seen.findings])

@@ -22,7 +22,7 @@ from ptycho.scan.raw_data import RawData
 
 Scan = RawData | PtychoDataContainer
 
-#: two probes whose overlaps differ by less are the same guess, stored with different rounding
+#: overlaps that differ by less mean the same probe guess, stored with different rounding
 _SAME_OVERLAP = 1e-6
 
 
@@ -163,7 +163,7 @@ def most_alike(
 
 
 def acquisition_of(scan: Scan) -> tuple[NDArray[np.complex64], float]:
-    """What tells how a scan was measured: its probe guess (P, N, N) and its own x_scale. Time O(M N^2)."""
+    """The data that identify a measurement: its probe guess (P, N, N) and its own x_scale. Time O(M N^2)."""
     if isinstance(scan, PtychoDataContainer):
         return scan.probe, scan.x_scale
     return scan.probe_modes, normalization.x_scale(scan.amplitude_by_rows(), scan.bad_pixels)

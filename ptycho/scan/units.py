@@ -1,7 +1,7 @@
 """Whether numbers on a detector are counts or amplitudes: decided here and nowhere else.
 
-Clients hand over raw counts, the field's NPZ files hold amplitudes, and reading one as the other fails
-without a sign. File, arrays and the in-memory loader all ask `decide_unit`.
+Clients pass raw counts, usual NPZ files hold amplitudes, and taking one as the other fails without an error
+message. Files, arrays and the in-memory loader all use `decide_unit`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def decide_unit(diff3d: Patterns, declared: str | None = None, has_bad_pixels: b
     """Unit of diffraction data: 'counts' or 'amplitude' (= sqrt counts).
 
     Order of evidence: integer dtype means counts (and contradicts a declared 'amplitude'); then the declared
-    unit; then a bad-pixel map, which only counts come with; a float array with no word about it is amplitude,
-    and the log says so, as a warning when the values look like counts.
+    unit; then a bad-pixel map, which only scans of counts have; a float array without any such information is
+    amplitude. The log records this, as a warning if the values look like counts.
 
     Raises DataError for an unknown unit, a contradiction, or data that are not real numbers.
 

@@ -1,4 +1,4 @@
-"""Scans with faults as what the network takes, drawn from a seed and numbers alone."""
+"""Simulated scans with faults as network inputs; seed and numbers determine them completely."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.triage.features import Array, Measured, look, measure
+from ptycho.triage.features import Array, FrameStatistics, look, measure
 from ptycho.triage.labels import FAULTS
 from ptycho.triage.sampling import SHARES, asked_faults, damage
 from ptycho.triage.scans import Ranges, count_scan, draw_patterns
 
-#: shares of frames that are asked to be bad; a scan of training has one of them
+#: requested shares of bad frames; each training scan has one of them
 BAD_SHARES = (0.0, 0.05, 0.15, 0.3)
 #: share of training scans whose numbers are not counts: multiplied by a gain of 0.1 to 30
 _GAINS = 0.1
 
 
 class Frames(NamedTuple):
-    """Frames of several scans, (B, ...) float32 as `ptycho.triage.features.Seen`, usual and noise a frame
-    each; labels (B, faults) bool; scan (B,) int64, which of the scans."""
+    """Frames of several scans, (B, ...) float32 as `ptycho.triage.features.FrameInputs`, with usual and noise
+    for each frame; labels (B, faults) bool; scan (B,) int64, the number of the scan.
+    """
 
     frames: Array
     around: Array
@@ -32,11 +33,12 @@ class Frames(NamedTuple):
     scan: NDArray[np.int64]
 
 
-class Drawn(NamedTuple):
-    """One scan, measured: positions (M,2) [x, y] px, the truth (M, faults) bool, and the gain that its
-    counts are to be multiplied by."""
+class SimulatedScan(NamedTuple):
+    """One simulated scan: its statistics, positions (M,2) [x, y] px, the truth (M, faults) bool, and the gain
+    for its counts.
+    """
 
-    measured: Measured
+    measured: FrameStatistics
     positions_px: NDArray[np.float64]
     labels: NDArray[np.bool_]
     gain: float
@@ -45,7 +47,7 @@ class Drawn(NamedTuple):
 def draw_scans(
     seeds: Sequence[Sequence[int]], ranges: Ranges, bad_shares: Sequence[float], *, repeats: int = 1,
     gains: bool = True,
-) -> Iterator[Drawn]:  # fmt: skip
+) -> Iterator[SimulatedScan]:  # fmt: skip
     """Scans with faults, `repeats` of each seed (any whole numbers); the same seeds give the same scans.
 
     Repeats share object, probe and path; dose, detector and faults are drawn anew. bad_shares: one of them is
@@ -64,14 +66,14 @@ def draw_scans(
             is_gain = rng.random() < _GAINS and gains
             gain = float(np.exp(rng.uniform(np.log(0.1), np.log(30.0)))) if is_gain else 1.0
             measured = measure(made.counts, "counts", scan.bad_pixels)
-            yield Drawn(measured, scan.positions_px, made.labels, gain)
+            yield SimulatedScan(measured, scan.positions_px, made.labels, gain)
 
 
 def draw_frames(
     seeds: Sequence[Sequence[int]], ranges: Ranges, bad_shares: Sequence[float], *, repeats: int = 1,
     gains: bool = True,
 ) -> Frames:  # fmt: skip
-    """The frames of `draw_scans`, looked at once. Memory: 12 kB a frame and one scan."""
+    """The frames of `draw_scans` as network inputs. Memory: 12 kB a frame and one scan."""
     parts = []
     drawn = draw_scans(seeds, ranges, bad_shares, repeats=repeats, gains=gains)
     for number, scan in enumerate(drawn):
@@ -94,7 +96,8 @@ def draw_frames(
 
 
 def class_weights(bad_share: float) -> NDArray[np.float32]:
-    """How much a frame that has a fault counts more than one that has not, (faults,): the share of all faults
-    over its own where faults are asked for as `SHARES` says, from 1 to 4."""
+    """Weight of a frame with a fault relative to one without, (faults,): the mean share of a fault over its
+    own share (`SHARES`), from 1 to 4.
+    """
     share = np.array([SHARES[name] for name in FAULTS]) * max(bad_share, 1e-3)
     return np.clip(0.1 / share, 1.0, 4.0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From probabilities to frames that are called bad, in words, as findings and as a record."""
+"""Decides from probabilities which frames are bad; gives the result as text, findings and a record."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ptycho.errors import DataError
 from ptycho.scan.findings import Finding, name_numbers
 from ptycho.triage.labels import DUPLICATED, FAULTS, MEANINGS
 
-#: beyond this share of bad frames there is no usual frame to judge by
+#: above this share of bad frames the scan has no typical frame for comparison
 MOST_BAD = 0.5
-#: what `ptycho.scan.frames` says of the same frames
+#: findings of `ptycho.scan.frames` about the same frames
 _SAID_ALREADY = {"empty": "empty_patterns", "duplicated": "repeated_patterns"}
 
 
 @dataclass(frozen=True, eq=False)
 class Triage:
-    """What each of M frames is called.
+    """The labels of M frames.
 
-    probability, called: (M, faults), in the order of `FAULTS`. thresholds: (faults,) from where a fault is
-    called. numbers (M,) int64: the frames in their file.
+    probability, called: (M, faults), in the order of `FAULTS`. thresholds: (faults,) probability from which a
+    fault is called. numbers (M,) int64: the frames in their file.
     """
 
     probability: NDArray[np.float32]
@@ -34,12 +34,12 @@ class Triage:
 
     @property
     def bad(self) -> NDArray[np.bool_]:
-        """Frames (M,) that any fault was called of."""
+        """Frames (M,) with at least one called fault."""
         return np.asarray(self.called.any(axis=1))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of frames by fault, those with none left out."""
+        """Number of frames for each fault; faults without frames are left out."""
         return {name: int(n) for name, n in zip(FAULTS, self.called.sum(axis=0), strict=True) if n}
 
     def reasons(self) -> dict[int, list[str]]:
@@ -48,14 +48,14 @@ class Triage:
         return {int(self.numbers[m]): [FAULTS[k] for k in np.flatnonzero(self.called[m])] for m in rows}
 
     def line(self) -> str:
-        """In one line: how many are bad, of what."""
+        """One line: the number of bad frames and their faults."""
         if not self.bad.any():
             return f"all {len(self.called)} frames look good"
         parts = ", ".join(f"{n} {name}" for name, n in self.counts.items())
         return f"{int(self.bad.sum())} of {len(self.called)} frames look bad: {parts}"
 
     def findings(self, known: Collection[str] = ()) -> list[Finding]:
-        """A problem for each fault that was called; not for what findings of these kinds say already."""
+        """A problem for each called fault, unless a finding of these kinds reports it already."""
         found = []
         for k, name in enumerate(FAULTS):
             frames = self.numbers[self.called[:, k]]
@@ -91,7 +91,7 @@ class Triage:
         }
 
     def check_few(self, what: str) -> None:
-        """DataError, which begins with `what`, where more than half of the frames are bad."""
+        """DataError, starting with `what`, if more than half of the frames are bad."""
         if float(self.bad.mean()) > MOST_BAD:
             raise DataError(
                 f"{what}: {self.line()}; more than half is too many to leave out: ptycho validate --triage "
@@ -105,8 +105,8 @@ def decide(
 ) -> Triage:  # fmt: skip
     """Call the faults of frames from probabilities (M, faults) and thresholds (faults,).
 
-    repeats (M,): the earlier frame that each repeats, -1 where none; a duplicate is called by it alone, since
-    it is exact. numbers (M,): those of the frames in their file, None: 0 to M - 1.
+    repeats (M,): the earlier frame that each frame repeats, -1 if none; it alone decides about duplicates,
+    because it is exact. numbers (M,): those of the frames in their file, None: 0 to M - 1.
     """
     called = np.asarray(probability >= thresholds)
     called[:, DUPLICATED] = repeats >= 0
@@ -117,8 +117,8 @@ def decide(
 def thresholds_of(
     probability: NDArray[np.floating], labels: NDArray[np.bool_], *, least: float = 0.5, margin: float = 1.0
 ) -> NDArray[np.float32]:
-    """Thresholds (faults,) that no good frame of these came near: `margin` in log odds above the highest of
-    them, and at least `least`.
+    """Thresholds (faults,) above all good frames: `margin` in log odds above the highest good frame, and at
+    least `least`.
 
     probability (M, faults) of frames whose truth is labels (M, faults) bool.
     """

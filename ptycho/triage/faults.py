@@ -1,7 +1,7 @@
-"""Faults of single frames, put into counts that were measured or simulated.
+"""Adds faults of single frames to measured or simulated counts.
 
-A fault that would hardly change what is counted is not put in: a label must be visible in the frame. Each
-function gives the new frame, or None where that is so.
+A fault that would hardly change the counts is not added: a label must be visible in the frame. Each function
+returns the new frame, or None in this case.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-#: counts that a fault must add or take away, and their share of the frame
+#: least counts that a fault must add or remove, and their share of the frame
 FEWEST_CHANGED, SHARE_CHANGED = 20.0, 0.1
 _FEWEST_CLIPPED, _LOWEST_CLIP = 4, 8
 
 
 class Setting(NamedTuple):
-    """What a fault is put into.
+    """The data to which a fault is added.
 
-    frame (N,N) int64 counts; light (N,N) float64, the counts to expect (the frame itself where only that is
-    known); dark: counts a pixel without light; live (N,N) bool: pixels that measure.
+    frame (N,N) int64 counts; light (N,N) float64, the expected counts (the frame itself if they are unknown);
+    dark: counts of a pixel without light; live (N,N) bool: working pixels.
     """
 
     frame: Counts
@@ -44,7 +44,7 @@ def empty(there: Setting, rng: np.random.Generator) -> Counts | None:
 
 
 def dim(there: Setting, rng: np.random.Generator) -> Counts | None:
-    """Each count is kept with the probability f, log-uniform from 0.05 to 0.5, which is exact for photons."""
+    """Each count is kept with probability f, log-uniform from 0.05 to 0.5; this is exact for photons."""
     f = float(np.exp(rng.uniform(np.log(0.05), np.log(0.5))))
     total = float(there.frame.sum())
     if total * (1 - f) < max(FEWEST_CHANGED, 6 * np.sqrt(total)):
@@ -54,9 +54,10 @@ def dim(there: Setting, rng: np.random.Generator) -> Counts | None:
 
 
 def saturated(there: Setting, rng: np.random.Generator) -> Counts | None:
-    """Exposed up to 20 times longer, or not, and cut where at least four pixels lie above; 8 counts or more.
+    """Up to 20 times longer exposure, or none, then cut at a level of at least 8 counts that four or more
+    pixels exceed.
 
-    A third of the largest value is cut away at least.
+    The cut removes at least a third of the largest value.
     """
     factor = 1.0 if rng.random() < 0.3 else float(np.exp(rng.uniform(np.log(1.5), np.log(20.0))))
     made = there.frame + rng.poisson((factor - 1.0) * there.light) if factor > 1 else there.frame
@@ -68,7 +69,7 @@ def saturated(there: Setting, rng: np.random.Generator) -> Counts | None:
 
 
 def shifted(there: Setting, rng: np.random.Generator) -> Counts | None:
-    """Moved by whole pixels, 5 to 20 % of the side; what enters from beyond the edge is dark."""
+    """A shift by whole pixels, 5 to 20 % of the side; pixels that enter at the edge are dark."""
     N = len(there.frame)
     length, angle = rng.uniform(0.05, 0.2) * N, rng.uniform(0, 2 * np.pi)
     rows, columns = round(length * np.sin(angle)), round(length * np.cos(angle))
@@ -89,7 +90,7 @@ def module(there: Setting, rng: np.random.Generator) -> Counts | None:
     total = float(there.light.sum())
     hot = rng.random() < 0.5
     least = max(FEWEST_CHANGED, SHARE_CHANGED * total)
-    for _ in range(8):  # a dead rectangle must lie where light falls
+    for _ in range(8):  # a dead rectangle must lie in the lit area
         top, left = int(rng.integers(0, N - height + 1)), int(rng.integers(0, N - width + 1))
         part = (slice(top, top + height), slice(left, left + width))
         here = float(there.light[part].sum())
@@ -113,7 +114,7 @@ def module(there: Setting, rng: np.random.Generator) -> Counts | None:
 
 
 def ring(there: Setting, rng: np.random.Generator) -> Counts | None:
-    """A ring around the beam, even or of grains, that holds 15 to 100 % of the frame's light, added."""
+    """Adds a ring around the beam, uniform or of grains, with 15 to 100 % of the frame's light."""
     N = len(there.frame)
     total = float(there.light.sum())
     rows, columns = np.indices(there.frame.shape) - N // 2
@@ -132,10 +133,10 @@ def ring(there: Setting, rng: np.random.Generator) -> Counts | None:
     return np.asarray(there.frame + extra, np.int64)
 
 
-#: what happens to the light, in this order, and what happens to the detector, after its noise
+#: faults of the light, in this order, and faults of the detector, which act after the noise
 OPTICAL: dict[str, Fault] = {"empty": empty, "ring": ring, "shifted": shifted, "dim": dim}
 DETECTOR: dict[str, Fault] = {"saturated": saturated, "module": module}
-#: pairs that may hold at once
+#: pairs of faults that may occur together
 PAIRS: tuple[tuple[str, str], ...] = (
     ("dim", "shifted"), ("dim", "module"), ("ring", "dim"), ("ring", "shifted"), ("ring", "saturated"),
     ("saturated", "shifted"), ("saturated", "module"), ("ring", "module"), ("shifted", "module"),
@@ -143,7 +144,7 @@ PAIRS: tuple[tuple[str, str], ...] = (
 
 
 def moved(frame: Counts, rows: int, columns: int) -> Counts:
-    """The frame moved down and right by whole pixels, zeros behind it.
+    """The frame moved down and right by whole pixels; zeros enter.
 
     >>> moved(np.arange(4).reshape(2, 2), 1, 0).tolist()
     [[0, 0], [0, 1]]

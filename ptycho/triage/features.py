@@ -1,9 +1,9 @@
-"""What the network sees of a frame: itself beside its neighbours and its scan, and some numbers.
+"""The network's inputs for a frame: the frame, its neighbours, its scan, and some numbers.
 
-A frame is judged within its scan, because an object may make any frame dark, bright or aside. Frames are
-pooled: blocks of ceil(N / 32) pixels are added up, the frame in the middle of 32 x 32 of them. Beside the
-frame stands what its five nearest positions show (the mean of the middle three, block by block, which one
-strange neighbour cannot pull), and what the whole scan shows.
+A frame is judged within its scan, because the object can make any frame dark, bright or off-centre. Frames
+are pooled: blocks of ceil(N / 32) pixels are summed, with the frame in the middle of 32 x 32 blocks. A frame
+is compared with its five nearest positions (in each block the mean of the middle three, so that one bad
+neighbour has no effect) and with the whole scan.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ptycho.triage.labels import FEWEST_REPEATED
 Array = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
-#: blocks along a side, and neighbours that a frame is held against
+#: blocks along a side, and number of neighbours for comparison
 SIDE, NEAR = 32, 5
-#: bytes of frames, as float32, that are measured at a time: they stay in the cache
+#: bytes of frames, as float32, in one step: they stay in the cache
 _CHUNK_BYTES = 4 * 2**20
 _CHUNK_FRAMES = 256
-#: counts of a block that hardly happens to be dark
+#: counts above which a block is very unlikely to be dark by chance
 _LIT = 4.0
-#: counts of the median frame where the file's numbers are not whole, and so no counts
+#: counts of the median frame if the file's numbers are not whole, and so not counts
 _ASSUMED_COUNTS = 1e5
 NUMBERS = (
     "log total over that of the neighbours", "log total over that of the scan",
@@ -44,12 +44,12 @@ NUMBERS = (
 )  # fmt: skip
 
 
-class Measured(NamedTuple):
-    """A scan of M frames, measured once.
+class FrameStatistics(NamedTuple):
+    """Statistics of a scan of M frames.
 
     pooled (M,32,32) float32 counts; total, largest (M,) float64 counts; n_top: pixels at the frame's own
     largest value, n_lit: pixels above zero, both (M,); repeats (M,) int64: the earlier frame that a frame
-    repeats to the last count, -1 where none; N px.
+    repeats exactly, -1 if none; N px.
     """
 
     pooled: Array
@@ -63,11 +63,11 @@ class Measured(NamedTuple):
 
 def measure(
     patterns: Patterns, unit: str = "counts", bad_pixels: NDArray[np.bool_] | None = None
-) -> Measured:
+) -> FrameStatistics:
     """One pass over patterns (M,N,N) in `unit`; pixels of bad_pixels (N,N) are left out.
 
-    Its own pass and not `ptycho.scan.detector`'s, which measures pixels over a scan in float64 and is ten
-    times slower a frame. Time O(M N^2); memory 4 kB a frame and one chunk. Raises DataError for NaN.
+    It does not use `ptycho.scan.detector`, which computes statistics of pixels in float64 and is ten times
+    slower for a frame. Time O(M N^2); memory 4 kB a frame and one chunk. Raises DataError for NaN.
     """
     M, N = len(patterns), int(patterns.shape[-1])
     into = pooling(N)
@@ -96,7 +96,7 @@ def measure(
             f"diff3d holds NaN or infinite values in {int((~np.isfinite(total)).sum())} frames: mark the"
             " pixels in bad_pixels (ptycho validate --write_mask)"
         )
-    return Measured(pooled, total, largest, n_top, n_lit, _repeats(patterns, pooled, total), N)
+    return FrameStatistics(pooled, total, largest, n_top, n_lit, _repeats(patterns, pooled, total), N)
 
 
 def pooling(N: int) -> Array:
@@ -115,8 +115,8 @@ def pooling(N: int) -> Array:
 def _repeats(patterns: Patterns, pooled: Array, total: Floats) -> NDArray[np.int64]:
     """The first frame that each frame repeats exactly, -1 where none.
 
-    Frames whose blocks are equal are compared pixel by pixel; what masked pixels hold counts too, since a
-    frame that was read twice repeats these as well.
+    Frames with equal blocks are compared pixel by pixel; masked pixels are compared too, because a frame that
+    was read twice repeats them as well.
     """
     found = np.full(len(total), -1, np.int64)
     first: dict[bytes, int] = {}
@@ -128,11 +128,11 @@ def _repeats(patterns: Patterns, pooled: Array, total: Floats) -> NDArray[np.int
     return found
 
 
-class Seen(NamedTuple):
-    """What the network takes.
+class FrameInputs(NamedTuple):
+    """The inputs of the network.
 
     frames and around (M,32,32) float32 counts, usual (1,32,32) the scan's; numbers (M, len(NUMBERS)) float32;
-    noise: the spread of frames about their neighbours, in those of photons.
+    noise: the spread of frames about their neighbours, in units of photon noise.
     """
 
     frames: Array
@@ -143,17 +143,17 @@ class Seen(NamedTuple):
 
 
 def look(
-    measured: Measured,
+    measured: FrameStatistics,
     positions_px: Floats,
     scale: float | None = 1.0,
     trusted: NDArray[np.bool_] | None = None,
-) -> Seen:
-    """Hold each frame against its neighbours on the object and against the scan.
+) -> FrameInputs:
+    """Compare each frame with its neighbours on the object and with the scan.
 
-    positions_px (M,2). trusted (M,) bool: frames that may stand for the neighbours and the scan, None: all;
-    where fewer than five of the twenty nearest are trusted, others stand in. scale: what makes the file's
-    numbers counts; None: the median frame is given 1e5 counts, for files whose numbers are not whole. Time
-    O(M log M); memory 8 kB a frame. Raises DataError for fewer than 6 frames.
+    positions_px (M,2). trusted (M,) bool: frames that may be used as neighbours and for the scan, None: all;
+    if fewer than five of the twenty nearest are trusted, others are used. scale: factor from the file's
+    numbers to counts; None: the median frame gets 1e5 counts if the numbers are not whole. Time O(M log M);
+    memory 8 kB a frame. Raises DataError for fewer than 6 frames.
     """
     M = len(measured.total)
     if M <= NEAR:
@@ -174,7 +174,7 @@ def look(
         around[part] = _middle([frames[near[part, k]] for k in range(NEAR)])
     usual = _usual(frames if trusted is None or trusted.sum() <= NEAR else frames[trusted])
     numbers, noise = _numbers(measured, frames, around, usual, total, largest, near)
-    return Seen(frames, around, usual[None], numbers, noise)
+    return FrameInputs(frames, around, usual[None], numbers, noise)
 
 
 def _neighbours(positions_px: Floats, trusted: NDArray[np.bool_] | None) -> NDArray[np.int64]:
@@ -202,7 +202,7 @@ def _middle(arrays: list[Array]) -> Array:
 
 
 def _usual(frames: Array) -> Array:
-    """The mean frame (32,32), what stands far out of it cut off first."""
+    """The mean frame (32,32), after clipping outliers."""
     mean = frames.mean(axis=0, dtype=np.float64)
     limit = (3 * mean + 4).astype(np.float32)
     total = np.zeros(mean.shape)
@@ -212,7 +212,7 @@ def _usual(frames: Array) -> Array:
 
 
 def _numbers(
-    measured: Measured, frames: Array, around: Array, usual: Array, total: Floats, largest: Floats,
+    measured: FrameStatistics, frames: Array, around: Array, usual: Array, total: Floats, largest: Floats,
     near: NDArray[np.int64],
 ) -> tuple[Array, float]:  # fmt: skip
     """`NUMBERS` of every frame, and the scan's noise."""
@@ -268,7 +268,7 @@ def _mean_square(root: Array, other: Array) -> Array:
 
 
 def _cosine(root: Array, other: Array, mean: Array) -> Array:
-    """Cosine of what two arrays (m,32,32) have and the scan's mean has not."""
+    """Cosine of two arrays (m,32,32) after subtracting the scan's mean."""
     a, b = (x.reshape(len(x), -1) - mean.reshape(-1) * (x.mean(axis=(1, 2)) / mean.mean())[:, None]
             for x in (root, other))  # fmt: skip
     both = np.sqrt(np.einsum("mk,mk->m", a, a) * np.einsum("mk,mk->m", b, b))
@@ -283,11 +283,12 @@ def _in_spreads(values: Floats, least: float) -> Floats:
 
 
 def images(frames: Array, around: Array, usual: Array, noise: float) -> Array:
-    """The six pictures (m,6,32,32) that the network's first layer takes: the oracle of torch's and ONNX's.
+    """The six input pictures (m,6,32,32) of the network's first layer: the reference for torch and ONNX.
 
-    The frame, its neighbours and the scan as amplitudes of equal power; then what the frame has and they
-    have not, in standard deviations of photons over the scan's `noise`, as sign(z) log(1 + |z|): the
-    neighbours as they are, the neighbours and the scan with the frame's total. Stabilised by 2 sqrt(n + 3/8):
+    The frame, its neighbours and the scan as amplitudes of equal power; then three differences z of the
+    frame, as sign(z) log(1 + |z|), in standard deviations of photons times the scan's `noise`: from the
+    neighbours as they are, and from the neighbours and the scan scaled to the frame's total. Stabilised by 2
+    sqrt(n + 3/8):
     F. J. Anscombe, Biometrika 35, 246 (1948).
     """
     totals = [x.sum(axis=(1, 2), keepdims=True) + np.float32(1.0) for x in (frames, around, usual)]

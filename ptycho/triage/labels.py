@@ -1,9 +1,9 @@
-"""What a frame can be called. Several faults may hold at once; a frame is good where none does."""
+"""The labels of frames. Several faults may occur together; a frame without a fault is good."""
 
 from __future__ import annotations
 
 GOOD = "good"
-#: each has an output of the network of its own, which is independent of the others, and what it means
+#: each fault and its meaning; each has its own, independent output of the network
 MEANINGS: dict[str, str] = {
     "empty": "no light: what the detector counts in the dark, or nothing",
     "dim": "the same pattern with at most half of the light that the scan's other frames there have",
@@ -17,5 +17,5 @@ FAULTS: tuple[str, ...] = tuple(MEANINGS)
 LABELS: tuple[str, ...] = (GOOD, *FAULTS)
 DUPLICATED = FAULTS.index("duplicated")
 EMPTY = FAULTS.index("empty")
-#: a frame of fewer counts may repeat another one by chance, as `ptycho.scan.frames` holds it too
+#: a frame with fewer counts may repeat another one by chance; `ptycho.scan.frames` uses the same limit
 FEWEST_REPEATED = 30

@@ -1,4 +1,4 @@
-"""How good scores are at finding labels: average precision, precision and recall, confusion."""
+"""Quality of scores for finding labels: average precision, precision and recall, confusion."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 def average_precision(scores: ArrayLike, positive: ArrayLike) -> float:
     """Sum over falling thresholds of (recall - recall before) * precision; equal scores are one threshold.
 
-    scores (M,), positive (M,) bool. Where nothing is positive or a score is not finite there is no such
-    number: 0.0, with a warning. Source: Buckley and Voorhees, SIGIR (2000), 33; not interpolated.
+    scores (M,), positive (M,) bool. Without positives, or with a score that is not finite, it is undefined:
+    returns 0.0, with a warning. Source: Buckley and Voorhees, SIGIR (2000), 33; not interpolated.
 
     >>> average_precision([0.9, 0.8, 0.7], [True, False, True])
     0.8333333333333333
@@ -38,13 +38,14 @@ def average_precision(scores: ArrayLike, positive: ArrayLike) -> float:
 
 
 def goodness(probability: NDArray[np.floating]) -> NDArray[np.float64]:
-    """How good each frame is: the probability that no fault holds, were they independent, (M,)."""
+    """Probability (M,) that a frame has no fault, if faults are independent."""
     return np.asarray(np.prod(1.0 - probability.astype(np.float64), axis=1))
 
 
 class Judged(NamedTuple):
-    """Of each of `LABELS`: average precision, and at the thresholds precision and recall (0 where none was
-    called or none is there); their mean; and `confusion` (labels, labels): rows are the truth."""
+    """For each of `LABELS`: average precision, and at the thresholds precision and recall (0 if none was
+    called or none exists); their mean; and `confusion` (labels, labels): rows are the truth.
+    """
 
     average_precision: dict[str, float]
     precision: dict[str, float]
@@ -56,7 +57,7 @@ class Judged(NamedTuple):
 def judge(
     probability: NDArray[np.floating], labels: NDArray[np.bool_], thresholds: ArrayLike = 0.5
 ) -> Judged:
-    """Hold probabilities (M, faults) against the truth (M, faults) bool."""
+    """Compare probabilities (M, faults) with the truth (M, faults) bool."""
     called = probability >= np.asarray(thresholds)
     truth = np.column_stack([~labels.any(axis=1), labels])
     said = np.column_stack([~called.any(axis=1), called])
@@ -81,10 +82,10 @@ def judge(
 def confusion(
     called: NDArray[np.bool_], labels: NDArray[np.bool_], probability: NDArray[np.floating]
 ) -> NDArray[np.int64]:
-    """Frames by what they are (rows) and what they are called (columns), in the order of `LABELS`.
+    """Numbers of frames by true label (rows) and called label (columns), in the order of `LABELS`.
 
-    A frame of several faults counts in the row of each. In each row it counts once: where that fault was
-    called, there; else at the most probable fault that was called; else at `good`.
+    A frame with several faults counts once in the row of each. Its column is that fault if it was called,
+    else the most probable called fault, else `good`.
     """
     made = np.zeros((len(LABELS), len(LABELS)), np.int64)
     likeliest = np.where(called.any(axis=1), 1 + np.where(called, probability, -1.0).argmax(axis=1), 0)

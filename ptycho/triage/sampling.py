@@ -1,4 +1,4 @@
-"""Which frames of a scan get which faults, and the scan with them put in."""
+"""Chooses the faults of each frame of a scan and adds them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from ptycho.triage.faults import DETECTOR, OPTICAL, PAIRS, Counts, Floats, Setting
 from ptycho.triage.labels import DUPLICATED, FAULTS, FEWEST_REPEATED
 
-#: how often each fault is asked for among bad frames: more where it is harder to see
+#: frequency of each fault among bad frames: higher for faults that are harder to see
 SHARES: dict[str, float] = {
     "empty": 0.08, "dim": 0.18, "saturated": 0.16, "shifted": 0.18, "module": 0.16, "ring": 0.16,
     "duplicated": 0.08,
 }  # fmt: skip
-#: share of the faults that come in pairs, that go on for some frames, and that are put in anywhere
+#: shares of the faults that come in pairs, that last for several frames, and that start at any frame
 _PAIRED, _RUNS, _LONGEST_RUN = 0.15, 0.2, 5
 
 
 def asked_faults(
     n_frames: int, bad_share: float, rng: np.random.Generator, faults: tuple[str, ...] = FAULTS
 ) -> list[tuple[str, ...]]:
-    """Faults asked of each of n frames, most of them (); a fifth of the faults goes on for 2 to 5 frames.
+    """Requested faults of each of n frames, mostly (); a fifth of the faults lasts for 2 to 5 frames.
 
-    bad_share: share of frames that are asked to be bad. faults: those to choose from.
+    bad_share: requested share of bad frames. faults: those to choose from.
     """
     asked: list[tuple[str, ...]] = [()] * n_frames
     wanted = rng.binomial(n_frames, bad_share)
@@ -58,12 +58,12 @@ def damage(
     live: NDArray[np.bool_] | None = None,
     read_noise: float = 0.0,
 ) -> Damaged:
-    """Put the faults asked of each frame into counts (M,N,N); the labels say which could be put in.
+    """Add the requested faults to counts (M,N,N); the labels tell which could be added.
 
-    light (M,N,N): counts to expect; None: the counts themselves. dark: counts a pixel without light. live
-    (N,N): pixels that measure. read_noise: standard deviation, counts, of a detector that integrates; its
-    counts are rounded and cut at 0. A duplicate repeats the frame before it, or one of the ten before, and
-    has the faults of that too. Time and memory: those of the counts.
+    light (M,N,N): expected counts; None: the counts themselves. dark: counts of a pixel without light. live
+    (N,N): working pixels. read_noise: standard deviation, counts, of a detector that integrates; its counts
+    are rounded and cut at 0. A duplicate repeats the frame before it, or one of the ten before, and has the
+    faults of that too. Time and memory: those of the counts.
     """
     made = np.array(counts, np.int64)
     labels = np.zeros((len(made), len(FAULTS)), np.bool_)

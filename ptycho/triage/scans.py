@@ -1,4 +1,4 @@
-"""Simulated scans of great variety, clean: what may be seen in a good scan must not be an alarm."""
+"""Clean simulated scans of great variety: normal features of a good scan must not cause an alarm."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ _OBJECT_SHARES = (0.15, 0.05, 0.25, 0.2, 0.2, 0.15)
 
 
 class Ranges(NamedTuple):
-    """What clean scans are drawn from. photons: of a frame, log-uniform. sides: N, px, each with its weight;
-    n_frames: about so many a scan; read_noise: share of the scans of a detector that integrates."""
+    """Ranges of the parameters of clean scans. photons: of a frame, log-uniform. sides: N, px, each with its
+    weight; n_frames: approximate number of frames of a scan; read_noise: share of the scans with an
+    integrating detector.
+    """
 
     photons: tuple[float, float] = (1e2, 1e7)
     sides: tuple[int, ...] = SIDES
@@ -34,8 +36,9 @@ class Ranges(NamedTuple):
 
 
 class CleanScan(NamedTuple):
-    """Expected counts (M,N,N) float64 and what was counted (M,N,N) int64; positions (M,2) [x, y] px; pixels
-    known as bad (N,N) bool; the level of counts a pixel in the dark; standard deviation of the read noise."""
+    """Expected counts (M,N,N) float64 and simulated counts (M,N,N) int64; positions (M,2) [x, y] px; known
+    bad pixels (N,N) bool; dark counts of a pixel; standard deviation of the read noise.
+    """
 
     light: NDArray[np.float64]
     counts: NDArray[np.int64]
@@ -55,7 +58,7 @@ class Patterns(NamedTuple):
 def draw_scan(ranges: Ranges, rng: np.random.Generator) -> CleanScan:
     """One clean scan; the same generator state gives the same scan. Memory: M N^2 numbers, thrice.
 
-    Drawn: object, its contrast, an edge of the sample beyond which there is nothing, probe, modes, path, step
+    Random: object, its contrast, an edge of the sample with nothing beyond it, probe, modes, path, step
     (0.08 to 0.6 of the probe's width), dose, a beam that drifts by up to 15 % and flickers by up to 3 %, dead
     pixels and gaps that are known, dark counts, and for some scans read noise.
     """
@@ -84,7 +87,7 @@ def count_scan(clean: Patterns, ranges: Ranges, rng: np.random.Generator) -> Cle
     patterns, places = clean
     M, N = patterns.shape[:2]
     photons = float(np.exp(rng.uniform(*np.log(ranges.photons))))
-    # the dose is that of the open beam: an object that absorbs makes frames darker, as it does
+    # the dose is that of the open beam: an absorbing object makes frames darker, as in an experiment
     light = patterns * (photons * _beam(M, rng))[:, None, None]
     bad = _known_pixels(N, rng)
     dark = float(rng.choice([0.0, 0.0, rng.uniform(0, 0.05) * min(photons / N**2, 1.0)]))
@@ -102,7 +105,7 @@ def _probe(N: int, rng: np.random.Generator) -> NDArray[np.complex64]:
 
 
 def _object(N: int, places: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.complex64]:
-    """An object under all windows; a third of them ends at a line or a circle, beyond it nothing."""
+    """An object that covers all windows; a third of the objects end at a line or a circle."""
     reach = np.ceil(places.max(axis=0)).astype(int) + N - N // 2 + _MARGIN_PX
     width, height = (int(side + side % 2) for side in reach)
     name = _OBJECTS[int(rng.choice(len(_OBJECTS), p=_OBJECT_SHARES))]

@@ -56,7 +56,7 @@ class TriageData:
                 raise ConfigError(f"data.{name} = {shown((low, high))}: the least stands first")
 
     def ranges(self, photons: float | None = None) -> Ranges:
-        """What scans are drawn from; photons: all of this dose."""
+        """The ranges of the simulated scans; photons: the same dose for all."""
         low, high = self.photons if photons is None else (photons, photons)
         weights = self.side_weights or (1.0,) * len(self.sides)
         first, last = self.n_frames
@@ -85,7 +85,7 @@ class TriageSettings(LearnedSettings):
 
 
 def _numbers(name: str, values: Any, count: int | None, low: float, high: float, whole: bool = False) -> None:
-    """Refuse a list that is empty, of another length, or holds anything but numbers within bounds."""
+    """Raise ConfigError for a list that is empty, has another length, or holds values outside the bounds."""
     kinds = (int,) if whole else (int, float)
     right = all(
         isinstance(v, kinds) and not isinstance(v, bool) and math.isfinite(v) and low <= v <= high

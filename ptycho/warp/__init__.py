@@ -1,14 +1,5 @@
-"""Registration of two images of one thing: what a warp is, how it is judged, how it moves positions. NumPy
-only.
+"""Registration of two images of the same object: warps, their score, and positions moved by them. NumPy only.
 
-The fit of a warp to two images is in `ptycho_torch.warp`.
+The fit of a warp to two images is in `ptycho_torch.warp`. `settings` loads nothing, so that the command line
+can name the kinds of warp at once.
 """
-
-from __future__ import annotations
-
-from ptycho.warp.prepare import Pair, make_pair
-from ptycho.warp.score import Score, score_pair
-from ptycho.warp.settings import KINDS, PairSettings
-from ptycho.warp.warp import Warp, identity
-
-__all__ = ["KINDS", "Pair", "PairSettings", "Score", "Warp", "identity", "make_pair", "score_pair"]

@@ -1,4 +1,4 @@
-"""Distortions to simulate: of positions as stages and piezos make them, and random warps of a given size."""
+"""Simulated distortions: position errors of stages and piezos, and random warps of a given size."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def drift_and_hysteresis(
     *,
     settle: float = 0.5,
 ) -> Floats:
-    """Errors (M, 2) [x, y] px of positions (M, 2) in the order of measurement: written down less the truth.
+    """Errors (M, 2) [x, y] px of positions (M, 2) in the order of measurement: recorded less true position.
 
     Drift over the scan's time t from 0 to 1 falls off as 1 - exp(-t / settle), scaled to drift_xy_px at the
-    end, as a stage that warms up. Hysteresis of a piezo driven one way bows each line: h (1 - s^2), s from -1
-    to 1 along the axis. The mean is zero. The longest error is printed by whoever simulates.
+    end, like a stage that warms up. Hysteresis of a piezo driven one way bows each line: h (1 - s^2), s from
+    -1 to 1 along the axis. The mean is zero. The caller should print the longest error.
 
     >>> way = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), -1).reshape(-1, 2)
     >>> errors = drift_and_hysteresis(way, (0.0, 4.0))

@@ -10,7 +10,7 @@ from typing import Any
 NAMES = (
     "shift_x", "shift_y", "rotation", "scale", "shear", "skew", "lens", "lens_high", "lens_x", "lens_y",
 )  # fmt: skip
-#: largest size of each; a fit cannot leave them
+#: bounds of the absolute values; a fit stays within them
 BOUNDS = (0.25, 0.25, 0.2, 0.2, 0.15, 0.15, 0.15, 0.1, 0.5, 0.5)
 #: which numbers each kind of warp has
 PARTS = {

@@ -1,5 +1,6 @@
-"""Two images on one grid, ready to be registered: what ptychography leaves free is removed, weights are
-made."""
+"""Two images on one grid, prepared for registration: the ptychographic gauge is removed, weights are
+computed.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +21,13 @@ from ptycho.warp.warp import Warp
 Complex = NDArray[np.complex128]
 Floats = NDArray[np.float64]
 
-#: a side of what both images cover, px
+#: least side of the common area of both images, px
 SMALLEST = 32
-#: under this share of the median coverage a pixel does not count
+#: pixels below this share of the median coverage are ignored
 _DIM = 0.05
-#: detail that decides which part of a complex image a micrograph shows
+#: size of detail by which amplitude or phase is chosen for a micrograph
 _DETAIL_PX = 8.0
-#: what varies more slowly is taken out of a micrograph
+#: slower variations are removed from a micrograph
 _SLOW_PX = 16.0
 
 
@@ -54,11 +55,12 @@ class Pair:
         return self.fixed.shape[0], self.fixed.shape[1]
 
     def moved_positions(self, positions_xy: ArrayLike, origin_xy: tuple[float, float], warp: Warp) -> Floats:
-        """Positions (M, 2) px of the moving image's scan where the fixed image has what they saw.
+        """Positions (M, 2) px of the moving image's scan, corrected to the fixed image.
 
-        origin_xy: position of the moving image's pixel (0, 0). A pattern that was taken at p and written down
-        at p + u(p) put its part of the object at p + u(p); so p is the inverse of the warp. The mean move is
-        taken out: no pattern sees a common shift. Positions beyond the grid move as its edge does.
+        origin_xy: position of the moving image's pixel (0, 0). A pattern that was measured at p and recorded
+        at p + u(p) places its part of the object at p + u(p); so p is the inverse of the warp. The mean move
+        is removed, because no pattern depends on a common shift. Positions outside the grid move like its
+        edge.
         """
         places = np.asarray(positions_xy, np.float64)
         on_grid = places - np.asarray(origin_xy, np.float64) - np.asarray(self.corner_xy, np.float64)
@@ -76,7 +78,8 @@ def make_pair(
     origin_xy: tuple[float, float] | None = None,
     roi: Box | None = None,
 ) -> Pair:
-    """Lay a moving image on the grid of a fixed one, whole px, and remove scale, phase ramp and large shift.
+    """Place a moving image on the grid of a fixed one, in whole px, and remove scale, phase ramp and large
+    shift.
 
     Shapes: fixed (H, W) complex, or real for a micrograph; moving (H', W') complex; coverages of their
     shapes; origin_xy [x, y]: the fixed image's pixel under moving[0, 0], None: centre on centre; roi (y0, y1,
@@ -209,7 +212,7 @@ def _start_of_real(
 
 
 def _without_slow(values: Floats) -> Floats:
-    """A real image less what varies slowly: a micrograph has an offset and a shading of its own."""
+    """A real image without slow variations: a micrograph has its own offset and shading."""
     return np.asarray(values - ndimage.gaussian_filter(values, _SLOW_PX))
 
 

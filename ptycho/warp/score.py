@@ -1,4 +1,4 @@
-"""How well two images lie on each other after a warp, without a truth; and what makes a warp worthless."""
+"""The agreement of two images after a warp, without a truth; and the failures that make a warp unusable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAILURES = {
     "no structure": "the two images have no structure in common",
 }
 _OUT, _SHARED = 0.5, 0.1
-#: correlation of detail under which two images have nothing in common
+#: correlation of detail below which two images have nothing in common
 _ALIKE = 0.1
 _DETAIL_PX, _LINE_PX = 8.0, 1.5
 
@@ -45,7 +45,7 @@ class Score:
 
     @property
     def total(self) -> float:
-        """One number: the mean, 0 where the warp failed."""
+        """One number: the mean, 0 if the warp failed."""
         parts = (self.edges, self.lines, self.gradients, self.ssim, self.mae)
         return 0.0 if self.failures else float(np.clip(parts, 0.0, 1.0).mean())
 
@@ -57,7 +57,7 @@ class Score:
 def score_pair(pair: Pair, warp: Warp) -> Score:
     """The score of a pair under a warp. Time O(H W).
 
-    Compared are details under 8 px of amplitude and phase: what ptychography leaves free has no part in it.
+    It compares details of amplitude and phase below 8 px, so the ptychographic gauge has no effect.
     """
     flat = Pair(**{**vars(pair), "corner_xy": (0, 0)})
     moved = warp_image(pair.moving, flat, warp)
@@ -81,7 +81,7 @@ def score_pair(pair: Pair, warp: Warp) -> Score:
 
 
 def hard_failures(pair: Pair, warp: Warp, seen: Floats | None = None) -> tuple[str, ...]:
-    """Names of what makes the warp worthless, of `FAILURES` less "no structure", which needs the images."""
+    """Names of failures of the warp, from `FAILURES` except "no structure", which needs the images."""
     field = warp.field()
     x, y = (field[..., axis] + np.indices(pair.shape)[1 - axis] for axis in (0, 1))
     height, width = pair.shape
@@ -98,7 +98,7 @@ def hard_failures(pair: Pair, warp: Warp, seen: Floats | None = None) -> tuple[s
 
 
 def _details(image: NDArray[Any], pair: Pair, seen: Floats) -> list[Floats]:
-    """What is finer than 8 px of the amplitude and of the phase, relative to the mean amplitude."""
+    """Details of amplitude and phase below 8 px, relative to the mean amplitude."""
 
     def smooth(values: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(ndimage.gaussian_filter(values, _DETAIL_PX))

@@ -1,4 +1,4 @@
-"""What a fit of two images may choose. Frozen; checked before any work."""
+"""Settings of a fit of two images. Frozen; checked before any work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from ptycho.errors import ConfigError
 
-#: from the simplest on: each holds the one before
+#: in order of complexity: each kind contains the one before
 KINDS = ("none", "affine", "lens", "flow")
 #: terms of the loss and their weights; the data terms are in units of the images' own noise
 TERMS = {
@@ -27,9 +27,9 @@ TERMS = {
 class PairSettings:
     """kind: the richest warp that may be used. max_flow_px: bound of the flow. steps: steps of each part of a
     stage. flow_points: control points a side of the finest flow. smooth_px: Gaussian that both images get at
-    full size. gauge_px: window in which the factor between the images, which ptychography leaves free, is
-    fitted. significance: by how many standard errors pixels that took no part must fit better before a richer
-    warp is kept. weights: of terms of the loss, by name; others keep their own.
+    full size. gauge_px: window of the fitted factor between the images (the ptychographic gauge).
+    significance: standard errors by which held-out pixels must fit better before a richer warp is accepted.
+    weights: of terms of the loss, by name; other terms keep their defaults.
     """
 
     kind: str = "flow"

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptycho.errors import ConfigError
 
 Floats = NDArray[np.float64]
-#: control points a side at least: one interval of a cubic spline
+#: least control points on a side: one interval of a cubic spline
 FEWEST = 4
 
 
@@ -16,7 +16,7 @@ def spline_basis(at: ArrayLike, count: int, span: float) -> Floats:
     """Weights (K, count) of `count` control points, spread evenly over [0, span], at coordinates (K,).
 
     Every row is non-negative and has the sum 1, so that a field is never larger than its largest control
-    point. Beyond the ends the field stays as it is there. Raises ConfigError for fewer than 4 points.
+    point. Beyond the ends the field is constant. Raises ConfigError for fewer than 4 points.
 
     >>> basis = spline_basis([0.0, 2.5, 10.0], 5, 10.0)
     >>> basis.shape, bool(np.allclose(basis.sum(1), 1)), bool((basis >= 0).all())
@@ -34,8 +34,7 @@ def spline_basis(at: ArrayLike, count: int, span: float) -> Floats:
 
 
 def refine_points(points: Floats, shape: tuple[int, int]) -> Floats:
-    """The field of control points (2, h, w) with other numbers of points (h', w'): the nearest in least
-    squares.
+    """The least-squares approximation of the field of control points (2, h, w) by (h', w') points.
 
     Exact where every interval is halved: h' - 3 = 2 (h - 3).
     """

@@ -12,7 +12,7 @@ from ptycho.simulation.objects import OBJECTS, get_object
 
 @dataclass(frozen=True)
 class WarpData:
-    """What pairs of images are simulated."""
+    """The simulated pairs of images."""
 
     objects: str = option(
         "all", help="a kind of object, by its name in the simulation; all: every one but the flat"
@@ -44,7 +44,7 @@ class WarpSettings(LearnedSettings):
             )
 
     def kinds(self) -> list[str]:
-        """Kinds of objects that are drawn."""
+        """Kinds of simulated objects."""
         if self.data.objects == "all":
             return sorted(set(OBJECTS) - {"flat"})
         get_object(self.data.objects)

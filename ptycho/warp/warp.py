@@ -1,4 +1,4 @@
-"""A warp: ten numbers for the whole image and a smooth flow for the rest. Values in NumPy float64."""
+"""A warp: ten global parameters and a smooth flow. Values in NumPy float64."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLOSE_PX = 1e-6
 
 @dataclass(frozen=True)
 class Warp:
-    """Where each pixel of the fixed image is found in the moving one: moving(p + u(p)) = fixed(p).
+    """Maps each pixel of the fixed image to the moving one: moving(p + u(p)) = fixed(p).
 
     shape (H, W) of the fixed image; values (10,) in the order of `NAMES`; points (2, h, w) px or None,
     control points [x, y] of the flow that is added. Displacements u are [x, y] px, p [x, y] px of the fixed
@@ -41,8 +41,7 @@ class Warp:
         return max(max(self.shape) - 1, 1) / 2
 
     def displacement(self, places_xy: ArrayLike) -> Floats:
-        """u (K, 2) px at places (K, 2) [x, y] px of the fixed image; the flow stays as it is beyond the
-        image."""
+        """u (K, 2) px at points (K, 2) [x, y] px of the fixed image; constant flow beyond the image."""
         places = np.asarray(places_xy, np.float64)
         x, y = ((places - self.centre_xy) / self.radius_px).T
         found = np.stack(global_displacement(self.values, x, y), -1) * self.radius_px
@@ -66,10 +65,10 @@ class Warp:
         return np.asarray(found)
 
     def to_fixed(self, places_xy: ArrayLike) -> Floats:
-        """Where places (K, 2) px of the moving image lie in the fixed one: the inverse, by fixed-point steps.
+        """Maps points (K, 2) px of the moving image to the fixed one: the inverse, by fixed-point iteration.
 
-        Raises DataError where the steps do not settle, which a warp without folds and of gentle slope does
-        not.
+        Raises DataError if the iteration does not converge; it converges for a warp with small slopes and
+        without folds.
 
         >>> warp = identity((64, 64)).replaced(scale=0.1)
         >>> there = warp.to_fixed([[40.0, 10.0]])
@@ -86,9 +85,9 @@ class Warp:
         raise DataError("the warp is too steep to be inverted; use a weaker kind of warp")
 
     def determinant(self) -> Floats:
-        """Area that each cell of four pixels has after the warp, (4, H-1, W-1), once for each of its corners.
+        """Area of each cell of four pixels after the warp, (4, H-1, W-1), at each of its corners.
 
-        All positive: the warp, bilinear between pixels, folds nowhere.
+        If all are positive, the warp, bilinear between pixels, has no fold.
         """
         return np.asarray(determinants(self.field()))
 

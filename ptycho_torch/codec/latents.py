@@ -1,4 +1,4 @@
-"""The latents of a scan: what the learned method keeps of each frame."""
+"""The latents of a scan, which the learned method stores for each frame."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def learned_prediction(
 ) -> Prediction:
     """The rounded latents of every frame, with mean frame and spread of the scan.
 
-    weights: of a network that `ptycho sweep model=codec` trained, whose decoder is kept in the file then;
-    None: the one that ships, which the file names by its digest. Frames whose side is no multiple of 8 are
-    padded by their edge. Time: about 3 ms a frame at N = 64; memory: one block and the latents. DataError for
-    weights that do not fit.
+    weights: of a network trained by `ptycho sweep model=codec`; its decoder is then stored in the file. None:
+    the built-in network, which the file identifies by its digest. If the side of the frames is not a multiple
+    of 8, they are padded with their edge values. Time: about 3 ms a frame at N = 64; memory: one block and
+    the latents. DataError for weights that do not fit.
     """
     known = shipped_weights() if weights is None else weights
     network = network_of(known)
@@ -71,7 +71,7 @@ def learned_prediction(
 
 
 def network_of(weights: Mapping[str, NDArray[Any]]) -> CodecNetwork:
-    """The network of these weights. DataError where they are those of another."""
+    """The network of these weights. DataError if they belong to another network."""
     channels = check_decoder(weights)
     made = CodecNetwork(channels, int(weights["decoder.0.weight"].shape[0]))
     try:

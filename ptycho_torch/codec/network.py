@@ -1,7 +1,8 @@
 """The autoencoder of frames: an encoder to whole latents, the decoder of `ptycho.io.compressed.network`.
 
-After Balle, Laparra, Simoncelli, ICLR 2017 (arXiv 1611.01704): rounding is uniform noise while it trains, and
-the bits of a latent are those of a distribution that is learned for each channel, here a Laplace.
+After Balle, Laparra, Simoncelli, ICLR 2017 (arXiv 1611.01704): during training, uniform noise replaces
+rounding. The bits of a latent follow from a distribution learned for each channel, here a Laplace
+distribution.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class CodecNetwork(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(latent_channels))
 
     def encode(self, frames: Tensor, light: Tensor) -> Tensor:
-        """Latents that are not rounded yet."""
+        """Latents before rounding."""
         x = torch.cat([frames, light], dim=1)
         for number, layer in enumerate(self.encoder):
             x = layer(x)

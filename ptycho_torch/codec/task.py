@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WEIGHTS = "learned.safetensors"
-#: what a frame becomes before the network sees it, for the file of weights
+#: the preprocessing of a frame, as text for the file of weights
 _PREPARED = {
     "inputs": "(2 sqrt(n + 3/8) - mean over the scan) / rms about that mean",
     "light": "mean over the scan / its maximum",
     "latents": "rounded to whole numbers",
     "stride_px": 8,
 }
-#: doses of the scans that are judged, photons a frame, and the stream that they are drawn from
+#: doses of the evaluated scans, photons per frame, and their random stream
 _JUDGED, _UNSEEN, _TRAINED = (1e3, 1e4, 1e5, 1e6), 1, 0
 
 
@@ -48,7 +48,7 @@ class CodecTask(Task[CodecSettings]):
         return made_from_seed(settings.latent_channels, settings.width, settings.seed)
 
     def batch(self, epoch: int, step: int) -> dict[str, Tensor]:
-        """Frames of as many scans as fill a batch, and the noise that stands for rounding."""
+        """Frames of enough scans to fill a batch, and the noise that replaces rounding."""
         settings = self.settings
         key = [settings.seed, _TRAINED, epoch, step]
         frames = draw_frames(settings.data, settings.batch_size // settings.data.frames_per_scan, key)
@@ -126,7 +126,7 @@ class CodecTask(Task[CodecSettings]):
         return {"frames": figure}
 
     def export(self, network: nn.Module, folder: Path) -> list[Path]:
-        """learned.safetensors: the weights, float16, with what a frame becomes before them."""
+        """learned.safetensors: the weights, float16, with the preprocessing of a frame."""
         arrays = {
             name: value.detach().cpu().numpy().astype(np.float16)
             for name, value in network.state_dict().items()

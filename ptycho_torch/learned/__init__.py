@@ -1,6 +1,6 @@
 """The trainer of the learned tools around a scan: frames, codec, registration, positions.
 
-A tool is a `Task`: a network, what a batch is, what its losses are, how it is judged and written. `fit`
+A tool is a `Task`: a network, its batches, losses, evaluation and export. `fit`
 trains it with the callbacks, checkpoints, observers and logs of `ptycho_torch.fit` and `ptycho.run`.
 """
 

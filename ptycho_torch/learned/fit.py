@@ -1,4 +1,4 @@
-"""A training of a learned tool, from its settings to the files that the tool uses."""
+"""Trains a learned tool, from its settings to the files that the tool uses."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ CONFIG, CHECKPOINTS, LAST, FIGURES = "config.yaml", "checkpoints", "last.ckpt", 
 
 @dataclass(frozen=True)
 class Fit:
-    """A training that is over: its history, the numbers of its best weights (and those of them that the
-    progress bar shows), the files it left."""
+    """A finished training: its history, the numbers of its best weights (`headline`: those of the progress
+    bar), its files."""
 
     history: dict[str, list[float]]
     best: dict[str, float]
@@ -63,7 +63,8 @@ def fit(task: Task[Any], settings: LearnedSettings, progress: Progress | None = 
 
     The folder gets config.yaml, training.log, the metric logs, history.json, checkpoints/ (best and last),
     figures/, metrics.json, and the exports of the task, made from the weights of the best epoch. With
-    `resume` a training that was stopped goes on to the same weights. Memory: the network four times (weights,
+    `resume` an interrupted training continues and ends with the same weights. Memory: the network four times
+    (weights,
     average, Adam), and a batch. Raises ConfigError, MissingFileError before any work.
     """
     folder = settings.output_dir
@@ -98,7 +99,7 @@ def fit(task: Task[Any], settings: LearnedSettings, progress: Progress | None = 
 
 
 def _resumed(task: Task[Any], settings: LearnedSettings, module: Learner) -> Path | None:
-    """The checkpoint that a training goes on from, None for a new one."""
+    """The checkpoint from which a training continues, None for a new one."""
     if not settings.resume:
         return None
     folder = settings.output_dir
@@ -177,14 +178,14 @@ def _callbacks(
             enable_version_counter=False,
         )
     )
-    # an evaluation that failed counts as inf, which is no reason to end
+    # a failed evaluation counts as inf, which must not end the training
     patience = settings.early_stop_patience
     made.append(Patience(monitor=task.monitor, mode=task.mode, patience=patience, check_finite=False))
     return made
 
 
 class Counting(Callback):
-    """Tells the rate of a training which examples were seen, and when."""
+    """Reports the number and time of the trained examples to the rate meter."""
 
     def __init__(self, throughput: Throughput, batch_size: int) -> None:
         self._throughput, self._batch_size = throughput, batch_size
@@ -199,7 +200,9 @@ class Counting(Callback):
 
 
 class Pictures(Callback):
-    """Writes the pictures of a task after its evaluation. Stands before the average, which it shows."""
+    """Writes the pictures of a task after its evaluation. It must come before the averaging callback, whose
+    weights it shows.
+    """
 
     def __init__(self, task: Task[Any]) -> None:
         self._task = task

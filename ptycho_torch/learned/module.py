@@ -1,4 +1,4 @@
-"""A task as Lightning trains it: batches by epoch and step, weighted terms, one evaluation an epoch."""
+"""A task for Lightning: batches by epoch and step, weighted terms, one evaluation per epoch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Learner(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         found = self.task.losses(self.network, batch)
-        # a term of weight 0 is watched, and does not train
+        # a term of weight 0 is logged and does not train
         total = torch.stack([self.weights[name] * found[name] for name in found if self.weights[name]]).sum()
         values = {"train_loss": total.detach()} | {f"loss/{n}": v.detach() for n, v in found.items()}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
@@ -40,7 +40,7 @@ class Learner(L.LightningModule):
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
 
     def _evaluated(self) -> dict[str, float]:
-        """The numbers of the task; an evaluation that fails is told, and does not end the training."""
+        """The numbers of the task; a failed evaluation is reported and does not end the training."""
         try:
             return {name: float(value) for name, value in self.task.evaluate(self.network).items()}
         except (KeyboardInterrupt, PtychoError):
@@ -95,7 +95,7 @@ class Batches(Dataset[Batch]):
 
 
 def loaders(task: Task[Any]) -> tuple[DataLoader[Batch], DataLoader[Tensor]]:
-    """Batches of training, and the one step in which a task evaluates itself."""
+    """Batches of training, and the single step of the evaluation."""
     steps = Steps(task.settings.steps_per_epoch)
     once: Sequence[Tensor] = [torch.zeros(1)]
     return (

@@ -1,4 +1,4 @@
-"""What a learned tool says of itself, so that one trainer serves all of them."""
+"""The interface of a learned tool, so that one trainer serves all tools."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Batch = dict[str, Tensor]
 
 
 class Task(ABC, Generic[Settings]):
-    """A network that learns one thing. Everything follows from the settings, their seed above all."""
+    """A network with one purpose. The settings, including the seed, determine everything."""
 
     #: as in `ptycho sweep model=NAME`
     name: str = ""
@@ -41,7 +41,7 @@ class Task(ABC, Generic[Settings]):
 
     @abstractmethod
     def batch(self, epoch: int, step: int) -> Batch:
-        """The examples of one step, drawn from (seed, epoch, step) and nothing else."""
+        """The examples of one step, determined by (seed, epoch, step) only."""
 
     @abstractmethod
     def losses(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -49,7 +49,7 @@ class Task(ABC, Generic[Settings]):
 
     @abstractmethod
     def evaluate(self, network: nn.Module) -> dict[str, float]:
-        """Numbers on examples that are fixed and never trained on; `loss` is one of them."""
+        """Numbers on fixed examples that are never trained on; `loss` is one of them."""
 
     def shown(self, network: nn.Module) -> dict[str, Figure]:
         """Pictures after an epoch, by name."""
@@ -57,4 +57,4 @@ class Task(ABC, Generic[Settings]):
 
     @abstractmethod
     def export(self, network: nn.Module, folder: Path) -> list[Path]:
-        """Write the trained network in the forms in which it is used; their paths."""
+        """Write the trained network in its export formats; returns their paths."""

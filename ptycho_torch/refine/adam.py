@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.refine.forward import Exit, predict
-from ptycho_torch.refine.objectives import PerPixel, Seen, named_objective
+from ptycho_torch.refine.objectives import ObjectiveInput, PerPixel, named_objective
 from ptycho_torch.refine.operators import power
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
@@ -58,7 +58,9 @@ class Adam(Rule):
         with torch.enable_grad():
             part = own(scan, index)
             exit = predict(scan, trial, part)
-            loss = self.objective(Seen(scan, exit.intensity, part, field)) * (len(part) / len(index))
+            loss = self.objective(ObjectiveInput(scan, exit.intensity, part, field)) * (
+                len(part) / len(index)
+            )
             gradients = torch.autograd.grad(loss, [field, probe] if with_probe else [field])
         add_up(scan, *gradients)
         size = float(power(state.probe).sum(0).max().sqrt())

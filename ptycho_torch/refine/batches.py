@@ -1,4 +1,4 @@
-"""Which patterns are visited together: a seeded order for every sweep, random or neighbours together."""
+"""Divides a scan into batches: a seeded order for every sweep, random or with neighbours together."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The coarse step: low frequencies of the object's error by one Gauss-Newton step on a coarse grid.
 
-A sweep corrects what one pattern sees at once; an error much longer than the probe is handed from window to
-window and takes tens of sweeps. Under one pattern such an error is a factor exp(u + i v) whose log amplitude
-u and phase v are straight lines: five numbers m = (u, grad u, grad v). Each pattern fits them,
-    minimise  sum (n - I - J m)^2 / (I + f),    J = 2 Re(conj(Psi) FFT(b P O)),  b = 1, x, y, i x, i y ,
+One pattern corrects the object within one window. An error much longer than the probe is corrected window by
+window, which takes tens of sweeps. Under one pattern such an error is a factor exp(u + i v) whose log
+amplitude u and phase v are straight lines: five numbers m = (u, grad u, grad v). Each pattern determines them
+by minimising  sum (n - I - J m)^2 / (I + f),    J = 2 Re(conj(Psi) FFT(b P O)),  b = 1, x, y, i x, i y ,
 from two extra FFTs a mode (of x P O and y P O), and one pair of smooth fields on a coarse grid fits the 5 x 5
 problems of all patterns together by conjugate gradients. Two-level correction as in S. W. Fung, Z. Di,
 "Multigrid optimization for large-scale ptychographic phase retrieval", SIAM J. Imaging Sci. 13, 214 (2020).
@@ -32,7 +32,7 @@ _JUDGES = 64
 _ITERATIONS = 30
 _TOLERANCE = 1e-2
 _ROUND = 2.0**16
-_STRENGTHS = (0.1, 0.3)  # rms of the error's log amplitude and phase that the prior expects
+_STRENGTHS = (0.1, 0.3)  # rms of the log amplitude and phase of the error, assumed by the prior
 _DERIVATIVES = ((0, 0), (1, 0), (0, 1))
 
 
@@ -59,7 +59,7 @@ def local_problems(
         exit = predict(scan, state, part)
         weight = (exit.intensity + floor).rsqrt_()
         weight = weight if scan.good is None else weight.mul_(scan.good)
-        # rows: the five derivatives over 2, and what is missing; their products are all that is asked
+        # rows: half of the five derivatives, and the residual; only their products are needed
         rows = torch.empty((len(part), 6, n, n), dtype=real, device=index.device)
         torch.mul(_mode_sum(power(exit.far)), weight, out=rows[:, 0])
         wave, weighted = exit.probes * exit.patches[:, None], exit.far.conj() * weight[:, None]
@@ -85,8 +85,7 @@ def _mode_sum(fields: Tensor) -> Tensor:
 
 
 def coarse_field(scan: RefineScan, state: RefineState, index: Tensor) -> Tensor:
-    """The factor (H, W) complex by which the patterns `index` would have the object's low frequencies
-    changed.
+    """The factor (H, W) complex that corrects the object's low frequencies, from the patterns `index`.
 
     Time: 4 FFTs a pattern and mode, and grids linear in the canvas.
     """
@@ -117,14 +116,14 @@ def coarse_field(scan: RefineScan, state: RefineState, index: Tensor) -> Tensor:
         return spread(np.einsum("bij,bj->bi", matrices, read(move)))
 
     move = conjugate_gradients(pulled, spread(asked), _ITERATIONS, _TOLERANCE)
-    # the last bits of small matrix products depend on where memory lies; a millionth does not
+    # the last bits of small matrix products depend on the memory address; a millionth does not
     change = np.round(grid.canvas(root * grid.spectra(move)) * _ROUND) / _ROUND
     field = torch.from_numpy(np.exp(change[0] + 1j * change[1]))
     return field.to(state.object)
 
 
 def coarse_step(scan: RefineScan, state: RefineState, index: Tensor, judges: Tensor) -> bool:
-    """Multiply the object by the coarse factor that `index` asks for, in place, where `judges` agree.
+    """Multiply the object by the coarse factor from `index`, in place, if the likelihood of `judges` rises.
 
     Both are indices of patterns, without any in common. Returns whether the step was taken.
     """
@@ -135,7 +134,7 @@ def coarse_step(scan: RefineScan, state: RefineState, index: Tensor, judges: Ten
         tried = replace(state, object=state.object * factor)
         if verdict(scan, tried, judges) < before:
             if state.earlier_object is not None:
-                # the step is no move of a sweep, so none is carried on
+                # the step is not the move of a sweep, so the momentum must not continue it
                 state.earlier_object = state.earlier_object * factor
             state.object = tried.object
             return True

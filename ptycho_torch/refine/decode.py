@@ -1,12 +1,12 @@
 """The error of each position as a distribution over a grid of shifts, and one shift decoded from it.
 
-A trial of one place at a time says which of two places is better. The likelihood of a pattern at every shift
-of a grid says more: where the best one is, how sure that is, and what the mean of it is. Errors of the model
-(an object that wrong positions blurred) count as noise: the likelihood is made as flat as the misfit at its
-best shift is large, so it sharpens by itself as the object forms.
+Trying single positions only tells which of two positions is better. The likelihood of a pattern at every
+shift of a grid gives the best position, its uncertainty and the mean position. Errors of the model (an object
+blurred by wrong positions) count as noise: a large misfit at the best shift makes the likelihood flat. It
+therefore becomes sharper as the object improves.
 
-Two ways to one shift, as for any discrete choice in a chain of gradients: the mean of the distribution, whose
-gradient is exact, or the likeliest shift with the gradient of the mean put in its place (straight-through:
+Two estimates of the shift are differentiable: the mean of the distribution, whose gradient is exact, or the
+likeliest shift with the gradient of the mean in place of its own (straight-through:
 Y. Bengio, N. Leonard, A. Courville, arXiv:1308.3432 (2013)).
 """
 
@@ -109,7 +109,7 @@ def misfit_maps(scan: RefineScan, state: RefineState, index: Tensor, grid: Grid,
 class Belief:
     """Where each of B patterns may be: logits (B, G) float64 over the shifts (G, 2) px of a square grid.
 
-    A pattern none of whose shifts lies on the canvas believes in all of them alike.
+    If no shift of a pattern lies on the canvas, all its shifts get the same probability.
     """
 
     grid: Grid
@@ -126,9 +126,10 @@ class Belief:
     ) -> Belief:
         """Belief from misfits (B, G): logits = prior - t maps, 1/t = 1/2 + (least misfit - noise) / numbers.
 
-        t = 2 is the likelihood of counts. What the least misfit has beyond `noise` (B,), that of the counts,
-        is an error of the model, made of `numbers` independent ones: the more of them, the sharper. noise 0
-        trusts no model. t is a constant for the gradient. prior (B, G): log weights.
+        t = 2 is the likelihood of counts. The part of the least misfit above `noise` (B,), the misfit of the
+        counts, is an error of the model. It is treated as `numbers` independent errors: more of them make the
+        distribution sharper. With noise 0 the whole misfit counts as an error of the model. t is a constant
+        for the gradient. prior (B, G): log weights.
         """
         dark = maps.isinf()
         found = maps.masked_fill(dark, 0.0)
@@ -180,12 +181,13 @@ class Belief:
         return (square - (weights @ self.shifts).square().sum(1)).clamp_min(0).sqrt()
 
     def entropy_nats(self) -> Tensor:
-        """Entropy of the distribution (B,): 0 sure, log G nothing known."""
+        """Entropy of the distribution (B,): 0 for a certain shift, log G for a uniform distribution."""
         return torch.special.entr(self.probabilities).sum(1)
 
 
 def noise_of(model: Tensor, good: Tensor | None = None) -> Tensor:
-    """Misfit (B,) that counts of a right model (B, N, N) leave: a root's variance is 1/4, less in the dark.
+    """Expected misfit (B,) of a correct model (B, N, N): the variance of sqrt(counts) is 1/4, less for few
+    counts.
 
     About (1 - exp(-8 I)) / 4 a pixel; between 0.3 and 3 counts the true one is up to 1.8 times that.
     """
@@ -195,6 +197,6 @@ def noise_of(model: Tensor, good: Tensor | None = None) -> Tensor:
 
 
 def prior_of(around_xy: Tensor, home_xy: Tensor, shifts: Tensor, deviation_px: float) -> Tensor:
-    """Log weights (B, G): Gaussian of `deviation_px` on each axis around where the scan says (B, 2)."""
+    """Log weights (B, G): Gaussian of `deviation_px` on each axis around the nominal positions (B, 2)."""
     away = around_xy[:, None] + shifts - home_xy[:, None]
     return -away.square().sum(-1) / (2 * deviation_px**2)

@@ -1,9 +1,10 @@
-"""Positions wrong by many pixels: a search that decodes a part of the scan after each sweep without it.
+"""Positions wrong by many pixels: a search that excludes a part of the scan from a sweep and then decodes it.
 
-A pattern agrees with the object that it wrote itself, wherever that was. So a quarter of the patterns rests
-in each sweep and is decoded after it, against the object of the others; four sweeps are a round. The grid
-shrinks from round to round, the object sharpens, and with it the distributions (decode.py). The last quarter
-of the sweeps tries places at random in a small circle (search.py), which needs no grid.
+A pattern always agrees with an object that it has updated itself, even at a wrong position. So a quarter of
+the patterns rests (is left out) in each sweep and is decoded afterwards, with the object of the other
+patterns; four sweeps are a round. The grid shrinks from round to round. The object becomes sharper, and so do
+the distributions (decode.py). The last quarter of the sweeps tries random positions in a small circle
+(search.py), without a grid.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from torch import Tensor
 from ptycho_torch.refine.decode import Belief, Grid, misfit_maps, noise_of, prior_of
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.scan import RefineScan
-from ptycho_torch.refine.search import held
+from ptycho_torch.refine.search import clip_to_canvas
 from ptycho_torch.refine.shared import of_all, own
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.unknowns import affine_part
 
-_FIRST = 4  # sweeps that the object needs before a shift means anything
-_PARTS = 4  # of the scan; each rests and is decoded once a round
-_UNTIL = 0.75  # share of the search after which places are tried at random
-_NUMBERS = 30.0  # independent errors that a wrong object leaves in a pattern
+_FIRST = 4  # sweeps before the object is good enough to decode shifts
+_PARTS = 4  # parts of the scan; each part rests and is decoded once in a round
+_UNTIL = 0.75  # share of the search after which random positions are tried
+_NUMBERS = 30.0  # number of independent errors of a pattern caused by a wrong object
 _REACH = 1.3  # radius of the first grid, in sizes of the error
 _LAST_RADIUS_PX = 2.0
 _LIKELY = 0.7  # deviation of the prior on each axis, in sizes of the error
@@ -64,7 +65,7 @@ def grid_of(first_px: float, epoch: int, sweeps: int) -> Grid:
 
 
 def home_of(scan: RefineScan, state: RefineState) -> Tensor:
-    """Where the scan says the patterns are (M, 2) px, bent by the affine part of what was found."""
+    """The nominal positions (M, 2) px, corrected by the affine part of the position updates."""
     trusted = None if state.lost is None else ~state.lost
     moves = state.positions_xy - scan.positions_xy
     return scan.positions_xy + affine_part(scan.positions_xy, moves, trusted)
@@ -73,7 +74,7 @@ def home_of(scan: RefineScan, state: RefineState) -> Tensor:
 def decode_patterns(
     scan: RefineScan, state: RefineState, index: Tensor, grid: Grid, first_px: float, kind: str
 ) -> None:
-    """Move the patterns `index` (B,) by what is decoded on `grid`, in place.
+    """Move the patterns `index` (B,) by the shifts decoded on `grid`, in place.
 
     first_px: size of the errors, of the prior around the given place. Time: side^2 forward models a pattern.
     Memory: 128 exit waves, and the maps of 16 patterns.
@@ -84,16 +85,16 @@ def decode_patterns(
         around = state.positions_xy[mine]
         prior = prior_of(around, home[mine], grid.shifts(around.device), _LIKELY * first_px)
         belief = Belief.of(misfit_maps(scan, state, mine, grid, around), grid, _NUMBERS, prior)
-        places = held(scan, state, around + belief.decoded(kind))
+        places = clip_to_canvas(scan, state, around + belief.decoded(kind))
         state.positions_xy[part] = of_all(scan, part, places)
 
 
 def unsure(scan: RefineScan, state: RefineState, first_px: float) -> Tensor:
-    """The patterns (M,) bool whose place is not known: another one explains them too, or better.
+    """The patterns (M,) bool with an uncertain position: another position explains them as well or better.
 
-    Their distribution around the place found, on whole px up to the size of the errors (2 to 6 px), is wider
-    than 1 px, or its mean is further than that from the place. Here the model is trusted: only what its
-    misfit has beyond the photons' noise makes a distribution wider. Time: up to 169 forward models a pattern.
+    Their distribution around the estimated position, on whole px up to the size of the errors (2 to 6 px), is
+    wider than 1 px, or its mean is more than 1 px away. Here the model is trusted: only misfit beyond photon
+    noise makes a distribution wider. Time: up to 169 forward models a pattern.
     """
     grid = Grid(min(max(float(round(first_px)), 2.0), 6.0), 1.0)
     far = torch.zeros(scan.size, dtype=torch.float64, device=state.positions_xy.device)

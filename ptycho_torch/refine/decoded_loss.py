@@ -1,9 +1,10 @@
-"""An objective of training that leaves positions free: each pattern judged where its neighbours put it.
+"""A training objective with free positions: each pattern is compared at the position decoded from its
+neighbours.
 
 A network that trains on wrong positions learns to blur: the canvas of a block averages patches that do not
-fit. Here every pattern is first looked for on the canvas, on a grid around where the scan says it is
-(decode.py); patch and view then stand at the decoded place. Nothing is stored: places are decoded anew in
-each step, and the scan keeps its own.
+fit together. Here the position of every pattern is first decoded on the canvas, on a grid around its nominal
+position (decode.py); patch and window are then placed there. Nothing is stored: positions are decoded again
+in each step, and the scan keeps the nominal ones.
 """
 
 from __future__ import annotations

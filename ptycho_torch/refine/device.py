@@ -1,4 +1,4 @@
-"""Where the engine computes: what was asked for, or the best that there is."""
+"""The device of the engine: the requested one, or the best available one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop: sweeps of batches under one rule, one state out after each, and the calls that wrap it.
+"""The loop: sweeps of batches under one rule, which yields the state after each; and the functions around it.
 
 `iterate` is a generator, so a caller's own loop can print, plot, save or stop. `reconstruct` and
 `refine_probe` run it to the end, keep the best state on Ctrl-C and measure the result.
@@ -40,7 +40,7 @@ from ptycho_torch.refine.unknowns import illumination
 
 log = logging.getLogger(__name__)
 
-#: the loop with one level from a flat object; what a state file says nothing of was made with it
+#: settings of a state file that does not name them: one level, from a flat object
 ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none", "position_decode": "none"}
 #: options that a resume may change: when to stop
 _FREE = ("patience", "tolerance")
@@ -57,7 +57,7 @@ def iterate(
 ) -> Iterator[IterationState]:
     """Sweep `state` in place from `state.epoch` to `epochs`, yielding after each sweep.
 
-    epochs None: as many as bring something (schedule.py). The order of patterns depends on (seed, sweep)
+    epochs None: until R no longer improves (schedule.py). The order of patterns depends on (seed, sweep)
     only, so a resumed run repeats an uninterrupted one to the byte. Time: about 4 FFTs of N x N a pattern,
     mode and sweep. Memory: the scan, the canvas and one batch (RAAR: all exit waves).
     """
@@ -130,7 +130,7 @@ def run(
 ) -> RefineResult:
     """`iterate` to the end. A callback that returns True stops it; Ctrl-C keeps the best state so far.
 
-    began: what the object of `state` is, in a word, for the report. watch: called with the scan, the live
+    began: one word for the first object of `state`, for the report. watch: called with the scan, the live
     state and the number of finished sweeps, before the first sweep (0) and after each.
     """
     rule = make_rule(options.rule, **options.rule_options)
@@ -170,14 +170,14 @@ def run(
     except KeyboardInterrupt:
         log.warning("refinement interrupted after %d sweeps; the best state is kept", best.epoch)
         stopped, state = "interrupted", best
-        scan = replace(scan, team=None)  # the others may have stopped in another batch
+        scan = replace(scan, team=None)  # the other processes may have stopped in another batch
     return _doubted(scan, state, options, make_result(scan, state, history, stopped, began))
 
 
 def _doubted(
     scan: RefineScan, state: RefineState, options: RefineOptions, result: RefineResult
 ) -> RefineResult:
-    """The result with the positions that a search which decodes is not sure of."""
+    """The result, with the uncertain positions of a decoding search marked."""
     if options.decoder == "none" or not result.history:
         return result
     return replace(result, unsure=unsure(scan, state, options.position_search_px).cpu().numpy())
@@ -186,7 +186,7 @@ def _doubted(
 def fingerprint(
     scan: RefineScan, rule: Rule, options: RefineOptions, epochs: int | None, seed: int
 ) -> dict[str, object]:
-    """What a checkpoint and the run that goes on from it must agree in: everything but when to stop."""
+    """The settings that a checkpoint and the resumed run must share: all but the stopping criteria."""
     known: dict[str, object] = {
         "epochs": epochs,
         "seed": seed,
@@ -207,7 +207,7 @@ def fingerprint(
 
 
 def _plain(value: Any) -> Any:
-    """A setting as it comes back from JSON; an array by its hash."""
+    """A setting in the form that JSON returns; an array is replaced by its hash."""
     if isinstance(value, np.ndarray):
         return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
     return list(value) if isinstance(value, tuple) else value
@@ -243,7 +243,7 @@ def reconstruct(
     scan: RawData (counts or amplitude, xcoords, ycoords, probeGuess) or a RefineScan. model: a folder or
     bundle that `ptycho train` wrote or a TrainedModel (its probe is taken too), or a function from the scan
     to a first object and the object pixel [x, y] of its [0, 0]; else `initial_object`, else what `start`
-    says. sweeps: None for as many as bring something (`epochs` is its older name).
+    says. sweeps: None for sweeps until R no longer improves (`epochs` is its older name).
     initial_probe (N, N) or (P, N, N), any scale: instead of the scan's guess. watch: see `run`. team: the
     processes that share the work; all end with the same result, and the first writes. `changes` are fields
     of RefineOptions. Time: linear in positions, sweeps and modes. Memory: the scan twice over at most.

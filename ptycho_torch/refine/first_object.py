@@ -1,4 +1,4 @@
-"""The object that a reconstruction begins with: flat, or the low frequencies that all patterns tell."""
+"""The first object of a reconstruction: flat, or with the low frequencies estimated from all patterns."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def coarse_objects(scan: RefineScan, state: RefineState) -> dict[str, Tensor]:
         shape=state.canvas.shape,
         origin_xy=state.canvas.origin_xy,
     )
-    # a copy is aligned as torch likes it: a resumed run then rounds as this one does
+    # a copy has torch's own memory alignment, so a resumed run rounds in the same way
     field = torch.from_numpy(start.object).to(state.object).clone()
     return {"coarse": field, "coarse amplitude": field.abs().to(field.dtype)}
 
@@ -50,9 +50,9 @@ def coarse_objects(scan: RefineScan, state: RefineState) -> dict[str, Tensor]:
 def choose_start(scan: RefineScan, state: RefineState, kind: str) -> tuple[RefineState, str]:
     """The state with its first object, and its name: "flat", "coarse" or "coarse amplitude".
 
-    kind: "flat", "coarse", or "auto": whichever explains some 64 patterns best. Time: one pass over the sums
-    of the patterns, three predictions of 64 patterns. With intensity factors the counts say nothing of the
-    object, so "auto" stays flat.
+    kind: "flat", "coarse", or "auto": the one that explains about 64 patterns best. Time: one pass over the
+    sums of the patterns, three predictions of 64 patterns. With free intensity factors the counts do not
+    determine the object, so "auto" means flat.
     """
     if kind == "flat" or (kind == "auto" and state.intensity is not None):
         return state, "flat"

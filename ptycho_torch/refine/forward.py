@@ -1,4 +1,4 @@
-"""One batch through the microscope and back: the forward model, its residual, the sums every rule needs."""
+"""The forward model of one batch, its residual, and the sums that every rule needs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def predict(scan: RefineScan, state: RefineState, index: Tensor) -> Exit:
 
 
 def residual(scan: RefineScan, exit: Exit, noise: str) -> Tensor:
-    """The change (B, P, N, N) of the exit waves that the data ask for."""
+    """The change (B, P, N, N) of the exit waves that reduces the misfit to the data."""
     change = factor(noise, scan.of(exit.index), exit.intensity, scan.floor, scan.good)
     return ifft2(exit.far * change[:, None], norm="ortho")
 
@@ -76,9 +76,9 @@ def object_sums(scan: RefineScan, state: RefineState, index: Tensor, exit: Exit,
     """Sums on the box that holds the batch: sum_j sum_p conj(P) change, and sum_j sum_p |P|^2, both (h, w).
 
     index (B,): the whole batch, `exit` and `change` this process's part of it: the first sum is that part's
-    (see `shared.add_up`), the second is the batch's. The second uses the probe before its sub-pixel move: it
-    only sets the step, and saves a pass over the batch. A box instead of the canvas keeps a sweep linear in
-    positions, however large the canvas.
+    (see `shared.add_up`), the second is the batch's. The second uses the probe before its sub-pixel shift: it
+    only sets the step size, and this saves a pass over the batch. A box instead of the whole canvas keeps the
+    time of a sweep linear in positions, for any canvas size.
     """
     n = exit.patches.shape[-1]
     reached = exit.corners_yx

@@ -1,4 +1,4 @@
-"""Patterns that judge: some of the scan, kept out of what they judge, under the Poisson likelihood."""
+"""Held-out patterns ("judges"): their Poisson likelihood judges a step in which they take no part."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ptycho_torch.refine.shared import own, total
 from ptycho_torch.refine.state import RefineState
 
 _MOST = 64
-_SHARE = 16  # one pattern in so many
+_SHARE = 16  # one pattern out of this many
 _BATCH = 64
 
 
 def judges(scan: RefineScan, seed: int) -> Tensor:
-    """Indices (H,) of at most 64 patterns, one in 16, from the denser three quarters of the scan: there
-    others see what they see. Fewer than 32 patterns: none.
+    """Indices (H,) of at most 64 patterns, one in 16, from the denser three quarters of the scan: there other
+    patterns cover the same area. Fewer than 32 patterns: none.
     """
     if scan.size < 2 * _SHARE:
         return torch.empty(0, dtype=torch.int64, device=scan.counts.device)
@@ -32,7 +32,7 @@ def judges(scan: RefineScan, seed: int) -> Tensor:
 
 
 def some(scan: RefineScan) -> Tensor:
-    """At most 64 patterns spread over the scan, for a choice that no pattern has a part in."""
+    """At most 64 patterns spread over the scan, for a choice in which no pattern takes part."""
     count = min(scan.size, _MOST)
     return torch.linspace(0, scan.size - 1, count, device=scan.counts.device).round().to(torch.int64)
 
@@ -41,7 +41,8 @@ def verdict(scan: RefineScan, state: RefineState, index: Tensor) -> float:
     """Minus the log-likelihood of the patterns `index` up to a constant, with the model's total scaled to
     fit.
 
-    The probe's scale is free where the object's is, so it must not decide between two objects.
+    The scales of probe and object are not determined separately, so the scale must not decide between two
+    objects.
     """
     floor = 1e-2 * scan.mean_counts / scan.n**2
     models, counts = [], []

@@ -1,4 +1,4 @@
-"""The state a reconstruction begins with: its canvas, first object, modes, intensities and background."""
+"""The initial state of a reconstruction: canvas, first object, modes, intensities and background."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def start_state(
 
 
 def fit_probe_scale(scan: RefineScan, state: RefineState) -> None:
-    """Give the probe the power with which the model explains the counts of some 64 patterns, in place."""
+    """Scale the probe, in place, so that the model has the total counts of about 64 patterns."""
     some = torch.linspace(0, scan.size - 1, min(scan.size, 64)).round().to(torch.int64)
     model = predict(scan, state, some).intensity
     model = model if scan.good is None else model * scan.good
@@ -55,7 +55,7 @@ def fit_probe_scale(scan: RefineScan, state: RefineState) -> None:
 
 
 def first_background(scan: RefineScan) -> Tensor:
-    """Half of what the scan's dark pixels hold on average (5th percentile), everywhere, (N, N) counts."""
+    """Half of the mean counts of the scan's dark pixels (5th percentile), in every pixel, (N, N) counts."""
     mean = torch.zeros_like(scan.counts[0])
     for part in scan.counts.split(256):
         mean += part.sum(0)
@@ -67,7 +67,7 @@ def first_background(scan: RefineScan) -> Tensor:
 def lay(
     field: Tensor, image: np.ndarray, origin_xy: tuple[int, int], image_origin_xy: tuple[int, int]
 ) -> None:
-    """Copy what of `image` (H, W) falls on `field`, whose [0, 0] is at `origin_xy`, in place."""
+    """Copy the part of `image` (H, W) that lies on `field`, whose [0, 0] is at `origin_xy`, in place."""
     if image.ndim != 2 or not np.isfinite(image).all():
         raise DataError(f"the starting object has shape {image.shape}; give a finite (H, W) complex image")
     x, y = image_origin_xy[0] - origin_xy[0], image_origin_xy[1] - origin_xy[1]

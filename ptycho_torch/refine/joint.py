@@ -1,17 +1,19 @@
 """Object, probe, positions and the scan's strain solved for together, by damped Gauss-Newton steps.
 
-A position that is corrected while the object stands still is held back by what it wrote into the object, and
-a strain of the whole scan by all of it: one at a time, such errors take hundreds of sweeps. All unknowns in
-one linear least-squares problem move at once. Matrix-free Levenberg-Marquardt as in S. Kandel et al., Opt.
+If a position is corrected while the object is fixed, the error that this pattern has left in the object
+resists the correction. A strain of the whole scan is resisted by the whole object. With alternating updates
+such errors take hundreds of sweeps. Here one linear least-squares problem updates all unknowns together.
+Matrix-free Levenberg-Marquardt as in S. Kandel et al., Opt.
 Express 29, 23019 (2021), with Fisher scoring of the Poisson likelihood:
     minimise  sum (n - I - J d)^2 / (I + f) + |O + dO|^2_S + lambda |d|^2   over  d = (dO, dP, dx, S)
-by conjugate gradients, each unknown in units of its own curvature. The score n - I has no bias where photons
-are few; the square root's has, and a strain of 1 % hides in it at 25 counts a pixel. |.|_S is a Gaussian
-prior with the object's own power law, so that object and positions do not explain the noise together. S
-(2 x 2) strains positions and object about the scan's middle: it is no new freedom, but the direction in
-which no other unknown can go far in one step. Its derivative is what straining each window changes: exact
-where the probe fits its window. What a Fourier shift wraps of the probe's tails is left out on purpose: with
-the strain written out as moves of object and positions, which has it, four steps go half as far.
+by conjugate gradients, each unknown in units of its own curvature. The score n - I has no bias for few
+photons. The difference of square roots has a bias, which hides a strain of 1 % at 25 counts a pixel. |.|_S is
+a Gaussian prior with the power law of the object, so that object and positions do not fit the noise together.
+S (2 x 2) strains positions and object about the centre of the scan. It adds no new degree of freedom, but the
+other unknowns can move only a short way in this direction in one step. The derivative by S is the change of
+each window under the strain; it is exact if the probe fits into its window. It deliberately ignores the tails
+of the probe that a Fourier shift wraps around. A strain written as shifts of object and positions includes
+these tails; four steps with it go only half as far.
 """
 
 from __future__ import annotations
@@ -29,15 +31,15 @@ from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.operators import fft2, gather, ifft2, power, scatter_add
 from ptycho_torch.refine.scan import RefineScan
-from ptycho_torch.refine.search import held
+from ptycho_torch.refine.search import clip_to_canvas
 from ptycho_torch.refine.shared import add_up, own, total
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.strain import slopes, stretch
 from ptycho_torch.refine.unknowns import clipped
 
-_FLOOR = 1e-2  # f, in mean counts a pixel: a darker pixel is weighted as if it had these
+_FLOOR = 1e-2  # f, in mean counts a pixel: the least counts assumed for the weight of a dark pixel
 _LARGEST_STRAIN = 0.01
-_CACHED = 2**23  # pattern pixels up to which a step keeps its exit waves instead of computing them anew
+_CACHED = 2**23  # pattern pixels up to which a step stores its exit waves instead of recomputing them
 _BATCH = 48
 
 
@@ -67,8 +69,8 @@ class Move(NamedTuple):
 
 @dataclass
 class _Batch:
-    """A batch as the linear model needs it: indices, corners, ramps, windows, probes, their spectra, and
-    2 Psi / sqrt(I + f), whose inner product with a change of the far wave is the weighted change of I.
+    """One batch of the linear model: indices, corners, ramps, windows, probes, their spectra, and 2 Psi /
+    sqrt(I + f). Its inner product with a change of the far wave is the weighted change of I.
     """
 
     index: Tensor
@@ -82,7 +84,7 @@ class _Batch:
 
 
 class Linear:
-    """The model around one state: J d, its adjoint, the curvature that each unknown has on its own."""
+    """The model around one state: J d, its adjoint, and the curvature of each unknown alone."""
 
     def __init__(
         self, scan: RefineScan, state: RefineState, index: Tensor, *, probe: bool, strain: bool
@@ -102,7 +104,7 @@ class Linear:
         self.unit = self._units(probe, strain)
 
     def _batches(self) -> Iterator[_Batch]:
-        """The linear model, batch by batch: kept, or computed anew where that would need much memory."""
+        """The linear model, batch by batch: stored, or recomputed if storage would need much memory."""
         if self._cached_batches is not None:
             yield from self._cached_batches
             return
@@ -122,7 +124,9 @@ class Linear:
             )
 
     def _dispersion(self) -> float:
-        """Variance of the counts over the model's, 1 for photons: errors of the model count as noise."""
+        """Variance of the counts over that of the model, 1 for photon noise alone: model errors count as
+        noise.
+        """
         found, expected = 0.0, 1e-30
         for batch in self._batches():
             found += float(batch.missing.square().sum(dtype=torch.float64))
@@ -131,7 +135,7 @@ class Linear:
         return found / expected
 
     def _bent(self, batch: _Batch) -> list[Tensor]:
-        """What a unit of xx, xy, yx, yy of strain changes in the windows, 4 x (B, N, N)."""
+        """Change of the windows for a unit of strain xx, xy, yx, yy, 4 x (B, N, N)."""
         origin = torch.tensor(self.state.canvas.origin_xy, device=self.index.device)
         middle = self.state.positions_xy[batch.index] - origin - self.scan.n // 2 - batch.corners_yx.flip(-1)
         part = middle.to(self._line[0].dtype)[:, :, None, None]
@@ -143,7 +147,7 @@ class Linear:
         return found
 
     def _units(self, probe: bool, strain: bool) -> Move:
-        """1 / sqrt(curvature) of each unknown alone, 0 where it is held."""
+        """1 / sqrt(curvature) of each unknown alone, 0 for a fixed one."""
         state, real = self.state, self.state.probe.real.dtype
         light = torch.zeros(state.object.shape, dtype=real, device=self.index.device)
         seen = torch.zeros_like(state.probe[0].real)
@@ -233,7 +237,9 @@ class Linear:
         return self._own_units(sums, spectrum)
 
     def _own_units(self, sums: Move, probe_spectrum: Tensor) -> Move:
-        """A sum over batches in the unknowns' own units, without the free common shift of positions."""
+        """A sum over batches in the units of each unknown, without the undetermined common shift of
+        positions.
+        """
         there = sums._replace(probe=ifft2(probe_spectrum)).times(self.unit)
         unit = self.unit.positions
         common = (there.positions * unit).sum(0) / unit.square().sum(0).clamp_min(1e-30)
@@ -273,7 +279,8 @@ def _inverse_root(curvature: Tensor) -> Tensor:
 
 
 def object_prior(state: RefineState) -> Tensor:
-    """Stiffness 2 / S(k) (H, W) of the object's Fourier coefficients (ortho), S = a k^-b its own power law.
+    """Stiffness 2 / S(k) (H, W) of the object's Fourier coefficients (ortho); S = a k^-b is its power
+    spectrum.
 
     The law is fitted to rings between 1/50 and 0.3 cycles a px, b within 2 to 4, as for most images.
     """
@@ -305,9 +312,9 @@ def joint_sweep(
     with_probe: bool,
     with_strain: bool,
 ) -> float:
-    """Step `number` (0-based) of `count`: long ones first, two short ones at the end; the misfit before it.
+    """Step `number` (0-based) of `count`, the last two short; returns the misfit before the step.
 
-    Fisher scoring swings about the optimum by a part of the noise; the short steps take the mean of it.
+    Fisher scoring oscillates about the optimum by a fraction of the noise; the short steps average this.
     """
     last = number >= count - 2
     return joint_step(
@@ -360,7 +367,7 @@ def joint_step(
 
 
 def moved(scan: RefineScan, state: RefineState, move: Move, gain: float, longest_px: float) -> RefineState:
-    """The state after `gain` of a move."""
+    """The state after `gain` times a move."""
     steps = clipped(gain * move.positions.to(state.positions_xy.dtype), longest_px)
     tried = replace(
         state,
@@ -371,5 +378,5 @@ def moved(scan: RefineScan, state: RefineState, move: Move, gain: float, longest
     bend = (gain * move.strain.to(steps.dtype).reshape(2, 2)).clamp(-_LARGEST_STRAIN, _LARGEST_STRAIN)
     if bool((bend != 0).any()):
         stretch(tried, torch.eye(2, dtype=bend.dtype, device=bend.device) + bend)
-    tried.positions_xy = held(scan, state, tried.positions_xy)
+    tried.positions_xy = clip_to_canvas(scan, state, tried.positions_xy)
     return tried

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def label_scan(raw: RawData, result: RefineResult) -> RawData:
-    """The scan with what a refinement found as its truth, for supervised training.
+    """The scan with the result of a refinement as its truth, for supervised training.
 
     objectGuess (H, W) is the refined object, xcoords and ycoords (M,) px the refined positions in its pixels,
     probeGuess (N, N) or (P, N, N) the refined probe; patterns, unit and bad pixels are the scan's. The
-    nominal positions move along. Memory: the patterns are shared, not copied. DataError where the two do not
-    belong together.
+    nominal positions move along. Memory: the patterns are shared, not copied. DataError if the result is not
+    of this scan.
     """
     if len(result.positions_xy) != raw.n_positions or result.probe.shape[-1] != raw.N:
         raise DataError(
@@ -44,7 +44,7 @@ def label_scan(raw: RawData, result: RefineResult) -> RawData:
 
 
 def check_distilled(model: TrainedModel | str | Path, raw: RawData, result: RefineResult) -> Evaluation:
-    """How near a network's image of a scan comes to the refined object: `evaluate` of the two.
+    """Compare a network's image of a scan with the refined object by `evaluate`.
 
     raw: any scan of the refined object with the refined probe, positions in the object pixels of `result`.
     """

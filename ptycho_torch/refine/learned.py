@@ -1,7 +1,7 @@
-"""A learned prior of the object: a small network that says what an image with noise of known size was.
+"""A learned prior of the object: a small network that removes noise of known size from an image.
 
-The network sees the complex object on the canvas, in its own gauge and with the phase of its blurred self
-taken out, and the error to expect of each pixel; it answers with a correction in units of that error.
+The input is the complex object on the canvas, in its own gauge and without the phase of its blurred copy, and
+the expected error of each pixel. The output is a correction in units of that error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LARGEST, _SMALLEST = 1.0, 3e-3
 
 
 def expected_error(image: Tensor, light: Tensor) -> Tensor:
-    """Standard deviation (H, W) to expect of the object over its mean modulus; of one photon a pixel it is 1.
+    """Expected standard deviation (H, W) of the object over its mean modulus; for one photon a pixel it is 1.
 
     image (H, W) complex, light (H, W) counts through an open object: 1 / sqrt(light * mean |image|^2).
     """
@@ -29,7 +29,7 @@ def expected_error(image: Tensor, light: Tensor) -> Tensor:
 
 
 def _silence(layer: nn.Module) -> None:
-    """Weights and biases of 0: the layer adds nothing before it has learnt."""
+    """Set weights and biases to 0: the layer adds nothing before training."""
     for values in layer.parameters():
         nn.init.zeros_(values)
 
@@ -76,7 +76,7 @@ class Denoiser(nn.Module):
 def features(image: Tensor, error: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """image, error (B, H, W) -> features (B, 5, H, W), local phase (B, H, W), scale (B, 1, 1).
 
-    Weights 1 / error^2 make the averages: poorly lit pixels say little.
+    The averages have weights 1 / error^2: poorly lit pixels count little.
     """
     weight = error.square().reciprocal()
     weight = weight / weight.amax((-2, -1), keepdim=True)

@@ -1,9 +1,10 @@
-"""The learned prior in the loop: half-way and at the end the object moves towards what the network says.
+"""The learned prior in the loop: halfway and at the end the object moves towards the network's output.
 
     O <- O + w (D(O) - O) ,
-D the network of learned.py, trained to answer what objects have on average that look so; w a share chosen by
-patterns that no sweep has seen until then, 0 among the choices. More steps than two make the image smoother
-than the network knows images, and worse. (Plug-and-play: S. Venkatakrishnan, C. Bouman, B. Wohlberg,
+D is the network of learned.py; it is trained to return the mean of the objects that have this noisy image.
+The share w, possibly 0, is chosen by held-out patterns that no earlier sweep has used. More than two steps
+make the image smoother than the training images, and worse. (Plug-and-play: S. Venkatakrishnan, C. Bouman, B.
+Wohlberg,
 IEEE GlobalSIP 2013.)
 """
 
@@ -28,7 +29,7 @@ _DARK = 1 / 64  # pixels with less than this share of the peak's light stay as t
 
 @lru_cache(maxsize=1)
 def shipped_denoiser() -> Denoiser:
-    """The network that ships, on the CPU. BundleError where its file is missing or damaged."""
+    """The built-in network, on the CPU. BundleError where its file is missing or damaged."""
     network = Denoiser()
     weights = {name: torch.from_numpy(value) for name, value in shipped_weights(PRIOR).items()}
     network.load_state_dict(weights)
@@ -36,7 +37,7 @@ def shipped_denoiser() -> Denoiser:
 
 
 def answer(image: Tensor, light: Tensor) -> Tensor:
-    """D(image) for an object (H, W) complex under light (H, W); poorly lit pixels as they were.
+    """D(image) for an object (H, W) complex under light (H, W); poorly lit pixels stay unchanged.
 
     Time and memory: linear in the canvas, about 0.6 us and 0.5 kB a pixel. Float32 inside.
     """
@@ -62,7 +63,9 @@ def _blocks(lit: Tensor, side: int) -> slice:
 
 
 def choose_share(scan: RefineScan, state: RefineState, light: Tensor, judges: Tensor) -> None:
-    """Move the object by the share that `judges` (H,) like best, in place. A prediction for each."""
+    """Move the object by the share with the best likelihood for `judges` (H,), in place. One prediction per
+    share.
+    """
     found = answer(state.object, light)
     tried = [(verdict(scan, state, judges), 0.0, state.object)]
     for share in SHARES:
@@ -74,13 +77,13 @@ def choose_share(scan: RefineScan, state: RefineState, light: Tensor, judges: Te
 
 
 def keep_share(state: RefineState, light: Tensor) -> None:
-    """Move the object by the share that was chosen, in place."""
+    """Move the object by the chosen share, in place."""
     if state.learned is not None and float(state.learned[0]) > 0:
         _move(state, torch.lerp(state.object, answer(state.object, light), float(state.learned[0])))
 
 
 def _move(state: RefineState, image: Tensor) -> None:
-    """Put `image` in the object's place; what a sweep carries on stays the move that the data asked for."""
+    """Replace the object by `image`; the momentum keeps the move of the last sweep."""
     if state.earlier_object is not None:
         state.earlier_object = state.earlier_object + (image - state.object)
     state.object = image

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ptycho.errors import ConfigError
 from ptycho.scan.raw_data import RawData
 
-# windows reach beyond what the probe lights; pixels under this share of the peak say nothing
+# windows are larger than the lit area; pixels below this share of the peak are ignored
 _SEEN = 0.02
 
 
@@ -28,10 +28,10 @@ Model = Callable[[Any], tuple[NDArray[Any], tuple[int, int]]]
 
 
 def start_from(model: Any, scan: Any, progress: Callable[[int, int], None] | None = None) -> Start:
-    """The first object that `model` sees in `scan`.
+    """The first object: the image of `scan` by `model`.
 
     model: a folder or bundle that `ptycho train` wrote, a TrainedModel, or a function scan -> (object,
-    origin_xy). A network's own probe comes with its image, because the two share a gauge. ConfigError for
+    origin_xy). A network's image is used with its own probe, because the two share a gauge. ConfigError for
     anything else.
     """
     from ptycho.clients.trained_model import TrainedModel
@@ -54,10 +54,10 @@ def start_from(model: Any, scan: Any, progress: Callable[[int, int], None] | Non
 
 
 def flat_where_unseen(image: NDArray[Any], coverage: NDArray[Any]) -> NDArray[np.complex64]:
-    """`image` (H, W) over its typical amplitude and mean phase, 1 where `coverage` (H, W) is next to none.
+    """`image` (H, W) over its typical amplitude and mean phase, 1 where `coverage` (H, W) is almost zero.
 
-    The engine's flat object is 1 and its probe carries the photons: an image in the network's own scale and
-    phase would leave a step at the rim of what the network saw.
+    The engine's flat object is 1, and its probe carries the photons. An image in the network's own scale and
+    phase would leave a step at the border of the covered area.
     """
     seen = coverage > _SEEN * coverage.max()
     size = float(np.median(np.abs(image[seen]))) if seen.any() else 0.0

@@ -1,12 +1,12 @@
-"""What a detector pixel asks of the wave: the factor f with which `wave * f` is the change the data want.
+"""Noise models: the factor f for which `wave * f` is the change of the far wave that fits the data.
 
-All three agree to first order where model and data are close; they differ where photons are few.
+All three agree to first order if model and data are close; they differ for few photons.
 With r = (n + floor) / (I + floor), n the counts and I the model's counts:
   amplitude  f = sqrt(r) - 1              Gaussian noise on sqrt(counts); projects onto the measured modulus
   poisson    f = (r - 1) / 2              score of the Poisson likelihood, in the amplitude's curvature
   bounded    the score where the model is too bright, the projection where it is too dark
-The plain score is unbounded where a dark pixel meets a photon, and the plain projection over-shrinks
-pixels without photons: `bounded` has neither fault and is the default of the solvers.
+The plain score is unbounded if a pixel with almost no model intensity has a photon. The plain projection
+reduces pixels without photons too much. `bounded` has neither fault and is the default of the solvers.
 (Thibault & Guizar-Sicairos, New J. Phys. 14, 063004 (2012); Odstrcil et al., Opt. Express 26, 3108 (2018).)
 """
 

@@ -1,4 +1,4 @@
-"""What Adam minimises: the objectives that training declares, on counts of a scan and its object.
+"""Objectives for Adam: those of training, evaluated on the counts of a scan and its object.
 
 The names, settings and weights are those of `ptycho.objectives`, the formulas those of `ptycho.forward`,
 amplitudes in the gauge of x ((N/2)^2 a pattern): a list of a training configuration means the same here.
@@ -31,8 +31,8 @@ _KEYS = ("name", "weight", "config")
 
 
 @dataclass
-class Seen:
-    """A batch as a term sees it: model counts (B, N, N) of the patterns `index` (B,), the object (H, W)."""
+class ObjectiveInput:
+    """The input of a term: model counts (B, N, N) of the patterns `index` (B,), the object (H, W)."""
 
     scan: RefineScan
     model: Tensor
@@ -41,26 +41,26 @@ class Seen:
 
     @property
     def counted(self) -> Tensor:
-        """1 where a pixel has a say, (N, N)."""
+        """1 for a pixel that counts, (N, N)."""
         return torch.ones_like(self.model[0]) if self.scan.good is None else self.scan.good
 
     @property
-    def measured(self) -> Tensor:
+    def measured_counts(self) -> Tensor:
         """Measured counts (B, N, N)."""
         return self.scan.counts[self.index]
 
     def amplitudes(self) -> tuple[Tensor, Tensor]:
         """Amplitude of model and measurement, both in the gauge of x."""
         gauge, floor = self.scan.n / 2 / self.scan.mean_counts**0.5, self.scan.floor
-        return gauge * (self.model + floor).sqrt(), gauge * (self.measured + floor).sqrt()
+        return gauge * (self.model + floor).sqrt(), gauge * (self.measured_counts + floor).sqrt()
 
 
-Objective = Callable[[Seen], Tensor]
-_TERMS: dict[str, Callable[[Seen, Any], Tensor]] = {
-    # the floor keeps the logarithm finite in the dark; the deviance has the gradient of the likelihood
-    "poisson_nll": lambda s, o: losses.shifted_poisson(s.model, s.measured, s.counted, s.scan.floor),
+Objective = Callable[[ObjectiveInput], Tensor]
+_TERMS: dict[str, Callable[[ObjectiveInput, Any], Tensor]] = {
+    # the floor keeps the logarithm finite for zero counts; the deviance has the gradient of the likelihood
+    "poisson_nll": lambda s, o: losses.shifted_poisson(s.model, s.measured_counts, s.counted, s.scan.floor),
     "gaussian_poisson": lambda s, o: losses.shifted_poisson(
-        s.model, s.measured, s.counted, o.read_noise_counts**2 + s.scan.floor
+        s.model, s.measured_counts, s.counted, o.read_noise_counts**2 + s.scan.floor
     ),
     "amplitude_mae": lambda s, o: losses.amplitude_mae(*s.amplitudes(), s.counted),
     "amplitude_charbonnier": lambda s, o: losses.amplitude_charbonnier(*s.amplitudes(), s.counted, o.epsilon),
@@ -71,7 +71,7 @@ _OF_THE_OBJECT = ("total_variation", "smoothness")
 
 
 def named_objective(objective: str | PerPixel | Sequence[str | Mapping[str, Any]]) -> Objective:
-    """The sum to be minimised over a batch: the one place where names become functions.
+    """The objective of a batch, made from its name or a list of terms.
 
     A name; a function of (model counts, measured counts, floor), one number a pixel; or a list as in
     `TrainingConfig.objectives`: names or mappings {name, weight, config}. Raises ConfigError naming the
@@ -89,7 +89,7 @@ def named_objective(objective: str | PerPixel | Sequence[str | Mapping[str, Any]
     if all(name in _OF_THE_OBJECT for name in names):
         raise ConfigError("objective: no data term; add one such as 'poisson_nll'")
 
-    def total(seen: Seen) -> Tensor:
+    def total(seen: ObjectiveInput) -> Tensor:
         return torch.stack([weight * _TERMS[name](seen, settings) for name, weight, settings in terms]).sum()
 
     return total
@@ -98,8 +98,8 @@ def named_objective(objective: str | PerPixel | Sequence[str | Mapping[str, Any]
 def _summed(per_pixel: PerPixel) -> Objective:
     """The sum over a pattern's pixels that count, mean over the batch."""
 
-    def total(seen: Seen) -> Tensor:
-        values = per_pixel(seen.model, seen.measured, seen.scan.floor)
+    def total(seen: ObjectiveInput) -> Tensor:
+        values = per_pixel(seen.model, seen.measured_counts, seen.scan.floor)
         return (values * seen.counted).sum() / len(seen.index)
 
     return total

@@ -19,7 +19,7 @@ from ptycho.image.canvas import check_canvas
 
 @dataclass(frozen=True)
 class Canvas:
-    """Where a canvas lies: its shape (height, width) and the object pixel [x, y] of canvas[0, 0]."""
+    """The frame of a canvas: its shape (height, width) and the object pixel [x, y] of canvas[0, 0]."""
 
     shape: tuple[int, int]
     origin_xy: tuple[int, int]
@@ -78,7 +78,7 @@ def gather(canvas: Tensor, corners_yx: Tensor, n: int) -> Tensor:
 
 
 def gather_indexed(canvas: Tensor, corners_yx: Tensor, n: int) -> Tensor:
-    """`gather` as one indexing, for devices where a loop of slices would wait on launches."""
+    """`gather` in one indexing operation, for devices on which a loop of slices is slow (kernel launches)."""
     view = canvas.unfold(0, n, 1).unfold(1, n, 1)
     return view[corners_yx[:, 0], corners_yx[:, 1]]
 
@@ -105,12 +105,12 @@ def scatter_add_indexed(canvas: Tensor, patches: Tensor, corners_yx: Tensor) -> 
 
 
 def fft2(x: Tensor, norm: str = "backward") -> Tensor:
-    """`torch.fft.fft2`, also of no pattern at all: a process may have no part in a small batch."""
+    """`torch.fft.fft2`, also for zero patterns: a process may have no pattern of a small batch."""
     return torch.fft.fft2(x, norm=norm) if x.numel() else x.to(torch.promote_types(x.dtype, torch.complex64))
 
 
 def ifft2(x: Tensor, norm: str = "backward") -> Tensor:
-    """`torch.fft.ifft2`, also of no pattern at all."""
+    """`torch.fft.ifft2`, also for zero patterns."""
     return torch.fft.ifft2(x, norm=norm) if x.numel() else x.to(torch.promote_types(x.dtype, torch.complex64))
 
 

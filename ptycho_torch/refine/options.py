@@ -1,4 +1,4 @@
-"""Every choice of a reconstruction that is not the update rule's own."""
+"""All options of a reconstruction except those of the update rule."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class RefineOptions:
     rule, rule_options: update rule and its arguments.  batch_size: patterns a step (None: the rule's own,
     fewer for a small scan). batches: "random" or "compact" (neighbours together).  modes: incoherent probe
     modes (None: as given).  start: "flat", "coarse" (low frequencies from counts and centres of mass) or
-    "auto" (what explains the patterns better; a given object wins). levels: 2 (a coarse step among the
-    first sweeps, kept where it helps) or 1.  prior: "learned" (a small network, twice), "tv" (total
-    variation), both as far as held-out patterns agree, "none", or "auto" (learned where an object pixel gets
-    3 to 1,000 photons, tv below).  momentum: share of a sweep's move that the
-    next one begins with, [0, 1) (None: 0 with one level, 0.7 with two; positions that move have none).
+    "auto" (the one that explains the patterns better); a given object has precedence. levels: 2 (coarse steps
+    among the first sweeps, each kept only if it helps) or 1.  prior: "learned" (a small network, twice), "tv"
+    (total variation), each with a strength chosen by held-out patterns, "none", or "auto" (learned if an
+    object pixel gets 3 to 1,000 photons, tv below).  momentum: share of a sweep's move that the next one
+    begins with, [0, 1) (None: 0 with one level, 0.7 with two; positions that move have none).
     full_epochs: sweeps at full step before the
     step falls linearly to `final_strength` (None: 8 with one level, 2 with two). probe_from: first sweep
     (0-based) that changes the probe; None keeps it. positions: "fixed", "free" (each pattern for itself) or
@@ -107,7 +107,7 @@ class RefineOptions:
 
     @property
     def decoder(self) -> str:
-        """How positions are decoded during a search: "exp", "st", or "none" where nothing is."""
+        """The decoding method of a search: "exp", "st", or "none"."""
         if not self.position_search_px:
             return "none"
         return "exp" if self.position_decode == "auto" else self.position_decode
@@ -140,7 +140,7 @@ class RefineOptions:
     def joint_epochs(self, epochs: int) -> tuple[int, ...]:
         """Sweeps that solve for positions together with object and probe (joint.py).
 
-        Two blocks with a rest between, in which the rule averages away the noise that the object took up.
+        Two blocks, with sweeps of the rule between them that average the noise in the object.
         """
         if self.positions == "fixed":
             return ()
@@ -155,7 +155,8 @@ class RefineOptions:
     def strength(self, epoch: int, epochs: int) -> float:
         """Step factor of sweep `epoch` (0-based) of `epochs`: 1, then a straight line to `final_strength`.
 
-        Joint steps leave little to do but averaging: 0.2 between them, half the line after them.
+        Joint steps leave mainly noise to average: the factor is 0.2 between them, and half of the line after
+        them.
         """
         full, joint = (
             max(min(self.full_steps, epochs // 4), self.search_epochs(epochs)),

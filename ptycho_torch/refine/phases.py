@@ -1,8 +1,8 @@
-"""What a sweep is made of: small objects, each with one idea, that the loop asks in order.
+"""The phases of a sweep: small objects with one task each, which the loop calls in order.
 
-A phase says whether it is due in a sweep and does its work on the state in place. The list is made once for
-a run; its order is the order of the work. Phases keep nothing between sweeps that the state does not hold, so
-a resumed run repeats an uninterrupted one.
+`due` tells whether a phase runs in a sweep; `work` changes the state in place. The list is made once for a
+run, in the order of the work. All memory between sweeps is in the state, so a resumed run repeats an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.schedule import Schedule
-from ptycho_torch.refine.search import find_lost, held, kept, relocate, search_batch
+from ptycho_torch.refine.search import clip_to_canvas, find_lost, patterns_to_update, relocate, search_batch
 from ptycho_torch.refine.shared import add_up, hand_round, total
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.strain import undo_strain
@@ -38,15 +38,15 @@ from ptycho_torch.refine.unknowns import (
 
 _STRAIN_FROM = 10
 _GRID = 2.0**20
-#: share of the sweeps after which the judges of the prior take part like all others
+#: share of the sweeps after which the held-out patterns of the prior take part too
 _JUDGES_UNTIL = 0.75
 
 
 @dataclass
 class Run:
-    """What the phases of one run share.
+    """The data that the phases of one run share.
 
-    light: illumination of the start, where an option needs it; prior: "learned", "tv" or "none".
+    light: illumination of the start, if an option needs it; prior: "learned", "tv" or "none".
     """
 
     scan: RefineScan
@@ -60,30 +60,31 @@ class Run:
 
     @property
     def searches(self) -> int:
-        """Sweeps that look for positions at random."""
+        """Sweeps of the position search."""
         return self.schedule.searches()
 
     @property
     def joint(self) -> tuple[int, ...]:
-        """Sweeps that solve for positions and all else together."""
+        """Sweeps that solve for positions and all other unknowns together."""
         return self.schedule.joint()
 
     @property
     def epochs(self) -> int:
-        """Sweeps in all, as it looks now."""
+        """Total number of sweeps, by the present estimate."""
         return self.schedule.length(self.state.course)
 
     @property
     def middle(self) -> int:
-        """The sweep after which the learned prior is asked first: no joint step, half of the line done."""
+        """The sweep after which the learned prior is first applied: no joint step, after half of the line."""
         middle = self.schedule.middle(self.state.course)
         return next((epoch for epoch in range(middle, self.epochs) if epoch not in self.joint), middle)
 
 
 @dataclass
 class Sweep:
-    """One sweep. wrong: the misfit it met on its way; rng: its own. silent: patterns that judge the prior;
-    resting: those whose positions are decoded after it; neither has a part in it."""
+    """One sweep. wrong: its summed misfit; rng: its own generator. silent: patterns that judge the prior;
+    resting: patterns whose positions are decoded afterwards; neither takes part in the sweep.
+    """
 
     epoch: int
     strength: float
@@ -95,15 +96,15 @@ class Sweep:
 
     @property
     def absent(self) -> Tensor | None:
-        """The patterns that have no part in it, None where all have."""
+        """The patterns that take no part in the sweep, None if all take part."""
         return self.silent if self.resting is None else self.resting
 
 
 class Phase:
-    """One idea of the loop."""
+    """One task of the loop."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
-        """Whether it has work in this sweep."""
+        """Whether the phase runs in this sweep."""
         raise NotImplementedError
 
     def work(self, run: Run, sweep: Sweep) -> None:
@@ -112,10 +113,10 @@ class Phase:
 
 
 class Batches(Phase):
-    """Every pattern once under the update rule, with trials of other places while positions are searched."""
+    """Each pattern once under the update rule, with trials of other positions during a search."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
-        """In every sweep that is not a joint step."""
+        """True in every sweep that is not a joint step."""
         return sweep.epoch not in run.joint
 
     def work(self, run: Run, sweep: Sweep) -> None:
@@ -126,7 +127,7 @@ class Batches(Phase):
         background = torch.zeros_like(scan.counts[0])
         visited = torch.zeros(scan.size, dtype=torch.bool)
         for index in make_batches(scan.positions_xy, size, options.batches, run.seed, sweep.epoch):
-            index = kept(state, index, sweep.epoch, max(run.searches, 1))
+            index = patterns_to_update(state, index, sweep.epoch, max(run.searches, 1))
             if sweep.absent is not None:
                 index = index[~torch.isin(index, sweep.absent)]
             if not len(index):
@@ -152,10 +153,10 @@ class Batches(Phase):
 
 
 class Momentum(Phase):
-    """Each sweep begins with a part of the last one's move: what all sweeps agree on goes faster.
+    """Each sweep begins with a part of the last sweep's move, which speeds up changes common to all sweeps.
 
-    Y. Nesterov, Soviet Math. Dokl. 27, 372 (1983), up to a bound; it rests for a sweep after R rose
-    (B. O'Donoghue, E. Candes, Found. Comput. Math. 15, 715 (2015)).
+    Y. Nesterov, Soviet Math. Dokl. 27, 372 (1983), up to a bound; it is left out for a sweep after R has
+    risen (B. O'Donoghue, E. Candes, Found. Comput. Math. 15, 715 (2015)).
     """
 
     def due(self, run: Run, sweep: Sweep) -> bool:
@@ -165,7 +166,7 @@ class Momentum(Phase):
     def work(self, run: Run, sweep: Sweep) -> None:
         """Two passes over object and probe."""
         state = run.state
-        # Nesterov's own sequence up to the bound: early moves are large and soon outdated
+        # Nesterov's sequence up to the bound: early moves are large and soon wrong
         share = min(run.options.carried, (sweep.epoch - 1) / (sweep.epoch + 2))
         share *= sweep.strength**0.5
         now, now_probe = state.object, state.probe
@@ -185,7 +186,7 @@ class Joint(Phase):
     """Positions, object, probe and strain in one least-squares step, instead of a sweep."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
-        """Where the schedule says so."""
+        """If the schedule has a joint step here."""
         return sweep.epoch in run.joint
 
     def work(self, run: Run, sweep: Sweep) -> None:
@@ -202,7 +203,7 @@ class Joint(Phase):
 
 
 class Coarse(Phase):
-    """A step on the coarse grid: errors longer than the probe, judged by patterns that have no part in it."""
+    """A step on the coarse grid for errors longer than the probe, judged by held-out patterns."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
         """After the second sweep, and after every fourth while steps are full."""
@@ -216,7 +217,7 @@ class Coarse(Phase):
 
 
 class Prior(Phase):
-    """Total variation with the weight that held-out patterns choose."""
+    """Total variation with a weight chosen by held-out patterns."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
         """On demand."""
@@ -232,10 +233,10 @@ class Prior(Phase):
 
 
 class Learned(Phase):
-    """Half-way and at the end towards what a network says, as far as held-out patterns agree."""
+    """A move towards the network's output, halfway and at the end, by a share chosen by held-out patterns."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
-        """Where few photons reach a pixel, or on demand."""
+        """If few photons reach a pixel, or on request."""
         if run.prior != "learned":
             return False
         return sweep.epoch == run.middle and sweep.silent is not None or sweep.epoch == run.epochs - 1
@@ -250,10 +251,10 @@ class Learned(Phase):
 
 
 class Decode(Phase):
-    """Positions decoded from misfit maps: of the patterns that rested in this sweep."""
+    """Decodes the positions of the patterns that rested in this sweep from misfit maps."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
-        """In a search, where an option asks for it."""
+        """In a search, if the option is on."""
         return sweep.resting is not None
 
     def work(self, run: Run, sweep: Sweep) -> None:
@@ -265,7 +266,7 @@ class Decode(Phase):
 
 
 class Lost(Phase):
-    """Patterns that are far off: looked for near and far, and marked."""
+    """Finds patterns far from their true position, by a near and a far search, and marks them."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
         """During a search, and between the joint steps that follow one."""
@@ -281,7 +282,7 @@ class Lost(Phase):
 
 
 class Strain(Phase):
-    """The scan's strain, measured while positions are searched and taken out."""
+    """Measures the strain of the scan during a search and removes it."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
         """Every other sweep of an affine search, once the object has formed."""
@@ -294,20 +295,20 @@ class Strain(Phase):
 
 
 class Drift(Phase):
-    """The common shift of all positions, which no pattern sees, taken out during a search."""
+    """Removes the common shift of all positions, which no pattern determines, during a search."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
         """During a search."""
         return sweep.epoch < run.searches
 
     def work(self, run: Run, sweep: Sweep) -> None:
-        """Back to the scan's own mean."""
+        """Restore the mean position of the scan."""
         drift = (run.state.positions_xy - run.scan.positions_xy).mean(0)
-        run.state.positions_xy = held(run.scan, run.state, run.state.positions_xy - drift)
+        run.state.positions_xy = clip_to_canvas(run.scan, run.state, run.state.positions_xy - drift)
 
 
 class AfterJoint(Phase):
-    """What the noise explains of the moves is taken back after the last joint step; the rule starts anew."""
+    """After the last joint step: takes back moves that noise explains; restarts the rule."""
 
     def due(self, run: Run, sweep: Sweep) -> bool:
         """After a joint step."""
@@ -331,7 +332,7 @@ class Constraints(Phase):
         """See unknowns.constrain."""
         constrain(run.state, run.options, run.light, sweep.probing)
         if run.options.positions != "fixed":
-            # the last bits of small linear systems depend on where memory lies; a millionth of a px does not
+            # the last bits of small linear systems depend on the memory address; a millionth of a px does not
             run.state.positions_xy = (run.state.positions_xy * _GRID).round().contiguous() / _GRID
 
 
@@ -354,7 +355,7 @@ def make_phases() -> tuple[Phase, ...]:
 
 
 def resting_patterns(run: Run, epoch: int) -> Tensor | None:
-    """The patterns whose positions are decoded after this sweep; None where none are."""
+    """The patterns whose positions are decoded after this sweep; None without decoding."""
     if run.options.decoder == "none" or not epoch < run.searches:
         return None
     rests = resting(run.scan.size, epoch, run.searches, run.seed)
@@ -362,7 +363,7 @@ def resting_patterns(run: Run, epoch: int) -> Tensor | None:
 
 
 def silent_patterns(run: Run, epoch: int) -> Tensor | None:
-    """The patterns that judge the prior in this sweep, and so have no part in it; None where nothing asks."""
+    """The patterns that judge the prior in this sweep and are left out of it; None without a prior."""
     if epoch in run.joint or epoch < run.searches:
         return None
     if run.prior == "none" or run.prior == "tv" and epoch >= _JUDGES_UNTIL * run.epochs:

@@ -1,4 +1,4 @@
-"""A quick look at an object while it forms: amplitude beside phase, in grey, as one small PNG."""
+"""A preview of an object during a run: amplitude beside phase, in grey, as one small PNG."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def preview_picture(scan: RefineScan, state: RefineState) -> NDArray[np.uint8]:
 
 
 def write_preview(path: Path, scan: RefineScan, state: RefineState) -> None:
-    """`preview_picture` as a PNG, whole at every moment."""
+    """Write `preview_picture` as a PNG; the file is complete at any time."""
     from PIL import Image
 
     with atomic_write(path) as temporary:

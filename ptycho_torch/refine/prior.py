@@ -1,14 +1,14 @@
-"""Total variation of the object and a pull to its start, weights chosen by patterns that no sweep sees.
+"""Total variation of the object and a pull to its start; held-out patterns choose the weights.
 
-After a sweep the object is the data's plus noise of variance 1 / light, so it is replaced by
+After a sweep the object contains noise of variance 1 / light, so it is replaced by
     argmin_O  1/2 sum_r light(r) |O - O_sweep|^2 + weight sum_r |grad O| ,
-light relative to its mean over the lit canvas, |grad O| the length of the complex gradient: edges of
-amplitude and phase alike. (L. Rudin, S. Osher, E. Fatemi, Physica D 60, 259 (1992); solved by the primal-dual
-method of A. Chambolle, T. Pock, J. Math. Imaging Vis. 40, 120 (2011), algorithm 2.) As sweep after sweep
-pulls towards the data and this towards few edges, the object ends near the maximum a posteriori.
+light is relative to its mean over the lit canvas; |grad O| is the length of the complex gradient, so edges of
+amplitude and phase count alike. (L. Rudin, S. Osher, E. Fatemi, Physica D 60, 259 (1992); solved by the
+primal-dual method of A. Chambolle, T. Pock, J. Math. Imaging Vis. 40, 120 (2011), algorithm 2.) Each sweep
+pulls towards the data, and this step towards few edges; the object converges near the maximum a posteriori.
 The pull is a Gaussian prior around the first object O_1, scaled by c to fit:
     (light O + k c O_1) / (light + k) .
-Where a pixel gets a few photons, the low frequencies that all patterns tell are worth more than a sweep.
+If a pixel gets only a few photons, the low frequencies from all patterns are more reliable than a sweep.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.unknowns import illumination
 
 _ITERATIONS = 15
-_FEW_PHOTONS = 1000.0  # an object pixel, over the whole scan: above this the prior is not asked for
+_FEW_PHOTONS = 1000.0  # photons of an object pixel in the whole scan: above this no prior is used
 _LEAST_LEARNED = (
-    3.0  # below this the learned prior has seen too little in training; total variation is better
+    3.0  # below this the training data of the learned prior are too few; total variation is better
 )
-_FEWEST_PHOTONS = 200.0  # below this a few sweeps and the learned prior do
+_FEWEST_PHOTONS = 200.0  # below this a few sweeps with the learned prior are enough
 _FIRST = tuple(0.005 * 2.0**k for k in range(8))
 _NEXT = (0.5, 1.0, 2.0)
 _AGAIN = (0.005, 0.02)
@@ -77,7 +77,7 @@ def smoothed_by_variation(
 
 
 def pulled_to(image: Tensor, first: Tensor, light: Tensor, weight: float) -> Tensor:
-    """`image` (H, W) drawn to `first` with k = `weight`, at relative light (H, W); 0 leaves it as it is."""
+    """`image` (H, W) pulled to `first` with k = `weight`, at relative light (H, W); 0 changes nothing."""
     if weight <= 0:
         return image
     scale = torch.vdot((light * first).flatten(), image.flatten()) / (light * power(first)).sum()
@@ -92,9 +92,9 @@ def photons_a_pixel(scan: RefineScan, state: RefineState) -> float:
 
 
 def asked_for(scan: RefineScan, state: RefineState, options: RefineOptions) -> str:
-    """Which prior this reconstruction tries: "learned", "tv" or "none"."""
+    """The prior of this reconstruction: "learned", "tv" or "none"."""
     if options.prior == "auto":
-        if state.variation is not None:  # a state of the version whose "auto" was "tv"
+        if state.variation is not None:  # a state of a version in which "auto" meant "tv"
             return "tv"
         photons = photons_a_pixel(scan, state)
         if photons < _LEAST_LEARNED:
@@ -104,18 +104,19 @@ def asked_for(scan: RefineScan, state: RefineState, options: RefineOptions) -> s
 
 
 def noise_is_all(scan: RefineScan, state: RefineState) -> bool:
-    """Whether so few photons reach a pixel that more sweeps than a few add noise and nothing else."""
+    """Whether a pixel gets so few photons that further sweeps add only noise."""
     return photons_a_pixel(scan, state) < _FEWEST_PHOTONS
 
 
 def choose_weight(
     scan: RefineScan, state: RefineState, light: Tensor, strength: float, judges: Tensor
 ) -> None:
-    """Smooth the object and pull it to the first with the weights that `judges` (H,) like best, in place.
+    """Smooth the object and pull it to the first, in place, with the weights of best likelihood for `judges`
+    (H,).
 
-    0 is one of them. The first time eight weights and seven pulls are tried, then half, the same and twice
-    the last; after a 0 small ones, in every third sweep. Time: one prediction of the judges for each, 15
-    passes over the canvas for each weight.
+    0 is one of them. The first time eight weights and seven pulls are tried, later half, the same and twice
+    the last weight; after a weight of 0, small weights in every third sweep. Time: one prediction of the
+    judges for each, 15 passes over the canvas for each weight.
     """
     again = state.epoch % _EVERY == 0
     tried = _to_try(state.variation, _FIRST, _AGAIN if again else ())
@@ -136,7 +137,7 @@ def choose_weight(
 
 
 def _to_try(last: Tensor | None, first: tuple[float, ...], again: tuple[float, ...]) -> tuple[float, ...]:
-    """Weights to try after `last` (2,): at first, around one that helped, or after one that did not."""
+    """Weights to try after `last` (2,): the first set, weights near a useful one, or small ones after 0."""
     if last is None:
         return first
     weight = float(last[0])

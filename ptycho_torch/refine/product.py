@@ -1,4 +1,4 @@
-"""A refinement on disk: the same product as a network's, and what only a refinement knows."""
+"""The files of a refinement: those of a network's image, and the further unknowns."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def save_result(
 ) -> list[Path]:
     """Write `reconstruction.npz`, figures, history and metrics, `r_map.png`, and `unknowns.npz` if any.
 
-    start_positions_xy: where positions (M, 2) px were solved for, what they began from; they are drawn with
-    what they became, `positions.png`. unknowns.npz: intensity (M,) amplitude factors, background (N, N)
+    start_positions_xy: the first positions (M, 2) px, if positions were solved for; `positions.png` shows
+    them with the final ones. unknowns.npz: intensity (M,) amplitude factors, background (N, N)
     counts, positions_unsure (M,) bool. Each file is whole or absent.
     """
     from ptycho.io.npz import write_npz

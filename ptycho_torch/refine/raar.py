@@ -7,8 +7,8 @@ Object and probe of the overlap projection are found by alternating the two clos
 1) psi:
     O = sum_j conj(P_j) y_j / sum_j |P_j|^2,    P = sum_j conj(O_j) y_j / sum_j |O_j|^2 ,
 written as O += sum conj(P) (y - P O) / sum |P|^2, which holds the probe's sub-pixel shift exactly too.
-Memory: all exit waves, M P N^2 complex numbers. One store holds (1 - 2 beta) Pi_M psi + beta psi; the
-overlap term is added when a pattern is next visited, from the object and probe of that sweep's end.
+Memory: all exit waves, M P N^2 complex numbers. The stored array is (1 - 2 beta) Pi_M psi + beta psi; the
+overlap term is added at the next visit of a pattern, from the object and probe at the end of that sweep.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class RAAR(Rule):
     def step(
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
     ) -> Exit:
-        """Project one batch and add it to the sums; object and probe wait for the end of the sweep."""
+        """Project one batch and add it to the sums; object and probe are updated at the end of the sweep."""
         assert self.waves is not None
         exit = predict(scan, state, index)
         wave = self.waves[index] + self.beta * exit.probes * exit.patches[:, None]
@@ -84,7 +84,7 @@ class RAAR(Rule):
     def end_epoch(self, scan: RefineScan, state: RefineState, strength: float, with_probe: bool) -> None:
         """Object and probe from the sums; pixels without light keep their value."""
         floor = 1e-3 * self._light.max()
-        # both explain the same remainder: a full step of each would overshoot their product twofold
+        # both correct the same residual: two full steps would overshoot their product by a factor of two
         share = 0.5 if with_probe else 1.0
         state.object += share * self._object / regularised(self._light, 1.0, floor)
         if with_probe:

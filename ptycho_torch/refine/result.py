@@ -1,4 +1,4 @@
-"""What a reconstruction hands back, per sweep and at the end."""
+"""The results of a reconstruction, after each sweep and at the end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class IterationState:
 
     @property
     def seconds_left(self) -> float:
-        """Estimate from the mean time a sweep."""
+        """Remaining time, from the mean time of a sweep."""
         return self.seconds / max(self.epoch, 1) * (self.epochs - self.epoch)
 
 
@@ -49,9 +49,9 @@ class RefineResult:
     the final object re-diffracted; history: one row a sweep (epoch, r, strength, seconds); intensity (M,),
     background (N, N) centred, or None; stopped: "sweeps", "tolerance", "callback" or "interrupted"; began:
     the first object ("flat", "coarse", "coarse amplitude" or "as given"); variation: last weight of total
-    variation, learned: share of the learned prior, None where they were not tried; unsure (M,) bool:
-    positions that another place explains too, after a search that decodes them, or None; geometry: what the
-    scan says of its metres.
+    variation, learned: share of the learned prior, None if they were not tried; unsure (M,) bool: uncertain
+    positions after a decoding search, or None; geometry: wavelength, distance and pixel sizes of the scan, as
+    far as known.
     """
 
     object: np.ndarray
@@ -73,23 +73,23 @@ class RefineResult:
 
     @property
     def r_factor(self) -> float:
-        """`r` under the name that files and the other results have."""
+        """`r` under the name used in files and other results."""
         return self.r
 
     @property
     def positions_px(self) -> np.ndarray:
-        """`positions_xy` under the name that files and the other results have."""
+        """`positions_xy` under the name used in files and other results."""
         return self.positions_xy
 
     @property
     def object_pixel_size_m(self) -> float | None:
-        """Side of an object pixel, m; None where the scan does not say what it follows from."""
+        """Side of an object pixel, m; None if the scan lacks the data for it."""
         return self.geometry.object_pixel_size_m(int(self.probe.shape[-1]))
 
     def plot(self, pixel_size_m: float | None = None) -> Figure:
-        """Amplitude, phase and both as one colour, where it is well lit, as a matplotlib Figure.
+        """Amplitude, phase and both as one colour, in the well lit area, as a matplotlib Figure.
 
-        pixel_size_m: side of an object pixel, None: what the scan says.
+        pixel_size_m: side of an object pixel, None: the value of the scan.
         """
         from ptycho.report.showing import draw_reconstruction
 

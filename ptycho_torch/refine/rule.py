@@ -1,4 +1,4 @@
-"""What the loop asks of an update rule; each rule is one file beside this one."""
+"""The interface of an update rule; each rule is one file in this folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Rule:
     batch_size: ClassVar[int] = 16
 
     def start(self, scan: RefineScan, state: RefineState) -> None:
-        """Allocate what the rule keeps between steps."""
+        """Allocate the arrays that the rule keeps between steps."""
 
     def step(
         self, scan: RefineScan, state: RefineState, index: Tensor, strength: float, with_probe: bool
@@ -30,8 +30,8 @@ class Rule:
         """Called when every pattern has been visited."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold besides the state."""
+        """Tensors that a checkpoint must hold besides the state."""
         return {}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` gave, after `start`."""
+        """Restore the result of `tensors`, after `start`."""

@@ -1,4 +1,4 @@
-"""One scan as a solver wants it: counts with zero frequency first, a mask, exact positions, a first probe."""
+"""One scan in the layout of the solvers: counts with zero frequency first, mask, positions, first probe."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class RefineScan:
 
     counts (M, N, N) real, zero frequency at [0, 0]; good (N, N) of the same dtype, 0 where a pixel is
     ignored; positions_xy (M, 2) float64 [x, y], object pixels; probe (P, N, N) complex; mean_counts per
-    pattern; geometry, what the scan says of its metres. team: the processes that share the work, None for
-    one alone.
+    pattern; geometry: wavelength, distance and pixel sizes of the scan, as far as known. team: the processes
+    that share the work, None for one alone.
     """
 
     counts: Tensor
@@ -54,7 +54,7 @@ class RefineScan:
 
     @property
     def floor(self) -> float:
-        """Counts under which a rate is taken as dark: relative to the scan's mean."""
+        """Counts below which a pixel is taken as dark: relative to the mean of the scan."""
         return 1e-5 * self.mean_counts / self.n**2
 
 
@@ -75,7 +75,7 @@ def make_scan(
     "counts", "amplitude" or "auto" (as `ptycho.scan.units.decide_unit` decides).
     positions_xy (M, 2) centres [x, y] px. probe (N, N) or (P, N, N). bad_pixels (N, N) bool, True = ignore.
     Raises DataError on shapes, values or units that cannot be used. Memory: one float32 copy of the patterns;
-    of patterns that are read by rows, one in a scratch file in `scratch_folder` (None: the system's).
+    for patterns read by rows, it is in a scratch file in `scratch_folder` (None: the system's).
     """
     if (
         patterns.ndim != 3
@@ -145,13 +145,13 @@ def counts_of(scan: RefineScan, index: Tensor) -> float:
 def check_device(device: str | torch.device) -> None:
     """ConfigError where torch cannot put a tensor on `device`."""
     try:
-        torch.ones(1, device=device).item()  # a device that holds no values is none to work on
+        torch.ones(1, device=device).item()  # a device without values, such as "meta", cannot compute
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"device '{device}' cannot be used here; use 'cpu'") from error
 
 
 def check_probe(probe: np.ndarray, n: int) -> np.ndarray:
-    """A probe as (P, N, N) modes; DataError where it cannot be one."""
+    """A probe as (P, N, N) modes; DataError if it is not a probe."""
     probe = np.asarray(probe)
     if probe.ndim == 3 and probe.shape == (n, n, 1):
         probe = probe[..., 0]

@@ -1,8 +1,8 @@
 """How many sweeps, and how far each may step.
 
 A given number of sweeps: full steps for a few, then a straight line down to `final_strength`. "auto": full
-steps as long as each sweep still lowers R by 1 %, at most 20, then a line of 18 sweeps: small steps average
-away the noise of the patterns visited last, and more of them bring nothing more.
+steps while each sweep still lowers R by 1 %, at most 20, then a line of 18 sweeps. The small steps average
+the noise of the patterns visited last; more of them give no further improvement.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 from ptycho_torch.refine.options import RefineOptions
 
 _LINE = 18
-_SHORT_LINE = 8  # under the learned prior, which takes the noise away by itself
+_SHORT_LINE = 8  # with the learned prior, which removes the noise itself
 _LEAST_FULL, _MOST_FULL = 2, 20
 _STILL_FALLING = 0.01
-#: sweeps of a schedule that cannot end by itself: positions, and rules without a step to lower
+#: sweeps of a schedule without automatic end: for positions, and for rules without a step size
 FIXED = 40
 
 
@@ -36,7 +36,7 @@ class Schedule:
 
     @property
     def fixed(self) -> int | None:
-        """The number of sweeps where it does not depend on how they go."""
+        """The number of sweeps if it does not depend on R."""
         if self.epochs is not None:
             return self.epochs
         if self.options.position_search_px:
@@ -45,7 +45,7 @@ class Schedule:
         return None if ends_alone else FIXED
 
     def full_sweeps(self, course: Tensor | None) -> int:
-        """Sweeps at full step, as far as R of the finished ones (`course`) tells."""
+        """Sweeps at full step, by R of the finished sweeps (`course`)."""
         values = [] if course is None else course.tolist()
         for done in range(_LEAST_FULL, min(len(values), _MOST_FULL) + 1):
             if values[done - 1] > (1 - _STILL_FALLING) * values[done - 2]:
@@ -53,12 +53,12 @@ class Schedule:
         return min(max(len(values) + 1, _LEAST_FULL), _MOST_FULL)
 
     def length(self, course: Tensor | None) -> int:
-        """Sweeps in all, as it looks now: it grows while R still falls."""
+        """Total number of sweeps, by the present estimate: it grows while R still falls."""
         fixed = self.fixed
         return self.full_sweeps(course) + self.line if fixed is None else fixed
 
     def middle(self, course: Tensor | None) -> int:
-        """The sweep (0-based) half-way down the line; of a given number of sweeps the middle one."""
+        """The sweep (0-based) in the middle of the line; for a given number of sweeps, the middle sweep."""
         fixed = self.fixed
         if fixed is not None:
             return max(self.searches(), (fixed - 1) // 2)
@@ -75,7 +75,7 @@ class Schedule:
         return max(self.options.final_strength, min(1.0, (length - 1 - epoch) / (length - 1 - full)))
 
     def searches(self) -> int:
-        """Sweeps that look for positions at random."""
+        """Sweeps of the position search."""
         return 0 if self.fixed is None else self.options.search_epochs(self.fixed)
 
     def joint(self) -> tuple[int, ...]:

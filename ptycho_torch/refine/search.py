@@ -1,10 +1,11 @@
 """Positions wrong by several pixels: random trials in a shrinking circle, and patterns that are lost.
 
-A gradient sees no further than the finest feature under the probe. A. Maiden, M. Humphry, M. Sarahan, B.
-Kraus, J. Rodenburg, Ultramicroscopy 120, 64 (2012) try places at random and keep what lowers a pattern's own
-misfit, within a radius that falls. A pattern in a wrong minimum far away spoils the object around it and is
-held there by what it wrote itself: here such patterns are recognised, kept out of the object, and looked for
-further off.
+The gradient of a position is valid only within the size of the finest feature under the probe. A. Maiden, M.
+Humphry, M. Sarahan, B.
+Kraus, J. Rodenburg, Ultramicroscopy 120, 64 (2012) try random positions within a shrinking radius and keep a
+position that lowers the misfit of its pattern. A pattern in a wrong minimum far away damages the object
+there, and the damaged object keeps the pattern there. Here such patterns are detected, left out of the object
+update, and searched for further away.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from ptycho_torch.refine.shared import of_all, own
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.unknowns import affine_part, clipped, position_step
 
-_NEAR, _WIDE = 6, 24  # trials a pattern and sweep: within the radius, and far afield
+_NEAR, _WIDE = 6, 24  # trials of a pattern in a sweep: within the radius, and further away
 _ELSEWHERE = 63
-_SURER = 5.0  # nats by which another place must be likelier
+_SURER = 5.0  # nats by which another position must be likelier
 _LAST_RADIUS_PX = 0.1
-_REACH = 1.5  # how far, in first radii, a lost pattern is looked for
+_REACH = 1.5  # search distance for a lost pattern, in first radii
 _WIDE_EVERY = 5
-_FIRST = 2  # sweeps that the object needs before a trial means anything
-_LOST_FROM = 0.35  # share of the search after which lost patterns are kept out of the object
-_LOST_AFTER = 6.0  # excess over the median, in median deviations
+_FIRST = 2  # sweeps before the object is good enough for trials
+_LOST_FROM = 0.35  # share of the search after which lost patterns do not update the object
+_LOST_AFTER = 6.0  # threshold of the excess over the median, in median deviations
 
 
 def radius_px(first_px: float, epoch: int, sweeps: int) -> float:
@@ -39,7 +40,7 @@ def radius_px(first_px: float, epoch: int, sweeps: int) -> float:
     return float(first_px * (min(_LAST_RADIUS_PX, first_px) / first_px) ** (epoch / max(sweeps, 1)))
 
 
-def kept(state: RefineState, index: Tensor, epoch: int, sweeps: int) -> Tensor:
+def patterns_to_update(state: RefineState, index: Tensor, epoch: int, sweeps: int) -> Tensor:
     """The patterns of a batch (B,) that may change object and probe now."""
     if state.lost is None or epoch < _LOST_FROM * sweeps:
         return index
@@ -68,11 +69,11 @@ def search_batch(
 def find_lost(
     scan: RefineScan, state: RefineState, first_px: float, epoch: int, rng: np.random.Generator
 ) -> None:
-    """After a sweep: look far and near for the patterns marked as lost, then mark anew, in place."""
+    """After a sweep: search far and near for the patterns marked as lost, then mark again, in place."""
     if epoch < 2 * _WIDE_EVERY - 1:
         return
     if state.lost is not None and bool(state.lost.any()):
-        # around where the scan says it is: a walk from a wrong place would only lead further away
+        # around the nominal position: a random walk from a wrong position would lead further away
         moves = state.positions_xy - scan.positions_xy
         home = scan.positions_xy + affine_part(scan.positions_xy, moves, ~state.lost)
         for part in torch.nonzero(state.lost)[:, 0].split(16):
@@ -82,7 +83,7 @@ def find_lost(
 
 
 def _mark(scan: RefineScan, state: RefineState) -> None:
-    """Patterns whose misfit stands out are lost, in place."""
+    """Mark patterns with an outlying misfit as lost, in place."""
     every = torch.arange(scan.size, device=scan.counts.device)
     wrong = torch.cat(
         [
@@ -96,11 +97,12 @@ def _mark(scan: RefineScan, state: RefineState) -> None:
 
 
 def relocate(scan: RefineScan, state: RefineState, first_px: float, rng: np.random.Generator) -> None:
-    """Between joint steps, in place: is any pattern better explained elsewhere around its given place?
+    """Between joint steps, in place: test whether another position near the nominal one explains a pattern
+    better.
 
-    A handful of patterns far from home bends the object around them and, with it, their neighbours' places.
-    For each pattern the best of 64 places within 1.5 `first_px` of home is refined by three steps of its own,
-    and taken if the likelihood there is higher. Cost: about 75 forward models a pattern.
+    A few patterns far from their true positions distort the object around them, and so the positions of their
+    neighbours. For each pattern the best of 64 positions within 1.5 `first_px` of the nominal one is refined
+    by three separate steps, and taken if its likelihood is higher. Cost: about 75 forward models a pattern.
     """
     trusted = None if state.lost is None else ~state.lost
     home = scan.positions_xy + affine_part(scan.positions_xy, state.positions_xy - scan.positions_xy, trusted)
@@ -110,7 +112,7 @@ def relocate(scan: RefineScan, state: RefineState, first_px: float, rng: np.rand
         for _ in range(3):
             step = position_step(scan, there, predict(scan, there, own(scan, part)))[0]
             step = clipped(of_all(scan, part, step), 0.7)
-            there.positions_xy[part] = held(scan, state, there.positions_xy[part] + step)
+            there.positions_xy[part] = clip_to_canvas(scan, state, there.positions_xy[part] + step)
         better = surprise(scan, there, part) < surprise(scan, state, part) - _SURER
         state.positions_xy[part] = torch.where(
             better[:, None], there.positions_xy[part], state.positions_xy[part]
@@ -131,7 +133,7 @@ def surprise(scan: RefineScan, state: RefineState, index: Tensor) -> Tensor:
 def excess(counts: Tensor, model: Tensor, good: Tensor | None = None) -> Tensor:
     """Misfit of each pattern beyond the photons' noise, (B,) float64: sum((n - I)^2 - I) / sum(n^2).
 
-    Its mean is zero for a right model at any dose, so few photons do not look like a wrong place.
+    Its mean is zero for a correct model at any dose, so few photons do not look like a wrong position.
     """
     away = (counts - model).square() - model
     away = away if good is None else away * good
@@ -150,8 +152,8 @@ def _try(
     around_xy: Tensor | None = None,
     stay: bool = True,
 ) -> None:
-    """Move each pattern to the best of `trials` places within `radius` px (of `around_xy` (B, 2),
-    or of where it is), if that lowers its misfit or not `stay`.
+    """Move each pattern to the best of `trials` positions within `radius` px of `around_xy` (B, 2), or of its
+    present position. With `stay` it moves only if that lowers its misfit.
     """
     count = len(index)
     angle = rng.uniform(0, 2 * math.pi, (count, 1)) + 2 * math.pi * np.arange(trials) / trials
@@ -161,9 +163,9 @@ def _try(
     now = state.positions_xy[index, None]
     centre = now if around_xy is None else around_xy[:, None]
     places = torch.cat([now if stay else centre, centre + moves], 1)
-    # every process draws for all, so that a draw does not depend on who visits what
+    # every process draws for all patterns, so the draw does not depend on the distribution of work
     mine = own(scan, torch.arange(count, device=index.device))
-    places = held(scan, state, places[mine].reshape(-1, 2))
+    places = clip_to_canvas(scan, state, places[mine].reshape(-1, 2))
     repeated = index[mine].repeat_interleave(trials + 1)
     there = replace(
         state,
@@ -179,8 +181,8 @@ def _try(
     state.positions_xy[index] = of_all(scan, index, places.reshape(len(mine), trials + 1, 2)[rows, best])
 
 
-def held(scan: RefineScan, state: RefineState, places_xy: Tensor) -> Tensor:
-    """Places (K, 2) kept so that their windows lie on the canvas."""
+def clip_to_canvas(scan: RefineScan, state: RefineState, places_xy: Tensor) -> Tensor:
+    """Positions (K, 2), clipped so that their windows lie on the canvas."""
     low = torch.tensor(state.canvas.origin_xy, dtype=places_xy.dtype, device=places_xy.device) + scan.n // 2
     size = torch.tensor(state.canvas.shape[::-1], dtype=places_xy.dtype, device=places_xy.device) - scan.n
     return torch.minimum(torch.maximum(places_xy, low), low + size)

@@ -1,8 +1,8 @@
-"""A reconstruction that several processes share: which patterns a process visits, and sums over all of them.
+"""A reconstruction in several processes: the patterns of each process, and sums over all processes.
 
 All processes hold the same state. Each visits its part of every batch. The sums of a batch or a pass are then
 added over the processes; values of single patterns (position, intensity, misfit) are sent to all. So K
-processes compute what one computes, but for the order of the additions.
+processes compute the same as one, except for the order of the additions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ptycho_torch.refine.scan import RefineScan
 
 
 def own(scan: RefineScan, index: Tensor) -> Tensor:
-    """The part of `index` (B,) that this process visits: a K-th, in order; may be empty."""
+    """The part of `index` (B,) of this process: 1/K of it, in order; may be empty."""
     if scan.team is None:
         return index
     return index.tensor_split(scan.team.size)[scan.team.rank]
@@ -36,12 +36,12 @@ def total(scan: RefineScan, *numbers: float) -> list[float]:
 
 
 def any_of(scan: RefineScan, here: bool) -> bool:
-    """Whether it is so in any of the processes: they stop together."""
+    """Whether the condition holds in any process: all stop together."""
     return total(scan, float(here))[0] > 0
 
 
 def of_all(scan: RefineScan, index: Tensor, values: Tensor) -> Tensor:
-    """Values (B, ...) of all of `index` (B,), of which each process has computed those of its `own` part."""
+    """Values (B, ...) of all of `index` (B,); each process has computed those of its `own` part."""
     if scan.team is None:
         return values
     parts = [len(part) for part in index.tensor_split(scan.team.size)]
@@ -53,9 +53,9 @@ def of_all(scan: RefineScan, index: Tensor, values: Tensor) -> Tensor:
 
 
 def hand_round(scan: RefineScan, rows: Tensor, visited: Tensor) -> Tensor:
-    """Rows (M, ...) as whoever visited them left them: `visited` (M,) bool, True where this process did.
+    """Rows (M, ...) from the process that visited them; `visited` (M,) bool: the rows of this process.
 
-    A row that nobody visited stays as it is.
+    A row that no process visited is unchanged.
     """
     if scan.team is None:
         return rows

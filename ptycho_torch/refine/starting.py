@@ -1,4 +1,4 @@
-"""The probe that training starts from: some sweeps of the engine from a flat object."""
+"""The first probe of a training: from some sweeps of the engine on a flat object."""
 
 from __future__ import annotations
 

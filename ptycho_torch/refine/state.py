@@ -1,4 +1,4 @@
-"""Everything a reconstruction knows at one moment: the unknowns, their place and their start."""
+"""The state of a reconstruction: all unknowns, their canvas and their start."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ class RefineState:
 
     object (H, W) complex on `canvas`; probe (P, N, N) complex, so that |FFT_ortho(probe * window)|^2 are
     counts; positions_xy (M, 2) float64; intensity (M,) amplitude factor per pattern or None; background
-    (N, N) counts, zero frequency first, or None; lost (M,) bool: patterns that a search for positions keeps
-    out of the object, or None; epoch: finished sweeps. course (E,) float64: R of every finished sweep, which
-    the schedule goes by; variation (2,) float64: weight of the prior and the step factor it was found at, or
-    None before it is tried; first (H, W), pull (2,): the object that the prior draws to, and how.
-    earlier_object, earlier_probe: both one sweep ago, where moves are carried on. learned (1,) float64: the
-    share of the learned prior's answer that held-out patterns chose, None before they are asked.
+    (N, N) counts, zero frequency first, or None; lost (M,) bool: patterns that a position search leaves out
+    of the object update, or None; epoch: finished sweeps. course (E,) float64: R of every finished sweep,
+    used by the schedule; variation (2,) float64: weight of the prior and the step factor of its choice, or
+    None before it is tried; first (H, W), pull (2,): the object that the prior pulls to, and the pull's
+    weight and step factor.
+    earlier_object, earlier_probe: both one sweep ago, used by the momentum. learned (1,) float64: the share
+    of the learned prior's output chosen by held-out patterns, None before the choice.
     """
 
     canvas: Canvas

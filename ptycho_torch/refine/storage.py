@@ -1,4 +1,4 @@
-"""A reconstruction's state on disk: safetensors, no code, written whole or not at all."""
+"""A reconstruction's state on disk: safetensors, without code, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_state(
     try:
         arrays, texts = read_tensors(Path(path))
         note = json.loads(texts.get("refine", "{}"))
-        # a copy is aligned as torch likes it: sums and transforms then round as they did before
+        # a copy has torch's own memory alignment, so sums and transforms round as before
         tensors = {key: torch.from_numpy(value).to(device).clone() for key, value in arrays.items()}
         if not isinstance(note, dict):
             raise ValueError("no note of a refinement in it")

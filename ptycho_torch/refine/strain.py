@@ -1,10 +1,9 @@
 """The affine error of a scan, seen inside its patterns.
 
-Where all positions are stretched, turned or sheared by a few parts in a thousand, no pattern wants to move:
-its neighbours err alike on all sides. But the object that they agree on is strained too, and the window
-under one pattern is not. So the strain is found by least squares from what straining every window would
-change, and positions and object are strained back together, because an object that had to follow would take
-fifty sweeps.
+If all positions are scaled, rotated or sheared by a few parts in a thousand, no single pattern gains by
+moving: its neighbours have nearly the same error. But the reconstructed object is strained too, while each
+measured pattern is not. So least squares estimates the strain from the change that a strain of every window
+causes. Positions and object are corrected together; otherwise the object would need fifty sweeps to follow.
 """
 
 from __future__ import annotations
@@ -18,14 +17,15 @@ from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.shared import add_up, own, total
 from ptycho_torch.refine.state import RefineState
 
-_GAIN = 2.5  # the object gives way to strained positions: what its windows show is less than what is there
+_GAIN = 2.5  # the object follows strained positions in part, so its windows show less than the whole strain
 _LARGEST = 0.01
 _SMALL_PX = 0.1
-_SURE = 4.0  # standard deviations under which a strain is taken for noise
+_SURE = 4.0  # standard deviations below which a strain is taken as noise
 
 
 def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor, Tensor]:
-    """The strain S (2, 2) of the object as the patterns `index` see it, [x, y] by [x, y], and its deviation.
+    """The strain S (2, 2) of the object from the patterns `index`, [x, y] by [x, y], and its standard
+    deviation.
 
     Object features under a pattern centred at c lie at c + (1 + S)(r - c). The model is linear in S and in a
     shift of each pattern, which is eliminated; residuals in the measured modulus. Cost: 7 FFTs a pattern and
@@ -44,7 +44,7 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
         shifts = [exit.probes * gather(s, exit.corners_yx, n)[:, None] for s in (slope_x, slope_y)]
         waves = shifts + [shift * arm for shift in shifts for arm in (across, down)]
         basis = torch.stack([_change(exit, wave, modulus, scan.good) for wave in waves], 1).to(torch.float64)
-        # n - I has no bias where photons are few; the difference of the roots has
+        # n - I has no bias for few photons; the difference of square roots has one
         missing = 0.5 * (scan.counts[part] - exit.intensity) / modulus
         missing = (missing if scan.good is None else missing * scan.good).flatten(1).to(torch.float64)
         inner = basis @ basis.transpose(1, 2)
@@ -73,16 +73,16 @@ def slopes(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _change(exit: Exit, wave: Tensor, modulus: Tensor, good: Tensor | None) -> Tensor:
-    """What adding `wave` (B, P, N, N) to the exit waves changes in the modulus, (B, N N)."""
+    """Change of the modulus (B, N N) if `wave` (B, P, N, N) is added to the exit waves."""
     far = fft2(wave, norm="ortho")
     change = (exit.far.real * far.real + exit.far.imag * far.imag).sum(1) / modulus
     return (change if good is None else change * good).flatten(1)
 
 
 def undo_strain(scan: RefineScan, state: RefineState, epoch: int) -> None:
-    """Measure the strain on every other pattern and take its sure part out of positions and object.
+    """Measure the strain on every other pattern and remove its significant part from positions and object.
 
-    A common scale is left to joint.py: before the probe has settled its curvature looks the same.
+    A common scale is left to joint.py: before the probe has converged, its curvature has the same effect.
     """
     index = torch.arange(epoch // 2 % 2, scan.size, 2, device=scan.counts.device)
     found, deviation = strain(scan, state, index)
@@ -100,8 +100,8 @@ def _sure(value: Tensor, limit: Tensor) -> Tensor:
 def stretch(state: RefineState, matrix: Tensor) -> None:
     """Positions and object mapped by r -> c + matrix (r - c), c the mean position, in place.
 
-    Bicubic; by the object's slopes where nothing moves by more than 0.1 px, so that many small maps do not
-    smooth the object.
+    Bicubic; if nothing moves by more than 0.1 px, first order by the object's slopes, so that many small maps
+    do not smooth the object.
     """
     centre = state.positions_xy.mean(0)
     state.positions_xy = (state.positions_xy - centre) @ matrix.T + centre

@@ -1,4 +1,4 @@
-"""The unknowns beside object and probe, and the constraints, as updates that any rule's batch feeds."""
+"""Updates of the unknowns besides object and probe, and the constraints; they work with any rule."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Ten
 
     The step is taken in the modulus sqrt(I) that is measured:
 
-    d sqrt(I) / dx = sum_p Re(conj(Psi_p) FFT(O ifft(-2 pi i k_x FFT P_p))) / sqrt(I): only what a move
-    changes in the detector counts, so the common shift of an exit wave, which no detector sees, does not
-    damp the step. A 2 x 2 real least-squares problem a pattern; five more FFTs a mode. The information is
-    that of the misfit's own size, where it weighs, so model errors count as noise.
+    d sqrt(I) / dx = sum_p Re(conj(Psi_p) FFT(O ifft(-2 pi i k_x FFT P_p))) / sqrt(I): only the change of the
+    detected intensity counts, so the common shift of an exit wave, which has no effect on it, does not damp
+    the step. A 2 x 2 real least-squares problem a pattern; five more FFTs a mode. The information is scaled
+    by the actual misfit where its weight lies, so model errors count as noise.
     """
     n = exit.far.shape[-1]
     k = torch.fft.fftfreq(n, device=exit.far.device, dtype=exit.intensity.dtype)
@@ -62,7 +62,7 @@ def position_step(scan: RefineScan, state: RefineState, exit: Exit) -> tuple[Ten
 def affine_part(positions_xy: Tensor, moves_xy: Tensor, trusted: Tensor | None = None) -> Tensor:
     """The part (M, 2) of `moves_xy` that a global affine map of the positions explains, by least squares.
 
-    trusted (M,) bool: the rows that are asked; the map is given for all.
+    trusted (M,) bool: the rows used in the fit; the map is evaluated for all rows.
     """
     centred = positions_xy - positions_xy.mean(0)
     basis = torch.cat([centred, torch.ones_like(centred[:, :1])], 1)
@@ -71,12 +71,11 @@ def affine_part(positions_xy: Tensor, moves_xy: Tensor, trusted: Tensor | None =
 
 
 def believe_positions(scan: RefineScan, state: RefineState, options: RefineOptions) -> None:
-    """Take back, in place, what of the positions' moves the photons' noise explains: maximum a posteriori.
+    """Take back, in place, the part of the position moves that photon noise explains: maximum a posteriori.
 
-    A pattern's position is known to 1/sqrt(information) only, so moves no larger than that are not
-    believed: the deviations from an affine image of the scan (positions="affine") or from the scan are given
-    a Gaussian prior whose variance is what they show in excess of the noise, none where they show none. One
-    pass over the scan.
+    The precision of a position is 1/sqrt(information), so smaller moves are not significant. The deviations
+    from an affine map of the scan (positions="affine") or from the scan get a Gaussian prior. Its variance is
+    their variance in excess of the noise; without excess there is no move. One pass over the scan.
     """
     information = torch.zeros((scan.size, 2, 2), dtype=torch.float64, device=state.positions_xy.device)
     for part in own(scan, torch.arange(scan.size, device=information.device)).split(64):
@@ -86,7 +85,7 @@ def believe_positions(scan: RefineScan, state: RefineState, options: RefineOptio
     trusted = None if state.lost is None else ~state.lost
     whole = affine_part(scan.positions_xy, state.positions_xy - scan.positions_xy, trusted)
     away = state.positions_xy - scan.positions_xy - whole
-    # medians: the few patterns at the rim of a scan, which little holds, must not speak for all
+    # medians: a few poorly constrained patterns at the border of a scan must not dominate
     spread = away.square().sum(1).median() / (2 * math.log(2))
     noise = torch.linalg.inv(information).diagonal(dim1=1, dim2=2).mean(1).median()
     excess = float(spread - noise)
@@ -107,13 +106,14 @@ def _sure_strain(
     spread: float,
     options: RefineOptions,
 ) -> Tensor:
-    """What of an affine move (M, 2) is more than the photons' noise (variance a position and axis, px^2)
-    explains: all of it, the shift and the rotation, or the shift alone.
+    """The significant part of an affine move (M, 2), given photon noise (variance of a position and axis,
+    px^2): all of it, the shift and the rotation, or the shift alone.
 
-    Two causes of a strain that is not there: the noise of the positions, and the object's own noise, which
-    likes a larger scan: half a nat for each unknown of the object, against the strain's information. Nothing
-    turns a scan but the first, so a rotation is judged by that alone where the whole is not sure.
-    Errors of each pattern for itself ("free") of variance `spread` have an affine part too, but a small one.
+    A false strain has two causes. One is the noise of the positions. The other is the noise of the object,
+    which favours a larger scan: half a nat for each unknown of the object, against the strain's information.
+    Only the first can rotate a scan, so a rotation is tested against it alone if the whole move is not
+    significant. Independent errors of the patterns ("free") of variance `spread` have a small affine part
+    too.
     """
     shift = moves_xy.mean(0)
     centred = scan.positions_xy - scan.positions_xy.mean(0)

@@ -11,7 +11,7 @@ from ptycho.triage.precision import Judged
 
 
 def confusion_figure(judged: Judged, title: str) -> Figure:
-    """Rows are what frames are, columns what they are called; colour is the share of the row."""
+    """Rows are true labels, columns called labels; colour is the share of the row."""
     matrix = judged.confusion
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure = new_figure(6.4, 5.6, title)

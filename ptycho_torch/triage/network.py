@@ -1,4 +1,4 @@
-"""The network of triage: three convolutions over six pictures of 32 x 32, numbers, a sigmoid a fault."""
+"""The network of triage: three convolutions over six pictures of 32 x 32, numbers, one sigmoid per fault."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from ptycho.triage.labels import FAULTS
 PICTURES = 6
 CHANNELS = (12, 24, 40)
 HIDDEN = 64
-#: rings about the middle over which the network gets means of what the neighbours and the scan have not
+#: rings about the centre; the network gets the mean differences from neighbours and scan over each ring
 RINGS = 16
-#: normalised numbers are cut here, so that a scan beyond all that was seen is one at the rim of it
+#: normalised numbers are clipped here, so that an unusual scan counts as one at the limit of the training
+#: data
 CUT = 8.0
 
 
 class TriageNetwork(nn.Module):
-    """Logits (B, faults) of pooled counts, each fault by itself: a frame is good where none holds.
+    """Logits (B, faults) of pooled counts, independent for each fault: a frame without a fault is good.
 
-    Everything from counts on is inside: variance stabilisation, normalisation, cut. Weights are drawn from
+    It includes variance stabilisation, normalisation and clipping of the counts. Weights are drawn from
     `seed` alone. mean, scale (numbers,): of the normalisation, kept with the weights.
     """
 
@@ -57,7 +58,7 @@ class TriageNetwork(nn.Module):
     def forward(
         self, frames: Tensor, around: Tensor, usual: Tensor, numbers: Tensor, noise: Tensor
     ) -> Tensor:
-        """Logits from what `ptycho.triage.features.Seen` holds.
+        """Logits from the fields of `ptycho.triage.features.FrameInputs`.
 
         frames, around (B,32,32); usual (B or 1,32,32); numbers (B, numbers); noise (B or 1,1,1).
         """
@@ -73,7 +74,7 @@ class TriageNetwork(nn.Module):
 
 
 def ring_means() -> Tensor:
-    """The matrix (32^2, RINGS) that takes means over rings of one block about the middle; corners are out."""
+    """The matrix (32^2, RINGS) for means over rings one block wide about the centre, without corners."""
     place = torch.arange(SIDE) - SIDE / 2 + 0.5
     radius = torch.hypot(place[:, None], place[None, :]).flatten()
     member = (radius[:, None] >= torch.arange(RINGS)) & (radius[:, None] < torch.arange(1, RINGS + 1))
@@ -81,7 +82,7 @@ def ring_means() -> Tensor:
 
 
 def pictures(frames: Tensor, around: Tensor, usual: Tensor, noise: Tensor) -> Tensor:
-    """What `ptycho.triage.features.images` makes, (B,6,32,32)."""
+    """The pictures of `ptycho.triage.features.images`, (B,6,32,32)."""
     totals = [x.sum(dim=(1, 2), keepdim=True) + 1.0 for x in (frames, around, usual)]
     own, beside, whole = totals
     root = 2 * torch.sqrt(frames + 0.375)

@@ -1,4 +1,4 @@
-"""The network of triage at work: probabilities of a scan that was looked at."""
+"""Applies the network of triage: probabilities for the frames of a scan."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor
 
 from ptycho.errors import BundleError
 from ptycho.models.triage import THRESHOLDS
-from ptycho.triage.features import Array, Measured, Seen, look
+from ptycho.triage.features import Array, FrameInputs, FrameStatistics, look
 from ptycho.triage.labels import FAULTS
 from ptycho_torch.triage.network import TriageNetwork
 
-#: frames of a step: what lies between the layers stays in the cache
+#: frames of a step: the activations stay in the cache
 _BATCH = 256
-#: probability from where a frame no longer stands for its neighbours
+#: probability from which a frame is no longer used as a neighbour
 _SUSPECT = 0.5
 
 
 def network_of(weights: Mapping[str, NDArray[Any]], source: str) -> TriageNetwork:
-    """The network with these weights; BundleError, which names `source`, where they do not fit."""
+    """The network with these weights; BundleError, which names `source`, if they do not fit."""
     network = TriageNetwork()
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     there = {name: value.shape for name, value in weights.items() if name != THRESHOLDS}
@@ -40,7 +40,7 @@ def network_of(weights: Mapping[str, NDArray[Any]], source: str) -> TriageNetwor
 
 
 def load_network(path: Path | None = None) -> tuple[TriageNetwork, NDArray[np.float32]]:
-    """Network and thresholds (faults,) of a file, None: those that ship. Raises BundleError."""
+    """Network and thresholds (faults,) of a file, None: the built-in ones. Raises BundleError."""
     from ptycho.models.triage import WEIGHTS, triage_weights
 
     weights = triage_weights(path)
@@ -48,20 +48,20 @@ def load_network(path: Path | None = None) -> tuple[TriageNetwork, NDArray[np.fl
 
 
 def tensors(frames: Array, around: Array, usual: Array, numbers: Array, noise: Array) -> tuple[Tensor, ...]:
-    """What the network's forward takes, of arrays."""
+    """The arguments of the network's forward, from arrays."""
     return tuple(torch.from_numpy(np.array(a, np.float32)) for a in (frames, around, usual, numbers, noise))
 
 
 def two_looks(
     network: TriageNetwork,
-    measured: Measured,
+    measured: FrameStatistics,
     positions_px: NDArray[np.float64],
     scale: float | None = 1.0,
 ) -> NDArray[np.float32]:
     """Probability (M, faults) of each fault; arguments as `ptycho.triage.features.look`.
 
-    Where the first look finds bad frames, a second one no longer lets them stand for their neighbours or the
-    scan. With none, or more than half of them, the first is the answer.
+    If the first pass finds bad frames, a second pass does not use them as neighbours or for the scan. If it
+    finds none, or more than half of them, its result is returned.
     """
     first = probabilities(network, look(measured, positions_px, scale))
     bad = np.asarray((first >= _SUSPECT).any(axis=1))
@@ -70,7 +70,7 @@ def two_looks(
     return probabilities(network, look(measured, positions_px, scale, np.logical_not(bad)))
 
 
-def probabilities(network: TriageNetwork, seen: Seen) -> NDArray[np.float32]:
+def probabilities(network: TriageNetwork, seen: FrameInputs) -> NDArray[np.float32]:
     """Probability (M, faults) float32 of each fault. Time O(M); memory one batch of 256 frames."""
     noise = np.full((1, 1, 1), seen.noise, np.float32)
     made = np.empty((len(seen.frames), len(FAULTS)), np.float32)

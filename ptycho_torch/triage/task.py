@@ -1,4 +1,4 @@
-"""The training of triage: scans that are simulated as they are needed, faults put in, an output a fault."""
+"""The training of triage: scans simulated on demand, added faults, one output per fault."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from ptycho_torch.triage.running import tensors
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: first words of the seeds: training, the normalisation, the evaluation, the scans that thresholds are set by
+#: first words of the seeds: training, normalisation, evaluation, scans for the thresholds
 _TRAIN, _NORMAL, _EVALUATE, _THRESHOLDS = 1, 3, 7, 11
-#: photons a frame of the scans that are evaluated, within what is trained on
+#: photons of a frame in the evaluated scans, within the range of training
 DOSES = (1e3, 1e4, 1e6)
 _NORMAL_SCANS = 24
 _BATCH = 512
 
 
 class TriageTask(Task[TriageSettings]):
-    """Triage as the trainer of the learned tools takes it; the best epoch is that of the highest mAP."""
+    """Triage as a task of the trainer; the best epoch has the highest mAP."""
 
     name = "triage"
-    #: the shares of labels in what the sampler drew are watched, and train nothing
+    #: the shares of the sampled labels are logged only, with weight 0
     terms = {"cross_entropy": 1.0, **{f"share_{name}": 0.0 for name in LABELS}}
     monitor, mode = "val/mAP", "max"
     bar = ("train_loss", "val/mAP", "val/ap_module")
@@ -55,7 +55,7 @@ class TriageTask(Task[TriageSettings]):
         self._epoch = -1
 
     def build(self) -> nn.Module:
-        """The network; its numbers are normalised by scans of their own."""
+        """The network; its numbers are normalised by separate scans."""
         network = TriageNetwork(self.settings.seed)
         data = self.settings.data
         some = draw_frames(self._seeds(_NORMAL, _NORMAL_SCANS), data.ranges(), data.bad_shares)
@@ -84,8 +84,9 @@ class TriageTask(Task[TriageSettings]):
         return Frames(*(np.concatenate(column)[:wanted] for column in zip(*parts, strict=True)))
 
     def losses(self, network: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Cross entropy of each fault by itself, rare ones weighted, the mean of all; beside it the share of
-        frames that have each label, so that every log says what was sampled."""
+        """Mean binary cross entropy of the faults, with higher weights for rare ones; and the share of frames
+        with each label, so that the logs show the sampled data.
+        """
         logits = network(*(batch[name] for name in ("frames", "around", "usual", "numbers", "noise")))
         loss = nn.functional.binary_cross_entropy_with_logits(
             logits, batch["labels"], pos_weight=self.weights.to(logits.device)
@@ -114,7 +115,7 @@ class TriageTask(Task[TriageSettings]):
         return found
 
     def _evaluation_frames(self) -> Frames:
-        """Scans of a few doses within the range; of the two ends, where none of the doses lies within."""
+        """Scans of the standard doses within the range; if none lies within it, of the two ends."""
         data = self.settings.data
         low, high = data.photons
         doses = [dose for dose in DOSES if low <= dose <= high] or [low, high]
@@ -138,7 +139,7 @@ class TriageTask(Task[TriageSettings]):
         return {"confusion": confusion_figure(self.judged, f"frames called at 0.5, epoch {self._epoch + 1}")}
 
     def export(self, network: nn.Module, folder: Path) -> list[Path]:
-        """triage.safetensors, with thresholds that no good frame of further scans comes near; ONNX; JSON."""
+        """triage.safetensors, with thresholds above all good frames of further scans; ONNX; JSON."""
         data = self.settings.data
         own = draw_frames(self._seeds(_THRESHOLDS, data.threshold_scans), data.ranges(), (0.0, 0.05))
         weights = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}

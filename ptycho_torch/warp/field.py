@@ -1,4 +1,4 @@
-"""A warp whose numbers can be learned, and images drawn through it."""
+"""A warp with trainable parameters, and images resampled through it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ptycho.warp.warp import Warp
 
 
 def backward_warp(image: Tensor, displacement: Tensor, mode: str = "bilinear") -> Tensor:
-    """image (B, C, H, W) drawn at p + u(p): real, differentiable in both.
+    """image (B, C, H, W) sampled at p + u(p): real, differentiable in both.
 
     displacement (B, H', W', 2) [x, y] px of the image; the output is (B, C, H', W'), its pixel (0, 0) lies on
-    the image's. Beyond the image its edge is repeated. `grid_sample` with align_corners=True, so that px -1
+    the image's. Outside the image its edge is repeated. `grid_sample` with align_corners=True, so that px -1
     and +1 are the centres of the first and last pixel.
 
     >>> image = torch.arange(4.0).reshape(1, 1, 1, 4)
@@ -34,12 +34,12 @@ def backward_warp(image: Tensor, displacement: Tensor, mode: str = "bilinear") -
 
 
 def bounded(raw: Tensor, bound: Tensor | float) -> Tensor:
-    """raw near zero, never beyond +-bound."""
+    """Equal to raw near zero, never beyond +-bound."""
     return bound * torch.tanh(raw / bound)
 
 
 def unbounded(value: Tensor, bound: Tensor | float) -> Tensor:
-    """The raw number whose bounded value this is."""
+    """The inverse of `bounded`."""
     return bound * torch.atanh((value / bound).clamp(-0.999999, 0.999999))
 
 
@@ -69,10 +69,10 @@ class Lattice:
 
 
 def _mixture() -> Tensor:
-    """Raw numbers to the ten of a warp, (10, 10): each lens term less what scale and the lower term do, on a
-    square.
+    """Matrix (10, 10) from raw numbers to the ten of a warp: it removes scale and lower terms from each lens
+    term, on a square.
 
-    Of r, r^3 and r^5 the later ones look like the earlier; orthogonal combinations are found in fewer steps.
+    r, r^3 and r^5 are similar functions; a fit of orthogonal combinations needs fewer steps.
     """
     mixture = torch.eye(len(BOUNDS), dtype=torch.float64)
     scale, lens, high = (NAMES.index(name) for name in ("scale", "lens", "lens_high"))
@@ -99,13 +99,13 @@ class WarpField(nn.Module):
         self.register_buffer("mask", torch.zeros(len(BOUNDS), dtype=dtype))
 
     def use(self, kind: str) -> None:
-        """Let only the numbers of this kind move; a "flow" needs `refine` too."""
+        """Fit only the numbers of this kind; a "flow" needs `refine` too."""
         mask = self.get_buffer("mask")
         mask.zero_()
         mask[list(PARTS[kind])] = 1.0
 
     def refine(self, points: int) -> None:
-        """Control points so that the longer side has `points`; the field stays what it is."""
+        """Set the control points so that the longer side has `points`; the field does not change."""
         counts = [max(FEWEST, round((points - 3) * side / max(self.shape)) + 3) for side in self.shape]
         shape = (counts[0], counts[1])
         if self.head is None:
@@ -143,8 +143,7 @@ class WarpField(nn.Module):
             return Warp(self.shape, self.values().double().numpy().copy(), points)
 
     def set(self, warp: Warp) -> None:
-        """Begin from a warp of the same grid; what is beyond a bound is set on it. Every number of it is
-        used."""
+        """Start from a warp of the same grid; values beyond a bound are clipped. All numbers are used."""
         dtype = self.raw.dtype
         bound = self.get_buffer("bounds").double()
         with torch.no_grad():

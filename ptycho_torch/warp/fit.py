@@ -1,7 +1,7 @@
-"""A warp fitted to one pair of images, in stages: shift, affine, lens, a flow of ever more points, all
+"""Fits a warp to one pair of images, in stages: shift, affine, lens, a flow with more and more points, all
 together.
 
-A richer warp is kept only where pixels that took no part in its fit become better by more than chance.
+A richer warp is accepted only if held-out pixels fit better by more than chance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ptycho_torch.warp.field import WarpField
 from ptycho_torch.warp.levels import Level, make_levels
 from ptycho_torch.warp.losses import View, data_terms, flow_terms, fold_penalty, misfit
 
-#: area that a cell keeps during a fit
+#: least area of a cell during a fit
 _MARGIN = 0.2
 _FIRST_FLOW = 7
 _RATE_PX, _LAST_RATE = 0.4, 0.03
@@ -33,7 +33,7 @@ _TUNING_PX = 0.1
 
 @dataclass(frozen=True)
 class Registered:
-    """warp: the fit, the identity where `score.failures` names a reason. start, score: the score before and
+    """warp: the fit, or the identity if `score.failures` names a reason. start, score: the score before and
     after. stages: one row each (name, kept, better: standard errors by which held-out pixels fit better).
     seconds: CPU time of this process.
     """
@@ -62,9 +62,9 @@ def register(
     start: Warp | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Registered:
-    """Fit a warp of the settings' kind to a pair; the images' gauge has no part in it.
+    """Fit a warp of the settings' kind to a pair; the result does not depend on the gauge of the images.
 
-    start: a warp to begin with (a network's), tried against the identity on held-out pixels. Deterministic.
+    start: a warp to start from (of a network); held-out pixels compare it with the identity. Deterministic.
     Time: about 3 CPU s for 200 x 200 px, linear in pixels; memory some 30 copies of an image.
     """
     settings = (settings or PairSettings()).check()
@@ -111,7 +111,7 @@ def _plan(settings: PairSettings, levels: dict[int, Level]) -> list[tuple[str, s
 
 
 class _Fit:
-    """The best warp so far and what it is judged by."""
+    """The best warp so far and the data that judge it."""
 
     def __init__(self, pair: Pair, settings: PairSettings, seed: int) -> None:
         self.pair, self.settings = pair, settings
@@ -125,7 +125,7 @@ class _Fit:
         self.pixels = seen / max(1.0, 4 * math.pi * settings.smooth_px**2)
 
     def stage(self, name: str, kind: str, points: int | None, levels: list[int]) -> bool:
-        """Fit a richer warp from the best one; keep it where held-out pixels say so."""
+        """Fit a richer warp from the best one; keep it if held-out pixels fit better."""
         tried = copy.deepcopy(self.best)
         tried.use(kind)
         if points is not None:
@@ -135,7 +135,7 @@ class _Fit:
         return self.judge(name, tried)
 
     def offer(self, warp: Warp) -> bool:
-        """Take a given warp, as far as its kind may be used, where it is better than none."""
+        """Use a given warp, within the allowed kind, if it is better than none."""
         tried = copy.deepcopy(self.best)
         tried.set(warp)
         tried.use(self.settings.kind)
@@ -144,7 +144,7 @@ class _Fit:
         return self.judge("given", tried)
 
     def judge(self, name: str, tried: WarpField) -> bool:
-        """Whether held-out pixels fit better by more than chance; then `tried` is the best."""
+        """Whether held-out pixels fit better by more than chance; if so, `tried` becomes the best warp."""
         better = self.gain(self.best, tried)
         failures = hard_failures(self.pair, tried.warp())
         kept = better > self.settings.significance and not failures
@@ -154,7 +154,7 @@ class _Fit:
         return kept
 
     def tune(self) -> None:
-        """All numbers and all pixels, short steps; kept where it makes no hard failure."""
+        """Fit all numbers to all pixels in short steps; kept unless it causes a hard failure."""
         tried = copy.deepcopy(self.best)
         self.descend(tried, self.levels[1], _TUNING_PX, held=False)
         failures = hard_failures(self.pair, tried.warp())
@@ -186,7 +186,7 @@ class _Fit:
             return float(sums.mean() / (sums.std() / math.sqrt(len(sums))).clamp_min(1e-30))
 
     def descend(self, warp: WarpField, level: Level, rate_px: float, *, held: bool) -> None:
-        """Steps of Adam whose length falls along a quarter of a cosine, in place."""
+        """Steps of Adam with a learning rate that falls as a quarter of a cosine, in place."""
         moving = [warp.raw] if warp.head is None else [warp.raw, warp.head]
         optimizer = torch.optim.Adam(moving, lr=rate_px, betas=(0.9, 0.98))
         with torch.no_grad():
@@ -210,8 +210,7 @@ class _Fit:
 
 
 def noise_of(view: View) -> float:
-    """Standard error of a pixel's difference, of either part, by the median: what does not fit counts as
-    noise."""
+    """Standard error of a pixel's difference, of either part, from the median: misfit counts as noise."""
     seen = view.weight > 0
     error = ((view.fixed - view.moved).abs() * view.weight.sqrt())[seen]
     return max(

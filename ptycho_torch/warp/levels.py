@@ -1,5 +1,4 @@
-"""A pair of images as a pyramid: halved images, weights, and the pixels that judge a fit and have no part in
-it."""
+"""A pair of images as a pyramid: halved images, weights, and the held-out pixels that judge a fit."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from ptycho.warp.settings import PairSettings
 from ptycho_torch.warp.field import Lattice, WarpField, backward_warp
 from ptycho_torch.warp.losses import View, local_factor
 
-#: side of the squares that are held out, px, and their share
+#: side of the held-out squares, px, and their share
 BLOCK_PX, _HELD = 6, 0.2
 _FEWEST_PX = 20
 
@@ -50,8 +49,7 @@ class Level:
 
 
 def make_levels(pair: Pair, settings: PairSettings, seed: int = 0) -> dict[int, Level]:
-    """Levels 1, 2, 4, ... of a pair, as far as a side keeps 20 px; at most 8. The squares follow from the
-    seed."""
+    """Levels 1, 2, 4, ... of a pair, down to a side of 20 px; at most 8. The seed determines the squares."""
     fixed, moving = (_smoothed(image, settings.smooth_px) for image in (pair.fixed, pair.moving))
     weights = [torch.from_numpy(w.astype(np.float32)) for w in (pair.fixed_weight, pair.moving_weight)]
     height, width = pair.shape

@@ -1,4 +1,4 @@
-"""What a warp is fitted by. Terms that exist for images are taken as they are; the fold penalty is new.
+"""The losses of a warp fit. Existing image terms are reused; the fold penalty is specific to warps.
 
 Letters: H, W sides of a level. Images (H, W) complex, fields (H, W, 2) [x, y] px of that level.
 """
@@ -17,7 +17,7 @@ from ptycho.forward.losses import amplitude_charbonnier, total_variation
 from ptycho.forward.penalties import smoothness
 from ptycho.warp.warp import corner_slopes
 
-#: a bend of control points of this size, 16 px apart, is as likely as a misfit of one standard error
+#: second difference of control points, 16 px apart, that is as likely as a misfit of one standard error
 _BEND_PX, _BEND_AT_PX = 1.0, 16.0
 _SSIM_SIGMA_PX = 1.5
 
@@ -37,15 +37,15 @@ def corner_areas(field: Tensor) -> Tensor:
 def fold_penalty(field: Tensor, margin: float = 0.0) -> Tensor:
     """Mean of max(0, margin - area)^2 over the four corners of every cell of a field (H, W, 2) px.
 
-    With margin 0 it is zero exactly where nothing folds; a margin keeps the area of every cell above it.
+    With margin 0 it is zero exactly if nothing folds; a margin keeps the area of every cell above it.
     """
     return F.relu(margin - corner_areas(field)).square().mean()
 
 
 def local_factor(fixed: Tensor, moved: Tensor, weight: Tensor, window: int) -> Tensor:
-    """The complex factor (H, W) by which `moved` fits `fixed` best in each window of so many px, smooth.
+    """The smooth complex factor (H, W) that fits `moved` to `fixed` best in each window of so many px.
 
-    What ptychography leaves free (scale, phase, ramp) and what varies slowly is in it. No gradient goes
+    It contains the ptychographic gauge (scale, phase, ramp) and slow variations. No gradient goes
     through it: at the best factor the misfit does not depend on it to first order. O(H W).
     """
     with torch.no_grad():
@@ -56,7 +56,7 @@ def local_factor(fixed: Tensor, moved: Tensor, weight: Tensor, window: int) -> T
         size = max(2, min(window, *fixed.shape))
         stride, pad = max(1, size // 4), size // 2
         sums = F.avg_pool2d(parts[None], size, stride, pad, count_include_pad=True)[0]
-        # a little of the whole image's own factor where nothing is seen
+        # a small part of the factor of the whole image, for unlit windows
         sums = sums + 1e-3 * parts.mean((1, 2))[:, None, None]
         cells = torch.stack([sums[0], sums[1]]) / sums[2].clamp_min(1e-30)
         rows, columns = (
@@ -76,10 +76,10 @@ def _between(side: int, count: int, stride: int, like: Tensor) -> Tensor:
 
 
 class View(NamedTuple):
-    """Two images of one level, the moving one warped and multiplied by its local factor: in units of the
-    noise.
+    """Two images of one level in units of the noise; the moving one is warped and multiplied by its local
+    factor.
 
-    fixed, moved (H, W) complex; weight (H, W), 0 where a pixel has no part; field (H, W, 2) px of the level.
+    fixed, moved (H, W) complex; weight (H, W), 0 for ignored pixels; field (H, W, 2) px of the level.
     """
 
     fixed: Tensor
@@ -94,7 +94,7 @@ def misfit(view: View) -> Tensor:
 
 
 def data_terms(view: View, weights: dict[str, float]) -> dict[str, Tensor]:
-    """The terms of two images whose weight is not zero, scalars."""
+    """The terms of two images with non-zero weight, scalars."""
     found: dict[str, Tensor] = {}
     if weights["charbonnier"]:
         error, nothing = _modulus_of_error(view)

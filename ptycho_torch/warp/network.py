@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from ptycho.warp.formula import BOUNDS, global_displacement
 
-#: side of the images that it takes, px, and control points a side of its flow
+#: side of its input images, px, and control points on a side of its flow
 SIDE, POINTS = 128, 8
 #: bound of its flow, as a share of half the side
 FLOW_BOUND = 0.2
 _REACH, _STRIDE, _WINDOW = 3, 4, 24
-#: heads have many inputs: so their first steps stay short
+#: heads have many inputs; this keeps their first steps short
 _WHOLE_GAIN, _FLOW_GAIN = 0.01, 0.05
 
 
@@ -88,11 +88,11 @@ def displacements(values: Tensor, points: Tensor, places: Tensor, basis: Tensor)
 
 
 def details(image: Tensor, weight: Tensor, real: bool = False) -> Tensor:
-    """What is fine in complex images (B, H, W), as (B, 2, H, W) of unit spread: scale, phase and ramp are
-    gone.
+    """Fine details of complex images (B, H, W), as (B, 2, H, W) of unit spread, without scale, phase and
+    ramp.
 
-    The image over its mean in windows of about 24 px, less one. weight (B, H, W): 0 where nothing was seen.
-    real: of a micrograph, the image less its mean in each window, and no imaginary part.
+    The image divided by its mean in windows of about 24 px, minus one. weight (B, H, W): 0 for unlit pixels.
+    real: for a micrograph, the image minus its mean in each window, without imaginary part.
     """
     parts = torch.stack([image.real * weight, image.imag * weight, weight], 1)
     pooled = F.avg_pool2d(parts, _WINDOW, _WINDOW // 6, _WINDOW // 2, count_include_pad=False)

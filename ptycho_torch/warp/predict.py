@@ -1,4 +1,4 @@
-"""The network's warp for a pair of images of any size: the start of a fit, or a first answer in one pass."""
+"""The network's warp for a pair of images of any size: the start of a fit, or a fast estimate."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ptycho.warp.splines import spline_basis
 from ptycho.warp.warp import Warp
 from ptycho_torch.warp.network import POINTS, SIDE, WarpNetwork, details
 
-#: the weights that ship; how they were trained: docs/model_card_warp.md
+#: the built-in weights; for their training see docs/model_card_warp.md
 SHIPPED = WEIGHTS.with_name("warp.safetensors")
 
 
 @lru_cache(maxsize=4)
 def load_network(path: Path = SHIPPED) -> WarpNetwork:
-    """The network of a file that `ptycho sweep model=warp` wrote; its width is told by the weights.
+    """The network of a file of `ptycho sweep model=warp`; the weights determine its width.
 
     Raises MissingFileError, DataError for a damaged file, BundleError for weights of another network.
     """
@@ -41,11 +41,10 @@ def load_network(path: Path = SHIPPED) -> WarpNetwork:
 
 
 def predict_warp(pair: Pair, network: WarpNetwork | None = None) -> Warp:
-    """The warp of a pair (H, W) that the network sees at 128 px of the longer side, fitted to nothing. One
-    pass.
+    """The network's warp of a pair (H, W), scaled to 128 px on the longer side, without a fit. One pass.
 
-    Numbers of a warp are in unit radii, so that they hold at every size; the flow is drawn on control points
-    of the pair's own grid.
+    The numbers of a warp are in unit radii, so they are valid at every size; the flow is resampled to control
+    points of the pair's grid.
     """
     net = network or load_network()
     height, width = pair.shape

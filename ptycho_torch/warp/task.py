@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _OBJECT, _PAD, _LATTICE = 240, 16, 32
-#: epochs that share a pool of objects
+#: number of epochs that share a pool of objects
 _KEPT = 4
 _RADIUS = (SIDE - 1) / 2
-_EVALUATION = 1_000_000  # seeds of objects that no training sees lie above
+_EVALUATION = 1_000_000  # seeds above this belong to objects that no training uses
 
 
 class WarpTask(Task[WarpSettings]):
-    """Pairs: a crop of an object, and the same through a random warp, both with noise and a free gauge."""
+    """Pairs: a crop of an object, and the same under a random warp, both with noise and a random gauge."""
 
     name = "warp"
     terms = {"displacement": 1.0, "fold": 10.0, "bend": 1e-3}
@@ -135,7 +135,7 @@ class WarpTask(Task[WarpSettings]):
             top, left = rng.integers(0, _OBJECT - side + 1, 2)
             crop = np.rot90(whole[top : top + side, left : left + side], int(rng.integers(4)))
             crops.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-            # drawn on the small lattice: fewer pixels, the same numbers in unit radii
+            # computed on the small lattice: fewer pixels, the same numbers in unit radii
             share = (SIDE - 1) / (_LATTICE - 1)
             small = random_warp((_LATTICE, _LATTICE), data.largest_px / share * rng.uniform(0.05, 1.0), rng)
             warps.append(
@@ -161,7 +161,7 @@ class WarpTask(Task[WarpSettings]):
 
 
 def _padded(moves: Tensor, side: int) -> Tensor:
-    """A field (B, 128, 128, 2) on a larger grid: its border goes on."""
+    """A field (B, 128, 128, 2) on a larger grid; its border is repeated."""
     pad = (side - SIDE) // 2
     return F.pad(moves.movedim(-1, 1), [pad] * 4, mode="replicate").movedim(1, -1)
 
@@ -175,6 +175,6 @@ def _object(kind: str, seed: int) -> NDArray[np.complex64]:
 
 
 def write_weights(path: Path, network: nn.Module) -> None:
-    """The weights as float16 by name: half the size, and no worse."""
+    """Write the weights as float16 by name: half the size without loss of quality."""
     arrays = {name: v.detach().cpu().numpy().astype(np.float16) for name, v in network.named_parameters()}
     write_tensors(path, arrays, {})

@@ -287,7 +287,7 @@ class TestConsole:
     def test_bars_and_lines_share_one_console(self, capsys: Capture) -> None:
         drawn = io.StringIO()
         screen = RichConsole(file=drawn, force_terminal=True, width=80)
-        with bars.drawn(screen, lambda: None) as phase:
+        with bars.terminal_bars(screen, lambda: None) as phase:
             phase("reading")
             training = phase("training")
             for done in range(3):

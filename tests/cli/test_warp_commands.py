@@ -11,9 +11,9 @@ import pytest
 from ptycho.cli.main import main
 from ptycho.simulation import Scenario, simulate
 from ptycho.simulation.objects import lines
-from ptycho.warp import identity
 from ptycho.warp.distortions import drift_and_hysteresis
 from ptycho.warp.prepare import make_pair, warp_image
+from ptycho.warp.warp import identity
 
 Capture = pytest.CaptureFixture[str]
 

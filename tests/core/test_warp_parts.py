@@ -7,12 +7,13 @@ import pytest
 
 from ptycho.errors import ConfigError, DataError, InputError
 from ptycho.simulation.objects import lines
-from ptycho.warp import PairSettings, Warp, identity, make_pair, score_pair
 from ptycho.warp.distortions import drift_and_hysteresis, random_warp
 from ptycho.warp.formula import NAMES, PARTS
-from ptycho.warp.prepare import warp_image
-from ptycho.warp.score import hard_failures
+from ptycho.warp.prepare import make_pair, warp_image
+from ptycho.warp.score import hard_failures, score_pair
+from ptycho.warp.settings import PairSettings
 from ptycho.warp.splines import refine_points, spline_basis
+from ptycho.warp.warp import Warp, identity
 
 RNG = np.random.default_rng
 

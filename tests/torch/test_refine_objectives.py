@@ -15,7 +15,7 @@ from ptycho.forward import losses, penalties
 from ptycho.simulation.scenario import Scenario, simulate
 from ptycho_torch.refine import make_rule, make_scan, reconstruct, start_state
 from ptycho_torch.refine.forward import predict
-from ptycho_torch.refine.objectives import Seen, named_objective
+from ptycho_torch.refine.objectives import ObjectiveInput, named_objective
 
 READ_NOISE, EPSILON = 2.0, 0.05
 DATA = ["poisson_nll", "gaussian_poisson", "amplitude_mae", "amplitude_charbonnier"]
@@ -34,7 +34,7 @@ def case(dtype=torch.complex128):
 
 def seen_of(scan, state):
     index = torch.arange(scan.size)
-    return Seen(scan, predict(scan, state, index).intensity, index, state.object)
+    return ObjectiveInput(scan, predict(scan, state, index).intensity, index, state.object)
 
 
 def by_losses(name, scan, state):

@@ -218,9 +218,9 @@ def test_adam_by_its_formula_for_three_steps():
             probe=fields["probe"].clone().requires_grad_(True),
         )
         model = predict(scan, trial, INDEX).intensity
-        from ptycho_torch.refine.objectives import Seen, named_objective
+        from ptycho_torch.refine.objectives import ObjectiveInput, named_objective
 
-        loss = named_objective("amplitude")(Seen(scan, model, INDEX, trial.object))
+        loss = named_objective("amplitude")(ObjectiveInput(scan, model, INDEX, trial.object))
         gradients = torch.autograd.grad(loss, [trial.object, trial.probe])
         size = float((fields["probe"].abs() ** 2).sum(0).max().sqrt())
         for (name, field), gradient in zip(list(fields.items()), gradients, strict=True):

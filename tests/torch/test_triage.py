@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from ptycho.errors import BundleError
 from ptycho.models.triage import triage_weights
 from ptycho.triage.batches import draw_frames
-from ptycho.triage.features import NUMBERS, Seen, images
+from ptycho.triage.features import NUMBERS, FrameInputs, images
 from ptycho.triage.labels import FAULTS
 from ptycho.triage.scans import Ranges
 from ptycho_torch.triage.network import CUT, TriageNetwork, pictures
@@ -55,7 +55,7 @@ def test_each_fault_has_an_output_of_its_own(frames):
 
 def test_batches_do_not_change_a_frames_probability():
     made = draw_frames([(2, 0)], RANGES, (0.2,), gains=False)
-    seen = Seen(made.frames, made.around, made.usual[:1], made.numbers, float(made.noise[0, 0, 0]))
+    seen = FrameInputs(made.frames, made.around, made.usual[:1], made.numbers, float(made.noise[0, 0, 0]))
     network, _ = load_network()
     whole = probabilities(network, seen)
     alone = probabilities(

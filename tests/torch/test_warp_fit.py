@@ -8,8 +8,10 @@ import torch
 from scipy import ndimage
 
 from ptycho.simulation.objects import lines
-from ptycho.warp import PairSettings, Warp, identity, make_pair
 from ptycho.warp.distortions import random_warp
+from ptycho.warp.prepare import make_pair
+from ptycho.warp.settings import PairSettings
+from ptycho.warp.warp import Warp, identity
 from ptycho_torch.warp import WarpField, backward_warp, register
 from ptycho_torch.warp.field import Lattice
 from ptycho_torch.warp.levels import make_levels

@@ -13,7 +13,7 @@ from ptycho.config.learned import settings_from
 from ptycho.errors import BundleError, ConfigError
 from ptycho.experiments import learned
 from ptycho.simulation.objects import lines
-from ptycho.warp import make_pair
+from ptycho.warp.prepare import make_pair
 from ptycho.warp.training import WarpSettings
 from ptycho_torch.learned import fit
 from ptycho_torch.warp.network import SIDE, WarpNetwork, details
@@ -73,8 +73,8 @@ def test_the_first_prediction_is_the_identity_and_the_gauge_is_not_seen() -> Non
 
 
 def test_the_shipped_network_sees_a_rotation() -> None:
-    from ptycho.warp import identity
     from ptycho.warp.prepare import warp_image
+    from ptycho.warp.warp import identity
 
     image = np.asarray(lines((128, 128), 77), np.complex128)
     plain = make_pair(image, image)

@@ -31,12 +31,12 @@ from ptycho.io.reading import check_fits, damage
 from ptycho.io.sealed_hdf5 import new_file, new_group, put
 
 ABOUT, SCAN, PREDICTION, FRAMES = "about", "scan", "prediction", "frames"
-#: arrays of a scan that are kept exactly, by the names of RawData's keyword arguments
-KEPT = (
+#: arrays of a scan that are stored exactly, by the names of RawData's keyword arguments
+EXACT_ARRAYS = (
     "xcoords", "ycoords", "xcoords_start", "ycoords_start", "probeGuess", "objectGuess", "scan_index",
     "bad_pixels",
 )  # fmt: skip
-#: arrays of predictions with one entry a frame; they are stored with the frames' axis last, as `frames`
+#: arrays of predictions with one entry per frame; they are stored with the frame axis last, as `frames`
 _BY_FRAME = ("weights", "latents")
 _BLOCK_BYTES, _BLOCK = 2**26, 64
 _LARGEST_PIECE = 2**27
@@ -44,7 +44,7 @@ _ZSTD_LEVEL = 9
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a file is a compressed scan of ours; False for anything that cannot be opened."""
+    """Whether a file is a compressed scan of this package; False if it cannot be opened."""
     if not is_hdf5(path):
         return False
     try:
@@ -61,7 +61,7 @@ def holds_probe(path: Path) -> bool:
 
 
 def block_of(shape: tuple[int, int, int], itemsize: int) -> int:
-    """Frames that are coded together: up to 64, fewer where they would exceed 64 MB."""
+    """Number of frames that are coded together: up to 64, fewer if they exceed 64 MB."""
     M, N, _ = shape
     return max(1, min(_BLOCK, M, _BLOCK_BYTES // (N * N * itemsize)))
 
@@ -77,16 +77,16 @@ def write_compressed(
 ) -> Header:
     """Write a compressed scan, whole or not at all; the header as written, with its bits a frame.
 
-    scan: the arrays of KEPT that the scan has. blocks: (B, N, N) of type `stored`, one after another, `block`
-    frames each but the last; None where nothing is kept beside the prediction. finish: adds to the header
-    what is known only after the last block. Memory: one block. Raises MissingDependencyError, RunError.
+    scan: the arrays of EXACT_ARRAYS that the scan has. blocks: (B, N, N) of type `stored`, one after another,
+    each of `block` frames except the last; None if only the prediction is stored. finish: adds to the header
+    the values known only after the last block. Memory: one block. Raises MissingDependencyError, RunError.
     """
     if not load_filters():
         raise MissingDependencyError("compressed scans need hdf5plugin: pip install hdf5plugin")
     M, N, _ = header.shape
     with atomic_write(path) as temporary, new_file(temporary) as archive:
         archive.attrs["kind"] = _kind()
-        for name in KEPT:
+        for name in EXACT_ARRAYS:
             if scan.get(name) is not None:
                 _put(new_group(archive, SCAN), name, np.asarray(scan[name]))
         held = new_group(archive, PREDICTION)
@@ -104,14 +104,14 @@ def write_compressed(
                 done += len(block)
         archive.flush()
         bits = 8 * sum(one.id.get_storage_size() for one in _coded(archive))
-        contents = digest_of(_named({name: scan.get(name) for name in KEPT}, prediction))
+        contents = digest_of(_named({name: scan.get(name) for name in EXACT_ARRAYS}, prediction))
         made = replace(finish(header), bits_per_frame=bits / M, contents=contents)
         put(archive, ABOUT, made.as_text())
     return made
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """What a compressed scan says of itself. Raises MissingFileError, DataError."""
+    """The header of a compressed scan. Raises MissingFileError, DataError."""
     with open_hdf5(path) as archive, damage(str(path)):
         return _header(archive, path)
 
@@ -120,7 +120,9 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Any], d
     """(header, arrays of the scan without its frames, arrays of the prediction). Raises DataError."""
     with open_hdf5(path) as archive, damage(str(path)):
         header = _header(archive, path)
-        kept = {name: read_dataset(archive, f"{SCAN}/{name}") for name in KEPT if name in archive[SCAN]}
+        kept = {
+            name: read_dataset(archive, f"{SCAN}/{name}") for name in EXACT_ARRAYS if name in archive[SCAN]
+        }
         arrays = {name: read_dataset(archive, f"{PREDICTION}/{name}") for name in archive[PREDICTION]}
         for name in _BY_FRAME:
             if name in arrays:
@@ -131,7 +133,7 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Any], d
 
 
 def stored_rows(path: str | os.PathLike[str], begin: int, end: int) -> NDArray[Any]:
-    """What stands for frames `begin` to `end`, (end - begin, N, N), as it is stored."""
+    """The stored values of frames `begin` to `end`, (end - begin, N, N)."""
     with open_hdf5(path) as archive, damage(f"{path}: frames {begin} to {end - 1}"):
         found = archive[FRAMES]
         try:
@@ -141,7 +143,7 @@ def stored_rows(path: str | os.PathLike[str], begin: int, end: int) -> NDArray[A
 
 
 def _named(scan: Mapping[str, Any], prediction: Arrays) -> dict[str, Any]:
-    """The small arrays of a file by their places in it."""
+    """The small arrays of a file by their paths in it."""
     kept = {f"{SCAN}/{name}": values for name, values in scan.items() if values is not None}
     return {**kept, **{f"{PREDICTION}/{name}": values for name, values in prediction.items()}}
 
@@ -157,7 +159,7 @@ def _codec() -> dict[str, Any]:
 
 
 def _put(group: Any, name: str, values: NDArray[Any]) -> None:
-    """One array, compressed where that can pay."""
+    """Write one array, compressed if that can make it smaller."""
     values = np.ascontiguousarray(values)
     if values.nbytes <= 4096 or values.nbytes > _LARGEST_PIECE:
         put(group, name, values)
@@ -169,7 +171,7 @@ def _put(group: Any, name: str, values: NDArray[Any]) -> None:
 
 
 def _coded(archive: Any) -> list[Any]:
-    """The datasets that stand for frames."""
+    """The datasets that store the frames."""
     held = archive[PREDICTION]
     return [held[name] for name in held] + ([archive[FRAMES]] if FRAMES in archive else [])
 

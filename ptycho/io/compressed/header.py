@@ -1,4 +1,4 @@
-"""What a compressed scan says of itself: method, parameters, the frames that come out, and what was lost."""
+"""The header of a compressed scan: method, parameters, decoded frames and error."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from ptycho.errors import DataError
 
-#: method: whether decoded counts may differ from the original's
+#: method: whether decoded counts may differ from the original counts
 METHODS = ("lossless", "poisson", "lowrank", "object", "learned")
 #: methods that predict frames and may keep the difference
 PREDICTING = ("lowrank", "object", "learned")
-#: what `ptycho compress` does unasked; the table that says why: docs/workflows/codec.md
+#: default method of `ptycho compress`; the reason is in the table of docs/workflows/codec.md
 DEFAULT_METHOD = "poisson"
 FORMAT = 1
 _KINDS = "uif"
@@ -63,7 +63,7 @@ class Header:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        """DataError for a header that no file of this package has."""
+        """DataError for a header that this package cannot have written."""
         wrong = self._wrong()
         if wrong:
             raise DataError(f"the header of the compressed scan is not one of ours: {wrong}")
@@ -93,12 +93,12 @@ class Header:
 
     @property
     def keeps_frames(self) -> bool:
-        """Whether something is kept of every frame beside the prediction."""
+        """Whether the file stores every frame, beside the prediction."""
         return self.residual or self.method not in PREDICTING
 
     @property
     def raw_bits_per_frame(self) -> float:
-        """Bits of an original frame as it was, without any compression."""
+        """Bits of an original frame without compression."""
         return float(8 * np.dtype(self.original_dtype).itemsize * self.shape[1] * self.shape[2])
 
     @property

@@ -1,8 +1,8 @@
 """Counts rounded to a step of their Poisson noise, as whole levels.
 
 2 sqrt(n + 3/8) of a Poisson count has a standard deviation of about 1 whatever its mean (Anscombe,
-Biometrika 35, 246 (1948)). Levels are bins of width `step` on that axis. Where a bin would hold fewer than
-two counts, which is below 4 / step^2 counts, every count is a level of its own.
+Biometrika 35, 246 (1948)). Levels are bins of width `step` on that axis. If a bin would hold fewer than two
+counts, which is the case below 4 / step^2 counts, every count has its own level.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def stabilised(counts: ArrayLike) -> NDArray[np.float64]:
 
 
 def expected_counts(values: ArrayLike) -> NDArray[np.float64]:
-    """The Poisson mean whose counts have this mean on the stabilised axis, float64, at least 0.
+    """The Poisson mean that has this mean on the stabilised axis, float64, at least 0.
 
     Closed form of the unbiased inverse: Makitalo and Foi, IEEE Trans. Image Process. 20, 99 (2011), eq. 10.
 
@@ -41,7 +41,7 @@ def expected_counts(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def to_levels(counts: ArrayLike, step: float) -> Levels:
-    """Whole counts (any shape, not negative) to levels int64; equal for counts of one bin.
+    """Whole counts (any shape, not negative) to levels int64; counts of one bin have the same level.
 
     >>> to_levels([0, 3, 15, 16, 100], 0.5).tolist()  # below 4 / 0.5^2 = 16 every count is kept
     [0, 3, 15, 16, 39]
@@ -53,7 +53,7 @@ def to_levels(counts: ArrayLike, step: float) -> Levels:
 
 
 def from_levels(levels: ArrayLike, step: float) -> NDArray[np.int64]:
-    """The whole count nearest to the middle of each level; its level is the given one.
+    """The whole count nearest to the middle of each level; it lies in that level.
 
     |stabilised(decoded) - stabilised(original)| is below `step`, since both lie in one bin.
 

@@ -20,7 +20,7 @@ from ptycho.io.checksums import digest_of
 from ptycho.io.tensors import read_tensors
 
 SHIPPED = Path(__file__).with_name("learned.safetensors")
-#: a latent stands for so many pixels along each axis
+#: pixels along each axis that one latent covers
 STRIDE = 8
 #: layers of the decoder whose channels become pixels
 _GROWING = (1, 2, 3)
@@ -32,7 +32,7 @@ Weights = Mapping[str, NDArray[Any]]
 
 @lru_cache(maxsize=1)
 def shipped_weights() -> dict[str, NDArray[np.float32]]:
-    """The weights that ship, by name, float32. DataError where the file is missing or damaged."""
+    """The built-in weights, by name, float32. DataError if the file is missing or damaged."""
     try:
         found, _ = read_tensors(SHIPPED)
     except OSError as error:
@@ -41,7 +41,7 @@ def shipped_weights() -> dict[str, NDArray[np.float32]]:
 
 
 def weights_digest(weights: Weights) -> str:
-    """SHA-256 of the decoder among these weights, by which a compressed scan names it."""
+    """SHA-256 of the decoder weights, which identifies the decoder in a compressed scan."""
     return digest_of({name: np.asarray(weights[name], np.float32) for name in decoder_names()})
 
 
@@ -51,7 +51,7 @@ def decoder_names() -> tuple[str, ...]:
 
 
 def check_decoder(weights: Weights) -> int:
-    """Channels of the latents that a decoder takes; DataError where it is none."""
+    """Number of latent channels of a decoder; DataError if the weights are not a decoder."""
     width = -1
     for layer in range(_LAYERS):
         kernel, bias = (weights.get(f"decoder.{layer}.{part}") for part in ("weight", "bias"))
@@ -78,16 +78,15 @@ def decoded_frames(
 ) -> NDArray[np.float64]:
     """Frames (B, N, N) on the stabilised axis from latents (B, C, n, n) and the mean frame (N, N) there.
 
-    scale: what one unit of the network's output is on the stabilised axis. weights: None for those that
-    ship. Time about 4 ms a frame at N = 64, 19 ms at 128; memory: eight frames with their channels. Raises
-    DataError.
+    scale: one unit of the network's output on the stabilised axis. weights: None for the built-in ones. Time
+    about 4 ms a frame at N = 64, 19 ms at 128; memory: eight frames with their channels. Raises DataError.
     """
     known = shipped_weights() if weights is None else weights
     N = light.shape[-1]
     n = latent_side(N)
     if latents.shape[1:] != (check_decoder(known), n, n):
         raise DataError(f"latents of shape {latents.shape[1:]} do not fit the network and frames of {N} px")
-    # at no light at all the network sees zeros
+    # without light the network gets zeros
     seen = (light / max(float(light.max()), 1e-9)).astype(np.float32)
     whole = np.pad(seen, (0, n * STRIDE - N), mode="edge")
     made = np.empty((len(latents), N, N))

@@ -1,7 +1,7 @@
-"""What a method expects a frame to be, out of a few arrays in the file: expected counts, float64.
+"""Predicts frames from a few arrays in the file: expected counts, float64.
 
-Each prediction is a pure function of arrays and of the rows wanted. Numbers are whole multiples of a step
-that stands beside them, so that a file is small and what was compressed and what is read predict the same.
+Each prediction is a pure function of the arrays and the requested rows. Numbers are integer multiples of a
+stored step. This makes the file small, and writer and reader predict the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ptycho.io.compressed.network import decoded_frames, decoder_names
 Arrays = Mapping[str, NDArray[Any]]
 #: rows (begin, end) to expected counts (end - begin, N, N) float64
 Predictor = Callable[[int, int], NDArray[np.float64]]
-#: the mean frame is kept in multiples of this, on the stabilised axis
+#: the mean frame is stored in multiples of this, on the stabilised axis
 MEAN_STEP = 0.1
 
 
@@ -38,7 +38,7 @@ def complex_steps(values: NDArray[Any], step: float) -> NDArray[Any]:
 
 
 def predictor_of(method: str, arrays: Arrays, shape: tuple[int, int, int]) -> Predictor:
-    """The prediction of a method; DataError where its arrays are not what the frames need."""
+    """The prediction of a method; DataError if its arrays do not fit the frames."""
     try:
         made = _MAKERS[method](arrays, shape)
     except KeyError as error:

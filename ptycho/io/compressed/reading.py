@@ -1,4 +1,4 @@
-"""A compressed scan as any other: its arrays by RawData's names, its frames decoded by blocks."""
+"""Reads a compressed scan: its arrays by RawData's names, its frames decoded in blocks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def unpacked(path: Path, folder: Path | None) -> dict[str, Any]:
 
 
 def compressed_by_rows(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The same, frames decoded when they are asked for, a whole block at a time. Memory: one block."""
+    """The same, with frames decoded on request, a whole block at a time. Memory: one block."""
     header, kept, arrays = read_arrays(path)
     _check_network(header, arrays, path)
     predict: Predictor | None = None
@@ -83,7 +83,7 @@ def compressed_by_rows(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @contextmanager
 def named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """A DataError inside gets the name of the file."""
+    """Add the name of the file to a DataError inside."""
     try:
         yield
     except DataError as error:
@@ -93,7 +93,7 @@ def named(path: str | os.PathLike[str]) -> Iterator[None]:
 def decoded_block(
     header: Header, stored: NDArray[Any] | None, expected: NDArray[np.float64] | None
 ) -> NDArray[Any]:
-    """Frames (B, N, N) of a block from what is stored of them and what was expected of them."""
+    """Frames (B, N, N) of a block from the stored values and the prediction."""
     if header.method == "lossless":
         assert stored is not None
         return stored.astype(header.dtype, copy=False)
@@ -133,7 +133,7 @@ def _blocks(frames: LazyPatterns, path: str | os.PathLike[str]) -> Iterator[tupl
 
 
 def _check_network(header: Header, arrays: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """DataError where the learned method was used with a network that this installation does not have."""
+    """DataError if the scan was compressed with a network that this installation does not have."""
     if header.method != "learned" or all(name in arrays for name in decoder_names()):
         return
     if header.parameters.get("network") != weights_digest(shipped_weights()):
