@@ -16,12 +16,18 @@ from typing import Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.threads import usable_cores
-from ptycho.ops.team import rank as rank
 
 #: seconds between two checks of the launcher that all its processes are alive
 _LOOK_EVERY_S = 0.2
 #: seconds that a process with an input error waits for the first process
 _WAIT_FOR_FIRST_S = 20.0
+
+
+def rank() -> int:
+    """Number of this process among those of its run, 0 where it is alone."""
+    from ptycho.ops import team
+
+    return team.rank()
 
 
 def first_process_ends() -> bool:
