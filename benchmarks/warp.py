@@ -1,7 +1,8 @@
 """Registration on simulated cases with a known answer.
 
-    python benchmarks/warp.py [scans | noise | cases | start | terms | picture]... (default: all)
+    python benchmarks/warp.py [level | scans | noise | cases | start | terms | picture]... (default: all)
 
+level: noise of an object pixel by dose, from two halves of the photons of one scan (`_NOISE` has its mean).
 cases: lens, drift and random flows of 8 px at most, images with the noise of 1e3 to 1e5 photons a pattern.
 noise: pairs that differ by noise only, and pairs of noise only. scans: scans of 484 patterns (N = 64) with
 drift and hysteresis, corrected by another scan's image of the same object. start: with and without the
@@ -12,6 +13,7 @@ px rms against the truth, CPU seconds of this process.
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from dataclasses import replace
@@ -35,13 +37,16 @@ from ptycho.warp.warp import Warp, identity
 from ptycho.workflows.position_reference import positions_by_reference
 from ptycho_torch.refine import reconstruct
 from ptycho_torch.warp import register
+from ptycho_torch.warp.losses import local_factor
 from ptycho_torch.warp.predict import predict_warp
 
 _SIDE, _PAD = 160, 32
+#: patterns nearer to the edge of a scan than this are its border
+_BORDER_PX = 10.0
 _IMAGES = Path(__file__).parents[1] / "docs" / "images"
-#: noise of an object pixel (both parts together) over the mean amplitude by photons a pattern, estimated for
-#: 484 patterns of N = 64, 5 px a step: 1 / sqrt(4 photons a pixel), times three
-_NOISE = {1e3: 0.10, 1e4: 0.035, 1e5: 0.012}
+#: noise of an object pixel (both parts together) over the mean amplitude by photons a pattern: white noise
+#: that after the fit's Gaussian of 1 px is what `level` measures where the scan covers fully
+_NOISE = {1e3: 0.17, 1e4: 0.066, 1e5: 0.027}
 _OBJECTS = ("two_photographs", "lines", "gaussian_random_field", "siemens_star", "cat_and_coins")
 
 
@@ -136,6 +141,32 @@ def noise(numbers: range = range(3)) -> None:
     )
 
 
+def level(names: tuple[tuple[str, int], ...] = (("two_photographs", 51), ("lines", 52))) -> None:
+    """White noise that after a Gaussian of 1 px is as strong as that of a reconstruction."""
+    print("object            seed  photons   noise, full coverage  30 to 70 %")
+    for dose in _NOISE:
+        for name, seed in names:
+            chosen = Scenario(object=name, seed=seed, photons=2 * dose, n_positions=484, jitter_px=1.5)
+            raw = simulate(chosen).raw
+            first = np.random.default_rng([seed, 77]).binomial(raw.diff3d, 0.5).astype(raw.diff3d.dtype)
+            made = []
+            for counts in (first, raw.diff3d - first):
+                half = copy.copy(raw)
+                half.diff3d = counts
+                made.append(reconstruct(half, epochs=25))
+            pair = make_pair(
+                made[0].object, made[1].object, fixed_coverage=made[0].coverage,
+                moving_coverage=made[1].coverage, origin_xy=(0, 0),
+            )  # fmt: skip
+            images = [ndimage.gaussian_filter(image, 1.0) for image in (pair.fixed, pair.moving)]
+            seen = np.minimum(pair.fixed_weight, pair.moving_weight)
+            factor = local_factor(*(torch.from_numpy(v) for v in (*images, seen)), 48).numpy()
+            off = np.abs(images[0] - factor * images[1]) ** 2 / 2
+            white = np.sqrt(4 * np.pi) / np.abs(pair.fixed).mean()
+            told = [np.sqrt(off[k].mean()) * white for k in (seen > 0.95, (seen > 0.3) & (seen < 0.7))]
+            print(f"{name:<17} {seed:>4}  {dose:7.0e}   {told[0]:>20.4f}  {told[1]:.4f}", flush=True)
+
+
 def two_scans(name: str, seed: int) -> tuple[Simulated, Simulated]:
     """A scan, and another one of the same object: other positions, other photons, a third of the dose."""
     chosen = Scenario(
@@ -154,7 +185,7 @@ def two_scans(name: str, seed: int) -> tuple[Simulated, Simulated]:
 
 def scans(names: tuple[tuple[str, int], ...] = (("two_photographs", 31), ("lines", 32))) -> None:
     """Positions and image before and after, against what the engine's own search does."""
-    print("object            seed  way                      positions px rms   cNRMSE  phase SSIM  CPU s")
+    print(f"{'object':<17} seed  {'way':<24} positions px rms  inside   cNRMSE  phase SSIM  CPU s")
     for name, seed in names:
         made, other = two_scans(name, seed)
         true = made.raw.positions_px
@@ -181,6 +212,8 @@ def scans(names: tuple[tuple[str, int], ...] = (("two_photographs", 31), ("lines
             begun = time.process_time() - begun + before
             off = result.positions_xy - true
             off = off - off.mean(0)
+            edge = np.minimum(true - true.min(0), true.max(0) - true).min(1)
+            rms = [np.sqrt((off[k] ** 2).sum(1).mean()) for k in (edge >= 0, edge >= _BORDER_PX)]
             judged = evaluate(
                 result.object,
                 made.object_true,
@@ -189,7 +222,7 @@ def scans(names: tuple[tuple[str, int], ...] = (("two_photographs", 31), ("lines
                 coverage=result.coverage,
             )
             print(
-                f"{name:<17} {seed:>4}  {way:<24} {np.sqrt((off**2).sum(1).mean()):>13.3f}"
+                f"{name:<17} {seed:>4}  {way:<24} {rms[0]:>16.3f}  {rms[1]:>6.3f}"
                 f"   {judged.nrmse:>9.4f}"
                 f"  {judged.phase_ssim:>9.3f}  {begun:6.1f}",
                 flush=True,
@@ -265,7 +298,8 @@ def main(words: list[str]) -> None:
     torch.set_num_threads(1)
     print(describe(0), flush=True)
     parts = {
-        "scans": scans, "noise": noise, "cases": cases, "start": start, "terms": terms, "picture": picture,
+        "level": level, "scans": scans, "noise": noise, "cases": cases, "start": start, "terms": terms,
+        "picture": picture,
     }  # fmt: skip
     for word in words or parts:
         parts[word]()

@@ -12,12 +12,12 @@ from ptycho.warp.splines import FEWEST, refine_points, spline_basis
 from ptycho.warp.warp import Warp
 
 
-def backward_warp(image: Tensor, displacement: Tensor, mode: str = "bilinear") -> Tensor:
+def backward_warp(image: Tensor, displacement: Tensor, mode: str = "bilinear", finer: int = 1) -> Tensor:
     """image (B, C, H, W) sampled at p + u(p): real, differentiable in both.
 
     displacement (B, H', W', 2) [x, y] px of the image; the output is (B, C, H', W'), its pixel (0, 0) lies on
     the image's. Outside the image its edge is repeated. `grid_sample` with align_corners=True, so that px -1
-    and +1 are the centres of the first and last pixel.
+    and +1 are the centres of the first and last pixel. finer: samples of the image a px of the displacement.
 
     >>> image = torch.arange(4.0).reshape(1, 1, 1, 4)
     >>> backward_warp(image, torch.tensor([0.5, 0.0]).expand(1, 1, 4, 2)).flatten().tolist()
@@ -26,7 +26,7 @@ def backward_warp(image: Tensor, displacement: Tensor, mode: str = "bilinear") -
     height, width = displacement.shape[1:3]
     y = torch.arange(height, dtype=image.dtype, device=image.device)[:, None]
     x = torch.arange(width, dtype=image.dtype, device=image.device)[None, :]
-    sides = max(image.shape[3] - 1, 1), max(image.shape[2] - 1, 1)
+    sides = (max(image.shape[3] - 1, 1) / finer, max(image.shape[2] - 1, 1) / finer)
     grid = torch.stack(
         [2 * (x + displacement[..., 0]) / sides[0] - 1, 2 * (y + displacement[..., 1]) / sides[1] - 1], -1
     )

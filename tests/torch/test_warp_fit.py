@@ -30,6 +30,26 @@ def test_backward_warp_is_scipys() -> None:
     assert np.abs(made[0, 0].numpy() - wanted).max() < 1e-10
 
 
+def test_finer_samples_show_the_same_place() -> None:
+    coarse = torch.arange(20.0, dtype=DOUBLE).reshape(1, 1, 4, 5)
+    fine = torch.from_numpy(ndimage.zoom(coarse[0, 0].numpy(), (13 / 4, 17 / 5), order=1))[None, None]
+    move = torch.tensor(RNG(2).normal(size=(1, 4, 5, 2)))
+    assert torch.allclose(backward_warp(coarse, move), backward_warp(fine, move, finer=4), atol=1e-9)
+
+
+def test_half_a_pixel_does_not_smooth_noise() -> None:
+    """Else noise fits noise better between the pixels, and two images of noise are moved."""
+    rng = RNG(3)
+    noise = [rng.normal(size=(64, 64)) + 1j * rng.normal(size=(64, 64)) for _ in "ab"]
+    level = make_levels(make_pair(*[1 + 0.1 * n for n in noise]), PairSettings())[1]
+    power = []
+    for shift in (0.0, 0.5):
+        move = torch.full((1, *level.fixed.shape, 2), shift)
+        drawn = backward_warp(level.moving[None], move, finer=level.finer)[0, :2, 4:-4, 4:-4]
+        power.append(float((drawn - drawn.mean((1, 2), keepdim=True)).square().mean()))
+    assert power[1] > 0.95 * power[0]
+
+
 def test_the_field_is_that_of_the_warp_in_numpy() -> None:
     warp = random_warp((48, 64), 5.0, RNG(1))
     field = WarpField((48, 64), 12.0, DOUBLE)

@@ -7,8 +7,6 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-import numpy as np
-
 from ptycho.errors import DataError
 
 #: method: whether decoded counts may differ from the original counts
@@ -99,6 +97,8 @@ class Header:
     @property
     def raw_bits_per_frame(self) -> float:
         """Bits of an original frame without compression."""
+        import numpy as np
+
         return float(8 * np.dtype(self.original_dtype).itemsize * self.shape[1] * self.shape[2])
 
     @property
@@ -128,6 +128,8 @@ class Header:
 
 def _is_number(name: object) -> bool:
     try:
+        import numpy as np
+
         return np.dtype(str(name)).kind in _KINDS
     except TypeError:
         return False
