@@ -8,8 +8,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ptycho.cli.console import Console
 from ptycho.errors import InputError, MissingFileError
 
@@ -31,6 +29,8 @@ def move_by_reference(
     arguments: argparse.Namespace, raw: Any, console: Console
 ) -> tuple[Any, dict[str, Any]]:
     """The scan at the corrected positions, and numbers for metrics.json. Prints the displacement."""
+    import numpy as np
+
     from ptycho.report.products import open_reference
     from ptycho.workflows.position_reference import positions_by_reference
 

@@ -13,8 +13,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's"),
 ]
-#: 85 MB as they are in the file, 170 MB as counts or network input, under a limit of 150 MiB (157 MB)
-COUNT, SIDE, MEGABYTES = 2600, 128, 150
+#: 131 MB as they are in the file, 262 MB as counts or network input, under a limit of 200 MiB (210 MB)
+COUNT, SIDE, MEGABYTES = 4000, 128, 200
 ONE_SWEEP = ("--sweeps", "1", "--start", "flat", "--levels", "1", "--prior", "none", "--overwrite")
 
 

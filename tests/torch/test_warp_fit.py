@@ -153,7 +153,7 @@ def test_levels_halve_and_hold_squares_out() -> None:
     pair = make_pair(image, image)
     levels = make_levels(pair, PairSettings())
     assert sorted(levels) == [1, 2, 4] and levels[4].fixed.shape == (24, 20)
-    assert 0.1 < float(levels[1].judges.float().mean()) < 0.3
+    assert 0.25 < float(levels[1].judges.float().mean()) < 0.45
     again = make_levels(pair, PairSettings())
     assert torch.equal(levels[1].judges, again[1].judges)
 
