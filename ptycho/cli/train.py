@@ -33,7 +33,6 @@ from ptycho.cli.skipping import Skipping, add_skip_flags
 from ptycho.config.defaults import TRAINS_WELL
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.errors import DataError, InputError
-from ptycho.ops.team import processes
 
 if TYPE_CHECKING:
     from ptycho.scan.findings import Finding
@@ -141,6 +140,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if config.train_data_file is None:
         raise InputError("no scan to train on; give SCAN or --train_data_file")
     validate_training_config(config)
+    from ptycho.ops.team import processes
+
     started = processes()
     if started > 1 and execution.devices not in (1, started):
         raise InputError(f"--devices {execution.devices}: torchrun started {started} processes; leave it out")
