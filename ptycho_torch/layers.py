@@ -208,3 +208,18 @@ def load_neutral_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> N
 def neutral_name(name: str) -> str:
     """The name of a weight in the graph and in bundles, of its name in a `GraphNetwork`."""
     return name.removeprefix("weights.").replace("/", ".")
+
+
+def draw_he(network: nn.Module, seed: int, zero: tuple[str, ...] = ()) -> None:
+    """Draw every weight from a generator of its own, in place: normal, variance 2 / inputs; biases are 0.
+
+    zero: names that begin so are 0 too. (K. He et al., ICCV 2015, arXiv:1502.01852.)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if value.ndim == 1 or name.startswith(zero):
+                value.zero_()
+            else:
+                fan = value[0].numel()
+                value.copy_(torch.randn(value.shape, generator=generator) * math.sqrt(2.0 / fan))

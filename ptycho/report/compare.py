@@ -90,10 +90,15 @@ def _plain_text(name: str) -> str:
     return short.replace("$", r"\$")
 
 
+def same_pixel(a: float, b: float) -> bool:
+    """Whether two pixel sizes, m, are equal enough to compare images pixel by pixel."""
+    return abs(a - b) <= _SAME_PIXEL * b
+
+
 def pixel_size_of(first: Product, second: Product) -> float | None:
     """The pixel size of two products, m; None if neither has one; InputError if they differ."""
     a, b = first.pixel_size_m, second.pixel_size_m
-    if a is not None and b is not None and abs(a - b) > _SAME_PIXEL * b:
+    if a is not None and b is not None and not same_pixel(a, b):
         raise InputError(
             f"{first.name} has pixels of {a:.6g} m and {second.name} of {b:.6g} m; resample one of them first"
         )

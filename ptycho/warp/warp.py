@@ -111,7 +111,8 @@ class Warp:
 
 
 def identity(shape: tuple[int, int], shift_xy: tuple[float, float] = (0.0, 0.0)) -> Warp:
-    """The warp of an image (H, W) that moves all of it by shift_xy px; raises ConfigError beyond a quarter.
+    """The warp of an image (H, W) that moves all of it by shift_xy px; raises ConfigError beyond an
+    eighth of the longer side.
 
     >>> identity((32, 48), (2.0, -1.0)).displacement([[5.0, 5.0]]).round(9).tolist()
     [[2.0, -1.0]]
@@ -132,13 +133,17 @@ def determinants(field: Any) -> Any:
     >>> determinants(np.zeros((3, 4, 2))).shape, float(determinants(np.zeros((3, 4, 2))).min())
     ((4, 2, 3), 1.0)
     """
+    return np.stack(corner_areas(field))
+
+
+def corner_areas(field: Any) -> list[Any]:
+    """The area of each cell at each of its corners, four of (H-1, W-1); NumPy or torch."""
     right, down = corner_slopes(field)
-    areas = [
+    return [
         (1 + right[i][..., 0]) * (1 + down[j][..., 1]) - right[i][..., 1] * down[j][..., 0]
         for i in (0, 1)
         for j in (0, 1)
     ]
-    return np.stack(areas)
 
 
 class Slopes(NamedTuple):

@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ptycho import backends
 from ptycho.errors import InputError, RunError
+from ptycho.report.compare import same_pixel
 from ptycho.warp.score import FAILURES
 from ptycho.warp.settings import PairSettings
 
 Floats = NDArray[np.float64]
 #: sweeps of each quick look, looks at most, and a mean move that ends them, px
 SWEEPS, ROUNDS, STILL_PX = 15, 4, 0.05
-_SAME_PIXEL = 2e-3
 
 
 class Corrected(NamedTuple):
@@ -87,7 +87,7 @@ def positions_by_reference(
 
 
 def _check_pixel(ours: float | None, theirs: float | None) -> None:
-    if ours is not None and theirs is not None and abs(ours - theirs) > _SAME_PIXEL * theirs:
+    if ours is not None and theirs is not None and not same_pixel(ours, theirs):
         raise InputError(
             f"the reference has pixels of {theirs:.6g} m, the scan's image {ours:.6g} m; resample it first"
         )

@@ -7,25 +7,28 @@ distribution.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ptycho_torch.layers import draw_he
 
 #: layers of the decoder whose channels become pixels
 _GROWING = (1, 2, 3)
 
 
 class CodecNetwork(nn.Module):
-    """Frames (B, 1, N, N) and light (B, 1, N, N), N a multiple of 8, to latents (B, C, N/8, N/8) and back."""
+    """Frames (B, 1, N, N) and light (B, 1, N, N), N a multiple of 8, to latents (B, C, N/8, N/8) and back.
+
+    Weights are not drawn: load them, or `made_from_seed`.
+    """
 
     def __init__(self, latent_channels: int = 8, width: int = 48) -> None:
         super().__init__()
         w = (width // 3, 2 * width // 3, width)
         sides = [(2, w[0]), (w[0], w[1]), (w[1], w[2]), (w[2], latent_channels)]
         self.encoder = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2 if number < 3 else 1, padding=1)
+            nn.utils.skip_init(nn.Conv2d, a, b, 3, stride=2 if number < 3 else 1, padding=1)
             for number, (a, b) in enumerate(sides)
         )
         v = (width, 2 * width // 3, width // 3, width // 4)
@@ -33,7 +36,7 @@ class CodecNetwork(nn.Module):
             (latent_channels, v[0]), (v[0], 4 * v[1]), (v[1], 4 * v[2]), (v[2], 4 * v[3]),
             (v[3] + 1, v[3]), (v[3], 1),
         ]  # fmt: skip
-        self.decoder = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairs)
+        self.decoder = nn.ModuleList(nn.utils.skip_init(nn.Conv2d, a, b, 3, padding=1) for a, b in pairs)
         #: logarithm of the scale of each channel's Laplace distribution
         self.log_scale = nn.Parameter(torch.zeros(latent_channels))
 
@@ -76,12 +79,5 @@ def _interval(x: Tensor, scale: Tensor) -> Tensor:
 def made_from_seed(latent_channels: int, width: int, seed: int) -> CodecNetwork:
     """A network whose weights follow from the seed (He et al., 2015); no global generator is used."""
     network = CodecNetwork(latent_channels, width)
-    made = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for layer in [*network.encoder, *network.decoder]:
-            assert isinstance(layer, nn.Conv2d)
-            fan = layer.in_channels * 9
-            layer.weight.copy_(torch.randn(layer.weight.shape, generator=made) * math.sqrt(2.0 / fan))
-            assert layer.bias is not None
-            layer.bias.zero_()
+    draw_he(network, seed)
     return network

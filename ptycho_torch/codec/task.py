@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ptycho.codec.settings import CodecSettings
 from ptycho.codec.training_frames import Frames, draw_frames
+from ptycho.config.learned import loss_weights
 from ptycho.evaluation.metrics import psnr, ssim
 from ptycho.io.compressed.network import check_decoder, weights_digest
 from ptycho.io.tensors import write_tensors
@@ -84,7 +85,7 @@ class CodecTask(Task[CodecSettings]):
         made, bits = self._decoded(network, frames)
         decoded = made.numpy()[:, 0]
         true, scale = frames.inputs[:, 0], frames.scale
-        weights = {name: float(self.settings.loss_weights.get(name, w)) for name, w in self.terms.items()}
+        weights = loss_weights(self.settings, self.terms)
         distortion = float(np.mean((decoded - true) ** 2))
         per_pixel = float(bits.mean()) / true[0].size
         every = max(1, self.settings.data.frames_per_scan // 4)

@@ -28,36 +28,47 @@ def expected_error(image: Tensor, light: Tensor) -> Tensor:
     return counts.clamp_min(1e-6).rsqrt().clamp(_SMALLEST, _LARGEST)
 
 
-def _silence(layer: nn.Module) -> None:
-    """Set weights and biases to 0: the layer adds nothing before training."""
-    for values in layer.parameters():
-        nn.init.zeros_(values)
-
-
 class _Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        _silence(self.second)
+        self.first = nn.utils.skip_init(nn.Conv2d, width, width, 3, padding=1)
+        self.second = nn.utils.skip_init(nn.Conv2d, width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(torch.relu(self.first(torch.relu(x))))
 
 
 class Denoiser(nn.Module):
-    """U-Net on blocks of 2 x 2 px with four levels; sides are multiples of 16 px."""
+    """U-Net on blocks of 2 x 2 px with four levels; sides are multiples of 16 px.
+
+    Weights are not drawn: load them, or `draw` them.
+    """
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(5 * 4, widths[0], 3, padding=1)
+        self.enter = nn.utils.skip_init(nn.Conv2d, 5 * 4, widths[0], 3, padding=1)
         pairs = list(itertools.pairwise(widths))
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairs)
+        self.down = nn.ModuleList(nn.utils.skip_init(nn.Conv2d, a, b, 2, stride=2) for a, b in pairs)
+        self.up = nn.ModuleList(nn.utils.skip_init(nn.ConvTranspose2d, b, a, 2, stride=2) for a, b in pairs)
         self.before = nn.ModuleList(_Block(width) for width in widths)
         self.after = nn.ModuleList(_Block(width) for width in widths[:-1])
-        self.leave = nn.Conv2d(widths[0], 2 * 4, 3, padding=1)
-        _silence(self.leave)
+        self.leave = nn.utils.skip_init(nn.Conv2d, widths[0], 2 * 4, 3, padding=1)
+
+    def draw(self, seed: int) -> None:
+        """Weights as torch draws those of its layers, from a generator of its own; the last layer of every
+        block, and of the network, is 0 and adds nothing before training."""
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.modules():
+            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
+                assert layer.bias is not None
+                bound = layer.weight[0].numel() ** -0.5
+                nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+        for block in (*self.before, *self.after):
+            for value in block.second.parameters():
+                nn.init.zeros_(value)
+        for value in self.leave.parameters():
+            nn.init.zeros_(value)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, 5, H, W) to a correction (B, 2, H, W) in units of the expected error."""

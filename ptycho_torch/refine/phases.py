@@ -239,7 +239,8 @@ class Learned(Phase):
         """If few photons reach a pixel, or on request."""
         if run.prior != "learned":
             return False
-        return sweep.epoch == run.middle and sweep.silent is not None or sweep.epoch == run.epochs - 1
+        chooses = sweep.epoch == run.middle and sweep.silent is not None
+        return chooses or sweep.epoch == run.epochs - 1
 
     def work(self, run: Run, sweep: Sweep) -> None:
         """See learned_step.py."""
@@ -366,7 +367,9 @@ def silent_patterns(run: Run, epoch: int) -> Tensor | None:
     """The patterns that judge the prior in this sweep and are left out of it; None without a prior."""
     if epoch in run.joint or epoch < run.searches:
         return None
-    if run.prior == "none" or run.prior == "tv" and epoch >= _JUDGES_UNTIL * run.epochs:
+    if run.prior == "none":
+        return None
+    if run.prior == "tv" and epoch >= _JUDGES_UNTIL * run.epochs:
         return None
     if run.prior == "learned" and (run.state.learned is not None or epoch > run.middle):
         return None

@@ -27,9 +27,8 @@ from ptycho_torch.refine.unknowns import illumination
 
 _ITERATIONS = 15
 _FEW_PHOTONS = 1000.0  # photons of an object pixel in the whole scan: above this no prior is used
-_LEAST_LEARNED = (
-    3.0  # below this the training data of the learned prior are too few; total variation is better
-)
+#: below this the learned prior saw too little in training, and total variation is better
+_LEAST_LEARNED = 3.0
 _FEWEST_PHOTONS = 200.0  # below this a few sweeps with the learned prior are enough
 _FIRST = tuple(0.005 * 2.0**k for k in range(8))
 _NEXT = (0.5, 1.0, 2.0)

@@ -8,12 +8,9 @@ seconds, step, errors) and state.pt, written every minute of work; the same comm
 from __future__ import annotations
 
 import argparse
-import copy
-import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +18,7 @@ from torch import Tensor, nn
 
 from ptycho.io.atomic import atomic_write
 from ptycho_torch.refine.learned import Denoiser, denoised
+from ptycho_torch.shipped.course import Course
 from ptycho_torch.shipped.prior_pairs import Pair, make_pool
 
 _RATE, _LAST_RATE, _WARM_STEPS = 1.5e-3, 0.02, 50
@@ -31,17 +29,16 @@ _JUDGED = 24  # the last pairs of the pool are not trained on
 _DARK = 6.0  # pixels whose expected error is larger than so many times the smallest do not count
 
 
-class Training:
-    """Network, average, optimiser; everything follows from seed and step."""
+class Training(Course):
+    """The denoiser and its pool of pairs; everything follows from seed and step."""
 
     def __init__(self, pool: list[Pair], seconds: float, seed: int) -> None:
-        self.seconds, self.seed, self.pool = seconds, seed, pool
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.network: nn.Module = Denoiser()
-        self.average = copy.deepcopy(self.network)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), _RATE, weight_decay=1e-3)
-        self.step, self.spent_s = 0, 0.0
+        network = Denoiser()
+        network.draw(seed)
+        super().__init__(
+            network, seconds, seed, rate=_RATE, last=_LAST_RATE, warm=_WARM_STEPS, decay=_DECAY, norm=1.0
+        )
+        self.pool = pool
 
     def take_step(self) -> float:
         """One batch of crops; the loss: log of the error after over the error before."""
@@ -49,44 +46,12 @@ class Training:
         chosen = rng.integers(len(self.pool), size=_BATCH)
         crops = [_crop(self.pool[int(k)], rng) for k in chosen]
         image, truth, error = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
-        self.optimizer.param_groups[0]["lr"] = self._rate()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.begin_step()
         before, after = errors(self.network, image, truth, error)
         loss = torch.log((after + 1e-3 * before) / before).mean()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        if math.isfinite(float(norm)):
-            self.optimizer.step()
-        keep = min(_DECAY, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(value, 1 - keep)
-        self.step += 1
+        self.end_step()
         return float(loss.detach())
-
-    def _rate(self) -> float:
-        done = min(1.0, self.spent_s / self.seconds)
-        course = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
-        return _RATE * course * min(1.0, (self.step + 1) / _WARM_STEPS)
-
-    def save(self, path: Path) -> None:
-        """Everything that a later run needs, as tensors and numbers."""
-        held = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "numbers": {"step": self.step, "spent_s": self.spent_s},
-        }
-        with atomic_write(path) as temporary:
-            torch.save(held, temporary)
-
-    def load(self, path: Path) -> None:
-        """Go on from `save`."""
-        held: dict[str, Any] = torch.load(path, weights_only=True)
-        self.network.load_state_dict(held["network"])
-        self.average.load_state_dict(held["average"])
-        self.optimizer.load_state_dict(held["optimizer"])
-        self.step, self.spent_s = held["numbers"]["step"], held["numbers"]["spent_s"]
 
 
 def errors(network: nn.Module, image: Tensor, truth: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,22 +7,20 @@ every minute of work; the same command goes on from it. --write FILE.safetensors
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ptycho.config.settings import ModelConfig
 from ptycho.io.atomic import atomic_write
 from ptycho.networks.graphs import spec_from_config
 from ptycho_torch.layers import build_network, neutral_weights
 from ptycho_torch.shipped.blocks import Block, judge, learn, neighbours
+from ptycho_torch.shipped.course import Course
 from ptycho_torch.shipped.scans import Drawn, draw_scan
 
 _RATE, _LAST_RATE, _WARM_STEPS = 2e-3, 0.01, 100
@@ -39,15 +37,14 @@ def shipped_model(N: int = 64) -> ModelConfig:
     return ModelConfig(N=N, reference="coarse", rounds=4)
 
 
-class Training:
-    """Network, average, optimiser, pool of scans; everything follows from seed and step."""
+class Training(Course):
+    """The network and its pool of scans; everything follows from seed and step."""
 
     def __init__(self, seconds: float, seed: int) -> None:
-        self.seconds, self.seed = seconds, seed
-        self.network: nn.Module = build_network("swift", spec_from_config(shipped_model()), seed)
-        self.average = copy.deepcopy(self.network)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), _RATE, weight_decay=1e-3)
-        self.step, self.spent_s = 0, 0.0
+        network = build_network("swift", spec_from_config(shipped_model()), seed)
+        super().__init__(
+            network, seconds, seed, rate=_RATE, last=_LAST_RATE, warm=_WARM_STEPS, decay=_DECAY, norm=0.5
+        )
         self._pool: list[Drawn] = []
 
     def take_step(self) -> list[float]:
@@ -58,23 +55,10 @@ class Training:
         count = _PATTERNS if N == 64 else _PATTERNS // 2
         block = Block(scan, neighbours(scan, count, rng))
         rounds = int(rng.choice(_ROUNDS[0], p=_ROUNDS[1]))
-        self.optimizer.param_groups[0]["lr"] = self._rate()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.begin_step()
         errors = learn(self.network, block, rounds)
-        nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
-        if all(map(math.isfinite, errors)):
-            self.optimizer.step()
-        keep = min(_DECAY, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(value, 1 - keep)
-        self.step += 1
+        self.end_step(usable=all(map(math.isfinite, errors)))
         return errors
-
-    def _rate(self) -> float:
-        done = min(1.0, self.spent_s / self.seconds)
-        course = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
-        return _RATE * course * min(1.0, (self.step + 1) / _WARM_STEPS)
 
     def _scan(self, rng: np.random.Generator) -> Drawn:
         """One of the pool, which starts with one scan and renews its oldest every few steps."""
@@ -82,25 +66,6 @@ class Training:
             self._pool.append(draw_scan((self.seed, 0, self.step)))
             del self._pool[:-_POOL]
         return self._pool[int(rng.integers(len(self._pool)))]
-
-    def save(self, path: Path) -> None:
-        """Everything that a later run needs, as tensors and numbers."""
-        held = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "numbers": {"step": self.step, "spent_s": self.spent_s, "seed": self.seed},
-        }
-        with atomic_write(path) as temporary:
-            torch.save(held, temporary)
-
-    def load(self, path: Path) -> None:
-        """Go on from `save`; the pool is drawn anew."""
-        held: dict[str, Any] = torch.load(path, weights_only=True)
-        self.network.load_state_dict(held["network"])
-        self.average.load_state_dict(held["average"])
-        self.optimizer.load_state_dict(held["optimizer"])
-        self.step, self.spent_s = held["numbers"]["step"], held["numbers"]["spent_s"]
 
 
 def train(out: Path, seconds: float, seed: int) -> None:

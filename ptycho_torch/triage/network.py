@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +36,7 @@ class TriageNetwork(nn.Module):
         super().__init__()
         widths = (PICTURES, *CHANNELS)
         self.convolutions = nn.ModuleList(
-            nn.utils.skip_init(nn.Conv2d, a, b, 3, stride=2, padding=1)
-            for a, b in zip(widths, widths[1:], strict=False)
+            nn.utils.skip_init(nn.Conv2d, a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
         )
         flat = CHANNELS[-1] * (SIDE // 8) ** 2
         self.shape = nn.utils.skip_init(nn.Linear, flat, HIDDEN)

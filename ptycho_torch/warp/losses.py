@@ -15,23 +15,11 @@ from ptycho.forward.fields import squared
 from ptycho.forward.label_losses import label_edges, label_orientation, label_ssim
 from ptycho.forward.losses import amplitude_charbonnier, total_variation
 from ptycho.forward.penalties import smoothness
-from ptycho.warp.warp import corner_slopes
+from ptycho.warp.warp import corner_areas
 
 #: second difference of control points, 16 px apart, that is as likely as a misfit of one standard error
 _BEND_PX, _BEND_AT_PX = 1.0, 16.0
 _SSIM_SIGMA_PX = 1.5
-
-
-def corner_areas(field: Tensor) -> Tensor:
-    """Area of each cell at its four corners (4, H-1, W-1) after a displacement field (H, W, 2) px."""
-    right, down = corner_slopes(field)
-    return torch.stack(
-        [
-            (1 + right[i][..., 0]) * (1 + down[j][..., 1]) - right[i][..., 1] * down[j][..., 0]
-            for i in (0, 1)
-            for j in (0, 1)
-        ]
-    )
 
 
 def fold_penalty(field: Tensor, margin: float = 0.0) -> Tensor:
@@ -39,7 +27,7 @@ def fold_penalty(field: Tensor, margin: float = 0.0) -> Tensor:
 
     With margin 0 it is zero exactly if nothing folds; a margin keeps the area of every cell above it.
     """
-    return F.relu(margin - corner_areas(field)).square().mean()
+    return F.relu(margin - torch.stack(corner_areas(field))).square().mean()
 
 
 def local_factor(fixed: Tensor, moved: Tensor, weight: Tensor, window: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptycho.warp.formula import BOUNDS, global_displacement
+from ptycho_torch.layers import draw_he
 
 #: side of its input images, px, and control points on a side of its flow
 SIDE, POINTS = 128, 8
@@ -29,36 +30,27 @@ class WarpNetwork(nn.Module):
     def __init__(self, channels: int = 48, seed: int = 0) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv2d(2, 16, 5, 2, 2),
+            nn.utils.skip_init(nn.Conv2d, 2, 16, 5, 2, 2),
             nn.GELU(),
-            nn.Conv2d(16, 32, 3, 2, 1),
+            nn.utils.skip_init(nn.Conv2d, 16, 32, 3, 2, 1),
             nn.GELU(),
-            nn.Conv2d(32, 32, 3, 1, 1),
+            nn.utils.skip_init(nn.Conv2d, 32, 32, 3, 1, 1),
         )
         seen = (2 * _REACH + 1) ** 2 + 32 + 2
         wide = channels
         self.trunk = nn.Sequential(
-            nn.Conv2d(seen, wide, 1), nn.GELU(),
-            nn.Conv2d(wide, wide, 3, 2, 1), nn.GELU(), nn.Conv2d(wide, wide, 3, 1, 1), nn.GELU(),
-            nn.Conv2d(wide, wide, 3, 2, 1), nn.GELU(), nn.Conv2d(wide, wide, 3, 1, 1), nn.GELU(),
-        )  # fmt: skip
-        self.flow = nn.Conv2d(channels, 2, 3, 1, 1)
-        self.whole = nn.Linear(channels * POINTS * POINTS, len(BOUNDS))
+            nn.utils.skip_init(nn.Conv2d, seen, wide, 1),
+            nn.GELU(),
+            *_halved(wide),
+            *_halved(wide),
+        )
+        self.flow = nn.utils.skip_init(nn.Conv2d, channels, 2, 3, 1, 1)
+        self.whole = nn.utils.skip_init(nn.Linear, channels * POINTS * POINTS, len(BOUNDS))
         line = (torch.arange(SIDE // _STRIDE) + 0.5) * 2 * _STRIDE / SIDE - 1
         down, across = torch.meshgrid(line, line, indexing="ij")
         self.register_buffer("coordinates", torch.stack([across, down])[None], persistent=False)
         self.register_buffer("bounds", torch.tensor(BOUNDS), persistent=False)
-        self._draw(seed)
-
-    def _draw(self, seed: int) -> None:
-        drawn = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for name, value in self.named_parameters():
-                if value.ndim == 1 or name.startswith(("flow", "whole")):
-                    value.zero_()
-                else:
-                    fan = value[0].numel()
-                    value.copy_(torch.randn(value.shape, generator=drawn) * (2 / fan) ** 0.5)
+        draw_he(self, seed, zero=("flow", "whole"))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         fixed, moving = self.encoder(images[:, :2]), self.encoder(images[:, 2:])
@@ -76,6 +68,13 @@ class WarpNetwork(nn.Module):
         values = bound * torch.tanh(_WHOLE_GAIN * self.whole(found.flatten(1)) / bound)
         points = FLOW_BOUND * torch.tanh(_FLOW_GAIN * self.flow(found) / FLOW_BOUND)
         return values, points
+
+
+def _halved(wide: int) -> list[nn.Module]:
+    """Two convolutions, the first of which halves the side."""
+    strides = (2, 1)
+    pairs = [(nn.utils.skip_init(nn.Conv2d, wide, wide, 3, stride, 1), nn.GELU()) for stride in strides]
+    return [layer for pair in pairs for layer in pair]
 
 
 def displacements(values: Tensor, points: Tensor, places: Tensor, basis: Tensor) -> Tensor:

@@ -226,7 +226,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("seed taken as a knob", "is_seed", '.endswith("seed")', '== "seed"'),
         Fault("origins added", "origin_of", "first.origin_xy[0] - second.origin_xy[0]", "first.origin_xy[0] + second.origin_xy[0]"),
         Fault("half a pixel of a foreign canvas", "origin_of", "(a - b) / size + (v - w) / 2", "(a - b) / size + (v // 2 - w // 2)"),
-        Fault("pixel sizes not compared", "pixel_size_of", "abs(a - b) > _SAME_PIXEL * b", "abs(a - b) > 2 * b"),
+        Fault("pixel sizes not compared", "same_pixel", "abs(a - b) <= _SAME_PIXEL * b", "abs(a - b) <= 2 * b"),
         Fault("reference's holes judged", "compare", "np.where(seen > 0, reference, reference[seen > 0].mean()", "np.where(seen > -1, reference, reference[seen > 0].mean()"),
         Fault("first's coverage ignored", "_box", "if first.coverage is not None:", "if False:"),
         Fault("mean pattern of bad pixels", "_read_scan", "mean[raw.bad_pixels] = np.nan", "pass"),

@@ -10,10 +10,14 @@ from scipy import ndimage
 from ptycho.config.learned import LearnedSettings, loss_weights
 from ptycho.errors import ConfigError
 from ptycho.io.compressed.levels import stabilised
-from ptycho.io.compressed.network import decoded_frames
+from ptycho.io.compressed.network import decoded_frames, shipped_weights
+from ptycho_torch.codec.latents import network_of
 from ptycho_torch.codec.network import made_from_seed
 from ptycho_torch.learned.module import Steps
+from ptycho_torch.refine.learned_step import shipped_denoiser
+from ptycho_torch.triage.running import load_network as load_triage
 from ptycho_torch.warp import backward_warp
+from ptycho_torch.warp.predict import load_network
 
 TERMS = {"edges": 1.0, "folds": 0.5}
 
@@ -49,6 +53,15 @@ def test_numpy_decodes_a_frame_as_torch_does() -> None:
     with torch.no_grad():
         made = network.decode(torch.from_numpy(latents), given).numpy()[:, 0]
     np.testing.assert_allclose(found, 2.5 * made + light, atol=1e-4 * np.abs(made).max(), rtol=1e-5)
+
+
+def test_loading_what_ships_draws_nothing_from_torchs_own_generator() -> None:
+    shipped_denoiser.cache_clear()
+    load_network.cache_clear()
+    before = torch.get_rng_state()
+    made = [shipped_denoiser(), load_network(), network_of(shipped_weights()), load_triage()[0]]
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(value.isfinite().all() for network in made for value in network.parameters())
 
 
 def test_a_warp_takes_each_pixel_from_where_the_field_points() -> None:

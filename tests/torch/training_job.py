@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def first_step(folder: Path, sizes: list[int], devices: int, accumulate: int) ->
     modes, factor = normalize_probe(container.probe, config.model.probe_scale)
     module.attach_scan(modes, x_scale=container.x_scale, nphotons=container.nphotons, probe_factor=factor)
     ends = np.cumsum([0, *sizes])
-    batches = [(np.arange(a, b), False) for a, b in zip(ends, ends[1:], strict=False)]
+    batches = [(np.arange(a, b), False) for a, b in pairwise(ends)]
     loader = data.make_loader(data.GroupDataset(container), data.FixedBatches(batches))
     execution = PyTorchExecutionConfig(
         accelerator="cpu", logger_backend="none", enable_checkpointing=False, devices=devices,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ptycho.errors import DataError
 from ptycho.io.compressed.levels import expected_counts
 from ptycho.io.compressed.network import decoded_frames, decoder_names
+from ptycho.physics import diffract, shift_fourier
 
 Arrays = Mapping[str, NDArray[Any]]
 #: rows (begin, end) to expected counts (end - begin, N, N) float64
@@ -81,17 +82,13 @@ def _object(arrays: Arrays, shape: tuple[int, int, int]) -> Predictor:
     corner = places - N // 2 - origin
     whole = np.clip(np.rint(corner), 0, [width - N, height - N]).astype(np.int64)
     fraction = corner - whole
-    k = np.fft.fftfreq(N)
-    spectrum = np.fft.fft2(probe)
 
     def predict(begin: int, end: int) -> NDArray[np.float64]:
         frames = np.empty((end - begin, N, N))
         for row in range(begin, end):
             x, y = whole[row]
-            ramp = np.exp(-2j * np.pi * (k[:, None] * fraction[row, 1] + k * fraction[row, 0]))
-            waves = np.fft.ifft2(spectrum * ramp) * obj[y : y + N, x : x + N]
-            far = np.fft.fft2(waves, norm="ortho")
-            frames[row - begin] = np.fft.fftshift((far.real**2 + far.imag**2).sum(axis=0))
+            moved = shift_fourier(probe, fraction[row])
+            frames[row - begin] = diffract(obj[y : y + N, x : x + N], moved)
         return frames
 
     return predict
