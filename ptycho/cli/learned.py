@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from ptycho.cli.console import Console
-from ptycho.cli.recording import end_of
+from ptycho.cli.recording import on_record
 from ptycho.cli.runs import folder_name
 from ptycho.config.learned import LearnedSettings, weight_settings
 from ptycho.errors import ConfigError, InputError
@@ -42,34 +42,31 @@ def run_tool(tool: str, arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _train(tool: str, settings: LearnedSettings, arguments: argparse.Namespace, console: Console) -> None:
-    from ptycho.run import provenance
     from ptycho.run.folder import OutputFolder
     from ptycho.workflows.learned import train_tool
 
     folder = settings.output_dir
-    held = OutputFolder(folder, KIND, overwrite=arguments.overwrite, resumes=settings.resume)
+    held = OutputFolder(
+        folder, KIND, overwrite=arguments.overwrite, resumes=settings.resume, products=settings.exports
+    )
     console.output = folder
+    record = on_record(
+        folder,
+        kind=KIND,
+        command=[*console.prog.split(), *arguments.overrides],
+        inputs={},
+        seeds={"seed": settings.seed},
+        device=settings.accelerator,
+        settings=weight_settings(settings),
+    )
     try:
-        provenance.begin(
-            folder,
-            kind=KIND,
-            command=[*console.prog.split(), *arguments.overrides],
-            inputs={},
-            seeds={"seed": settings.seed},
-            device=settings.accelerator,
-            settings=weight_settings(settings),
-        )
-        with console.progress(f"training {tool}") as progress:
+        with record, console.progress(f"training {tool}") as progress:
             fit = train_tool(tool, settings, progress)
-    except BaseException as error:
-        state, message = end_of(error)
-        provenance.finish(folder, state, error=message)
-        if isinstance(error, InputError):
-            held.refused()
+    except InputError:
+        held.refused()
         raise
     finally:
         held.close()
-    provenance.finish(folder, "done")
     console.say(f"trained      {tool}, {len(fit.history.get('epoch', ()))} epochs, in {folder}")
     console.say("best         " + "  ".join(f"{name} {value:.4g}" for name, value in fit.headline.items()))
     for path in fit.files:

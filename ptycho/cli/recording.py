@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,24 @@ def end_of(error: BaseException) -> tuple[str, str | None]:
     if isinstance(error, PtychoError):
         return "failed", str(error)
     return "failed", f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+@contextmanager
+def on_record(folder: Path, **begun: Any) -> Iterator[None]:
+    """The record of a run in this folder, for the time of a `with`: begun, and completed whatever the end is.
+
+    For commands of several runs; `recorded` serves those of one. begun: as `ptycho.run.provenance.begin`.
+    """
+    from ptycho.run import provenance
+
+    provenance.begin(folder, **begun)
+    try:
+        yield
+    except BaseException as error:
+        state, message = end_of(error)
+        provenance.finish(folder, state, error=message)
+        raise
+    provenance.finish(folder, "done")
 
 
 def _is_gone(console: Console) -> bool:

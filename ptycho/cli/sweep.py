@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ptycho.cli.console import Console
 from ptycho.cli.learned import run_tool
 from ptycho.cli.parser import Parser, build_parser
-from ptycho.cli.recording import end_of
+from ptycho.cli.recording import on_record
 from ptycho.cli.runs import add_overwrite, folder_name, prepare_folder, read_scan, write_json
 from ptycho.errors import ConfigError, PtychoError, RunError
 
@@ -110,28 +110,13 @@ def _sweep(
     console: Console,
 ) -> None:
     """Every run of a sweep, and its record."""
-    from ptycho.run import provenance
-
     own = getattr(arguments, "config_dir", None)
-    provenance.begin(
-        root,
-        kind="experiment",
-        command=[
-            *console.prog.split(),
-            *arguments.overrides,
-            "--multirun",
-            *(["--config_dir", str(own)] if own else []),
-        ],
-        inputs={f"train{i or ''}": path for i, path in enumerate(sorted(_files(settings)))},
-        seeds={},
-    )
-    try:
+    command = [*console.prog.split(), *arguments.overrides, "--multirun"]
+    if own:
+        command += ["--config_dir", str(own)]
+    inputs = {f"train{i or ''}": path for i, path in enumerate(sorted(_files(settings)))}
+    with on_record(root, kind="experiment", command=command, inputs=inputs, seeds={}):
         _run_all(found, settings, root, console, overwrite=arguments.overwrite)
-    except BaseException as error:
-        state, message = end_of(error)
-        provenance.finish(root, state, error=message)
-        raise
-    provenance.finish(root, "done")
 
 
 def _files(settings: Sequence[Setting]) -> set[Path]:

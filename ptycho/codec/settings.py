@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ptycho.config.fields import option
 from ptycho.config.learned import LearnedSettings
@@ -34,6 +35,8 @@ class CodecData:
 @dataclass(frozen=True)
 class CodecSettings(LearnedSettings):
     """One training of the learned codec."""
+
+    exports: ClassVar[tuple[str, ...]] = ("learned.safetensors",)
 
     epochs: int = option(48, ge=1, help="epochs; an evaluation and a checkpoint follow each")
     steps_per_epoch: int = option(25, ge=1, help="optimiser steps in an epoch")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
@@ -29,6 +29,9 @@ FREE = frozenset(("output_dir", "resume", "accelerator", "logger", "max_time_s",
 @dataclass(frozen=True)
 class LearnedSettings:
     """One training of a learned tool. Everything that is random follows from `seed`."""
+
+    #: files that the training leaves for use, written at its end
+    exports: ClassVar[tuple[str, ...]] = ()
 
     output_dir: Path = option(Path("learned_out"), help="folder for everything the training writes")
     seed: int = option(0, ge=0, help="seed of weights and of everything that is drawn")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ptycho.errors import InputError
@@ -55,7 +55,8 @@ def owner_of(folder: Path) -> str | None:
 class OutputFolder:
     """The folder of a run that begins: made if needed, locked, emptied of an earlier run's products.
 
-    kind: the command. inputs: what it reads; no product may take the place of one. resumes: products and
+    kind: the command. inputs: what it reads; no product may take the place of one. products: further names
+    that this command writes for others to use. resumes: products and
     checkpoints are this run's own and stay. Raises InputError for a file in the way, a folder of another
     command (unless `overwrite`), one that another process writes, or one that takes no file.
     """
@@ -68,8 +69,9 @@ class OutputFolder:
         inputs: Iterable[Path | None] = (),
         overwrite: bool = False,
         resumes: bool = False,
+        products: Sequence[str] = (),
     ) -> None:
-        self.path = path
+        self.path, self._products = path, (*PRODUCTS, *products)
         check_folder(path, kind, inputs=inputs, overwrite=overwrite)
         self._new_folders = _make(path)
         self._moved: list[tuple[Path, Path]] = []
@@ -86,7 +88,7 @@ class OutputFolder:
             self._set_aside()
 
     def _set_aside(self) -> None:
-        found = [self.path / name for name in PRODUCTS if (self.path / name).is_file()]
+        found = [self.path / name for name in self._products if (self.path / name).is_file()]
         found += [self.path / name for name in _FOLDERS if (self.path / name).is_dir()]
         checkpoints = self.path / CHECKPOINTS
         if found:
@@ -121,7 +123,7 @@ class OutputFolder:
 
     def refused(self) -> None:
         """The command was refused: put everything back, unless it has made something by now."""
-        if any((self.path / name).exists() for name in PRODUCTS) or self._has_checkpoints():
+        if any((self.path / name).exists() for name in self._products) or self._has_checkpoints():
             self.close()
             return
         with contextlib.suppress(OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ptycho.config.fields import option, shown
 from ptycho.config.learned import LearnedSettings
@@ -68,6 +68,8 @@ class TriageData:
 @dataclass(frozen=True)
 class TriageSettings(LearnedSettings):
     """One training of triage."""
+
+    exports: ClassVar[tuple[str, ...]] = ("triage.safetensors", "triage.onnx", "triage.json")
 
     output_dir: Path = option(Path("triage_out"), help="folder for everything the training writes")
     epochs: int = option(10, ge=1, help="epochs; an evaluation and a checkpoint follow each")

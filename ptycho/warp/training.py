@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ptycho.config.fields import option
 from ptycho.config.learned import LearnedSettings
@@ -26,6 +27,8 @@ class WarpData:
 @dataclass(frozen=True)
 class WarpSettings(LearnedSettings):
     """One training of the network; `ptycho sweep model=warp`."""
+
+    exports: ClassVar[tuple[str, ...]] = ("warp.safetensors", "warp.json")
 
     epochs: int = option(20, ge=1, help="epochs; an evaluation and a checkpoint follow each")
     steps_per_epoch: int = option(120, ge=1, help="optimiser steps in an epoch")

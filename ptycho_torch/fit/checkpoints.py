@@ -104,6 +104,24 @@ def tell_start(callbacks: Iterable[Any], starts: Starts, *, resumes: bool) -> No
             made.starts, made.resumes = starts, resumes
 
 
+def fit_from(
+    trainer: L.Trainer, module: L.LightningModule, loaders: tuple[Any, Any], resume: Path | None
+) -> None:
+    """Fit from the start, or from a checkpoint; the module then has its best weights. Reading runs no code.
+
+    Raises KeyboardInterrupt where Lightning ended on Ctrl-C.
+    """
+    trainer.fit(
+        module,
+        *loaders,
+        ckpt_path=str(resume) if resume else None,
+        weights_only=True if resume else None,
+    )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    restore_best(module, trainer)
+
+
 def restore_best(module: L.LightningModule, trainer: L.Trainer) -> None:
     """Put the weights of the best checkpoint into the module, if checkpoints were kept and one was best."""
     checkpoint = trainer.checkpoint_callback

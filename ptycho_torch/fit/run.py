@@ -18,7 +18,7 @@ from ptycho.run.starting_probe import Starts
 from ptycho.scan.pattern_store import start_method
 from ptycho.tracking import Recorder, make_recorder
 from ptycho_torch.data import FixedBatches, GroupBatches, GroupDataset, make_loader
-from ptycho_torch.fit.checkpoints import check_checkpoint, restore_best, tell_start
+from ptycho_torch.fit.checkpoints import check_checkpoint, fit_from, tell_start
 from ptycho_torch.fit.finetuning import Finetuning
 from ptycho_torch.fit.observing import Observing
 from ptycho_torch.fit.stages import make_stages
@@ -98,14 +98,6 @@ def fit(run: LightningRun, starts: Starts) -> Fitted[PtychoPINN]:
         order.go_on_at(*check_checkpoint(resume, module))
     log_run(module.manifest, job.config, job.execution)
     with quiet_lightning(), deterministic_algorithms(job.execution.deterministic), naming_the_dead(trainer):
-        trainer.fit(
-            module,
-            *run.loaders,
-            ckpt_path=str(resume) if resume else None,
-            weights_only=True if resume else None,
-        )
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        restore_best(module, trainer)
+        fit_from(trainer, module, run.loaders, resume)
     module.eval()
     return Fitted(module, run.history.epochs, run.recorder)

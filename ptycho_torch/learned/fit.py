@@ -32,7 +32,7 @@ from ptycho.run.training_log import TrainingLog
 from ptycho.tracking import Recorder, make_trackers
 from ptycho_torch.devices import check_devices, resolve_accelerator
 from ptycho_torch.fit.average import ExponentialAverage
-from ptycho_torch.fit.checkpoints import AtomicCheckpoints, BestAndLast, check_checkpoint, restore_best
+from ptycho_torch.fit.checkpoints import AtomicCheckpoints, BestAndLast, check_checkpoint, fit_from
 from ptycho_torch.fit.histograms import Histograms
 from ptycho_torch.fit.stopping import Health, Patience
 from ptycho_torch.fit.telling import Telling
@@ -64,8 +64,7 @@ def fit(task: Task[Any], settings: LearnedSettings, progress: Progress | None = 
     The folder gets config.yaml, training.log, the metric logs, history.json, checkpoints/ (best and last),
     figures/, metrics.json, and the exports of the task, made from the weights of the best epoch. With
     `resume` an interrupted training continues and ends with the same weights. Memory: the network four times
-    (weights,
-    average, Adam), and a batch. Raises ConfigError, MissingFileError before any work.
+    (weights, average, Adam), and a batch. Raises ConfigError, MissingFileError before any work.
     """
     folder = settings.output_dir
     module = Learner(task)
@@ -78,18 +77,11 @@ def fit(task: Task[Any], settings: LearnedSettings, progress: Progress | None = 
     write_settings(settings, task.name, folder / CONFIG)
     with quiet_lightning():
         trainer = _trainer(task, settings, execution, history, recorder, progress)
-        trainer.fit(
-            module,
-            *loaders(task),
-            ckpt_path=str(resume) if resume else None,
-            weights_only=True if resume else None,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    restore_best(module, trainer)
+        fit_from(trainer, module, loaders(task), resume)
     module.eval()
     best = {name: float(value) for name, value in task.evaluate(task.network).items()}
     made = [*task.export(task.network, folder)]
+    assert {path.name for path in made} <= set(settings.exports), "a new training would leave an old export"
     made.append(_write_json(folder / "history.json", history.epochs))
     made.append(_write_json(folder / "metrics.json", best))
     if recorder is not None:

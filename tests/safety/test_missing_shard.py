@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -40,18 +41,23 @@ def cxi_of_shards(folder: Path) -> Path:
     return path
 
 
+def train_from_disk(scans: Any, folder: Path) -> None:
+    """One epoch on scans whose patterns stay on disk."""
+    config = TrainingConfig(
+        model=ModelConfig(N=32, n_filters_scale=1), nepochs=1, batch_size=8, probe_from="guess",
+        output_dir=folder / "run",
+    )  # fmt: skip
+    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", patterns="disk")
+    train(scans, None, config, execution)
+
+
 def test_a_shard_that_vanishes_is_named_and_never_read_as_zeros(tmp_path: Path) -> None:
     path = cxi_of_shards(tmp_path)
     raw = RawData.from_file(path, patterns="disk", make_probe=True)
     assert raw.diff3d[12:24].any()
     (tmp_path / "data_1.h5").unlink()
-    config = TrainingConfig(
-        model=ModelConfig(N=32, n_filters_scale=1), nepochs=1, batch_size=8, probe_from="guess",
-        output_dir=tmp_path / "run",
-    )  # fmt: skip
-    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", patterns="disk")
     with pytest.raises(DataError, match="put together from data_1.h5, which is not there") as told:
-        train(raw, None, config, execution)
+        train_from_disk(raw, tmp_path)
     assert str(path) in str(told.value) and "\n" not in str(told.value)
     assert not (tmp_path / "run" / "wts.h5.zip").exists()
 
@@ -64,11 +70,6 @@ def test_one_of_several_scans_that_vanishes_is_named(tmp_path: Path) -> None:
         paths.append(cxi_of_shards(folder))
     scans = [RawData.from_file(path, patterns="disk", make_probe=True) for path in paths]
     paths[1].unlink()
-    config = TrainingConfig(
-        model=ModelConfig(N=32, n_filters_scale=1), nepochs=1, batch_size=8, probe_from="guess",
-        output_dir=tmp_path / "run",
-    )  # fmt: skip
-    execution = PyTorchExecutionConfig(accelerator="cpu", logger_backend="none", patterns="disk")
     with pytest.raises(MissingFileError, match="does not exist") as told:
-        train(scans, None, config, execution)
+        train_from_disk(scans, tmp_path)
     assert str(paths[1]) in str(told.value) and "\n" not in str(told.value)

@@ -67,5 +67,5 @@ def test_a_wrong_device_is_told(monkeypatch, tmp_path, capsys):
 def test_what_a_machine_does_not_know_is_a_note(monkeypatch):
     problem = gpu.Problem.of(32, 16, 8, torch.device("cpu"), 0)
     assert np.isfinite(gpu.loss_and_gradient(problem, 1)[0])
-    with pytest.raises(Exception):  # noqa: B017, PT011 - no CUDA here; `measure` makes a note of whatever it is
+    with pytest.raises((RuntimeError, AssertionError)):  # no CUDA here; `measure` makes a note of it
         gpu.inference(problem, 8, "fp32", "graphs", 0.01)

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -37,6 +37,7 @@ class Noise:
 class LineSettings(LearnedSettings):
     """A line y = 3 x + 1."""
 
+    exports: ClassVar[tuple[str, ...]] = ("line.safetensors",)
     epochs: int = option(4, ge=1, help="epochs")
     steps_per_epoch: int = option(5, ge=1, help="steps")
     data: Noise = option(Noise, help="noise")
@@ -215,3 +216,16 @@ class TestCommand:
         assert "trained      line, 2 epochs" in said and str(out / "line.safetensors") in said
         assert json.loads((out / "provenance.json").read_text())["state"] == "done"
         assert ptycho([*words, "resume=true"]) == 0
+
+    def test_a_new_training_that_is_broken_off_leaves_no_weights_of_the_one_before(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "out"
+        words = ["sweep", "model=line", f"output_dir={out}", "epochs=3", "logger=none", "accelerator=cpu"]
+        assert ptycho(words) == 0
+        before = (out / "line.safetensors").read_bytes()
+        monkeypatch.setitem(workflow.TASKS, "line", Stopped)
+        assert ptycho([*words, "seed=1"]) != 0
+        assert not (out / "line.safetensors").exists()
+        assert (out / "products.earlier" / "line.safetensors").read_bytes() == before
+        assert json.loads((out / "provenance.json").read_text())["state"] == "failed"
