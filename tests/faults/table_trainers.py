@@ -84,7 +84,7 @@ TABLE: dict[Room, tuple[Fault, ...]] = {
         Fault("average at its full decay at once", "ExponentialAverage.__init__", "torch.clamp((1 + n) / (10 + n), max=decay)", "torch.full_like(n, decay)"),
         Fault("average not kept", "ExponentialAverage.on_fit_end", "self._copy_average_to_current(pl_module)", "pass", equivalent="the best checkpoint is put back after it, and without checkpoints Lightning has copied the average at the end of training"),
         Fault("last checkpoint only beside a best", "BestAndLast.on_train_epoch_end", "self._save_last_checkpoint(trainer", "str(trainer"),
-        Fault("best weights not put back", "fit", "restore_best(module, trainer)", "pass"),
+        Fault("best weights not put back", "fit_from", "restore_best(module, trainer)", "pass"),
         Fault("clipping of the execution ignored", "make_trainer", "execution.gradient_clip_val or config.gradient_clip_val", "config.gradient_clip_val", equivalent="`with_execution` has put the execution's value into the configuration already"),
         Fault("no clipping", "make_trainer", "gradient_clip_val=execution.gradient_clip_val or config.gradient_clip_val,", ""),
         Fault("clipping by norm only", "make_trainer", "gradient_clip_algorithm=config.gradient_clip_algorithm,", ""),
