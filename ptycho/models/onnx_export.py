@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ptycho.errors import ConfigError, InputError, MissingDependencyError
+from ptycho.errors import ConfigError, InputError
 from ptycho.io.atomic import atomic_write
 from ptycho.models.bundle import package_versions
 from ptycho.models.onnx_around import REFERENCE, around_amplitude, around_phase, backproject_around
+from ptycho.models.onnx_nodes import Nodes, import_onnx
 from ptycho.models.onnx_seal import BY, SEALED, sealed
 from ptycho.models.trained_state import TrainedState, load_trained_state
 from ptycho.models.values import check_weights
@@ -70,7 +71,7 @@ def write_onnx(state: TrainedState, target: Path, *, source: str = "model") -> P
     """
     check_target(target)
     model = build_model(state, source=source)
-    _import_onnx().checker.check_model(model, full_check=True)
+    import_onnx().checker.check_model(model, full_check=True)
     with atomic_write(target) as temporary:
         temporary.write_bytes(sealed(model.SerializeToString(deterministic=True)))
     return target
@@ -82,7 +83,7 @@ def check_target(target: Path) -> None:
         raise InputError(f"{target}: the output must end in .onnx")
     if target.is_dir():
         raise InputError(f"{target}: is a folder; give a file name ending in .onnx")
-    _import_onnx()
+    import_onnx()
 
 
 def signature(spec: NetworkSpec) -> dict[str, list[str | int]]:
@@ -105,7 +106,7 @@ def build_model(state: TrainedState, *, source: str = "model") -> Any:
     writer = _Writer()
     check_weights(graph, spec, state.weights, source)
     writer.network(graph, spec, state.weights, state)
-    onnx = _import_onnx()
+    onnx = import_onnx()
     helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
     tensors = [
         helper.make_tensor_value_info(name, float32, shape, doc_string=_MEANINGS[name])
@@ -129,19 +130,6 @@ def build_model(state: TrainedState, *, source: str = "model") -> Any:
     )
     helper.set_model_props(model, _metadata(state))
     return model
-
-
-def _import_onnx() -> Any:
-    try:
-        import onnx
-        import onnx.checker
-        import onnx.helper
-        import onnx.numpy_helper
-    except ImportError:
-        raise MissingDependencyError(
-            "writing ONNX needs the package onnx: pip install 'ptychopinn[onnx]'"
-        ) from None
-    return onnx
 
 
 def _metadata(state: TrainedState) -> dict[str, str]:
@@ -169,30 +157,8 @@ def _metadata(state: TrainedState) -> dict[str, str]:
     return {name: str(value) for name, value in noted.items()}
 
 
-class _Writer:
-    """Nodes and constants of an ONNX graph, in the order of computation."""
-
-    def __init__(self) -> None:
-        self._onnx = _import_onnx()
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-
-    def constant(self, name: str, values: ArrayLike, dtype: Any = np.float32) -> str:
-        """An array of the file; the same name is stored once."""
-        if name not in self.constants:
-            array = np.ascontiguousarray(values, dtype)
-            self.constants[name] = self._onnx.numpy_helper.from_array(array, name)
-        return name
-
-    def integers(self, *values: int) -> str:
-        """A small vector of int64, stored once."""
-        return self.constant("int64:" + ",".join(str(v) for v in values), values, np.int64)
-
-    def add(self, op: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """Append one operation with one output; unnamed ones are numbered."""
-        label = name or f"{op}:{len(self.nodes)}"
-        self.nodes.append(self._onnx.helper.make_node(op, inputs, [label], name=label, **attributes))
-        return label
+class _Writer(Nodes):
+    """The graph of a network, with what comes before and after it."""
 
     def network(
         self, graph: Graph, spec: NetworkSpec, weights: Mapping[str, NDArray[Any]], state: TrainedState

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ptycho.errors import MissingDependencyError
 from ptycho.io.atomic import atomic_write
 from ptycho.models.onnx_export import IR_VERSION, OPSET
+from ptycho.models.onnx_nodes import Nodes, import_onnx
 from ptycho.models.onnx_seal import BY, SEALED, sealed
 from ptycho.models.triage import THRESHOLDS
 from ptycho.triage.features import NEAR, NUMBERS, SIDE
@@ -41,26 +40,12 @@ _MEANINGS = {
 }
 
 
-def require_onnx() -> Any:
-    """The package onnx; MissingDependencyError with the command that installs it."""
-    try:
-        import onnx
-        import onnx.checker
-        import onnx.helper
-        import onnx.numpy_helper
-    except ImportError:
-        raise MissingDependencyError(
-            "writing triage as ONNX needs the package onnx: pip install 'ptychopinn[onnx]'"
-        ) from None
-    return onnx
-
-
 def write_triage_onnx(weights: Mapping[str, NDArray[Any]], folder: Path, cut: float) -> list[Path]:
     """Write triage.onnx and triage.json into a folder. weights: those of `ptycho.models.triage`; cut: of the
     normalised numbers. The same weights give the same bytes. Raises MissingDependencyError."""
-    onnx = require_onnx()
+    onnx = import_onnx()
     helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
-    nodes, constants = _graph(onnx, weights, cut)
+    nodes, constants = _graph(weights, cut)
 
     def tensor(name: str, shape: list[str | int]) -> Any:
         return helper.make_tensor_value_info(name, float32, shape, doc_string=_MEANINGS[name])
@@ -120,39 +105,21 @@ def described(weights: Mapping[str, NDArray[Any]], cut: float) -> dict[str, Any]
     }
 
 
-class _Nodes:
-    """Operations and constants of an ONNX graph in the order of computation."""
-
-    def __init__(self, onnx: Any) -> None:
-        self._onnx = onnx
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-
-    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
-        if name not in self.constants:
-            array = np.ascontiguousarray(value, dtype)
-            self.constants[name] = self._onnx.numpy_helper.from_array(array, name)
-        return name
-
-    def add(self, op: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        label = name or f"{op}:{len(self.nodes)}"
-        self.nodes.append(self._onnx.helper.make_node(op, inputs, [label], name=label, **attributes))
-        return label
-
-    def relu_of(self, x: str, layer: str) -> str:
-        return self.add("Relu", self.add("Gemm", x, f"{layer}.weight", f"{layer}.bias", transB=1))
+def _relu(w: Nodes, x: str, layer: str) -> str:
+    """A dense layer and its ReLU."""
+    return w.add("Relu", w.add("Gemm", x, f"{layer}.weight", f"{layer}.bias", transB=1))
 
 
-def _graph(onnx: Any, weights: Mapping[str, NDArray[Any]], cut: float) -> tuple[list[Any], list[Any]]:
-    w = _Nodes(onnx)
+def _graph(weights: Mapping[str, NDArray[Any]], cut: float) -> tuple[list[Any], list[Any]]:
+    w = Nodes()
     for name, value in weights.items():
         if name != THRESHOLDS:
             w.constant(name, value)
     x = _pictures(w)
-    channel_axis = w.constant("channel", [1], np.int64)
-    unlike = w.add("Slice", x, w.constant("4", [4], np.int64), w.constant("6", [6], np.int64), channel_axis)
-    flat = w.add("Reshape", unlike, w.constant("flat", [0, 0, -1], np.int64))
-    about = w.relu_of(w.add("Flatten", w.add("MatMul", flat, "about"), axis=1), "rings")
+    channel_axis = w.integers(1)
+    unlike = w.add("Slice", x, w.integers(4), w.integers(6), channel_axis)
+    flat = w.add("Reshape", unlike, w.integers(0, 0, -1))
+    about = _relu(w, w.add("Flatten", w.add("MatMul", flat, "about"), axis=1), "rings")
     depth = sum(name.startswith("convolutions.") and name.endswith(".weight") for name in weights)
     for k in range(depth):
         layer = f"convolutions.{k}"
@@ -160,20 +127,20 @@ def _graph(onnx: Any, weights: Mapping[str, NDArray[Any]], cut: float) -> tuple[
             "Conv", x, f"{layer}.weight", f"{layer}.bias", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4
         )
         x = w.add("Relu", conv)
-    shape = w.relu_of(w.add("Flatten", x, axis=1), "shape")
+    shape = _relu(w, w.add("Flatten", x, axis=1), "shape")
     known = w.add("Div", w.add("Sub", "numbers", "mean"), "scale")
     known = w.add("Clip", known, w.constant("lowest", -cut), w.constant("highest", cut))
-    both = w.add("Concat", shape, about, w.relu_of(known, "beside"), axis=1)
-    logits = w.add("Gemm", w.relu_of(both, "joined"), "last.weight", "last.bias", transB=1)
+    both = w.add("Concat", shape, about, _relu(w, known, "beside"), axis=1)
+    logits = w.add("Gemm", _relu(w, both, "joined"), "last.weight", "last.bias", transB=1)
     w.add("Sigmoid", logits, name=OUTPUT)
     return w.nodes, list(w.constants.values())
 
 
-def _pictures(w: _Nodes) -> str:
+def _pictures(w: Nodes) -> str:
     """`ptycho.triage.features.images`."""
     one, two, side = w.constant("one", 1.0), w.constant("two", 2.0), w.constant("side", float(SIDE))
     lift = w.constant("three_eighths", 0.375)
-    axes = w.constant("rows_and_columns", [1, 2], np.int64)
+    axes = w.integers(1, 2)
     names = ("frames", "around", "usual")
     totals = [w.add("Add", w.add("ReduceSum", name, axes, keepdims=1), one) for name in names]
     pictures = [
@@ -193,6 +160,6 @@ def _pictures(w: _Nodes) -> str:
         z = w.add("Div", w.add("Sub", own, root(model)), "noise")
         pictures.append(w.add("Mul", w.add("Sign", z), w.add("Log", w.add("Add", w.add("Abs", z), one))))
     like_frames = w.add("Shape", "frames")
-    channel = w.constant("channel", [1], np.int64)
+    channel = w.integers(1)
     whole = [w.add("Unsqueeze", w.add("Expand", picture, like_frames), channel) for picture in pictures]
     return w.add("Concat", *whole, axis=1)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ptycho.io.atomic import atomic_write
 from ptycho.io.tensors import write_tensors
+from ptycho.models.onnx_nodes import import_onnx
 from ptycho.models.triage import THRESHOLDS
-from ptycho.models.triage_onnx import require_onnx, write_triage_onnx
+from ptycho.models.triage_onnx import write_triage_onnx
 from ptycho.triage.batches import Frames, class_weights, draw_frames
 from ptycho.triage.decision import thresholds_of
 from ptycho.triage.labels import FAULTS, LABELS
@@ -44,7 +45,7 @@ class TriageTask(Task[TriageSettings]):
     bar = ("train_loss", "val/mAP", "val/ap_module")
 
     def __init__(self, settings: TriageSettings) -> None:
-        require_onnx()
+        import_onnx()  # before the training: its export needs it
         super().__init__(settings)
         data = settings.data
         share = float(np.mean(data.bad_shares))

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ from ptycho.run.provenance import begin, finish
 from ptycho.simulation import Scenario, simulate
 from ptycho.viewer.following import look, news
 from ptycho.viewer.routes import routes_of
-from ptycho.viewer.server import Routes, serving
+from ptycho.viewer.server import serving
 from ptycho.viewer.shown import open_shown
 
 
@@ -149,7 +149,7 @@ def test_a_mask_is_saved_under_a_new_name_each_time(folder: Path, tmp_path: Path
 
 
 def test_a_scan_of_many_patterns_is_shown_without_being_read(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: str
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_a_browser: Callable[..., str]
 ) -> None:
     """2,000 positions: R is a picture, the mean is of some patterns, and the patterns stay in the file."""
     from ptycho.viewer import shown as module
@@ -174,7 +174,7 @@ def test_a_scan_of_many_patterns_is_shown_without_being_read(
     assert made is not None and made.shape[0] / made.shape[1] == pytest.approx(200 / 240, rel=0.05)
     assert np.nanmax(np.abs(made[:, : made.shape[1] * 100 // 240] - 0.1)) < 1e-6
     assert np.nanmax(np.abs(made[:, made.shape[1] * 140 // 240 :] - 0.2)) < 1e-6
-    text = in_a_browser(browser, routes_of(shown, tmp_path / "m.npz"), tmp_path, "1400,1000")
+    text = in_a_browser(routes_of(shown, tmp_path / "m.npz"), "1400,1000")
     assert 'data-ready="yes"' in text and "mean is of 100 patterns" in text and "of 1999" in text
 
 
@@ -260,11 +260,13 @@ setTimeout(async () => {
 """
 
 
-def test_a_user_draws_a_mask_and_a_line(folder: Path, tmp_path: Path, browser: str) -> None:
+def test_a_user_draws_a_mask_and_a_line(
+    folder: Path, tmp_path: Path, in_a_browser: Callable[..., str]
+) -> None:
     routes = routes_of(open_shown(folder / "run"), tmp_path / "m.npz")
     page_js = routes.get["page.js"]
     get = {**routes.get, "page.js": lambda: page_js()._replace(body=page_js().body + USER.encode())}
-    text = in_a_browser(browser, dataclasses.replace(routes, get=get), tmp_path, "1400,1000")
+    text = in_a_browser(dataclasses.replace(routes, get=get), "1400,1000")
     mask = read_mask(tmp_path / "m.npz")
     assert mask.sum() == 1 and mask[9, 3]
     assert "1 bad pixels written to" in text
@@ -277,19 +279,8 @@ def test_a_user_draws_a_mask_and_a_line(folder: Path, tmp_path: Path, browser: s
 
 
 @pytest.mark.parametrize("size", ["1400,1000", "500,900"])
-def test_a_browser_draws_it(folder: Path, tmp_path: Path, browser: str, size: str) -> None:
-    text = in_a_browser(browser, routes_of(open_shown(folder / "run"), tmp_path / "m.npz"), tmp_path, size)
+def test_a_browser_draws_it(
+    folder: Path, tmp_path: Path, in_a_browser: Callable[..., str], size: str
+) -> None:
+    text = in_a_browser(routes_of(open_shown(folder / "run"), tmp_path / "m.npz"), size)
     assert 'data-ready="yes"' in text and "µm" in text and "counts, brightest" in text
-
-
-def in_a_browser(browser: str, routes: Routes, tmp_path: Path, size: str) -> str:
-    """The page as Chromium has it after six seconds, without a complaint of the browser."""
-    with serving(routes) as address:
-        done = subprocess.run(
-            [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}",
-             f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
-             "--virtual-time-budget=6000", "--dump-dom", address],
-            capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    assert "CONSOLE" not in done.stderr, done.stderr
-    return done.stdout

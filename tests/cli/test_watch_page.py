@@ -6,7 +6,7 @@ import http.client
 import io
 import json
 import re
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,15 +96,10 @@ def test_a_reconstruction_writes_r_while_it_runs(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("size", ["1280,900", "500,900"])
-def test_a_browser_draws_curves_and_picture(running: Path, browser: str, tmp_path: Path, size: str) -> None:
+def test_a_browser_draws_curves_and_picture(
+    running: Path, in_a_browser: Callable[..., str], size: str
+) -> None:
     finish(running, "done")
-    with serving(live_routes(running, 0.2)) as address:
-        done = subprocess.run(
-            [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={size}",
-             f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
-             "--virtual-time-budget=4000", "--dump-dom", address],
-            capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    assert "CONSOLE" not in done.stderr, done.stderr
-    assert 'data-state="done"' in done.stdout and "sweep 3: R 0.1" in done.stdout
-    assert re.search(r'id="picture"[^>]*src="picture/\d+"', done.stdout) and "preview.png," in done.stdout
+    text = in_a_browser(live_routes(running, 0.2), size)
+    assert 'data-state="done"' in text and "sweep 3: R 0.1" in text
+    assert re.search(r'id="picture"[^>]*src="picture/\d+"', text) and "preview.png," in text
