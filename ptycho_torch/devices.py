@@ -49,7 +49,7 @@ def of_this_machine(
 
 
 def accumulation(execution: PyTorchExecutionConfig) -> int:
-    """Batches that each device takes before a step. Raises ConfigError where they would not take alike.
+    """Batches of each device before a step. Raises ConfigError if the devices would take unequal numbers.
 
     >>> accumulation(PyTorchExecutionConfig(devices=2, accum_steps=4))
     2
@@ -58,8 +58,8 @@ def accumulation(execution: PyTorchExecutionConfig) -> int:
     if batches == 1 or batches % devices == 0:
         return max(1, batches // devices)
     raise ConfigError(
-        f"accum_steps = {batches} with {devices} devices: each takes as many batches before a step; "
-        f"set a multiple of {devices}, or leave it out for one each"
+        f"accum_steps = {batches} with {devices} devices: all must take the same number of batches before a "
+        f"step; set a multiple of {devices}, or leave it out for one each"
     )
 
 

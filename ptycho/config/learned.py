@@ -1,4 +1,4 @@
-"""Settings that every learned tool has, and how they are made from values, checked, and written.
+"""The settings common to all learned tools; making them from values, checking and writing them.
 
 A tool (frames, codec, registration, positions) has a frozen dataclass of its own that extends
 `LearnedSettings`; its fields are made by `option`, as those of every configuration.
@@ -22,7 +22,7 @@ from ptycho.errors import ConfigError
 
 Settings = TypeVar("Settings", bound="LearnedSettings")
 
-#: what may differ when a training goes on: where and how it runs, what is shown
+#: settings that may change when a training continues: where and how it runs, what is shown
 FREE = frozenset(("output_dir", "resume", "accelerator", "logger", "max_time_s", "figures_every"))
 
 
@@ -30,7 +30,7 @@ FREE = frozenset(("output_dir", "resume", "accelerator", "logger", "max_time_s",
 class LearnedSettings:
     """One training of a learned tool. Everything that is random follows from `seed`."""
 
-    #: files that the training leaves for use, written at its end
+    #: names of the files that the training writes at its end
     exports: ClassVar[tuple[str, ...]] = ()
 
     output_dir: Path = option(Path("learned_out"), help="folder for everything the training writes")
@@ -141,7 +141,7 @@ def write_settings(settings: LearnedSettings, tool: str, path: Path) -> None:
 
 
 def check_same_run(settings: LearnedSettings, tool: str, path: Path) -> None:
-    """Refuse to go on with the training whose settings are in this file, unless they are the same.
+    """Check that a training can continue: its settings must be those in this file.
 
     Raises ConfigError: another tool, another value of a setting that the weights depend on.
     """

@@ -76,7 +76,7 @@ def points(
 
 
 def _added(word: str) -> str:
-    """The override as Hydra wants it: the weights of loss terms have no names beforehand."""
+    """The override in Hydra's form: loss weights have no names in the schema, so they are added with ++."""
     return f"++{word}" if word.startswith("loss_weights.") else word
 
 

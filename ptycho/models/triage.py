@@ -1,6 +1,6 @@
-"""The weights of triage that ship, or those of one's own training: a safetensors file, read as numbers.
+"""The built-in weights of triage, or those of a user's training, from a safetensors file.
 
-How the shipped ones were trained and what they are worth: `docs/model_card_triage.md`.
+How the built-in ones were trained, and their quality: `docs/model_card_triage.md`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ THRESHOLDS = "thresholds"
 
 
 def triage_weights(path: Path | None = None) -> dict[str, NDArray[Any]]:
-    """Weights by name, float32, `thresholds` (faults,) among them; None: those that ship.
+    """Weights by name, float32, `thresholds` (faults,) among them; None: the built-in ones.
 
     Raises BundleError where the file is damaged, or is none of `ptycho sweep model=triage`.
     """

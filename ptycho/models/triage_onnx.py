@@ -1,7 +1,7 @@
 """Triage as one ONNX file and a JSON beside it; built from its weights alone, so no backend is needed.
 
-Everything from pooled counts on is inside: variance stabilisation, normalisation, the network, the sigmoid.
-What comes before, pooling and the numbers of `ptycho.triage.features`, the JSON says in words.
+The graph contains variance stabilisation, normalisation, the network and the sigmoid. The steps before it
+(pooling, the numbers of `ptycho.triage.features`) are described in the JSON.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def write_triage_onnx(weights: Mapping[str, NDArray[Any]], folder: Path, cut: fl
 
 
 def described(weights: Mapping[str, NDArray[Any]], cut: float) -> dict[str, Any]:
-    """What a client of the ONNX file must know: labels, preprocessing, normalisation, thresholds."""
+    """The description for clients of the ONNX file: labels, preprocessing, normalisation, thresholds."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -101,8 +101,9 @@ def sample_of(positions: Floats) -> Sample | None:
 
 
 class _Compared(NamedTuple):
-    """Rows of features: what stands for each asked pattern under each shift, and where it lies; strangers,
-    and what lies beside each asked pattern and each stranger."""
+    """Row numbers of features. rows: for each shift, the row used in place of each tested pattern; places of
+    the tested patterns; near: rows of their neighbours; others: rows of strangers, with places and
+    neighbours."""
 
     rows: dict[int | None, Numbers]
     places: Floats
@@ -171,7 +172,7 @@ def _all_of(places: Floats) -> _Compared:
 
 
 def _some_of(sample: Sample, positions: Floats, lit: Numbers) -> _Compared | None:
-    """The patterns of a sample that have light, with all that stands for them; None where they are few.
+    """The patterns of a sample that have light, with their replacements; None if they are few.
 
     lit: numbers of the patterns that the rows of features belong to.
     """

@@ -1,4 +1,4 @@
-"""The routes of `ptycho watch OUT --page`: what the folder of a run says now, and its newest picture."""
+"""The routes of `ptycho watch OUT --page`: the present state of a run's folder, and its newest picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _POINTS = 500
 
 
 def live_routes(folder: Path, every_s: float) -> Routes:
-    """What the page may ask for. `now` reads the folder anew; `picture/N` is its newest PNG, whatever N.
+    """The routes of the page. `now` reads the folder again; `picture/N` is its newest PNG for every N.
 
     every_s: how often the page asks. Only the pictures that `ptycho.viewer.following` knows are read.
     """

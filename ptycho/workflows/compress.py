@@ -1,4 +1,4 @@
-"""A scan to a compressed file: the prediction of the method asked for, then `ptycho.codec.compress`."""
+"""Compresses a scan to a file: makes the prediction of the method, then calls `ptycho.codec.compress`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def compress_scan(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Header:
-    """Write a scan compressed, whole or not at all; the header says bits a frame and what was lost.
+    """Write a compressed scan, completely or not at all; the header has the bits of a frame and the error.
 
     method, step, residual: see `ptycho.codec.compress.compress`. rank: shapes of 'lowrank'. weights: of
-    'learned', None: those that ship. seed: of the reconstruction that 'object' makes first. Time: two to five
-    passes; for 'object' a reconstruction. Memory: one block of frames; for 'object' that of `ptycho
+    'learned', None: the built-in ones. seed: of the reconstruction that 'object' makes first. Time: two to
+    five passes; for 'object' a reconstruction. Memory: one block of frames; for 'object' that of `ptycho
     reconstruct`. Raises ConfigError, DataError before anything is written.
     """
     check_choice(method, step, method in PREDICTING)

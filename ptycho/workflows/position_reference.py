@@ -1,5 +1,5 @@
-"""Positions corrected by a reference image: reconstruct quickly, register, move, and again until nothing
-moves."""
+"""Corrects positions with a reference image. Each round reconstructs quickly, registers the image with the
+reference, and moves the positions; rounds end when the moves are small."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ptycho.warp.score import FAILURES
 from ptycho.warp.settings import PairSettings
 
 Floats = NDArray[np.float64]
-#: sweeps of each quick look, looks at most, and a mean move that ends them, px
+#: sweeps of each quick reconstruction; largest number of rounds; rms move that ends them, px
 SWEEPS, ROUNDS, STILL_PX = 15, 4, 0.05
 
 
 class Corrected(NamedTuple):
-    """positions_px (M, 2); rows: one a look: rms_px moved, the score before and after, what was kept."""
+    """positions_px (M, 2); rows, one for each round: rms_px of the moves, scores before and after, stages."""
 
     positions_px: Floats
     rows: list[dict[str, Any]]
@@ -41,15 +41,16 @@ def positions_by_reference(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Corrected:
-    """Where the patterns of a scan were taken, by an image of the same thing whose geometry is trusted.
+    """The positions of a scan, corrected with an image of the same area that has the right geometry.
 
     raw: the scan; reference (H, W) complex, or real for a micrograph, in object pixels of the same size;
     coverage (H, W); origin_xy: position of reference[0, 0] in the scan's px, None: centre on centre;
-    pixel_size_m of the reference, None: not known. An image of wrong positions blurs and averages their
-    errors, so the look is repeated with the moved positions: at most `rounds` times. Only smooth errors show
-    in an image: neighbours that disagree (jitter, lines scanned both ways with hysteresis) are left to the
-    engine's own search. Raises InputError, and RunError where the images do not match. Time: `rounds` times
-    `sweeps` sweeps and a registration; memory that of a reconstruction.
+    pixel_size_m of the reference, None: not known. Wrong positions blur the image, so one round finds only a
+    mean of neighbouring errors; it is repeated with the moved positions, at most `rounds` times. Only smooth
+    errors are visible in an image. Errors that differ between neighbours (jitter, lines scanned in both
+    directions with hysteresis) are left to the position search of the engine. Raises InputError; RunError if
+    the images do not match. Time: `rounds` times `sweeps` sweeps and a registration; memory that of a
+    reconstruction.
     """
     from ptycho.warp.prepare import make_pair
     from ptycho_torch.warp import register

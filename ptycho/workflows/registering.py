@@ -1,4 +1,4 @@
-"""Two products registered: the first drawn on the pixels of the second, and what the warp is worth."""
+"""Registration of two products: the first is resampled on the pixels of the second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Warped(NamedTuple):
-    """first, second: the products, the first through the warp on the second's pixels; pair and fit."""
+    """The products, the first resampled on the pixels of the second; the pair of images; the fit."""
 
     first: Product
     second: Product
@@ -34,10 +34,11 @@ def register_products(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Warped:
-    """Fit a warp by which the first product lies on the second, which stays as it is, and draw it there.
+    """Fit a warp of the first product to the second, and resample the first with it. The second is unchanged.
 
-    The second may be real: a micrograph. Where the fit failed, `fit.score.failures` says why and the warp is
-    the identity. Raises InputError as `compare` and `make_pair`. Time: about 3 CPU s for 200 x 200 px.
+    The second may be real: a micrograph. If the fit failed, `fit.score.failures` names the reason and the
+    warp is the identity. Raises InputError as `compare` and `make_pair`. Time: about 3 CPU s for 200 x 200
+    px.
     """
     from ptycho_torch.warp import register
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def triage(raw: RawData, model: Path | None = None) -> Triage:
-    """What each frame of a scan is called, by the network that ships, or by that of `model`.
+    """Classify each frame of a scan, by the built-in network or that of the file `model`.
 
     Time: one pass over the patterns and some 0.1 ms a frame; memory: 12 kB a frame and one chunk. Raises
     DataError for a scan of fewer than six frames, BundleError for a model that cannot be used.
@@ -52,9 +52,9 @@ def triage_frames(
 
 
 def without_bad(raw: RawData, what: str, model: Path | None = None) -> tuple[RawData, Triage]:
-    """The scan without its bad frames, patterns and positions in step, and what was called.
+    """The scan without its bad frames and their positions, and the result of triage.
 
-    Raises DataError, which begins with `what`, where more than half of the frames are bad, and as `triage`.
+    Raises DataError, which begins with `what`, if more than half of the frames are bad, and as `triage`.
     """
     made = triage(raw, model)
     made.check_few(what)

@@ -1,4 +1,4 @@
-"""Lightning's hooks as what the observers of `ptycho.run.observers` are told."""
+"""The callback that passes Lightning's events to the observers of `ptycho.run.observers`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ptycho.run.observers import Epoch, History, Observers, outcome_of
 class Telling(Callback):
     """Tells observers that a run begins, every epoch, and how it ends; the history is in the checkpoint.
 
-    Stands before the checkpoints: the logs of an epoch are written first, so a killed run may log one again
-    but skips none.
+    It must come before the checkpoints. The logs of an epoch are written first, so a killed run may log an
+    epoch twice, but never misses one.
     """
 
     def __init__(self, history: History, observers: Observers) -> None:
@@ -37,7 +37,7 @@ class Telling(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch = Epoch(trainer.current_epoch, row_of(trainer), trainer.global_step)
         self._observers.epoch(epoch, leads=trainer.is_global_zero)
-        # one process saying so ends the run in all of them
+        # if one process wants to stop, all stop
         if trainer.strategy.reduce_boolean_decision(epoch.stop, all=False):
             trainer.should_stop = True
 

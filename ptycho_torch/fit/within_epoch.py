@@ -1,7 +1,8 @@
-"""Checkpoints in the middle of an epoch, from which a run goes on to the bytes of an unbroken one.
+"""Checkpoints in the middle of an epoch. A run that continues from one ends with the same bytes as a run
+without a break.
 
-Which batches an epoch has follows from (seed, epoch), so a resume needs to know only how many were done.
-What the epoch has added up so far, its losses and diagnostics, is in the checkpoint, for each process.
+(seed, epoch) determines the batches of an epoch, so a resume only needs the number of finished batches. The
+sums of the epoch so far (losses, diagnostics) are in the checkpoint, for each process.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from ptycho_torch.module import PtychoPINN
 
 
 class Place(NamedTuple):
-    """Where a run goes on: the number of the epoch, and how many of its batches each process has done."""
+    """Where a run continues: the epoch, and the number of its batches that each process has finished."""
 
     epoch: int
     batches: int
 
 
 def place_of(checkpoint: Mapping[str, Any]) -> Place:
-    """Where the run of a checkpoint of Lightning's goes on; its first batch where it holds no loops."""
+    """Where the run of a Lightning checkpoint continues; the first batch if it has no record of loops."""
     loops = checkpoint.get("loops", {}).get("fit_loop")
     if loops is None:
         return Place(0, 0)
@@ -40,10 +41,10 @@ def place_of(checkpoint: Mapping[str, Any]) -> Place:
 
 
 class WithinEpoch(Callback):
-    """Replaces `last.ckpt` after an optimiser step, when so many seconds have passed since a checkpoint.
+    """Replaces `last.ckpt` after an optimiser step, `every_s` seconds after the checkpoint before.
 
-    The clock of the first process decides for all. The last step of an epoch is left to the checkpoint of the
-    epoch. Stands after every callback that changes weights.
+    The clock of the first process decides for all. After the last step of an epoch the checkpoint of the
+    epoch is written instead. This callback must come after every callback that changes weights.
     """
 
     def __init__(self, module: PtychoPINN, folder: Path | None, every_s: float | None) -> None:
@@ -107,7 +108,7 @@ class WithinEpoch(Callback):
 
 
 def metrics_of(trainer: L.Trainer) -> Iterator[tuple[str, Tensor]]:
-    """The sums of this epoch so far in Lightning's own metrics, by name; what is added in place counts."""
+    """The sums of this epoch in Lightning's own metrics, by name. They may be changed in place."""
     for name, metric in (trainer._results or {}).items():
         for part in ("value", "cumulated_batch_size"):
             value = getattr(metric, part, None)

@@ -1,8 +1,8 @@
-"""Pairs for a prior of the object: images as the engine leaves them at some dose, and their truth.
+"""Training pairs of the learned prior: an image of the engine, and the true object.
 
-A small scan of a random object under a random probe and dose is simulated and reconstructed; the image after
-some of the sweeps, in the gauge of the truth, is one side of a pair. Chelsea, the coins and straight lines
-are no objects here: they are kept for judging.
+Each scan is simulated with a random object, probe and dose, and reconstructed. The image after some sweeps,
+in the gauge of the true object, is the first part of a pair. Chelsea, the coins and straight lines are not
+used here: they are kept for judging.
 """
 
 from __future__ import annotations
