@@ -40,6 +40,8 @@ class Console:
         self.debug = debug
         #: the command and its words, as typed
         self.words: list[str] = []
+        #: whether another command runs this one: its words were not typed
+        self.inner = False
         self.output: Path | None = None
         self.kind: str | None = None
         self.folder: OutputFolder | None = None

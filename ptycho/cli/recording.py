@@ -109,6 +109,8 @@ def begin_record(
     files = {role: _bundle_in(path, BUNDLE_NAME) for role, path in inputs.items()}
     # `python -m ptycho.cli` leaves the name of a file in argv[0] that nobody typed.
     typed = sys.orig_argv if Path(sys.argv[0]).name == "__main__.py" else sys.argv
+    if console.inner:
+        typed = ["ptycho", *console.words]
     begin(
         console.output,
         command=typed,

@@ -132,6 +132,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Check everything, train, and write the products."""
     from ptycho.config.yaml_io import dump_yaml
     from ptycho.models.bundle import BUNDLE_NAME
+    from ptycho.models.shipped import with_shipped_model
     from ptycho.models.values import check_network_fits
     from ptycho.run.state import kept_settings, training_inputs
     from ptycho.run.validation import validate_training_config
@@ -160,6 +161,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     }
     scans, findings = _read_scans(config, n_is_fixed, place, console)
     config.model.N = scans[0].N
+    config = with_shipped_model(config)
     check_network_fits(config.model)
     test = None
     if config.test_data_file is not None:

@@ -11,6 +11,7 @@ from ptycho.config.free import FREE
 from ptycho.config.settings import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho.config.yaml_io import load_yaml_config, training_config_from, written_here
 from ptycho.errors import BundleError, InputError
+from ptycho.models.shipped import with_shipped_model
 
 _CONFIG = "config.yaml"
 
@@ -27,6 +28,7 @@ def check_same_run(bundle: Path, settings: Mapping[str, Any]) -> None:
     try:
         wanted, _ = training_config_from(load_yaml_config(beside, unchanged=False), source=beside)
         made, _ = training_config_from(settings, source=bundle)
+        wanted = with_shipped_model(wanted)  # a config.yaml may name it and leave the network at its defaults
     except (InputError, OSError):
         return
     overridden = {info.name for info in describe_fields(PyTorchExecutionConfig)}

@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec
 
 from matplotlib.figure import Figure
 
-from ptycho.report import drawing, drawing_history, drawing_scan
+from ptycho.report import drawing, drawing_history, drawing_methods, drawing_scan
 from ptycho.report.style import PathLike, save
 
 Arguments = ParamSpec("Arguments")
@@ -31,3 +31,4 @@ history_figure = written(drawing_history.draw_history)
 r_map_figure = written(drawing_scan.draw_r_map)
 patterns_figure = written(drawing_scan.draw_patterns)
 moved_figure = written(drawing_scan.draw_moved)
+methods_figure = written(drawing_methods.draw_methods)

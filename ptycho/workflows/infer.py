@@ -71,7 +71,7 @@ def infer(
         seen = predictor_of_onnx(model, config)
     else:
         if model is None:
-            network = restored(shipped_state(raw), backend)
+            network = restored(shipped_state(raw), backend, trains=False)
         else:
             network = for_data(model, raw, backend=backend, wanted=config.trained_scan)
         placed = backends.find(network.backend).placed(network, execution)

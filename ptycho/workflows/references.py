@@ -9,9 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ptycho.backends import predictor_of
-from ptycho.config.settings import ModelConfig, TrainingConfig
-from ptycho.errors import ConfigError
-from ptycho.models.shipped import shipped_model, shipped_weights
+from ptycho.config.settings import TrainingConfig
+from ptycho.models.shipped import shipped_weights, with_shipped_model
 from ptycho.models.trained_state import TrainedState
 from ptycho.run.preparation import Grouped
 from ptycho.run.reconstruction import image_of
@@ -21,9 +20,6 @@ from ptycho.scan.container import PtychoDataContainer
 from ptycho.scan.reference import Reference
 from ptycho.scan.scan_set import ScanSet
 from ptycho.workflows.trained import restored
-
-#: of a network that learned on the image that all rounds had made: more of them were worse
-_ROUNDS = 4
 
 Weights = Mapping[str, NDArray[Any]]
 
@@ -35,16 +31,7 @@ def with_start(config: TrainingConfig) -> tuple[TrainingConfig, Weights | None]:
     """
     if config.start_from == "scratch":
         return config, None
-    model, usual = shipped_model(config.model.N), ModelConfig()
-    for field in dataclasses.fields(ModelConfig):
-        given, ships = getattr(config.model, field.name), getattr(model, field.name)
-        if given not in (ships, getattr(usual, field.name)) and field.name not in ("N", "rounds"):
-            raise ConfigError(
-                f"{field.name} = {given!r}: the network that ships has {ships!r}; drop it, or use --from "
-                "scratch"
-            )
-    rounds = _ROUNDS if config.model.rounds == usual.rounds else config.model.rounds
-    return dataclasses.replace(config, model=dataclasses.replace(model, rounds=rounds)), shipped_weights()
+    return with_shipped_model(config), shipped_weights()
 
 
 def with_references(

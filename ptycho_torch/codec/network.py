@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ptycho_torch import undrawn
 from ptycho_torch.layers import draw_he
 
 #: layers of the decoder whose channels become pixels
@@ -28,7 +29,7 @@ class CodecNetwork(nn.Module):
         w = (width // 3, 2 * width // 3, width)
         sides = [(2, w[0]), (w[0], w[1]), (w[1], w[2]), (w[2], latent_channels)]
         self.encoder = nn.ModuleList(
-            nn.utils.skip_init(nn.Conv2d, a, b, 3, stride=2 if number < 3 else 1, padding=1)
+            undrawn.Conv2d(a, b, 3, stride=2 if number < 3 else 1, padding=1)
             for number, (a, b) in enumerate(sides)
         )
         v = (width, 2 * width // 3, width // 3, width // 4)
@@ -36,7 +37,7 @@ class CodecNetwork(nn.Module):
             (latent_channels, v[0]), (v[0], 4 * v[1]), (v[1], 4 * v[2]), (v[2], 4 * v[3]),
             (v[3] + 1, v[3]), (v[3], 1),
         ]  # fmt: skip
-        self.decoder = nn.ModuleList(nn.utils.skip_init(nn.Conv2d, a, b, 3, padding=1) for a, b in pairs)
+        self.decoder = nn.ModuleList(undrawn.Conv2d(a, b, 3, padding=1) for a, b in pairs)
         #: logarithm of the scale of each channel's Laplace distribution
         self.log_scale = nn.Parameter(torch.zeros(latent_channels))
 

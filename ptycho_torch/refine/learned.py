@@ -11,6 +11,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from ptycho_torch import undrawn
 from ptycho_torch.refine.operators import power
 
 WIDTHS = (32, 48, 64, 64)
@@ -31,8 +32,8 @@ def expected_error(image: Tensor, light: Tensor) -> Tensor:
 class _Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = nn.utils.skip_init(nn.Conv2d, width, width, 3, padding=1)
-        self.second = nn.utils.skip_init(nn.Conv2d, width, width, 3, padding=1)
+        self.first = undrawn.Conv2d(width, width, 3, padding=1)
+        self.second = undrawn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(torch.relu(self.first(torch.relu(x))))
@@ -46,13 +47,13 @@ class Denoiser(nn.Module):
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
-        self.enter = nn.utils.skip_init(nn.Conv2d, 5 * 4, widths[0], 3, padding=1)
+        self.enter = undrawn.Conv2d(5 * 4, widths[0], 3, padding=1)
         pairs = list(itertools.pairwise(widths))
-        self.down = nn.ModuleList(nn.utils.skip_init(nn.Conv2d, a, b, 2, stride=2) for a, b in pairs)
-        self.up = nn.ModuleList(nn.utils.skip_init(nn.ConvTranspose2d, b, a, 2, stride=2) for a, b in pairs)
+        self.down = nn.ModuleList(undrawn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
+        self.up = nn.ModuleList(undrawn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairs)
         self.before = nn.ModuleList(_Block(width) for width in widths)
         self.after = nn.ModuleList(_Block(width) for width in widths[:-1])
-        self.leave = nn.utils.skip_init(nn.Conv2d, widths[0], 2 * 4, 3, padding=1)
+        self.leave = undrawn.Conv2d(widths[0], 2 * 4, 3, padding=1)
 
     def draw(self, seed: int) -> None:
         """Weights as torch draws those of its layers, from a generator of its own; the last layer of every

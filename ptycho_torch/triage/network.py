@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ptycho.triage.features import NUMBERS, SIDE
 from ptycho.triage.labels import FAULTS
+from ptycho_torch import undrawn
 
 PICTURES = 6
 CHANNELS = (12, 24, 40)
@@ -36,14 +37,14 @@ class TriageNetwork(nn.Module):
         super().__init__()
         widths = (PICTURES, *CHANNELS)
         self.convolutions = nn.ModuleList(
-            nn.utils.skip_init(nn.Conv2d, a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
+            undrawn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
         )
         flat = CHANNELS[-1] * (SIDE // 8) ** 2
-        self.shape = nn.utils.skip_init(nn.Linear, flat, HIDDEN)
-        self.beside = nn.utils.skip_init(nn.Linear, len(NUMBERS), HIDDEN)
-        self.joined = nn.utils.skip_init(nn.Linear, 2 * HIDDEN + HIDDEN // 2, HIDDEN)
-        self.last = nn.utils.skip_init(nn.Linear, HIDDEN, len(FAULTS))
-        self.rings = nn.utils.skip_init(nn.Linear, 2 * RINGS, HIDDEN // 2)
+        self.shape = undrawn.Linear(flat, HIDDEN)
+        self.beside = undrawn.Linear(len(NUMBERS), HIDDEN)
+        self.joined = undrawn.Linear(2 * HIDDEN + HIDDEN // 2, HIDDEN)
+        self.last = undrawn.Linear(HIDDEN, len(FAULTS))
+        self.rings = undrawn.Linear(2 * RINGS, HIDDEN // 2)
         self.register_buffer("about", ring_means())
         self.register_buffer("mean", torch.zeros(len(NUMBERS)))
         self.register_buffer("scale", torch.ones(len(NUMBERS)))

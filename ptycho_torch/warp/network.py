@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptycho.warp.formula import BOUNDS, global_displacement
+from ptycho_torch import undrawn
 from ptycho_torch.layers import draw_he
 
 #: side of its input images, px, and control points on a side of its flow
@@ -30,22 +31,22 @@ class WarpNetwork(nn.Module):
     def __init__(self, channels: int = 48, seed: int = 0) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.utils.skip_init(nn.Conv2d, 2, 16, 5, 2, 2),
+            undrawn.Conv2d(2, 16, 5, 2, 2),
             nn.GELU(),
-            nn.utils.skip_init(nn.Conv2d, 16, 32, 3, 2, 1),
+            undrawn.Conv2d(16, 32, 3, 2, 1),
             nn.GELU(),
-            nn.utils.skip_init(nn.Conv2d, 32, 32, 3, 1, 1),
+            undrawn.Conv2d(32, 32, 3, 1, 1),
         )
         seen = (2 * _REACH + 1) ** 2 + 32 + 2
         wide = channels
         self.trunk = nn.Sequential(
-            nn.utils.skip_init(nn.Conv2d, seen, wide, 1),
+            undrawn.Conv2d(seen, wide, 1),
             nn.GELU(),
             *_halved(wide),
             *_halved(wide),
         )
-        self.flow = nn.utils.skip_init(nn.Conv2d, channels, 2, 3, 1, 1)
-        self.whole = nn.utils.skip_init(nn.Linear, channels * POINTS * POINTS, len(BOUNDS))
+        self.flow = undrawn.Conv2d(channels, 2, 3, 1, 1)
+        self.whole = undrawn.Linear(channels * POINTS * POINTS, len(BOUNDS))
         line = (torch.arange(SIDE // _STRIDE) + 0.5) * 2 * _STRIDE / SIDE - 1
         down, across = torch.meshgrid(line, line, indexing="ij")
         self.register_buffer("coordinates", torch.stack([across, down])[None], persistent=False)
@@ -73,7 +74,7 @@ class WarpNetwork(nn.Module):
 def _halved(wide: int) -> list[nn.Module]:
     """Two convolutions, the first of which halves the side."""
     strides = (2, 1)
-    pairs = [(nn.utils.skip_init(nn.Conv2d, wide, wide, 3, stride, 1), nn.GELU()) for stride in strides]
+    pairs = [(undrawn.Conv2d(wide, wide, 3, stride, 1), nn.GELU()) for stride in strides]
     return [layer for pair in pairs for layer in pair]
 
 
