@@ -36,6 +36,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise InputError(f"--pixel_size_m {size}: must be a number > 0")
     target = json_target(arguments, (path, arguments.truth))
     metrics = judge(read_reconstruction(path), read_truth(arguments.truth), pixel_size_m=size)
+    if (made_from := _scan_of_another_file(path, arguments.truth)) is not None:
+        console.warn(
+            f"{path} was made from {made_from}, as its record says, and {arguments.truth} is another scan: "
+            "the numbers mean something only if both are of the same object"
+        )
     if target is not None:
         write_json(target, metrics)
     for line in judged_lines(metrics):
@@ -44,3 +49,24 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         if metrics.get(key) is not None:
             console.say(f"{name:<13}{metrics[key]:.3g} m")
     return 0
+
+
+def _scan_of_another_file(product: Path, truth: Path) -> str | None:
+    """The scan that a product was made from, if the truth lies in another one; None: the same, or unknown."""
+    from ptycho.io.npz import open_npz, patterns_key
+    from ptycho.run import provenance
+
+    if truth.suffix.lower() != ".npz" or not truth.is_file():
+        return None
+    try:
+        record = provenance.read(product.parent) or {}
+    except (InputError, OSError):
+        return None
+    inputs = record.get("inputs")
+    for one in inputs if isinstance(inputs, list) else []:
+        if isinstance(one, dict) and one.get("role") in ("scan", "test") and one.get("sha256"):
+            with open_npz(truth) as archive:
+                is_scan = patterns_key(archive.files) in archive.files
+            same = one.get("bytes") == truth.stat().st_size and one["sha256"] == provenance.sha256(truth)
+            return str(one.get("path")) if is_scan and not same else None
+    return None

@@ -42,9 +42,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     check_unread(target, inputs=(folder / BUNDLE_NAME if bundle.is_dir() else bundle,))
     state, _ = load_trained_state(bundle)
-    write_onnx(state.for_scan(vars(arguments).get("trained_scan", 0)), target, source=str(bundle))
+    scan: int = vars(arguments).get("trained_scan", 0)
+    write_onnx(state.for_scan(scan), target, source=str(bundle))
     for name, shape in signature(spec_from_config(state.config.model)).items():
         console.say(f"{name:<13}float32 ({', '.join(map(str, shape))})")
+    console.say(f"probe        inside: that of training scan {scan} of {len(state.scans)}, numbered from 0")
     console.say(f"opset        {OPSET}")
     console.say(f"product      {target}, {target.stat().st_size / 1e6:.1f} MB")
     return 0

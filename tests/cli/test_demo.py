@@ -45,3 +45,11 @@ def test_each_folder_says_which_command_made_it(demo: Path) -> None:
 def test_it_is_not_written_over_unless_asked(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--quick", "-o", str(demo / "unseen_engine")]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_evaluate_warns_of_the_truth_of_another_scan(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, right, wrong = str(demo / "unseen_engine"), str(demo / "unseen.npz"), str(demo / "trained_on.npz")
+    assert main(["evaluate", made, wrong]) == 0
+    assert "unseen.npz, as its record says" in capsys.readouterr().err
+    assert main(["evaluate", made, right]) == 0
+    assert capsys.readouterr().err == ""
