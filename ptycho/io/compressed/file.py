@@ -28,7 +28,7 @@ from ptycho.io.compressed.prediction import Arrays
 from ptycho.io.hdf5_read import is_hdf5
 from ptycho.io.ptychodus_hdf5 import load_filters, open_hdf5, read_dataset, unreadable
 from ptycho.io.reading import check_fits, damage
-from ptycho.io.sealed_hdf5 import new_file, new_group, put
+from ptycho.io.sealed_hdf5 import check_written, new_file, new_group, put
 
 ABOUT, SCAN, PREDICTION, FRAMES = "about", "scan", "prediction", "frames"
 #: arrays of a scan that are stored exactly, by the names of RawData's keyword arguments
@@ -102,6 +102,7 @@ def write_compressed(
             for block in blocks:
                 frames[:, :, done : done + len(block)] = np.moveaxis(block, 0, -1)
                 done += len(block)
+                check_written(archive)
         archive.flush()
         bits = 8 * sum(one.id.get_storage_size() for one in _coded(archive))
         contents = digest_of(_named({name: scan.get(name) for name in EXACT_ARRAYS}, prediction))
