@@ -38,7 +38,7 @@ def write_scan_cxi(
 ) -> None:
     """Write a prepared scan, whole or not at all; frames are streamed. Memory: one chunk of frames.
 
-    `bad_frames` of the scan, where triage was asked, is kept in the group `ptychopinn`: all frames are there.
+    `bad_frames` of the scan, its marks, is kept in the group `ptychopinn`: all frames are there.
     Frames are compressed by bitshuffle and LZ4 where hdf5plugin is installed, else by gzip.
     """
     import h5py

@@ -192,6 +192,20 @@ def check_bad_pixels(bad_pixels: ArrayLike | None, N: int) -> NDArray[np.bool_] 
     return mask
 
 
+def check_bad_frames(bad_frames: ArrayLike | None, n_positions: int) -> NDArray[np.bool_] | None:
+    """Marks of frames (M,) bool, True = called bad, or None."""
+    if bad_frames is None:
+        return None
+    array = np.asarray(bad_frames)
+    if (
+        array.shape != (n_positions,)
+        or array.dtype.kind not in "bui"
+        or not np.all((array == 0) | (array == 1))
+    ):
+        raise DataError(f"bad_frames has shape {array.shape}, not ({n_positions},) True or False")
+    return array.astype(np.bool_)
+
+
 def check_scan_index(scan_index: ArrayLike | None, n_positions: int) -> NDArray[np.int64]:
     """Scan number of every position (M,) int64; zeros when there is none."""
     if scan_index is None:
