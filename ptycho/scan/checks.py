@@ -197,12 +197,10 @@ def check_bad_frames(bad_frames: ArrayLike | None, n_positions: int) -> NDArray[
     if bad_frames is None:
         return None
     array = np.asarray(bad_frames)
-    if (
-        array.shape != (n_positions,)
-        or array.dtype.kind not in "bui"
-        or not np.all((array == 0) | (array == 1))
-    ):
-        raise DataError(f"bad_frames has shape {array.shape}, not ({n_positions},) True or False")
+    if array.shape != (n_positions,):
+        raise DataError(f"bad_frames has shape {array.shape}; expected ({n_positions},), one per pattern")
+    if array.dtype.kind not in "bui" or not np.all((array == 0) | (array == 1)):
+        raise DataError("bad_frames must hold only True or False (1 or 0), True = called bad")
     return array.astype(np.bool_)
 
 

@@ -35,8 +35,8 @@ def compress_scan(
     method, step, residual: see `ptycho.codec.compress.compress`. rank: shapes of 'lowrank'. weights: of
     'learned', None: the built-in ones. seed: of the reconstruction that 'object' makes first. beside: arrays
     and texts to keep with the scan (`ptycho.io.companions`). Time: two to five passes; for 'object' a
-    reconstruction. Memory: one block of frames; for 'object' that of `ptycho reconstruct`. Raises ConfigError,
-    DataError before anything is written.
+    reconstruction. Memory: one block of frames; for 'object' that of `ptycho reconstruct`. Raises
+    ConfigError, DataError before anything is written.
     """
     check_choice(method, step, method in PREDICTING)
     if weights is not None and method != "learned":
