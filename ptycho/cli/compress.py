@@ -1,7 +1,8 @@
 """Write a scan compressed; every command that takes a scan opens the file.
 
 It prints the bits per frame, the compression ratio to the original frames, and the error in units of the
-Poisson noise of each count. Positions, probe, mask and geometry are stored exactly.
+Poisson noise of each count. Positions, probe, object, mask, marks of bad frames, geometry and
+the truth of a simulation are stored exactly. What is not kept is named.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ptycho.io.compressed.header import DEFAULT_METHOD, METHODS, PREDICTING
 
 if TYPE_CHECKING:
     from ptycho.io.compressed.header import Header
+    from ptycho.scan.raw_data import RawData
 
 USAGE = "%(prog)s SCAN -o FILE.h5 [--method NAME] [flags]"
 HELP = "write a scan compressed, for all other commands to open"
@@ -75,18 +77,29 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     raw, _ = read_checked_scan(
         arguments.scan, None, console, output_dir=target.parent, bad_pixels=mask_of(arguments)
     )
+    from ptycho.io.companions import read_companions
     from ptycho.workflows.compress import compress_scan
 
     chosen = {name: given[name] for name in ("step", "residual", "rank", "weights") if name in given}
     with console.progress("compressing") as progress:
         header = compress_scan(
-            raw, target, arguments.method, seed=arguments.seed, progress=progress, **chosen
-        )
+            raw, target, arguments.method, seed=arguments.seed, beside=read_companions(arguments.scan),
+            progress=progress, **chosen,
+        )  # fmt: skip
     for line in in_words(header, target):
         console.say(line)
-    if raw.Y is not None:
-        console.warn(f"{target}: the labels (Y) of the scan are left out")
+    left_out = left_out_of(arguments.scan, raw)
+    if left_out:
+        console.warn(f"{target}: not kept: {', '.join(left_out)}")
     return 0
+
+
+def left_out_of(source: Path, raw: RawData) -> list[str]:
+    """What the scan's file holds and a compressed one does not: the labels, and keys that nothing reads."""
+    from ptycho.io.npz import unread_keys
+
+    others = unread_keys(source) if source.suffix.lower() == ".npz" else []
+    return [*(["Y (the labels)"] if raw.Y is not None else []), *others]
 
 
 def in_words(header: Header, target: Path) -> Iterator[str]:

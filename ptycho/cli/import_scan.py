@@ -98,7 +98,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def triaged(made: Imported, model: Path | None) -> Imported:
-    """The scan with the bad frames of triage marked, and a note that names them. No frame is removed.
+    """The scan with the bad frames of triage marked, beside those of the source, and a note that names them.
+    No frame is removed.
 
     Raises DataError as `ptycho.workflows.triage.triage`.
     """
@@ -111,7 +112,8 @@ def triaged(made: Imported, model: Path | None) -> Imported:
     unit, _ = explain_unit(made.frames, made.unit, made.bad_pixels is not None)
     called = triage_frames(made.frames, unit, made.positions_px, made.bad_pixels, model)
     where = f" ({name_numbers('frame', called.numbers[called.bad])})" if called.bad.any() else ""
-    return replace(made, bad_frames=called.bad, notes=(*made.notes, f"triage: {called.line()}{where}"))
+    bad = called.bad if made.bad_frames is None else called.bad | made.bad_frames
+    return replace(made, bad_frames=bad, notes=(*made.notes, f"triage: {called.line()}{where}"))
 
 
 def add_mask(found: Found, path: Path | None) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from ptycho.cli.console import Console
 from ptycho.cli.recording import on_record
 from ptycho.cli.runs import folder_name
 from ptycho.config.learned import LearnedSettings, weight_settings
-from ptycho.errors import ConfigError, InputError
+from ptycho.errors import ConfigError, InputError, PtychoError, RunError
 
 KIND = "learned"
 
@@ -36,9 +38,29 @@ def run_tool(tool: str, arguments: argparse.Namespace, console: Console) -> int:
         return 0
     for settings in runs:
         check_folder(settings.output_dir, KIND, overwrite=arguments.overwrite)
-    for settings in runs:
-        _train(tool, settings, arguments, console)
+    if arguments.multirun:
+        _train_all(tool, runs, arguments, console)
+    else:
+        _train(tool, runs[0], arguments, console)
     return 0
+
+
+def _train_all(
+    tool: str, runs: Sequence[LearnedSettings], arguments: argparse.Namespace, console: Console
+) -> None:
+    """Train every run of a sweep. One that fails is named, and the others go on; RunError at the end."""
+    failed: list[str] = []
+    for settings in runs:
+        try:
+            _train(tool, settings, arguments, console)
+        except Exception as error:
+            if console.debug:
+                traceback.print_exc()
+            what = str(error) if isinstance(error, PtychoError) else f"{type(error).__name__}: {error}"
+            console.warn(f"{settings.output_dir}: failed: {what}")
+            failed.append(f"{settings.output_dir.name} ({what})")
+    if failed:
+        raise RunError(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
 
 
 def _train(tool: str, settings: LearnedSettings, arguments: argparse.Namespace, console: Console) -> None:

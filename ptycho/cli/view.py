@@ -60,6 +60,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     shown = open_shown(arguments.what, vars(arguments).get("data"))
     for note in shown.notes:
         console.warn(note)
+    for line in shown.frame_lines():
+        console.say(f"frames     {line}")
     with open_page(routes_of(shown, arguments.mask), arguments, console):
         if seconds is None:
             console.say("Ctrl-C ends it")

@@ -41,6 +41,7 @@ def compress(
     prediction: Prediction | None = None,
     residual: bool = True,
     survey: Survey | None = None,
+    beside: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Header:
     """Write a compressed scan, completely or not at all; the header has the bits of a frame and the error.
@@ -49,8 +50,9 @@ def compress(
     that predicts ('lowrank', 'object', 'learned'), whose `prediction` is given. residual: levels are stored
     as differences from the predicted levels, so the decoded counts equal those of 'poisson' for any
     prediction; without it frames are the expected counts, float32. survey: the result of `Counts.survey`, if
-    known. Labels (Y) are left out. Time: two passes and the prediction of each frame; memory: one block of
-    frames. Raises ConfigError, DataError before anything is written.
+    known. beside: arrays and texts to keep with it (`ptycho.io.companions`). Labels (Y) are left out. Time:
+    two passes and the prediction of each frame; memory: one block of frames. Raises ConfigError, DataError
+    before anything is written.
     """
     check_choice(method, step, prediction is not None)
     counts = Counts(raw)
@@ -73,7 +75,7 @@ def compress(
     }
     return write_compressed(
         path, header, scan, arrays, blocks if stored is not None else None, stored,
-        lambda made: replace(made, error_rms=lost.rms, error_max=lost.largest),
+        lambda made: replace(made, error_rms=lost.rms, error_max=lost.largest), beside,
     )  # fmt: skip
 
 

@@ -83,7 +83,9 @@ def _made(cls: type[Any], values: Mapping[str, Any], source: str, prefix: str) -
         info = known.get(name)
         if info is None:
             near = get_close_matches(str(name), list(known), n=1, cutoff=0.0)[0]
-            raise ConfigError(f"{source}: unknown key {prefix + str(name)!r}; nearest known: {near!r}")
+            raise ConfigError(
+                f"{source}: unknown key {prefix + str(name)!r}; nearest known: {prefix + near!r}"
+            )
         if info.nested:
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{source}: {prefix}{name} must hold 'key: value' lines")

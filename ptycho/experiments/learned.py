@@ -90,13 +90,13 @@ def _parsed(
     return override
 
 
-def _check_key(cls: type[Any], tool: str, key: str) -> None:
-    """Refuse a key that the settings of a tool do not have."""
+def _check_key(cls: type[Any], tool: str, key: str, group: str = "") -> None:
+    """Refuse a key that the settings of a tool do not have; group: those it stands in, each with its dot."""
     first, dot, rest = key.partition(".")
     inner = {field.name: field for field in dataclasses.fields(cls)}
     if first not in inner:
         near = get_close_matches(first, list(inner), n=1, cutoff=0.0)[0]
-        raise ConfigError(f"model={tool}: unknown key {key!r}; nearest known: {near!r}")
+        raise ConfigError(f"model={tool}: unknown key {group + key!r}; nearest known: {group + near!r}")
     nested = inner[first].default_factory
     if dot and isinstance(nested, type) and dataclasses.is_dataclass(nested):
-        _check_key(nested, tool, rest)
+        _check_key(nested, tool, rest, f"{group}{first}.")

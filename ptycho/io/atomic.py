@@ -47,6 +47,11 @@ def _as_run_error(error: OSError, target: Path) -> Exception:
         return error
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(f"cannot write {target}: the disk is full; free some space or choose another folder")
+    if error.errno == errno.EFBIG:
+        return RunError(
+            f"cannot write {target}: a file may not be as large here; raise the limit (ulimit -f) or choose "
+            "another disk"
+        )
     reason = error.strerror or str(error)
     return RunError(f"cannot write {target}: {reason}; check the path and its permissions")
 

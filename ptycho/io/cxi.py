@@ -18,7 +18,7 @@ from ptycho.io.importing import Imported
 from ptycho.io.lazy import CHUNK_BYTES
 from ptycho.io.ptychodus_frame import ObjectFrame
 from ptycho.io.ptychodus_hdf5 import load_filters
-from ptycho.io.sealed_hdf5 import new_file, new_group, put
+from ptycho.io.sealed_hdf5 import check_written, new_file, new_group, put
 
 _EV_J = 1.602176634e-19
 #: bit of a CXI mask: the pixel is invalid
@@ -38,7 +38,7 @@ def write_scan_cxi(
 ) -> None:
     """Write a prepared scan, whole or not at all; frames are streamed. Memory: one chunk of frames.
 
-    `bad_frames` of the scan, where triage was asked, is kept in the group `ptychopinn`: all frames are there.
+    `bad_frames` of the scan, its marks, is kept in the group `ptychopinn`: all frames are there.
     Frames are compressed by bitshuffle and LZ4 where hdf5plugin is installed, else by gzip.
     """
     import h5py
@@ -59,6 +59,7 @@ def write_scan_cxi(
         for begin, part in frames.chunks(CHUNK_BYTES):
             stored[begin : begin + len(part)] = part
             done = begin + len(part)
+            check_written(archive)
             if progress is not None:
                 progress(done, len(frames))
         shown = new_group(entry, "data_1")

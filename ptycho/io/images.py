@@ -56,7 +56,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     Raises MissingFileError, InputError for a file of no known kind, DataError for damaged contents.
     """
     source = check_input(path)
-    source = source / "reconstruction.npz" if source.is_dir() else source
+    source = check_input(source / "reconstruction.npz") if source.is_dir() else source
     if not source.exists():
         raise MissingFileError(f"{source} does not exist; check the path")
     head = b""

@@ -69,7 +69,7 @@ class Imported:
 
     frames (M, N, N) read by rows, corrected and cropped; positions_px (M, 2) float64 [x, y], the object pixel
     under pattern pixel (N//2, N//2); positions_m the same in metres, or None; notes: one sentence each.
-    bad_frames (M,) bool: those that triage called bad, None where nobody asked it.
+    bad_frames (M,) bool: those that triage called bad, here or in the source, None where nobody asked it.
     """
 
     frames: LazyPatterns
@@ -95,6 +95,7 @@ class Imported:
             "objectGuess": self.object,
             "scan_index": np.zeros(len(self.positions_px), np.int64),
             "bad_pixels": self.bad_pixels,
+            "bad_frames": self.bad_frames,
             "diffraction_unit": self.unit,
             "pattern_order": "MNN",
             "geometry": self.geometry,
@@ -130,6 +131,10 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
         bad_pixels=found.bad_pixels,
     )  # fmt: skip
     notes += recipe.notes()
+    if found.bad_frames is not None:
+        notes.append(
+            f"{int(found.bad_frames[rows].sum())} of {len(rows)} frames are marked as bad in the source"
+        )
     chosen = frames if np.array_equal(rows, np.arange(len(frames))) else frames.select(rows)
     positions_m: NDArray[np.float64] | None = None
     obj = None
@@ -166,6 +171,7 @@ def prepare(found: Found, options: ImportOptions) -> Imported:
         centre_px=centre,
         rows=rows,
         notes=tuple(notes),
+        bad_frames=None if found.bad_frames is None else found.bad_frames[rows],
     )
 
 
@@ -189,6 +195,8 @@ def _check_shapes(found: Found, frames: LazyPatterns) -> None:
     for name, value in (("mask", found.bad_pixels), ("dark", found.dark), ("flat", found.flat)):
         if value is not None and np.shape(value) != tuple(frames.shape[1:]):
             raise DataError(f"{name} has shape {np.shape(value)}; the frames have {tuple(frames.shape[1:])}")
+    if found.bad_frames is not None and np.shape(found.bad_frames) != (len(frames),):
+        raise DataError(f"bad_frames has shape {np.shape(found.bad_frames)}; there are {len(frames)} frames")
 
 
 def pair(

@@ -24,7 +24,15 @@ from ptycho.io.reading import check_fits, damage, one_line
 logger = logging.getLogger(__name__)
 
 REQUIRED_KEYS = ("xcoords", "ycoords", "diff3d", "probeGuess")
-OPTIONAL_KEYS = ("objectGuess", "scan_index", "xcoords_start", "ycoords_start", "bad_pixels", "Y")
+OPTIONAL_KEYS = (
+    "objectGuess",
+    "scan_index",
+    "xcoords_start",
+    "ycoords_start",
+    "bad_pixels",
+    "bad_frames",
+    "Y",
+)
 TEXT_KEYS = ("diffraction_unit", "pattern_order")
 #: keys that `ptycho simulate` and other programs write beside a scan, which are read elsewhere or by nobody
 #: here

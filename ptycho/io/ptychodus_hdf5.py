@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +24,14 @@ _COPY = "copy the file that it points to as well, or write the file again"
 def is_hdf5(path: Path) -> bool:
     """Whether a file is HDF5: its mark at the beginning, or behind a user block of 512, 1024, ... bytes.
 
-    MATLAB 7.3 writes such a block. Up to 1 MiB is looked at.
+    MATLAB 7.3 writes such a block. Up to 1 MiB is looked at. A pipe, a device and a folder are none: they are
+    not opened.
     """
     try:
-        size = path.stat().st_size
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            return False
+        size = about.st_size
         with path.open("rb") as stream:
             place = 0
             while place + len(_HDF5_MAGIC) <= min(size, 2**20):

@@ -7,19 +7,43 @@ where they are few. Other programs read and change such a file as any other, and
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ptycho.io.guarded_disk import GuardedDisk, signals_later
 
 #: the library takes no piece of 4 GiB
 _LARGEST_PIECE = 1 << 30
 _IN_HEADER = 4096
 
 
-def new_file(path: str | os.PathLike[str]) -> Any:
+@contextmanager
+def new_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     """An h5py.File to write to, in the layout with checksums; it holds no times, so the same contents are the
-    same bytes."""
+    same bytes.
+
+    Raises OSError at the end, or in `check_written`, where the disk refused a write. Signals wait until then.
+    """
+    disk = GuardedDisk(path)
+    try:
+        with signals_later() as deliver, _on_disk(path, disk) as archive:
+            archive.disk, archive.deliver = disk, deliver
+            yield archive
+    except Exception:
+        disk.check()  # what the disk refused says more than what followed from it
+        raise
+    finally:
+        disk.close()
+    disk.check()
+
+
+def _on_disk(path: str | os.PathLike[str], disk: GuardedDisk) -> Any:
+    """An h5py.File whose bytes go to `disk`; the settings go with this frame, for none may live at the end of
+    the process."""
     import h5py
 
     made = h5py.h5p.create(h5py.h5p.FILE_CREATE)
@@ -27,7 +51,17 @@ def new_file(path: str | os.PathLike[str]) -> Any:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, disk)
     return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, made, access))
+
+
+def check_written(archive: Any) -> None:
+    """Raise the OSError of a write that the disk refused, and let signals that wait be handled.
+
+    For loops that write long: without it they go on to their end.
+    """
+    archive.disk.check()
+    archive.deliver()
 
 
 def new_group(holder: Any, name: str) -> Any:

@@ -20,7 +20,7 @@ from ptycho.report.pictures import (
     object_panels,
     reconstructed_pictures,
 )
-from ptycho.report.record import provenance_rows, seconds_of
+from ptycho.report.record import provenance_rows, seconds_of, skipped_lines
 from ptycho.report.verdict import Verdict, explained_share, judge_run, judge_training, judge_unfinished
 from ptycho.report.view import Extent, Number, Row, Ruler, RunView, Slide, Table
 from ptycho.report.wording import words
@@ -60,6 +60,7 @@ def view_of(evidence: Evidence, id: str, pixel_size_m: float | None = None) -> R
     )
     if evidence.measured is not None:
         view.scan, view.problems = _scan_rows(evidence.measured.report), _open(evidence.measured.report)
+        view.scan += [Row("frames left out", line) for line in skipped_lines(run.provenance)]
     if evidence.product is None:
         return view
     if evidence.positions_xy is not None and evidence.r_per_pattern is not None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ptycho.errors import DataError, InputError, MissingFileError
 from ptycho.image.cropping import Box
+from ptycho.io.compressed.file import is_compressed, read_beside
 from ptycho.io.images import read_image
 from ptycho.io.inputs import check_input
 from ptycho.io.micrograph import is_micrograph, read_micrograph
@@ -69,6 +70,9 @@ def _opened(source: Path, name: str) -> Product:
         return _read_ptychodus(source, name)
     if source.suffix.lower() == ".npz":
         return _read_npz(source, name)
+    truth = _compressed_truth(source)
+    if truth is not None:
+        return truth._replace(name=name)
     made = read_image(source)
     size = made.object_pixel_size_m
     return Product(name, made.object, "object", made.coverage, made.origin_xy, None, size)
@@ -77,7 +81,7 @@ def _opened(source: Path, name: str) -> Product:
 def find_truth(path: Path) -> Product | None:
     """The truth in a scan file: object_true (with roi), else objectGuess; None if neither exists."""
     if path.suffix.lower() != ".npz":
-        return None
+        return _compressed_truth(path)
     with open_npz(path) as archive, damage(f"{path}: the truth"):
         for key in ("object_true", "objectGuess"):
             if key in archive.files:
@@ -88,6 +92,20 @@ def find_truth(path: Path) -> Product | None:
                 )
                 obj = _image(read_array(archive, key, path), path, key)
                 return Product(path.name, obj, key, origin_xy=(0.0, 0.0), roi=_box(roi, path))
+    return None
+
+
+def _compressed_truth(path: Path) -> Product | None:
+    """The same of a compressed scan; None for any other file."""
+    if not is_compressed(path):
+        return None
+    found = read_beside(path)
+    for key in ("object_true", "objectGuess"):
+        if key in found:
+            roi = found.get("roi") if key == "object_true" else None
+            return Product(
+                path.name, _image(found[key], path, key), key, origin_xy=(0.0, 0.0), roi=_box(roi, path)
+            )
     return None
 
 

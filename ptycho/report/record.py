@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 #: number of frames that are named one by one
@@ -37,10 +38,8 @@ def _rows(record: Mapping[str, Any]) -> Iterator[Row]:
             length = f", {size / 1e6:.1f} MB" if isinstance(size, (int, float)) else ""
             digest = f", sha256 {given['sha256']}" if given.get("sha256") else ""
             yield f"input: {given.get('role', 'file')}", f"{given.get('path')}{length}{digest}", True
-    skipped = record.get("skipped")
-    if isinstance(skipped, Mapping):
-        for path, said in skipped.items():
-            yield "frames left out", f"{path}: {_skipped(said)}", False
+    for path, said in _left_out(record):
+        yield "frames left out", f"{path}: {said}", False
     seeds = record.get("seeds")
     if isinstance(seeds, Mapping) and seeds:
         yield "seeds", _pairs(seeds), False
@@ -59,6 +58,20 @@ def _rows(record: Mapping[str, Any]) -> Iterator[Row]:
             yield f"earlier, {before.get('state', 'unknown')}", text, True
 
 
+def skipped_lines(record: Mapping[str, Any] | None) -> list[str]:
+    """`scan.npz: 3 of 100: 4 shifted; ...` for each scan of a run that left frames out."""
+    return [f"{PurePath(path).name}: {said}" for path, said in _left_out(record or {})]
+
+
+def skipped_reasons(record: Mapping[str, Any] | None, scan: str) -> dict[int, str]:
+    """Frame number -> the faults for which a run left it out, as far as its record is valid."""
+    skipped = (record or {}).get("skipped")
+    said = skipped.get(scan) if isinstance(skipped, Mapping) else None
+    frames = _list(said.get("frames")) if isinstance(said, Mapping) else []
+    named = {one.get("frame"): one for one in frames if isinstance(one, Mapping)}
+    return {n: _faults(named[n]) for n in skipped_frames(record, scan)}
+
+
 def skipped_frames(record: Mapping[str, Any] | None, scan: str) -> list[int]:
     """Numbers of the frames of a scan file that a run left out, as far as its record is valid."""
     skipped = (record or {}).get("skipped")
@@ -68,15 +81,23 @@ def skipped_frames(record: Mapping[str, Any] | None, scan: str) -> list[int]:
     return [n for n in numbers if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
 
 
+def _left_out(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Scan file, and what a run left out of it; scans of which every frame was used are not there."""
+    skipped = record.get("skipped")
+    for path, said in skipped.items() if isinstance(skipped, Mapping) else ():
+        yield str(path), _skipped(said)
+
+
+def _faults(frame: Mapping[str, Any]) -> str:
+    return " and ".join(map(str, _list(frame.get("faults"))))
+
+
 def _skipped(said: Any) -> str:
     """`3 of 100 (frame 4 shifted; ...)`: the triage of a scan."""
     if not isinstance(said, Mapping):
         return str(said)
     frames = [one for one in _list(said.get("frames")) if isinstance(one, Mapping)]
-    named = [
-        f"{one.get('frame')} {' and '.join(map(str, _list(one.get('faults'))))}"
-        for one in frames[:_MOST_FRAMES]
-    ]
+    named = [f"{one.get('frame')} {_faults(one)}" for one in frames[:_MOST_FRAMES]]
     more = f"; {len(frames) - _MOST_FRAMES} more in provenance.json" if len(frames) > _MOST_FRAMES else ""
     return f"{said.get('n_bad')} of {said.get('n_frames')}{': ' * bool(named)}{'; '.join(named)}{more}"
 

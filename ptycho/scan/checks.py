@@ -192,6 +192,18 @@ def check_bad_pixels(bad_pixels: ArrayLike | None, N: int) -> NDArray[np.bool_] 
     return mask
 
 
+def check_bad_frames(bad_frames: ArrayLike | None, n_positions: int) -> NDArray[np.bool_] | None:
+    """Marks of frames (M,) bool, True = called bad, or None."""
+    if bad_frames is None:
+        return None
+    array = np.asarray(bad_frames)
+    if array.shape != (n_positions,):
+        raise DataError(f"bad_frames has shape {array.shape}; expected ({n_positions},), one per pattern")
+    if array.dtype.kind not in "bui" or not np.all((array == 0) | (array == 1)):
+        raise DataError("bad_frames must hold only True or False (1 or 0), True = called bad")
+    return array.astype(np.bool_)
+
+
 def check_scan_index(scan_index: ArrayLike | None, n_positions: int) -> NDArray[np.int64]:
     """Scan number of every position (M,) int64; zeros when there is none."""
     if scan_index is None:

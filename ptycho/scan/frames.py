@@ -72,6 +72,23 @@ def _repeats(digests: NDArray[np.uint64], asked: Numbers) -> tuple[Numbers, Numb
     return order[1:][same], firsts[1:][same]
 
 
+def mark_findings(
+    bad_frames: NDArray[np.bool_] | None, numbers: NDArray[np.int64] | None = None
+) -> list[Finding]:
+    """A note of the frames that the scan's file marks as bad (M,); numbers (M,): those in the file."""
+    if bad_frames is None or not bad_frames.any():
+        return []
+    rows = np.flatnonzero(bad_frames)
+    where = name_numbers("frame", rows if numbers is None else numbers[rows])
+    return [
+        Finding(
+            "marked_frames", "note", where,
+            f"{len(rows)} of {len(bad_frames)} frames are marked as bad in the file and are used ({where})",
+            "--skip_bad leaves out what triage calls bad",
+        )
+    ]  # fmt: skip
+
+
 def order_findings(found: Likeness | None, overlap: float | None) -> list[Finding]:
     """Findings about the order of patterns, from the likeness of neighbours."""
     if found is None or found.strange.asked < 0.3:

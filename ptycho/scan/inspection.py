@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ptycho.io.resources import available_memory_bytes
 from ptycho.scan.detector import DetectorStatistics, measure_detector
 from ptycho.scan.findings import Finding, doubts
-from ptycho.scan.frames import flux_findings, frame_findings, order_findings
+from ptycho.scan.frames import flux_findings, frame_findings, mark_findings, order_findings
 from ptycho.scan.illumination import beam_of, match, probe_findings
 from ptycho.scan.likeness import likeness, sample_of
 from ptycho.scan.normalization import DEFAULT_NPHOTONS, has_integer_squares
@@ -36,6 +36,8 @@ class Scan(Protocol):
     bad_pixels: NDArray[np.bool_] | None
     objectGuess: NDArray[Any] | None
     probe_made: bool
+    bad_frames: NDArray[np.bool_] | None
+    frame_numbers: NDArray[np.int64] | None
     source: Path | None
 
     @property
@@ -91,6 +93,7 @@ def inspect_scan(scan: Scan, available_bytes: int | None = None) -> Inspection:
         *value_findings(stats, scan.diffraction_unit),
         *at_fault,
         *frame_findings(stats, positions),
+        *mark_findings(scan.bad_frames, scan.frame_numbers),
         *unit_findings(scan, stats, good, known),
         *position_findings(positions, path, N, diameter, shape, available_bytes),
         *(_NO_PROBE if scan.probe_made else probe_findings(probe, mean_pattern, good, counts_mean, known)),

@@ -37,13 +37,13 @@ class RawData:
         diff3d: (M,N,N) as given, zero frequency at (N//2, N//2), in `diffraction_unit`: an array, or, where
             it stays on disk, a `ptycho.io.lazy.LazyPatterns`, which is read by rows.
         diffraction_unit: 'counts' or 'amplitude', see `ptycho.scan.units.decide_unit`; unit_reason: why.
-        probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N). Where none is given
-        one
-            is made of the mean pattern (`ptycho.scan.probe_guess`), and probe_made is True.
+        probeGuess: (N,N), (N,N,1) or (P,N,N) as given; `probe_modes` has it as (P,N,N). If there is none,
+            one is made of the mean pattern (`ptycho.scan.probe_guess`), and probe_made is True.
         objectGuess: (H,W) complex or None.
         Y: (M,N,N) complex labels, one per pattern, or None.
         scan_index: (M,) int64.
         bad_pixels: (N,N) bool, True = ignore in the loss, or None; these pixels may hold anything in diff3d.
+        bad_frames: (M,) bool, True = marked as bad in the file, still part of the scan; None: nobody asked.
         source: the file the scan was read from, or None.
         frame_numbers: (M,) int64, numbers of the frames in that file where some are left out, else None.
         geometry: wavelength, distance and pixel sizes; empty where the file says nothing.
@@ -75,6 +75,7 @@ class RawData:
         diffraction_unit: str | None = None,
         pattern_order: str | None = None,
         geometry: Geometry | None = None,
+        bad_frames: ArrayLike | None = None,
     ) -> None:
         self.xcoords = checks.check_coords(xcoords, "xcoords")
         self.ycoords = checks.check_coords(ycoords, "ycoords")
@@ -104,6 +105,7 @@ class RawData:
         self.probeGuess = checks.check_probe(probeGuess, self.N)
         self.objectGuess = checks.check_object(objectGuess)
         self.scan_index = checks.check_scan_index(scan_index, n_positions)
+        self.bad_frames = checks.check_bad_frames(bad_frames, n_positions)
         self.Y = checks.without_last_axis(Y)
         if self.Y is not None and self.Y.shape != self.diff3d.shape:
             raise DataError(
@@ -357,7 +359,16 @@ class RawData:
 
     def _rows(self, rows: NDArray[np.int64]) -> dict[str, Any]:
         """The arrays with one entry per position, for these rows."""
-        names = ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "Y")
+        names = (
+            "xcoords",
+            "ycoords",
+            "xcoords_start",
+            "ycoords_start",
+            "diff3d",
+            "scan_index",
+            "Y",
+            "bad_frames",
+        )
         known = {name: getattr(self, name) for name in names}
         return {name: rows_of(value, rows) for name, value in known.items() if value is not None}
 
@@ -374,6 +385,7 @@ class RawData:
             "scan_index": self.scan_index,
             "Y": self.Y,
             "bad_pixels": self.bad_pixels,
+            "bad_frames": self.bad_frames,
             "diffraction_unit": self.diffraction_unit,
             "pattern_order": "MNN" if self.n_positions == self.N else None,
             "geometry": None if self.geometry == Geometry() else self.geometry,

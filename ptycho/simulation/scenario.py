@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ptycho.errors import ConfigError
-from ptycho.io.npz import open_npz, read_array, write_npz
+from ptycho.errors import ConfigError, DataError
+from ptycho.io.companions import read_companions
+from ptycho.io.npz import write_npz
 from ptycho.io.reading import check_memory
 from ptycho.scan.raw_data import RawData
 from ptycho.simulation.detector import count_photons, dead_pixels
@@ -140,9 +141,15 @@ class Simulated:
 
 
 def read_truth(path: str | os.PathLike[str]) -> Truth:
-    """The truth that `Simulated.to_npz` kept in a scan file; raises DataError naming an absent key."""
-    with open_npz(path) as archive:
-        obj, probe, roi = (read_array(archive, key, path) for key in ("object_true", "probe_true", "roi"))
+    """The truth that `Simulated.to_npz` kept in a scan file, compressed or not.
+
+    Raises DataError naming an absent key.
+    """
+    found = read_companions(path)
+    for key in ("object_true", "probe_true", "roi"):
+        if key not in found:
+            raise DataError(f"{path} has no {key!r}; it is no scan of ptycho simulate")
+    obj, probe, roi = (found[key] for key in ("object_true", "probe_true", "roi"))
     y0, y1, x0, x1 = (int(v) for v in roi)
     return Truth(obj.astype(np.complex64), probe.astype(np.complex64), (y0, y1, x0, x1))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptycho.errors import InputError, MissingFileError
+from ptycho.report.record import skipped_lines
 from ptycho.report.runs import numbers_in
 from ptycho.run.provenance import read
 from ptycho.tracking.csv_file import read_rows
@@ -21,13 +22,15 @@ _SHOWN = 40
 @dataclass(frozen=True)
 class Sight:
     """A run at one moment: its state ('running', 'done', 'failed', 'interrupted', or '' without one), the
-    error it ended with, losses by name, the last picture and when it was written (s since 1970)."""
+    error it ended with, losses by name, the last picture and when it was written (s since 1970); left_out:
+    the frames that the run skips, a line a scan."""
 
     state: str
     error: str | None
     losses: dict[str, list[float]]
     picture: Path | None
     written: float
+    left_out: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -45,13 +48,15 @@ def look(folder: Path) -> Sight:
     pictures = [(path.stat().st_mtime, path) for path in _pictures(folder)]
     written, picture = max(pictures, default=(0.0, None))
     error = record.get("error")
-    return Sight(
-        str(record.get("state", "")), None if error is None else str(error), _losses(folder), picture, written
-    )
+    state, said = str(record.get("state", "")), None if error is None else str(error)
+    return Sight(state, said, _losses(folder), picture, written, tuple(skipped_lines(record)))
 
 
 def news(before: Sight | None, now: Sight) -> Iterator[str]:
     """The lines that tell what changed between two looks; all there is at the first one."""
+    if now.left_out != (() if before is None else before.left_out):
+        for line in now.left_out:
+            yield f"left out   {line}"
     steps = max(map(len, now.losses.values()), default=0)
     known = 0 if before is None else max(map(len, before.losses.values()), default=0)
     if steps != known:

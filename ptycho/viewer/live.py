@@ -51,6 +51,7 @@ def told(folder: Path, every_s: float) -> dict[str, object]:
         "state": seen.state,
         "error": seen.error,
         "ended": seen.ended,
+        "left_out": list(seen.left_out),
         "every_ms": round(1000 * every_s),
         "step": "sweep" if "r_factor" in seen.losses else "epoch",
         "curves": [

@@ -66,7 +66,7 @@ let about, chosen = 0, onChosen = () => {};
 
 // --- the scan -----------------------------------------------------------------------------------------------
 async function showScan() {
-  const { N, count, mean_of } = about.scan, maps = about.maps, points = about.positions;
+  const { N, count, mean_of, marked, left_out, frames } = about.scan, maps = about.maps, points = about.positions;
   byId("scan-part").hidden = false;
   const row = byId("row");
   row.max = count - 1;
@@ -83,12 +83,16 @@ async function showScan() {
   // Drawn once: of many thousand positions only the chosen one moves.
   const dots = new OffscreenCanvas(places.width, places.height), dotPen = dots.getContext("2d");
   const r = about.image && about.image.r, radius = Math.min(3, Math.max(1, 120 / Math.sqrt(points.length)));
-  const top = r ? highest(r) : 1, bottom = r ? lowest(r) : 0;
+  const top = r ? highest(finite(r)) : 1, bottom = r ? lowest(finite(r)) : 0;
+  byId("frames-text").textContent = frames.join(". ");
   points.forEach((p, n) => {
     const at = 3 * Math.round(255 * (r ? (r[n] - bottom) / (top - bottom || 1) : 0.4));
-    dotPen.fillStyle = `rgb(${maps.phase[at]},${maps.phase[at + 1]},${maps.phase[at + 2]})`;
+    // Grey: left out of the run.
+    dotPen.fillStyle = n in left_out ? "#9a9a9a" : `rgb(${maps.phase[at]},${maps.phase[at + 1]},${maps.phase[at + 2]})`;
     dotPen.beginPath(); dotPen.arc(...put(p), radius, 0, 7); dotPen.fill();
   });
+  dotPen.strokeStyle = "#9a9a9a"; dotPen.lineWidth = 1.5;
+  for (const n of marked) { dotPen.beginPath(); dotPen.arc(...put(points[n]), radius + 2.5, 0, 7); dotPen.stroke(); }
   const drawPlaces = () => {
     const pen = places.getContext("2d");
     pen.clearRect(0, 0, places.width, places.height);
@@ -107,7 +111,8 @@ async function showScan() {
     const top = Math.max(finite(seen).reduce((a, b) => Math.max(a, b), 1), 2);
     drawn(byId("pattern"), coloured(seen, N, N, maps.counts, 0.5, top, true));
     const total = finite(seen).reduce((a, b) => a + b, 0), [x, y] = points[chosen];
-    const r = about.image && about.image.r ? `, R ${short(about.image.r[chosen])}` : "";
+    const value = about.image && about.image.r ? about.image.r[chosen] : null;
+    const r = (value === null ? "" : `, R ${short(value)}`) + (chosen in left_out ? `; left out of the run: ${left_out[chosen]}` : "") + (marked.includes(chosen) ? "; marked as bad in the file" : "");
     byId("pattern-text").textContent = `x ${short(x)} px, y ${short(y)} px, ${short(total)} counts, brightest ${short(top)}${r}`;
     byId("against").hidden = !model;
     if (!model) return;
@@ -184,8 +189,9 @@ async function showImage() {
     pen.drawImage(pictures[mode], left, top, width * scale, height * scale);
     const place = ([x, y]) => toCanvas(x - corner[0] + 0.5, y - corner[1] + 0.5);
     if (mode === "r" && !r_map) {
-      const high = highest(r), low = lowest(r);
+      const high = highest(finite(r)), low = lowest(finite(r));
       about.positions.map(place).forEach((p, n) => {
+        if (r[n] === null) return;
         const at = 3 * Math.round(255 * (r[n] - low) / (high - low || 1));
         pen.fillStyle = `rgb(${maps.phase[at]},${maps.phase[at + 1]},${maps.phase[at + 2]})`;
         pen.beginPath(); pen.arc(...p, 5, 0, 7); pen.fill();

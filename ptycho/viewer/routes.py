@@ -6,6 +6,7 @@ Arrays are little-endian float32 in rows, NaN where nothing is known; colours ar
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from importlib import resources
@@ -100,17 +101,23 @@ def about(shown: Shown, r_map_shape: tuple[int, ...] | None = None) -> dict[str,
     }
     if scan is not None:
         told["scan"] = {"N": scan.N, "count": scan.n_positions, "unit": scan.diffraction_unit,
-                        "mean_of": len(shown.mean_rows)}  # fmt: skip
+                        "mean_of": len(shown.mean_rows), "marked": shown.marked.tolist(),
+                        "left_out": shown.left_out, "frames": shown.frame_lines()}  # fmt: skip
     if image is not None:
-        r = image.r_per_pattern
+        r = shown.r_per_pattern
         height, width = image.field.shape
         known = r is not None and len(r) == len(told["positions"])
         told["image"] = {
             "width": width, "height": height, "corner": image.corner_xy, "limits": image.limits,
-            "r": np.round(r, 5).tolist() if known and r is not None else None,
+            "r": [_known(value) for value in r] if known and r is not None else None,
             "r_map": r_map_shape,
         }  # fmt: skip
     return told
+
+
+def _known(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return round(float(value), 5) if math.isfinite(value) else None
 
 
 def free_name(path: Path) -> Path:

@@ -15,12 +15,14 @@ from ptycho.io.lazy import LazyPatterns
 from ptycho.io.npz import open_npz, read_array
 from ptycho.report.fields import colour_limits, lit_field
 from ptycho.report.products import PRODUCT, Product, open_product
+from ptycho.report.record import skipped_reasons
 from ptycho.report.runs import find_runs
 from ptycho.scan.raw_data import RawData
 from ptycho.scan.report import by_rows
 from ptycho.viewer.r_image import r_image
 
 _CHUNK = 64
+_MOST_NAMED = 40
 _MEAN_VALUES = 2**26
 
 
@@ -44,13 +46,17 @@ class Image:
 
 @dataclass
 class Shown:
-    """A scan and an image; at least one of them is there. notes: what is not, and why."""
+    """A scan and an image; at least one of them is there. notes: what is not, and why.
+
+    left_out: row of the scan -> why the run did not use it; the scan itself has every frame.
+    """
 
     name: str
     scan: RawData | None
     image: Image | None
     inputs: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: dict[int, str] = field(default_factory=dict)
     _mean: NDArray[np.float32] | None = None
 
     @property
@@ -64,9 +70,50 @@ class Shown:
     def positions_px(self) -> NDArray[np.float64]:
         """Where the patterns lie, (M, 2) [x, y] object px: as solved for, else as the scan says."""
         solved = None if self.image is None else self.image.positions_px
-        if solved is not None and (self.scan is None or len(solved) == self.scan.n_positions):
-            return solved
-        return np.zeros((0, 2)) if self.scan is None else self.scan.positions_px
+        if self.scan is None:
+            return np.zeros((0, 2)) if solved is None else solved
+        if solved is None or len(solved) not in (self.scan.n_positions, len(self.used)):
+            return self.scan.positions_px
+        places = self.scan.positions_px.copy()
+        places[self.used if len(solved) == len(self.used) else slice(None)] = solved
+        return places
+
+    @property
+    def used(self) -> NDArray[np.int64]:
+        """Rows of the scan that the run used, in order: all but `left_out`."""
+        M = 0 if self.scan is None else self.scan.n_positions
+        return np.setdiff1d(np.arange(M), np.array(sorted(self.left_out), np.int64))
+
+    @property
+    def marked(self) -> NDArray[np.int64]:
+        """Rows that the scan's file marks as bad."""
+        marks = None if self.scan is None else self.scan.bad_frames
+        return np.zeros(0, np.int64) if marks is None else np.flatnonzero(marks)
+
+    @property
+    def r_per_pattern(self) -> NDArray[np.float64] | None:
+        """R at every place of `positions_px`, NaN where a frame was left out; None where R is not known."""
+        r = None if self.image is None else self.image.r_per_pattern
+        if r is None or len(r) == len(self.positions_px):
+            return r
+        if len(r) != len(self.used):
+            return None
+        made = np.full(len(self.positions_px), np.nan)
+        made[self.used] = r
+        return made
+
+    def frame_lines(self) -> list[str]:
+        """What is said of frames that are not as the others: those left out, those marked."""
+        M, lines = 0 if self.scan is None else self.scan.n_positions, []
+        if self.left_out:
+            shown = [f"{row} {why}".strip() for row, why in sorted(self.left_out.items())[:_MOST_NAMED]]
+            more = f"; {len(self.left_out) - _MOST_NAMED} more" if len(self.left_out) > _MOST_NAMED else ""
+            lines.append(
+                f"{len(self.left_out)} of {M} frames were left out of the run: {'; '.join(shown)}{more}"
+            )
+        if len(self.marked):
+            lines.append(f"{len(self.marked)} of {M} frames are marked as bad in the file")
+        return lines
 
     def counts(self, row: int) -> NDArray[np.float32]:
         """The measured counts (N, N) of one pattern, NaN in bad pixels."""
@@ -91,19 +138,19 @@ class Shown:
 
     def r_map(self) -> NDArray[np.float32] | None:
         """R of the nearest pattern on a grid over the image (`r_image`); None where R is not known."""
-        made, positions = self.image, self.positions_px
-        if made is None or made.r_per_pattern is None or len(made.r_per_pattern) != len(positions):
+        made, positions, r = self.image, self.positions_px, self.r_per_pattern
+        if made is None or r is None or len(r) != len(positions):
             return None
-        return r_image(positions, made.r_per_pattern, made.corner_xy, made.field.shape)
+        known = np.isfinite(r)
+        return r_image(positions[known], r[known], made.corner_xy, made.field.shape)
 
     @property
     def mean_rows(self) -> NDArray[np.int64]:
-        """The patterns that the mean is of: all, or as many evenly spaced ones as hold 2^26 numbers."""
+        """The patterns that the mean is of: all used ones, or as many, evenly spread, as hold 2^26 values."""
         assert self.scan is not None
-        M = self.scan.n_positions
-        return np.unique(
-            np.linspace(0, M - 1, min(M, max(_MEAN_VALUES // self.scan.N**2, 1))).astype(np.int64)
-        )
+        M = len(self.used)
+        rows = np.linspace(0, M - 1, min(M, max(_MEAN_VALUES // self.scan.N**2, 1))).astype(np.int64)
+        return self.used[np.unique(rows)]
 
     def mean_counts(self) -> NDArray[np.float32]:
         """The mean of the patterns `mean_rows` (N, N), in counts, NaN in bad pixels; read once."""
@@ -162,6 +209,8 @@ def _of_run(folder: Path, data: Path | None) -> Shown:
         shown.inputs.append(run.scan)
         try:
             shown.scan = _scan(run.scan)
+            reasons = skipped_reasons(run.provenance, str(run.scan.resolve()))
+            shown.left_out = {row: why for row, why in reasons.items() if row < shown.scan.n_positions}
         except PtychoError as error:
             shown.notes.append(f"the scan cannot be read: {error}")
     return _checked(shown)

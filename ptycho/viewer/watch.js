@@ -48,6 +48,7 @@ async function look() {
   byId("name").textContent = told.name;
   document.title = `${told.name}: ${told.state || "no record yet"} – ptycho watch`;
   byId("state").textContent = (told.state || "no record yet") + (told.error ? `: ${told.error}` : "");
+  byId("left-out").textContent = told.left_out.length ? `Frames left out: ${told.left_out.join("; ")}` : "";
   drawCurves(told.curves, told.step);
   if (told.picture && told.written_ms !== written) {
     written = told.written_ms;

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ptycho import backends
 from ptycho.codec.compress import Prediction, check_choice, compress
@@ -26,14 +27,16 @@ def compress_scan(
     rank: int = 32,
     weights: Path | None = None,
     seed: int = 0,
+    beside: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Header:
     """Write a compressed scan, completely or not at all; the header has the bits of a frame and the error.
 
     method, step, residual: see `ptycho.codec.compress.compress`. rank: shapes of 'lowrank'. weights: of
-    'learned', None: the built-in ones. seed: of the reconstruction that 'object' makes first. Time: two to
-    five passes; for 'object' a reconstruction. Memory: one block of frames; for 'object' that of `ptycho
-    reconstruct`. Raises ConfigError, DataError before anything is written.
+    'learned', None: the built-in ones. seed: of the reconstruction that 'object' makes first. beside: arrays
+    and texts to keep with the scan (`ptycho.io.companions`). Time: two to five passes; for 'object' a
+    reconstruction. Memory: one block of frames; for 'object' that of `ptycho reconstruct`. Raises
+    ConfigError, DataError before anything is written.
     """
     check_choice(method, step, method in PREDICTING)
     if weights is not None and method != "learned":
@@ -53,7 +56,7 @@ def compress_scan(
         prediction = _learned(counts, survey, weights, progress)
     return compress(
         raw, path, method, step=step, prediction=prediction, residual=residual, survey=survey,
-        progress=progress,
+        beside=beside, progress=progress,
     )  # fmt: skip
 
 

@@ -171,6 +171,15 @@ def test_an_evaluation_that_fails_is_told_and_training_goes_on(
     assert "line: the evaluation failed (ValueError: no numbers)" in caplog.text
 
 
+class FailsAtSeedOne(Line):
+    """Cannot be evaluated nor trained with seed 1."""
+
+    def batch(self, epoch: int, step: int) -> dict[str, Tensor]:
+        if self.settings.seed == 1:
+            raise ValueError("seed 1 is broken")
+        return super().batch(epoch, step)
+
+
 @pytest.fixture
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tool `line`, with groups of its own."""
@@ -196,7 +205,7 @@ class TestCommand:
         "word, message",
         [
             ("epoch=3", "model=line: unknown key 'epoch'; nearest known: 'epochs'"),
-            ("data.levle=3", "unknown key 'levle'; nearest known: 'level'"),
+            ("data.levle=3", "unknown key 'data.levle'; nearest known: 'data.level'"),
             ("epochs=0", "epochs = 0: must be an integer >= 1"),
             ("data=none", "unknown option data=none"),
         ],
@@ -207,6 +216,29 @@ class TestCommand:
         assert ptycho(["sweep", "model=line", word]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+    def test_one_failing_run_of_a_sweep_does_not_end_the_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setitem(workflow.TASKS, "line", FailsAtSeedOne)
+        out = tmp_path / "out"
+        words = [
+            "model=line",
+            "seed=0,1,2",
+            f"output_dir={out}",
+            "epochs=1",
+            "logger=none",
+            "accelerator=cpu",
+        ]
+        assert ptycho(["sweep", *words, "--multirun"]) == 1
+        said = capsys.readouterr()
+        assert said.out.count("trained      line, 1 epochs") == 2
+        assert "1 of 3 runs failed: 1_seed=1 (ValueError: seed 1 is broken)" in said.err.splitlines()[-1]
+        made = sorted(path.name for path in out.iterdir())
+        assert [(out / name / "line.safetensors").exists() for name in made] == [True, False, True]
+        assert [json.loads((out / name / "provenance.json").read_text())["state"] for name in made] == [
+            "done", "failed", "done",
+        ]  # fmt: skip
 
     def test_a_run_and_its_record(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = tmp_path / "out"

@@ -83,7 +83,7 @@ def test_an_average_precision_that_cannot_be_had_is_zero_and_training_goes_on(
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"data": {"photon": [1, 2]}}, "unknown key 'data.photon'; nearest known: 'photons'"),
+        ({"data": {"photon": [1, 2]}}, "unknown key 'data.photon'; nearest known: 'data.photons'"),
         ({"data": {"photons": [1e5, 1e3]}}, "the least stands first"),
         ({"data": {"sides": [33]}}, "each must be even"),
         ({"data": {"sides": [32, 64]}}, "one for each of data.sides"),
@@ -98,4 +98,4 @@ def test_settings_that_cannot_be_used_are_refused_by_name(given: dict, message: 
 
 def test_an_unknown_key_of_the_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "model=triage", "data.photon=[1e3,1e4]"]) == 2
-    assert "nearest known: 'photons'" in capsys.readouterr().err
+    assert "nearest known: 'data.photons'" in capsys.readouterr().err

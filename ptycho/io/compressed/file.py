@@ -1,7 +1,9 @@
 """The file of a compressed scan: HDF5 with a checksum over every header and every value.
 
     about                 JSON, see `ptycho.io.compressed.header`
-    scan/NAME             positions, probe guess, object guess, mask, scan numbers: exactly as they were
+    scan/NAME             positions, probe guess, object guess, mask, marks of bad frames, scan numbers:
+                          exactly as they were
+    beside/NAME           what stood beside the scan, exactly: the truth of a simulation and its scenario
     prediction/NAME       arrays of the method's prediction, if it has one
     frames                (N, N, M) original values, levels, or differences of levels; absent if dropped
 
@@ -28,13 +30,14 @@ from ptycho.io.compressed.prediction import Arrays
 from ptycho.io.hdf5_read import is_hdf5
 from ptycho.io.ptychodus_hdf5 import load_filters, open_hdf5, read_dataset, unreadable
 from ptycho.io.reading import check_fits, damage
-from ptycho.io.sealed_hdf5 import new_file, new_group, put
+from ptycho.io.sealed_hdf5 import check_written, new_file, new_group, put
 
 ABOUT, SCAN, PREDICTION, FRAMES = "about", "scan", "prediction", "frames"
+BESIDE = "beside"
 #: arrays of a scan that are stored exactly, by the names of RawData's keyword arguments
 EXACT_ARRAYS = (
     "xcoords", "ycoords", "xcoords_start", "ycoords_start", "probeGuess", "objectGuess", "scan_index",
-    "bad_pixels",
+    "bad_pixels", "bad_frames",
 )  # fmt: skip
 #: arrays of predictions with one entry per frame; they are stored with the frame axis last, as `frames`
 _BY_FRAME = ("weights", "latents")
@@ -74,12 +77,14 @@ def write_compressed(
     blocks: Iterable[NDArray[Any]] | None,
     stored: np.dtype[Any] | None,
     finish: Callable[[Header], Header],
+    beside: Mapping[str, Any] | None = None,
 ) -> Header:
     """Write a compressed scan, whole or not at all; the header as written, with its bits a frame.
 
     scan: the arrays of EXACT_ARRAYS that the scan has. blocks: (B, N, N) of type `stored`, one after another,
     each of `block` frames except the last; None if only the prediction is stored. finish: adds to the header
-    the values known only after the last block. Memory: one block. Raises MissingDependencyError, RunError.
+    the values known only after the last block. beside: arrays and texts that are no part of the scan
+    (`ptycho.io.companions`). Memory: one block. Raises MissingDependencyError, RunError.
     """
     if not load_filters():
         raise MissingDependencyError("compressed scans need hdf5plugin: pip install hdf5plugin")
@@ -89,6 +94,9 @@ def write_compressed(
         for name in EXACT_ARRAYS:
             if scan.get(name) is not None:
                 _put(new_group(archive, SCAN), name, np.asarray(scan[name]))
+        kept_beside = {name: _plain(values) for name, values in (beside or {}).items()}
+        for name, values in kept_beside.items():
+            _put(new_group(archive, BESIDE), name, values)
         held = new_group(archive, PREDICTION)
         for name, values in prediction.items():
             _put(held, name, np.moveaxis(values, 0, -1) if name in _BY_FRAME else values)
@@ -102,9 +110,11 @@ def write_compressed(
             for block in blocks:
                 frames[:, :, done : done + len(block)] = np.moveaxis(block, 0, -1)
                 done += len(block)
+                check_written(archive)
         archive.flush()
         bits = 8 * sum(one.id.get_storage_size() for one in _coded(archive))
-        contents = digest_of(_named({name: scan.get(name) for name in EXACT_ARRAYS}, prediction))
+        known = {name: scan.get(name) for name in EXACT_ARRAYS}
+        contents = digest_of(_named(known, prediction, kept_beside))
         made = replace(finish(header), bits_per_frame=bits / M, contents=contents)
         put(archive, ABOUT, made.as_text())
     return made
@@ -127,9 +137,23 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Any], d
         for name in _BY_FRAME:
             if name in arrays:
                 arrays[name] = np.moveaxis(arrays[name], -1, 0)
-        check_digest(header.contents, _named(kept, arrays), Path(path))
+        check_digest(header.contents, _named(kept, arrays, _beside(archive)), Path(path))
         _check_scan(kept, header, path)
         return header, kept, arrays
+
+
+def read_beside(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Arrays and texts that stand beside a compressed scan, by name; the object guess as `objectGuess`."""
+    with open_hdf5(path) as archive, damage(str(path)):
+        made = {
+            name: values
+            if values.dtype.kind != "S"
+            else np.asarray(bytes(values[()]).decode("utf-8", "replace"))
+            for name, values in _beside(archive).items()
+        }
+        if "objectGuess" in archive[SCAN]:
+            made["objectGuess"] = read_dataset(archive, f"{SCAN}/objectGuess")
+        return made
 
 
 def stored_rows(path: str | os.PathLike[str], begin: int, end: int) -> NDArray[Any]:
@@ -142,10 +166,28 @@ def stored_rows(path: str | os.PathLike[str], begin: int, end: int) -> NDArray[A
             raise unreadable(found, error) from error
 
 
-def _named(scan: Mapping[str, Any], prediction: Arrays) -> dict[str, Any]:
+def _beside(archive: Any) -> dict[str, NDArray[Any]]:
+    if BESIDE not in archive:
+        return {}
+    made = {}
+    for name in archive[BESIDE]:
+        found = archive[f"{BESIDE}/{name}"]
+        text = getattr(found, "dtype", None) is not None and found.dtype.kind == "S" and found.shape == ()
+        made[name] = np.asarray(found[()]) if text else read_dataset(archive, f"{BESIDE}/{name}")
+    return made
+
+
+def _plain(values: Any) -> NDArray[Any]:
+    """An array that HDF5 stores; a text as UTF-8."""
+    array = np.asarray(values)
+    return np.asarray(np.bytes_(str(array[()]).encode())) if array.dtype.kind == "U" else array
+
+
+def _named(scan: Mapping[str, Any], prediction: Arrays, beside: Mapping[str, Any]) -> dict[str, Any]:
     """The small arrays of a file by their paths in it."""
     kept = {f"{SCAN}/{name}": values for name, values in scan.items() if values is not None}
-    return {**kept, **{f"{PREDICTION}/{name}": values for name, values in prediction.items()}}
+    more = {f"{BESIDE}/{name}": values for name, values in beside.items()}
+    return {**kept, **more, **{f"{PREDICTION}/{name}": values for name, values in prediction.items()}}
 
 
 def _kind() -> np.bytes_:
@@ -160,8 +202,8 @@ def _codec() -> dict[str, Any]:
 
 def _put(group: Any, name: str, values: NDArray[Any]) -> None:
     """Write one array, compressed if that can make it smaller."""
-    values = np.ascontiguousarray(values)
-    if values.nbytes <= 4096 or values.nbytes > _LARGEST_PIECE:
+    values = np.ascontiguousarray(values) if values.ndim else values
+    if not values.ndim or values.nbytes <= 4096 or values.nbytes > _LARGEST_PIECE:
         put(group, name, values)
         return
     if values.dtype.kind == "c":

@@ -29,6 +29,7 @@ class Found:
         frame_time_s, position_time_s: (M,), (K,) times that pair them instead.
         geometry: what the file says of it.
         bad_pixels: (H, W) bool, True = ignore.
+        bad_frames: (M,) bool, True = marked as bad.
         dark, flat: (H, W) to subtract, and to divide by.
         probe: (P, N, N) complex; object: (H', W') complex.
         unit: 'counts' or 'amplitude'.
@@ -48,6 +49,7 @@ class Found:
     position_time_s: NDArray[np.float64] | None = None
     geometry: Geometry = field(default_factory=Geometry)
     bad_pixels: NDArray[np.bool_] | None = None
+    bad_frames: NDArray[np.bool_] | None = None
     dark: NDArray[Any] | None = None
     flat: NDArray[Any] | None = None
     probe: NDArray[Any] | None = None
@@ -68,6 +70,7 @@ class Found:
         """The same contents, with those of `other` wherever it has any."""
         if other.frames is not None:
             self.frames, self.grid, self.codec = other.frames, other.grid, other.codec
+            self.bad_frames = other.bad_frames
         if other.n_positions is not None:
             self.positions_m, self.positions_px = other.positions_m, other.positions_px
         for name in (

@@ -113,6 +113,8 @@ def _own_extras(archive: Any, found: Found) -> None:
     found.format = "CXI written by ptychopinn"
     found.unit = text(extras.attrs["unit"]) if "unit" in extras.attrs else None
     found.object = array_of(extras, "object")
+    marks = array_of(extras, "bad_frames")
+    found.bad_frames = None if marks is None else marks != 0
     positions = array_of(extras, "positions_px")
     if positions is not None:
         found.positions_px, found.positions_m = positions.astype(float), None

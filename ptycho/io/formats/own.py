@@ -47,6 +47,8 @@ def _found(title: str, arrays: dict[str, Any]) -> Found:
     # such positions lie along the detector's axes, whatever angle the file tells
     found.geometry = replace(arrays.get("geometry") or Geometry(), rotation_rad=0.0)
     found.bad_pixels = arrays.get("bad_pixels")
+    marks = arrays.get("bad_frames")
+    found.bad_frames = None if marks is None else np.asarray(marks) != 0
     found.object = arrays.get("objectGuess")
     found.centre_px = (float(frames.shape[1] // 2), float(frames.shape[2] // 2))
     probe = arrays.get("probeGuess")

@@ -16,7 +16,7 @@ from ptycho.io.formats.foreign import ForeignFormat as ForeignFormat
 from ptycho.io.formats.foreign import Paths as Paths
 from ptycho.io.formats.found import Found
 from ptycho.io.hdf5_read import is_hdf5
-from ptycho.io.inputs import check_input, short
+from ptycho.io.inputs import check_input, odd_kind, short
 from ptycho.io.lazy import as_lazy
 from ptycho.io.reading import damage, one_line
 
@@ -80,7 +80,10 @@ def format_of(path: Path, name: str | None = None) -> ForeignFormat:
 
 
 def recognised(path: Path) -> ForeignFormat | None:
-    """The first format that recognises the contents of a file; None where nobody does."""
+    """The first format that recognises the contents of a file; None where nobody does, and for a pipe or a
+    device, which is not opened."""
+    if odd_kind(path) is not None:
+        return None
     for one in formats().values():
         try:
             if one.recognises(path):
