@@ -41,7 +41,7 @@ def place_of(checkpoint: Mapping[str, Any]) -> Place:
 
 
 def check_processes(path: Path, devices: int) -> None:
-    """ConfigError where a checkpoint was written within an epoch by another number of processes than `devices`.
+    """ConfigError where a checkpoint was written within an epoch by another number of processes.
 
     Only the record of the sums is read, so this comes before any work; a file that cannot be read is left
     to the check of the whole checkpoint.
