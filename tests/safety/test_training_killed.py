@@ -22,16 +22,8 @@ def test_a_killed_process_of_a_training_is_named_and_resume_goes_on(tmp_path: Pa
     np.savez(tmp_path / "scan.npz", **small_scan(count=64))
     last = tmp_path / "made" / "checkpoints" / "last.ckpt"
     words = ("train", "scan.npz", "-o", "made", *SMALL, "--n_filters_scale", "1", "--devices", 2)
-    words += (
-        "--probe_from",
-        "guess",
-        "--batch_size",
-        "2",
-        "--checkpoint_every_s",
-        "1e-9",
-        "--accum_steps",
-        "2",
-    )
+    words += ("--probe_from", "guess", "--batch_size", "2", "--accum_steps", "2")
+    words += ("--checkpoint_every_s", "1e-9")
     process = begin(*words, "--nepochs", 4000, cwd=tmp_path)
     wait_for(tmp_path / "made" / "training.log", process)
     log = tmp_path / "made" / "training.log"
