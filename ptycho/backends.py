@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
@@ -73,8 +74,13 @@ class Backend(Protocol[Model, Patches]):
 
     name: str
 
-    def check(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
-        """Refuse by name what this backend does not do, before any work; ConfigError."""
+    def check(
+        self, config: TrainingConfig, execution: PyTorchExecutionConfig, resume: Path | None = None
+    ) -> None:
+        """Refuse by name what this backend does not do, before any work; ConfigError.
+
+        resume: the checkpoint that the run goes on from.
+        """
 
     def build(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> Model:
         """An untrained model that knows no scan yet; its weights follow from the seed."""

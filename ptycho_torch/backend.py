@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +29,17 @@ class TorchBackend:
 
     name = "pytorch"
 
-    def check(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
+    def check(
+        self, config: TrainingConfig, execution: PyTorchExecutionConfig, resume: Path | None = None
+    ) -> None:
         """Devices and stages that Lightning cannot combine."""
         from ptycho_torch.devices import check_devices
 
         check_devices(execution)
+        if resume is not None:
+            from ptycho_torch.fit.within_epoch import check_processes
+
+            check_processes(resume, execution.devices)
 
     def build(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> PtychoPINN:
         from ptycho_torch.module import PtychoPINN

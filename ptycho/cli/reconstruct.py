@@ -164,8 +164,6 @@ def check(arguments: argparse.Namespace) -> None:
         raise InputError("--image and --model both give the first image; leave one of them out")
     if arguments.refine == "none" and not hasattr(arguments, "model"):
         raise InputError("--refine none without --model leaves nothing to do; give one of them")
-    if arguments.devices > 1 and arguments.refine == "raar":
-        raise InputError("--refine raar keeps all exit waves and runs in one process; leave --devices out")
     check_reference(arguments)
     if hasattr(arguments, "objective") and arguments.refine != "adam":
         raise InputError("--objective is what Adam minimises; add --refine adam, or leave it out")

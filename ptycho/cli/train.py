@@ -148,6 +148,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         raise InputError(f"--devices {execution.devices}: torchrun started {started} processes; leave it out")
     execution.devices = max(execution.devices, started)
     if config.backend == "pytorch":
+        if resume is not None:
+            from ptycho_torch.fit.within_epoch import check_processes
+
+            check_processes(resume, execution.devices)
         code = run_together(console.words, execution.devices, console)
         if code is not None:
             return code
@@ -197,6 +201,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from ptycho.workflows import run as workflow
     from ptycho.workflows.infer import Placing
 
+    if execution.devices > 1:
+        console.say(_step(config.batch_size, execution))
     with console.phases("reading the scan") as phase:
         made = workflow.run(
             scans if len(scans) > 1 else scans[0],
@@ -216,6 +222,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         trained.recorder.add_outputs()
     _report(trained.history, output / BUNDLE_NAME, console)
     return 0
+
+
+def _step(batch_size: int, execution: PyTorchExecutionConfig) -> str:
+    """What one step of several processes takes together."""
+    batches = max(execution.accum_steps, execution.devices)
+    return (
+        f"processes  {execution.devices}; a step takes {batches} batches of {batch_size} together, "
+        f"{batches * batch_size} groups"
+    )
 
 
 def _check_config_kept(arguments: argparse.Namespace, output: Path) -> None:

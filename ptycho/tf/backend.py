@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ class KerasBackend:
 
     name = "tensorflow"
 
-    def check(self, config: TrainingConfig, execution: PyTorchExecutionConfig) -> None:
+    def check(
+        self, config: TrainingConfig, execution: PyTorchExecutionConfig, resume: Path | None = None
+    ) -> None:
         """What only PyTorch does, refused; settings that change nothing here, named in the log."""
         from ptycho.tf.fit.run import check_execution
 

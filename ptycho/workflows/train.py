@@ -103,7 +103,7 @@ def prepare(
     execution = execution or PyTorchExecutionConfig()
     backend = backends.find(config.backend)
     validate_training_config(config, require_files=False)
-    backend.check(config, execution)
+    backend.check(config, execution, options.get("resume"))
     make_recorder(config, execution)  # says now which package is missing
     train_data, test_data = keep_patterns((train_data, test_data), execution, config.output_dir)
     config, weights = with_start(config)

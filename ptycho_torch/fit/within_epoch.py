@@ -40,6 +40,28 @@ def place_of(checkpoint: Mapping[str, Any]) -> Place:
     return Place(int(epochs["processed"]), int(batches))
 
 
+def check_processes(path: Path, devices: int) -> None:
+    """ConfigError where a checkpoint was written within an epoch by another number of processes.
+
+    Only the record of the sums is read, so this comes before any work; a file that cannot be read is left
+    to the check of the whole checkpoint.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        sums = stored["callbacks"][WithinEpoch.__qualname__]["sums"]
+    except Exception:  # torch raises whatever its reader stumbled over; no sums: after a whole epoch
+        return
+    if len(sums) != devices:
+        raise _others(len(sums), devices)
+
+
+def _others(wrote: int, devices: int) -> ConfigError:
+    return ConfigError(
+        f"devices = {devices}: the checkpoint was written within an epoch by {wrote}, each of which goes on "
+        f"with its own batches; set devices to {wrote}"
+    )
+
+
 class WithinEpoch(Callback):
     """Replaces `last.ckpt` after an optimiser step, `every_s` seconds after the checkpoint before.
 
@@ -67,11 +89,7 @@ class WithinEpoch(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._known and self._processes != trainer.world_size:
-            raise ConfigError(
-                f"devices = {trainer.world_size}: the checkpoint was written within an epoch by "
-                f"{self._processes}, each of which goes on with its own batches; set devices to "
-                f"{self._processes}"
-            )
+            raise _others(self._processes, trainer.world_size)
         self._known = {name: values[trainer.global_rank] for name, values in self._known.items()}
         self._watch.add(self._known)
         self._written, self._steps = time.monotonic(), trainer.global_step

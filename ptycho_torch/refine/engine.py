@@ -153,8 +153,8 @@ def run(
             history.append(dict(epoch=now.epoch, r=now.r, strength=now.strength, seconds=now.seconds))
             if now.r <= best_r:
                 best, best_r = state.clone(), now.r
-            if checkpoint is not None and (scan.team is None or scan.team.rank == 0):
-                save_state(checkpoint, state, rule.tensors(), settings | {"history": history, "began": began})
+            if checkpoint is not None:
+                _keep(checkpoint, scan, state, rule, settings | {"history": history, "began": began})
             if watch is not None:
                 watch(scan, state, now.epoch)
             if progress is not None:
@@ -172,6 +172,15 @@ def run(
         stopped, state = "interrupted", best
         scan = replace(scan, team=None)  # the other processes may have stopped in another batch
     return _doubted(scan, state, options, make_result(scan, state, history, stopped, began))
+
+
+def _keep(
+    checkpoint: str | Path, scan: RefineScan, state: RefineState, rule: Rule, settings: dict[str, object]
+) -> None:
+    """Write the state, by the first process; the others give it what they hold of the rule's tensors."""
+    extra = rule.tensors()
+    if scan.team is None or scan.team.rank == 0:
+        save_state(checkpoint, state, extra, settings)
 
 
 def _doubted(

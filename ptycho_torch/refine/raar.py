@@ -7,8 +7,9 @@ Object and probe of the overlap projection are found by alternating the two clos
 1) psi:
     O = sum_j conj(P_j) y_j / sum_j |P_j|^2,    P = sum_j conj(O_j) y_j / sum_j |O_j|^2 ,
 written as O += sum conj(P) (y - P O) / sum |P|^2, which holds the probe's sub-pixel shift exactly too.
-Memory: all exit waves, M P N^2 complex numbers. The stored array is (1 - 2 beta) Pi_M psi + beta psi; the
-overlap term is added at the next visit of a pattern, from the object and probe at the end of that sweep.
+Memory: all exit waves, M P N^2 complex numbers; of K processes each holds those of its own rows, and visits
+the patterns of those rows. The stored array is (1 - 2 beta) Pi_M psi + beta psi; the overlap term is added at
+the next visit of a pattern, from the object and probe at the end of that sweep.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ptycho.errors import ConfigError
 from ptycho_torch.refine.forward import Exit, predict, probe_sums, regularised
 from ptycho_torch.refine.noise import factor
 from ptycho_torch.refine.operators import fft2, ifft2, power, scatter_add
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
+from ptycho_torch.refine.shared import add_up, at_first, own, within
 from ptycho_torch.refine.state import RefineState
 
 
@@ -39,15 +40,14 @@ class RAAR(Rule):
 
     def start(self, scan: RefineScan, state: RefineState) -> None:
         """The first waves are those of the starting object and probe."""
-        if scan.team is not None:
-            raise ConfigError(
-                "--refine raar keeps all exit waves and runs in one process; leave --devices out"
-            )
-        shape = (scan.size, *state.probe.shape)
+        self._scan = scan
+        rows = own(scan, torch.arange(scan.size, device=state.probe.device))
+        self._begin = int(rows[0]) if len(rows) else 0
+        shape = (len(rows), *state.probe.shape)
         self.waves = torch.zeros(shape, dtype=state.probe.dtype, device=state.probe.device)
-        for index in torch.arange(scan.size, device=state.probe.device).split(self.batch_size):
+        for index in rows.split(self.batch_size):
             exit = predict(scan, state, index)
-            self.waves[index] = (1 - self.beta) * exit.probes * exit.patches[:, None]
+            self.waves[index - self._begin] = (1 - self.beta) * exit.probes * exit.patches[:, None]
         self._clear(state)
 
     def _clear(self, state: RefineState) -> None:
@@ -61,8 +61,10 @@ class RAAR(Rule):
     ) -> Exit:
         """Project one batch and add it to the sums; object and probe are updated at the end of the sweep."""
         assert self.waves is not None
+        index = within(index, self._begin, len(self.waves))
+        kept = index - self._begin
         exit = predict(scan, state, index)
-        wave = self.waves[index] + self.beta * exit.probes * exit.patches[:, None]
+        wave = self.waves[kept] + self.beta * exit.probes * exit.patches[:, None]
         far = fft2(wave, norm="ortho")
         model = power(far).sum(1)
         if state.background is not None:
@@ -70,7 +72,7 @@ class RAAR(Rule):
         moved = factor("amplitude", scan.counts[index], model, scan.floor, scan.good)
         change = ifft2(far * moved[:, None], norm="ortho")
         projected = wave + change
-        self.waves[index] = (1 - 2 * self.beta) * projected + self.beta * wave
+        self.waves[kept] = (1 - 2 * self.beta) * projected + self.beta * wave
         reflected = projected + change
         missing = reflected - exit.probes * exit.patches[:, None]
         scatter_add(self._object, (exit.probes.conj() * missing).sum(1), exit.corners_yx)
@@ -83,6 +85,8 @@ class RAAR(Rule):
 
     def end_epoch(self, scan: RefineScan, state: RefineState, strength: float, with_probe: bool) -> None:
         """Object and probe from the sums; pixels without light keep their value."""
+        of_probe = (self._probe, self._window) if with_probe else ()
+        add_up(scan, self._object, self._light, *of_probe)
         floor = 1e-3 * self._light.max()
         # both correct the same residual: two full steps would overshoot their product by a factor of two
         share = 0.5 if with_probe else 1.0
@@ -93,11 +97,12 @@ class RAAR(Rule):
         self._clear(state)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The stored waves."""
+        """The stored waves of all rows in the first process, none in the others; all must call it."""
         assert self.waves is not None
-        return {"kept": self.waves}
+        return {"kept": at_first(self._scan, self.waves)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take the stored waves back."""
+        """Take the stored waves back, each process those of its rows."""
         assert self.waves is not None
-        self.waves = tensors["kept"].to(self.waves.device)
+        rows = tensors["kept"][self._begin : self._begin + len(self.waves)]
+        self.waves = rows.to(self.waves.device, copy=self._scan.team is not None)

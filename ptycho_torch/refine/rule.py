@@ -30,8 +30,8 @@ class Rule:
         """Called when every pattern has been visited."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Tensors that a checkpoint must hold besides the state."""
+        """Tensors that a checkpoint must hold besides the state, in process 0; every process calls it."""
         return {}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Restore the result of `tensors`, after `start`."""
+        """Restore the result of `tensors` of process 0, after `start`."""

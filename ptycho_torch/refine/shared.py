@@ -12,12 +12,43 @@ from torch import Tensor
 
 from ptycho_torch.refine.scan import RefineScan
 
+_ROWS = 256
+
 
 def own(scan: RefineScan, index: Tensor) -> Tensor:
     """The part of `index` (B,) of this process: 1/K of it, in order; may be empty."""
     if scan.team is None:
         return index
     return index.tensor_split(scan.team.size)[scan.team.rank]
+
+
+def within(index: Tensor, begin: int, count: int) -> Tensor:
+    """Those of `index` (B,) that are among the `count` rows from `begin` on, in order; may be empty.
+
+    >>> within(torch.tensor([5, 0, 3, 2]), 2, 2).tolist()
+    [3, 2]
+    """
+    return index[(index >= begin) & (index < begin + count)]
+
+
+def at_first(scan: RefineScan, rows: Tensor) -> Tensor:
+    """All rows (M, ...) in process 0; none, (0, ...), in the others. Each has those of its `own` rows.
+
+    In messages of 256 rows, so that only process 0 holds all of them.
+    """
+    if scan.team is None:
+        return rows
+    every = torch.arange(scan.size)
+    begin = sum(len(part) for part in every.tensor_split(scan.team.size)[: scan.team.rank])
+    whole = rows.new_empty((0 if scan.team.rank else scan.size, *rows.shape[1:]))
+    for part in every.split(_ROWS):
+        message = rows.new_zeros((len(part), *rows.shape[1:]))
+        mine = within(part, begin, len(rows))
+        message[mine - part[0]] = rows[mine - begin]
+        scan.team.add_tensors(message)
+        if not scan.team.rank:
+            whole[part] = message
+    return whole
 
 
 def add_up(scan: RefineScan, *tensors: Tensor) -> None:

@@ -137,10 +137,6 @@ def test_prior_is_used_on_demand(scan: Path, tmp_path: Path, capsys: Capture) ->
 REFUSED = {
     "no scan": ("reconstruct -o out", "scan|SCAN"),
     "no output": ("reconstruct SCAN", "give -o OUT"),
-    "waves of several processes": (
-        "reconstruct SCAN -o out --refine raar --devices 2",
-        "leave --devices out",
-    ),
     "scan absent": ("reconstruct nowhere.npz -o out", "nowhere.npz"),
     "unknown rule": ("reconstruct SCAN -o out --refine magic", "--refine: invalid choice"),
     "unknown flag": ("reconstruct SCAN -o out --sweep 3", "nearest known: --sweeps"),

@@ -22,7 +22,8 @@ def test_a_killed_process_of_a_training_is_named_and_resume_goes_on(tmp_path: Pa
     np.savez(tmp_path / "scan.npz", **small_scan(count=64))
     last = tmp_path / "made" / "checkpoints" / "last.ckpt"
     words = ("train", "scan.npz", "-o", "made", *SMALL, "--n_filters_scale", "1", "--devices", 2)
-    words += ("--probe_from", "guess", "--batch_size", "2", "--checkpoint_every_s", "1e-9")
+    words += ("--probe_from", "guess", "--batch_size", "2", "--accum_steps", "2")
+    words += ("--checkpoint_every_s", "1e-9")
     process = begin(*words, "--nepochs", 4000, cwd=tmp_path)
     wait_for(tmp_path / "made" / "training.log", process)
     log = tmp_path / "made" / "training.log"
@@ -31,13 +32,18 @@ def test_a_killed_process_of_a_training_is_named_and_resume_goes_on(tmp_path: Pa
         time.sleep(0.05)
     os.kill(processes_of(process.pid)[1], signal.SIGKILL)
     begun = time.monotonic()
-    _, error = process.communicate(timeout=60)
+    said, error = process.communicate(timeout=60)
     assert process.returncode == 1, error
     assert "process 1 of 2 was ended by SIGKILL; the others were stopped" in error
     assert "Traceback" not in error
+    assert "processes  2; a step takes 2 batches of 2 together, 4 groups" in said
     assert time.monotonic() - begun < 30
     assert not (tmp_path / "made" / "wts.h5.zip").exists()
-    epoch = place_of(torch.load(last, weights_only=True)).epoch
+    epoch, batches = place_of(torch.load(last, weights_only=True))
+    if batches:  # killed within an epoch, nearly always
+        fewer = ptycho("train", "--resume", "made", "--devices", "1", cwd=tmp_path)
+        assert fewer.returncode == 2 and "reading the scan" not in fewer.stderr
+        assert "within an epoch by 2, each of which goes on with its own batches" in fewer.stderr
     # the number of epochs may only grow, so the run that goes on is stopped by the time it may take
     again = ptycho("train", "--resume", "made", "--max_time_s", "1e-6", cwd=tmp_path)
     assert again.returncode == 0, again.stderr

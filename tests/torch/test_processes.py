@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shared_job import CASES, solve
+from shared_job import CASES, RESUMED, going_on, solve, stop
 
 pytestmark = pytest.mark.slow
 
@@ -46,11 +46,25 @@ def test_processes_give_the_image_of_one(folder, alone):
                 assert np.abs(found[key] - value).max() <= bound * np.abs(value).max(), (name, key)
 
 
-def test_any_number_of_processes_goes_on_from_any_other(folder, tmp_path):
+def close(found, name: str, bound: float) -> bool:
+    """Whether an object is that of one uninterrupted process in single precision."""
+    whole = solve(name, dtype=torch.complex64).object
+    return np.abs(found - whole).max() <= bound * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_any_number_of_processes_goes_on_from_any_other(folder, tmp_path, name):
     """The state is in single precision: 1e-3 after four sweeps."""
     state = tmp_path / "state.safetensors"
-    state.write_bytes((folder / "state.safetensors").read_bytes())
-    made = solve("rpie", dtype=torch.complex64, checkpoint=state, resume=True)
-    whole = solve("rpie", dtype=torch.complex64)
+    state.write_bytes((folder / f"{name}.safetensors").read_bytes())
+    made = solve(name, **going_on(state))
     assert [row["epoch"] for row in made.history] == [1, 2, 3, 4]
-    assert np.abs(made.object - whole.object).max() <= 1e-3 * np.abs(whole.object).max()
+    assert close(made.object, name, 1e-3)
+
+
+def test_one_process_is_followed_by_several(tmp_path):
+    """RAAR's waves of all rows are read by each process, which takes its own."""
+    stop("raar", tmp_path / "raar.safetensors")
+    launch(3, Path(__file__).with_name("shared_job.py"), tmp_path, "raar")
+    with np.load(tmp_path / "raar.npz") as found:
+        assert close(found["object"], "raar", 1e-3)

@@ -10,6 +10,7 @@ import torch
 
 from ptycho.config.config import PyTorchExecutionConfig
 from ptycho.errors import ConfigError
+from ptycho.workflows import train as training
 from ptycho_torch.fit.checkpoints import AtomicCheckpoints
 from ptycho_torch.fit.within_epoch import place_of
 from ptycho_torch.workflows import components
@@ -96,5 +97,6 @@ def test_it_goes_on_with_as_many_processes_as_wrote_it(make_scan, small_config, 
     own = stored["callbacks"]["WithinEpoch"]
     own["sums"] = own["sums"].repeat(2, 1)
     torch.save(stored, copies[0])
+    monkeypatch.setattr(training, "train_and_test", None)  # refused before the scan is prepared
     with pytest.raises(ConfigError, match="written within an epoch by 2, .* set devices to 2"):
         components.train_cdi_model_torch(raw, None, config, execution, resume=copies[0])
