@@ -63,10 +63,16 @@ class Pair:
         edge.
         """
         places = np.asarray(positions_xy, np.float64)
+        moves = self.places_on_fixed(places, origin_xy, warp) - places
+        return np.asarray(places + moves - moves.mean(0))
+
+    def places_on_fixed(self, positions_xy: ArrayLike, origin_xy: tuple[float, float], warp: Warp) -> Floats:
+        """The same positions as pixels (M, 2) [x, y] of the whole fixed image, common shift included."""
+        places = np.asarray(positions_xy, np.float64)
         on_grid = places - np.asarray(origin_xy, np.float64) - np.asarray(self.corner_xy, np.float64)
         inside = np.clip(on_grid, 0.0, np.array(self.shape[::-1]) - 1.0)
-        moves = warp.to_fixed(inside) - inside
-        return np.asarray(places + moves - moves.mean(0))
+        moved = on_grid + warp.to_fixed(inside) - inside
+        return np.asarray(moved + np.array([self.box[2], self.box[0]], np.float64))
 
 
 def make_pair(

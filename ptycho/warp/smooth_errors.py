@@ -1,0 +1,160 @@
+"""A smooth model of position errors: splines over the scanned plane and over the order of measurement.
+
+Each pattern tells its own error with its own uncertainty. Neighbours in space or in time share drift, hysteresis
+and distortion; noise they do not share. Held-out patterns choose how many splines there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ptycho.errors import InputError
+from ptycho.warp.splines import spline_basis
+
+Floats = NDArray[np.float64]
+#: control points on a side of the plane, and over the order of measurement, the fewest first
+PLANE, ORDER = (4, 5, 7, 11, 17), (4, 7, 13, 25, 49)
+#: standard errors by which held-out patterns must be predicted better before more splines are taken
+SURE = 2.0
+_FOLDS = 5
+#: patterns for each number of a model, at least
+_PATTERNS = 4
+_ROWS = 2048
+#: errors beyond this many times their expected size count less, as in Huber's estimate
+_FAR = 2.5
+
+
+class SmoothErrors(NamedTuple):
+    """errors_px (M, 2): the smooth part; model: its name; rows: what was tried (model, kept, better: standard
+    errors by which held-out patterns are predicted better)."""
+
+    errors_px: Floats
+    model: str
+    rows: list[dict[str, Any]]
+
+
+def smooth_errors(
+    errors_px: ArrayLike,
+    information: ArrayLike,
+    positions_px: ArrayLike,
+    *,
+    seed: int = 0,
+    sure: float = SURE,
+) -> SmoothErrors:
+    """The smooth part of noisy position errors, by weighted least squares; zero if nothing is significant.
+
+    errors_px (M, 2) [x, y] in the order of measurement; information (M, 2, 2) px^-2, inverse covariance of
+    each, 0 for a pattern without a say; positions_px (M, 2). The seed determines the held-out fifths. Raises
+    InputError on shapes. Time O(M P^2) for P splines (at most 338), memory O(M + P^2): rows in batches.
+
+    >>> t = np.linspace(-1, 1, 400)
+    >>> places = np.stack([np.tile(np.arange(20.0), 20), np.repeat(np.arange(20.0), 20)], 1)
+    >>> noise = 0.1 * np.random.default_rng(0).standard_normal((400, 2))
+    >>> found = smooth_errors(np.stack([t, t**2], 1) + noise, np.tile(100 * np.eye(2), (400, 1, 1)), places)
+    >>> off = found.errors_px - np.stack([t, t**2], 1)
+    >>> bool(np.sqrt((off**2).sum(1).mean()) < 0.04)
+    True
+    """
+    errors, known = np.asarray(errors_px, np.float64), np.asarray(information, np.float64)
+    places = np.asarray(positions_px, np.float64)
+    count = len(errors)
+    if errors.shape != (count, 2) or known.shape != (count, 2, 2) or places.shape != (count, 2):
+        raise InputError(
+            f"errors {errors.shape}, information {known.shape} and positions {places.shape} do not belong together"
+        )
+    fold = np.random.default_rng([seed, 11]).permutation(count) % _FOLDS
+    told = np.trace(known, axis1=1, axis2=2) > 0
+    best: Floats = np.zeros((count, 2))
+    name, rows = "none", []
+    plane, order = 0, 0
+    chosen: tuple[int, int] | None = None
+    for plan in ((1, 0), *((k, 0) for k in PLANE), *((-1, k) for k in ORDER)):
+        asked = plane if plan[0] < 0 else plan[0], plan[1]
+        size = 3 if asked[0] < 4 else asked[0] ** 2
+        if (size + asked[1]) * _PATTERNS > told.sum():
+            continue
+        predicted = _predictions(errors, known, places, fold, asked)
+        change = _misfit(errors - best, known) - _misfit(errors - predicted, known)
+        change = change[told]
+        better = float(change.mean() / max(change.std() / np.sqrt(len(change)), 1e-30))
+        rows.append({"model": _name(asked), "kept": better > sure, "better": better})
+        if better > sure:
+            best, name, chosen = predicted, _name(asked), asked
+            plane, order = asked
+    if chosen is None:
+        return SmoothErrors(np.zeros((count, 2)), name, rows)
+    return SmoothErrors(_predictions(errors, known, places, None, chosen), name, rows)
+
+
+def _name(asked: tuple[int, int]) -> str:
+    plane = "affine" if asked[0] < 4 else f"plane {asked[0]}"
+    return plane if not asked[1] else f"{plane} and order {asked[1]}"
+
+
+def _misfit(errors: Floats, known: Floats) -> Floats:
+    """Huber's loss of each error in standard errors, (M,)."""
+    size = np.sqrt(np.einsum("ma,mab,mb->m", errors, known, errors))
+    return np.where(size < _FAR, 0.5 * size**2, _FAR * (size - 0.5 * _FAR))
+
+
+def _predictions(
+    errors: Floats, known: Floats, places: Floats, fold: NDArray[Any] | None, asked: tuple[int, int]
+) -> Floats:
+    """The model at every pattern (M, 2); with folds, fitted to the patterns of the other folds."""
+    low, span = places.min(0), np.maximum(np.ptp(places, axis=0), 1e-9)
+    count = len(errors)
+
+    def rows() -> Iterator[tuple[slice, Floats]]:
+        for start in range(0, count, _ROWS):
+            part = slice(start, min(start + _ROWS, count))
+            yield part, _design(part, (places[part] - low) / span, count, asked)
+
+    folds = np.zeros(count, int) if fold is None else fold
+    made = np.zeros((count, 2))
+    weights = np.ones(count)
+    for _ in range(3):
+        sums = [_sums(rows, errors, known * weights[:, None, None], folds == k) for k in range(folds.max() + 1)]
+        for k in range(len(sums)):
+            normal, right = sums[k] if fold is None else [
+                sum(s[i] for n, s in enumerate(sums) if n != k) for i in (0, 1)
+            ]
+            size = len(right)
+            ridge = 1e-6 * np.trace(normal) / size
+            solved = np.linalg.solve(normal + ridge * np.eye(size), right).reshape(2, -1)
+            for part, design in rows():
+                here = folds[part] == k
+                made[part][here] = design[here] @ solved.T
+        away = np.sqrt(np.einsum("ma,mab,mb->m", errors - made, known, errors - made))
+        weights = np.minimum(1.0, _FAR / np.maximum(away, 1e-30))
+    return made
+
+
+def _design(part: slice, share: Floats, count: int, asked: tuple[int, int]) -> Floats:
+    """Values (B, P) of the model's functions at patterns; share (B, 2): positions over the scan's extent."""
+    if asked[0] < 4:
+        functions = [np.concatenate([share - 0.5, np.ones((len(share), 1))], 1)]
+    else:
+        columns, rows = (spline_basis(share[:, axis], asked[0], 1.0) for axis in (0, 1))
+        functions = [(rows[:, :, None] * columns[:, None, :]).reshape(len(share), -1)]
+    if asked[1]:
+        functions.append(spline_basis(np.arange(part.start, part.stop), asked[1], max(count - 1, 1)))
+    return np.concatenate(functions, 1)
+
+
+def _sums(
+    rows: Callable[[], Iterator[tuple[slice, Floats]]], errors: Floats, known: Floats, used: NDArray[Any]
+) -> tuple[Floats, Floats]:
+    """Normal matrix (2P, 2P) and right side (2P,) of the patterns that are used."""
+    normal: Any = 0.0
+    right: Any = 0.0
+    for part, design in rows():
+        d, k = design[used[part]], known[part][used[part]]
+        e = np.einsum("mab,mb->ma", k, errors[part][used[part]])
+        blocks = [[d.T @ (k[:, a, b, None] * d) for b in (0, 1)] for a in (0, 1)]
+        normal = normal + np.block(blocks)
+        right = right + (e.T @ d).reshape(-1)
+    return normal, right
