@@ -16,8 +16,9 @@ from ptycho.errors import InputError
 from ptycho.warp.splines import spline_basis
 
 Floats = NDArray[np.float64]
-#: control points on a side of the plane, and over the order of measurement, the fewest first
-PLANE, ORDER = (4, 5, 7, 11, 17), (4, 7, 13, 25, 49)
+AFFINE = 2
+#: control points on a side of the plane (0: nothing, 2: an affine map), and over the order of measurement
+PLANE, ORDER = (0, AFFINE, 4, 5, 7, 11, 17), (0, 4, 7, 13, 25, 49)
 #: standard errors by which held-out patterns must be predicted better before more splines are taken
 SURE = 2.0
 _FOLDS = 5
@@ -26,6 +27,29 @@ _PATTERNS = 4
 _ROWS = 2048
 #: errors beyond this many times their expected size count less, as in Huber's estimate
 _FAR = 2.5
+
+
+class Model(NamedTuple):
+    """Control points on a side of the plane, and over the order of measurement."""
+
+    plane: int
+    order: int
+
+    @property
+    def size(self) -> int:
+        """Numbers of the model for one axis."""
+        return (3 if self.plane == AFFINE else self.plane**2) + self.order
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        if self.plane == 0:
+            return "none"
+        plane = "affine" if self.plane == AFFINE else f"plane {self.plane}"
+        return plane if not self.order else f"{plane} and order {self.order}"
+
+
+NONE = Model(0, 0)
 
 
 class SmoothErrors(NamedTuple):
@@ -68,31 +92,36 @@ def smooth_errors(
         )
     fold = np.random.default_rng([seed, 11]).permutation(count) % _FOLDS
     told = np.trace(known, axis1=1, axis2=2) > 0
-    best: Floats = np.zeros((count, 2))
-    name, rows = "none", []
-    plane, order = 0, 0
-    chosen: tuple[int, int] | None = None
-    for plan in ((1, 0), *((k, 0) for k in PLANE), *((-1, k) for k in ORDER)):
-        asked = plane if plan[0] < 0 else plan[0], plan[1]
-        size = 3 if asked[0] < 4 else asked[0] ** 2
-        if (size + asked[1]) * _PATTERNS > told.sum():
-            continue
-        predicted = _predictions(errors, known, places, fold, asked)
-        change = _misfit(errors - best, known) - _misfit(errors - predicted, known)
-        change = change[told]
-        better = float(change.mean() / max(change.std() / np.sqrt(len(change)), 1e-30))
-        rows.append({"model": _name(asked), "kept": better > sure, "better": better})
-        if better > sure:
-            best, name, chosen = predicted, _name(asked), asked
-            plane, order = asked
-    if chosen is None:
-        return SmoothErrors(np.zeros((count, 2)), name, rows)
-    return SmoothErrors(_predictions(errors, known, places, None, chosen), name, rows)
+    losses: dict[Model, Floats] = {NONE: _misfit(errors, known)[told]}
+    rows: list[dict[str, Any]] = []
+
+    def gain(old: Model, new: Model) -> float:
+        """Standard errors by which held-out patterns are predicted better by `new`."""
+        if new not in losses:
+            losses[new] = _misfit(errors - _predictions(errors, known, places, fold, new), known)[told]
+        change = losses[old] - losses[new]
+        return float(change.mean() / max(change.std() / np.sqrt(max(len(change), 1)), 1e-30))
+
+    best = NONE
+    while True:
+        near = [model for model in _richer(best) if model.size * _PATTERNS <= told.sum()]
+        gains = {model: gain(best, model) for model in near}
+        better = {model: value for model, value in gains.items() if value > sure}
+        chosen = min(better, key=lambda model: losses[model].sum(), default=None)
+        rows += [{"model": m.name, "kept": m == chosen, "better": value} for m, value in gains.items()]
+        if chosen is None:
+            break
+        best = chosen
+    made = np.zeros((count, 2)) if best == NONE else _predictions(errors, known, places, None, best)
+    return SmoothErrors(made, best.name, rows)
 
 
-def _name(asked: tuple[int, int]) -> str:
-    plane = "affine" if asked[0] < 4 else f"plane {asked[0]}"
-    return plane if not asked[1] else f"{plane} and order {asked[1]}"
+def _richer(model: Model) -> list[Model]:
+    """A model with the next one or two numbers of splines over the plane, or over the order."""
+    plane, order = PLANE.index(model.plane), ORDER.index(model.order)
+    return [Model(k, model.order) for k in PLANE[plane + 1 : plane + 3]] + [
+        Model(max(model.plane, AFFINE), k) for k in ORDER[order + 1 : order + 3]
+    ]
 
 
 def _misfit(errors: Floats, known: Floats) -> Floats:
@@ -102,7 +131,7 @@ def _misfit(errors: Floats, known: Floats) -> Floats:
 
 
 def _predictions(
-    errors: Floats, known: Floats, places: Floats, fold: NDArray[Any] | None, asked: tuple[int, int]
+    errors: Floats, known: Floats, places: Floats, fold: NDArray[Any] | None, model: Model
 ) -> Floats:
     """The model at every pattern (M, 2); with folds, fitted to the patterns of the other folds."""
     low, span = places.min(0), np.maximum(np.ptp(places, axis=0), 1e-9)
@@ -111,7 +140,7 @@ def _predictions(
     def rows() -> Iterator[tuple[slice, Floats]]:
         for start in range(0, count, _ROWS):
             part = slice(start, min(start + _ROWS, count))
-            yield part, _design(part, (places[part] - low) / span, count, asked)
+            yield part, _design(part, (places[part] - low) / span, count, model)
 
     folds = np.zeros(count, int) if fold is None else fold
     made = np.zeros((count, 2))
@@ -133,15 +162,15 @@ def _predictions(
     return made
 
 
-def _design(part: slice, share: Floats, count: int, asked: tuple[int, int]) -> Floats:
+def _design(part: slice, share: Floats, count: int, model: Model) -> Floats:
     """Values (B, P) of the model's functions at patterns; share (B, 2): positions over the scan's extent."""
-    if asked[0] < 4:
+    if model.plane == AFFINE:
         functions = [np.concatenate([share - 0.5, np.ones((len(share), 1))], 1)]
     else:
-        columns, rows = (spline_basis(share[:, axis], asked[0], 1.0) for axis in (0, 1))
+        columns, rows = (spline_basis(share[:, axis], model.plane, 1.0) for axis in (0, 1))
         functions = [(rows[:, :, None] * columns[:, None, :]).reshape(len(share), -1)]
-    if asked[1]:
-        functions.append(spline_basis(np.arange(part.start, part.stop), asked[1], max(count - 1, 1)))
+    if model.order:
+        functions.append(spline_basis(np.arange(part.start, part.stop), model.order, max(count - 1, 1)))
     return np.concatenate(functions, 1)
 
 

@@ -22,6 +22,7 @@ from ptycho_torch.refine.initial import fit_probe_scale, lay
 from ptycho_torch.refine.joint import joint_step
 from ptycho_torch.refine.operators import Canvas, gather, power, split_positions
 from ptycho_torch.refine.scan import RefineScan, with_probe
+from ptycho_torch.refine.search import clip_to_canvas
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.unknowns import position_step
 
@@ -36,10 +37,10 @@ _BATCH = 64
 
 
 class HeldFit(NamedTuple):
-    """moves_px (M, 2): smooth moves of the positions, zero if not significant; own_px (M, 2): each pattern's own
-    move; used (M,) bool: patterns on known object; rows: one for each round."""
+    """places_px (M, 2) [x, y] px of the reference: positions whose distance from the written ones is smooth; own_px
+    (M, 2): each pattern's own position; used (M,) bool: patterns on known object; rows: one for each round."""
 
-    moves_px: Floats
+    places_px: Floats
     own_px: Floats
     used: NDArray[np.bool_]
     rows: list[dict[str, Any]]
@@ -50,6 +51,7 @@ def fit_held_object(
     reference: Complex,
     known: NDArray[np.bool_],
     places_px: Floats,
+    written_px: Floats,
     probe: Complex,
     *,
     rounds: int = ROUNDS,
@@ -78,7 +80,7 @@ def fit_held_object(
         raise DataError("no pattern lies on the known part of the reference")
     fit_probe_scale(scan, state)
     rows: list[dict[str, Any]] = []
-    moves = own = np.zeros_like(places_px)
+    own = moved = places_px
     for number in range(rounds):
         if progress is not None:
             progress(number, rounds)
@@ -86,12 +88,15 @@ def fit_held_object(
             scan, state, iterations=_ITERATIONS, damping=1e-3, with_strain=False, with_object=False
         )
         information = _information(scan, state)
-        own = (state.positions_xy - scan.positions_xy).cpu().numpy()
-        found = smooth_errors(own, information, places_px, seed=seed)
-        moves = found.errors_px
-        state.positions_xy = scan.positions_xy + torch.from_numpy(moves).to(device)
-        rows.append({"misfit": wrong, "model": found.model, "rms_px": float(np.sqrt((moves**2).sum(1).mean())), "tried": found.rows})
-    return HeldFit(moves, own, ~state.lost.cpu().numpy(), rows)
+        own = state.positions_xy.cpu().numpy()
+        error = own - written_px
+        shift = np.median(error, 0)
+        found = smooth_errors(error - shift, information, written_px, seed=seed)
+        moved = written_px + shift + found.errors_px
+        state.positions_xy = clip_to_canvas(scan, state, torch.from_numpy(moved).to(device))
+        rms = float(np.sqrt((found.errors_px**2).sum(1).mean()))
+        rows.append({"misfit": wrong, "model": found.model, "rms_px": rms, "tried": found.rows})
+    return HeldFit(moved, own, ~state.lost.cpu().numpy(), rows)
 
 
 def _on_known(state: RefineState, known: Tensor, n: int) -> Tensor:
