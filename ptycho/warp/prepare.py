@@ -93,8 +93,8 @@ def make_pair(
     O(H W log(H W)), memory a few copies.
     """
     seen_fixed, seen_moving = (
-        _weight(fixed_coverage, np.shape(fixed)),
-        _weight(moving_coverage, np.shape(moving)),
+        relative_coverage(fixed_coverage, np.shape(fixed)),
+        relative_coverage(moving_coverage, np.shape(moving)),
     )
     real = np.asarray(fixed).dtype.kind != "c"
     target, source = _filled(fixed, seen_fixed, "fixed"), _filled(moving, seen_moving, "moving")
@@ -130,9 +130,13 @@ def warp_image(image: ArrayLike, pair: Pair, warp: Warp, order: int = 3) -> NDAr
     return np.asarray(ndimage.map_coordinates(values.astype(np.float64), places, order=order))
 
 
-def _weight(coverage: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
-    """Coverage relative to its median, at most 1: the noise of a reconstruction goes as 1 /
-    sqrt(coverage)."""
+def relative_coverage(coverage: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
+    """Coverage (H, W) relative to its median, at most 1, 0 below a twentieth: the noise of a reconstruction
+    goes as 1 / sqrt(coverage). All 1 without coverage. Raises InputError.
+
+    >>> relative_coverage([[4.0, 2.0], [8.0, 0.01]], (2, 2)).tolist()
+    [[1.0, 0.6666666666666666], [1.0, 0.0]]
+    """
     if coverage is None:
         return np.ones(shape)
     values = np.asarray(coverage, np.float64)

@@ -1,7 +1,7 @@
 """A smooth model of position errors: splines over the scanned plane and over the order of measurement.
 
-Each pattern tells its own error with its own uncertainty. Neighbours in space or in time share drift, hysteresis
-and distortion; noise they do not share. Held-out patterns choose how many splines there are.
+Each pattern tells its own error with its own uncertainty. Neighbours in space or in time share drift,
+hysteresis and distortion; noise they do not share. Held-out patterns choose how many splines there are.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ AFFINE = 2
 #: control points on a side of the plane (0: nothing, 2: an affine map), and over the order of measurement
 PLANE, ORDER = (0, AFFINE, 4, 5, 7, 11, 17), (0, 4, 7, 13, 25, 49)
 #: standard errors by which held-out patterns must be predicted better before more splines are taken
-SURE = 2.0
+SURE = 3.0
 _FOLDS = 5
 #: patterns for each number of a model, at least
 _PATTERNS = 4
 _ROWS = 2048
+_RIDGE = 1e-6
 #: errors beyond this many times their expected size count less, as in Huber's estimate
 _FAR = 2.5
 
@@ -53,10 +54,12 @@ NONE = Model(0, 0)
 
 
 class SmoothErrors(NamedTuple):
-    """errors_px (M, 2): the smooth part; model: its name; rows: what was tried (model, kept, better: standard
-    errors by which held-out patterns are predicted better)."""
+    """errors_px (M, 2): the smooth part; predicted_px (M, 2): that of each pattern as the others predict it;
+    model: its name; rows: what was tried (model, kept, better: standard errors by which held-out patterns are
+    predicted better)."""
 
     errors_px: Floats
+    predicted_px: Floats
     model: str
     rows: list[dict[str, Any]]
 
@@ -88,19 +91,21 @@ def smooth_errors(
     count = len(errors)
     if errors.shape != (count, 2) or known.shape != (count, 2, 2) or places.shape != (count, 2):
         raise InputError(
-            f"errors {errors.shape}, information {known.shape} and positions {places.shape} do not belong together"
+            f"errors {errors.shape}, information {known.shape} and positions {places.shape} do not belong"
+            " together"
         )
     fold = np.random.default_rng([seed, 11]).permutation(count) % _FOLDS
     told = np.trace(known, axis1=1, axis2=2) > 0
-    losses: dict[Model, Floats] = {NONE: _misfit(errors, known)[told]}
+    predicted: dict[Model, Floats] = {NONE: np.zeros((count, 2))}
+    losses: dict[Model, Floats] = {NONE: misfit(errors, known)[told]}
     rows: list[dict[str, Any]] = []
 
     def gain(old: Model, new: Model) -> float:
         """Standard errors by which held-out patterns are predicted better by `new`."""
         if new not in losses:
-            losses[new] = _misfit(errors - _predictions(errors, known, places, fold, new), known)[told]
-        change = losses[old] - losses[new]
-        return float(change.mean() / max(change.std() / np.sqrt(max(len(change), 1)), 1e-30))
+            predicted[new] = _predictions(errors, known, places, fold, new)
+            losses[new] = misfit(errors - predicted[new], known)[told]
+        return standard_errors(losses[old] - losses[new])
 
     best = NONE
     while True:
@@ -113,7 +118,17 @@ def smooth_errors(
             break
         best = chosen
     made = np.zeros((count, 2)) if best == NONE else _predictions(errors, known, places, None, best)
-    return SmoothErrors(made, best.name, rows)
+    return SmoothErrors(made, predicted[best], best.name, rows)
+
+
+def standard_errors(gains: ArrayLike) -> float:
+    """The mean of independent gains in units of its standard error.
+
+    >>> round(standard_errors([1.0, 2.0, 3.0, 2.0]), 6)
+    5.656854
+    """
+    values = np.asarray(gains, np.float64)
+    return float(values.mean() / max(values.std() / np.sqrt(len(values)), 1e-30)) if len(values) else 0.0
 
 
 def _richer(model: Model) -> list[Model]:
@@ -124,9 +139,14 @@ def _richer(model: Model) -> list[Model]:
     ]
 
 
-def _misfit(errors: Floats, known: Floats) -> Floats:
-    """Huber's loss of each error in standard errors, (M,)."""
-    size = np.sqrt(np.einsum("ma,mab,mb->m", errors, known, errors))
+def misfit(errors_px: Floats, information: Floats) -> Floats:
+    """Huber's loss of each error (M, 2) px under its information (M, 2, 2) px^-2: half its square in standard
+    errors, linear beyond 2.5 of them; (M,).
+
+    >>> misfit(np.array([[0.1, 0.0]]), 400 * np.eye(2)[None]).round(6).tolist()
+    [2.0]
+    """
+    size = np.sqrt(np.maximum(np.einsum("ma,mab,mb->m", errors_px, information, errors_px), 0.0))
     return np.where(size < _FAR, 0.5 * size**2, _FAR * (size - 0.5 * _FAR))
 
 
@@ -143,22 +163,22 @@ def _predictions(
             yield part, _design(part, (places[part] - low) / span, count, model)
 
     folds = np.zeros(count, int) if fold is None else fold
+    number = int(folds.max()) + 1
     made = np.zeros((count, 2))
     weights = np.ones(count)
     for _ in range(3):
-        sums = [_sums(rows, errors, known * weights[:, None, None], folds == k) for k in range(folds.max() + 1)]
-        for k in range(len(sums)):
-            normal, right = sums[k] if fold is None else [
-                sum(s[i] for n, s in enumerate(sums) if n != k) for i in (0, 1)
-            ]
-            size = len(right)
-            ridge = 1e-6 * np.trace(normal) / size
-            solved = np.linalg.solve(normal + ridge * np.eye(size), right).reshape(2, -1)
+        weighed = known * weights[:, None, None]
+        sums = [_sums(rows, errors, weighed, folds == k) for k in range(number)]
+        for k in range(number):
+            used = [n for n in range(number) if n != k or fold is None]
+            normal, right = (sum(sums[n][i] for n in used) for i in (0, 1))
+            ridge = _RIDGE * np.trace(normal) / len(right)
+            solved = np.linalg.solve(normal + ridge * np.eye(len(right)), right).reshape(2, -1)
             for part, design in rows():
                 here = folds[part] == k
                 made[part][here] = design[here] @ solved.T
-        away = np.sqrt(np.einsum("ma,mab,mb->m", errors - made, known, errors - made))
-        weights = np.minimum(1.0, _FAR / np.maximum(away, 1e-30))
+        away = np.sqrt(np.maximum(np.einsum("ma,mab,mb->m", errors - made, known, errors - made), 1e-30))
+        weights = np.minimum(1.0, _FAR / away)
     return made
 
 

@@ -358,9 +358,10 @@ def joint_step(
 ) -> float:
     """One Gauss-Newton step of object, probe, positions (and strain), in place; returns the misfit before it.
 
-    An unknown whose `with_` is False is held. Patterns marked as lost are left out. No position moves further than `longest_px`; the step is shortened
-    until the likelihood rises. Time: about 4 to 7 FFTs a pattern, mode and iteration. Memory: 5 exit waves
-    a pattern for scans up to 2,000 patterns of 64 x 64, else one batch.
+    An unknown whose `with_` is False is held. Patterns marked as lost are left out. No position moves further
+    than `longest_px`; the step is shortened until the likelihood rises. Time: about 4 to 7 FFTs a pattern,
+    mode and iteration. Memory: 5 exit waves a pattern for scans up to 2,000 patterns of 64 x 64, else one
+    batch.
     """
     index = torch.arange(scan.size, device=scan.counts.device)
     if state.lost is not None:
