@@ -51,6 +51,14 @@ def move_by_reference(
     console.say(
         f"positions    moved {rms:.2f} px rms, {largest:.2f} px at most, by {arguments.position_reference}"
         f" in {looks} look{'s' * (looks != 1)}"
+        + (" and a fit to the patterns" if found.fit and found.fit["kept"] else "")
     )
-    numbers = {"reference_moves_rms_px": rms, "reference_moves_largest_px": largest, "reference_looks": looks}
+    numbers: dict[str, Any] = {
+        "reference_moves_rms_px": rms,
+        "reference_moves_largest_px": largest,
+        "reference_looks": looks,
+    }
+    if found.fit:
+        numbers["reference_fit_kept"] = found.fit["kept"]
+        numbers["reference_fit_gain"] = found.fit["better"]
     return raw.moved_to(found.positions_px), numbers

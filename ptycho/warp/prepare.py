@@ -63,10 +63,16 @@ class Pair:
         edge.
         """
         places = np.asarray(positions_xy, np.float64)
+        moves = self.places_on_fixed(places, origin_xy, warp) - places
+        return np.asarray(places + moves - moves.mean(0))
+
+    def places_on_fixed(self, positions_xy: ArrayLike, origin_xy: tuple[float, float], warp: Warp) -> Floats:
+        """The same positions as pixels (M, 2) [x, y] of the whole fixed image, common shift included."""
+        places = np.asarray(positions_xy, np.float64)
         on_grid = places - np.asarray(origin_xy, np.float64) - np.asarray(self.corner_xy, np.float64)
         inside = np.clip(on_grid, 0.0, np.array(self.shape[::-1]) - 1.0)
-        moves = warp.to_fixed(inside) - inside
-        return np.asarray(places + moves - moves.mean(0))
+        moved = on_grid + warp.to_fixed(inside) - inside
+        return np.asarray(moved + np.array([self.box[2], self.box[0]], np.float64))
 
 
 def make_pair(
@@ -87,8 +93,8 @@ def make_pair(
     O(H W log(H W)), memory a few copies.
     """
     seen_fixed, seen_moving = (
-        _weight(fixed_coverage, np.shape(fixed)),
-        _weight(moving_coverage, np.shape(moving)),
+        relative_coverage(fixed_coverage, np.shape(fixed)),
+        relative_coverage(moving_coverage, np.shape(moving)),
     )
     real = np.asarray(fixed).dtype.kind != "c"
     target, source = _filled(fixed, seen_fixed, "fixed"), _filled(moving, seen_moving, "moving")
@@ -124,9 +130,13 @@ def warp_image(image: ArrayLike, pair: Pair, warp: Warp, order: int = 3) -> NDAr
     return np.asarray(ndimage.map_coordinates(values.astype(np.float64), places, order=order))
 
 
-def _weight(coverage: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
-    """Coverage relative to its median, at most 1: the noise of a reconstruction goes as 1 /
-    sqrt(coverage)."""
+def relative_coverage(coverage: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
+    """Coverage (H, W) relative to its median, at most 1, 0 below a twentieth: the noise of a reconstruction
+    goes as 1 / sqrt(coverage). All 1 without coverage. Raises InputError.
+
+    >>> relative_coverage([[4.0, 2.0], [8.0, 0.01]], (2, 2)).tolist()
+    [[1.0, 0.6666666666666666], [1.0, 0.0]]
+    """
     if coverage is None:
         return np.ones(shape)
     values = np.asarray(coverage, np.float64)

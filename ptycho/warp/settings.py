@@ -38,7 +38,7 @@ class PairSettings:
     flow_points: int = 19
     smooth_px: float = 1.0
     gauge_px: float = 48.0
-    significance: float = 3.0
+    significance: float = 4.0
     weights: Mapping[str, float] = field(default_factory=dict)
 
     def check(self) -> PairSettings:

@@ -87,10 +87,18 @@ class Linear:
     """The model around one state: J d, its adjoint, and the curvature of each unknown alone."""
 
     def __init__(
-        self, scan: RefineScan, state: RefineState, index: Tensor, *, probe: bool, strain: bool
+        self,
+        scan: RefineScan,
+        state: RefineState,
+        index: Tensor,
+        *,
+        probe: bool,
+        strain: bool,
+        image: bool = True,
     ) -> None:
         self.scan, self.state, self.index = scan, state, own(scan, index)
         self.floor = _FLOOR * scan.mean_counts / scan.n**2
+        self.image = image
         real = state.probe.real.dtype
         k = -2j * torch.pi * torch.fft.fftfreq(scan.n, dtype=real, device=index.device)
         self._k = (k[None, :], k[:, None])
@@ -165,7 +173,7 @@ class Linear:
         add_up(self.scan, light, seen, moves, bends)
         bare = (1e-3 * 2 * light.max(), 1e-3 * 2 * seen.max())
         return Move(
-            (2 * light + bare[0] + self._stiff.mean()).rsqrt(),
+            (2 * light + bare[0] + self._stiff.mean()).rsqrt() * (1.0 if self.image else 0.0),
             (2 * seen + bare[1]).rsqrt() * (1.0 if probe else 0.0),
             _inverse_root(moves),
             _inverse_root(bends),
@@ -193,22 +201,29 @@ class Linear:
         if self.state.intensity is not None:
             spectra = spectra * self.state.intensity[batch.index, None, None, None]
         spectra = spectra + batch.spectra * (self._k[0] * shift[:, 0] + self._k[1] * shift[:, 1])
-        window = gather(move.object, batch.corners_yx, self.scan.n)
-        if bool(move.strain.any()):
-            window = window + sum(s * bent for s, bent in zip(move.strain, self._bent(batch), strict=True))
-        wave = ifft2(spectra) * batch.patches[:, None] + batch.probes * window[:, None]
+        wave = ifft2(spectra) * batch.patches[:, None]
+        if self.image or bool(move.strain.any()):
+            window = gather(move.object, batch.corners_yx, self.scan.n)
+            if bool(move.strain.any()):
+                window = window + sum(
+                    s * bent for s, bent in zip(move.strain, self._bent(batch), strict=True)
+                )
+            wave = wave + batch.probes * window[:, None]
         return self._change(batch, wave)
 
     def adjoint(self, batch: _Batch, change: Tensor, sums: Move, probe_spectrum: Tensor) -> None:
         """J^T change of one batch, added to `sums`; the probe's part, as a spectrum, to `probe_spectrum`."""
         wave = ifft2(batch.waves * change[:, None], norm="ortho")
-        pulled = (batch.probes.conj() * wave).sum(1)
-        scatter_add(sums.object, pulled, batch.corners_yx)
+        strained = bool(self.unit.strain.any())
+        if self.image or strained:
+            pulled = (batch.probes.conj() * wave).sum(1)
+        if self.image:
+            scatter_add(sums.object, pulled, batch.corners_yx)
         spectra = fft2(batch.patches.conj()[:, None] * wave)
         along = (batch.spectra.conj() * spectra).sum(1) / self.scan.n**2
         for axis, k in enumerate(self._k):
             sums.positions[batch.index, axis] = (k.conj() * along).real.sum((-2, -1))
-        if bool(self.unit.strain.any()):
+        if strained:
             for entry, bent in enumerate(self._bent(batch)):
                 sums.strain[entry] += (bent.conj() * pulled).real.sum()
         spectra = spectra * batch.ramps.conj()[:, None]
@@ -339,17 +354,19 @@ def joint_step(
     longest_px: float = 1.0,
     with_probe: bool = True,
     with_strain: bool = True,
+    with_object: bool = True,
 ) -> float:
     """One Gauss-Newton step of object, probe, positions (and strain), in place; returns the misfit before it.
 
-    Patterns marked as lost are left out. No position moves further than `longest_px`; the step is shortened
-    until the likelihood rises. Time: about 4 to 7 FFTs a pattern, mode and iteration. Memory: 5 exit waves
-    a pattern for scans up to 2,000 patterns of 64 x 64, else one batch.
+    An unknown whose `with_` is False is held. Patterns marked as lost are left out. No position moves further
+    than `longest_px`; the step is shortened until the likelihood rises. Time: about 4 to 7 FFTs a pattern,
+    mode and iteration. Memory: 5 exit waves a pattern for scans up to 2,000 patterns of 64 x 64, else one
+    batch.
     """
     index = torch.arange(scan.size, device=scan.counts.device)
     if state.lost is not None:
         index = index[~state.lost]
-    linear = Linear(scan, state, index, probe=with_probe, strain=with_strain)
+    linear = Linear(scan, state, index, probe=with_probe, strain=with_strain, image=with_object)
     before = linear.loss(state)
     wrong = sum(
         float(misfit(scan.counts[part], predict(scan, state, part).intensity, scan.good).sum())
