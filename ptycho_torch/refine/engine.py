@@ -21,6 +21,7 @@ import torch
 from ptycho.errors import ConfigError, RunError
 from ptycho.io.lazy import Patterns
 from ptycho_torch.processes import Processes
+from ptycho_torch.refine.beliefs import BELIEFS, Believe
 from ptycho_torch.refine.decode_sweep import unsure
 from ptycho_torch.refine.first_object import choose_start
 from ptycho_torch.refine.initial import start_state
@@ -41,7 +42,9 @@ from ptycho_torch.refine.unknowns import illumination
 log = logging.getLogger(__name__)
 
 #: settings of a state file that does not name them: one level, from a flat object
-ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none", "position_decode": "none"}
+ONE_LEVEL: dict[str, object] = {
+    "start": "flat", "levels": 1, "prior": "none", "position_decode": "none", "position_belief": "formula",
+}  # fmt: skip
 #: options that a resume may change: when to stop
 _FREE = ("patience", "tolerance")
 
@@ -54,9 +57,11 @@ def iterate(
     seed: int = 0,
     options: RefineOptions | None = None,
     rule: Rule | None = None,
+    believe: Believe | None = None,
 ) -> Iterator[IterationState]:
     """Sweep `state` in place from `state.epoch` to `epochs`, yielding after each sweep.
 
+    believe: how misfit maps become distributions of positions, instead of what `position_belief` says.
     epochs None: until R no longer improves (schedule.py). The order of patterns depends on (seed, sweep)
     only, so a resumed run repeats an uninterrupted one to the byte. Time: about 4 FFTs of N x N a pattern,
     mode and sweep. Memory: the scan, the canvas and one batch (RAAR: all exit waves).
@@ -68,7 +73,8 @@ def iterate(
     prior = asked_for(scan, state, options)
     schedule = Schedule(options, epochs, short=prior == "learned" and noise_is_all(scan, state))
     light = illumination(scan, state) if options.smoothness else state.object.real
-    whole = Run(scan, state, rule, options, schedule, seed, light, prior)
+    believe = believe or BELIEFS[options.believer]
+    whole = Run(scan, state, rule, options, schedule, seed, light, prior, believe)
     if prior == "tv" and state.epoch == 0:
         state.first = state.object.clone()
     phases = make_phases()
@@ -195,6 +201,7 @@ def fingerprint(
         "positions": options.positions,
         "position_search_px": options.position_search_px,
         "position_decode": options.decoder,
+        "position_belief": options.believer,
         "modes": options.modes,
         "background": options.background,
         "intensity": options.intensity,

@@ -18,7 +18,7 @@ from ptycho_torch.refine.learned import expected_error
 from ptycho_torch.refine.learned_step import answer, choose_share, keep_share
 from ptycho_torch.refine.schedule import Schedule
 from ptycho_torch.refine.unknowns import illumination
-from ptycho_torch.shipped.objects import random_object
+from ptycho.simulation.random_objects import random_object
 from ptycho_torch.shipped.prior_pairs import draw_pairs
 from ptycho_torch.shipped.prior_train import Training
 
