@@ -47,7 +47,7 @@ def draw_scene(data: PositionsData, seed: tuple[int, ...]) -> Scene:
     low, high = data.n_positions
     across = int(np.sqrt(rng.integers(low, high + 1)))
     true = _path(across, scale * rng.uniform(4.0, 7.0), rng)
-    size = scale * rng.uniform(*data.errors_px)
+    size = scale * rng.uniform(data.errors_px[0], data.errors_px[-1])
     given = true + _errors(len(true), size, bool(rng.random() < data.drifts), rng)
     true += N // 2 + _MARGIN_PX - true.min(0)
     given += N // 2 + _MARGIN_PX - given.min(0)
@@ -64,7 +64,7 @@ def draw_scene(data: PositionsData, seed: tuple[int, ...]) -> Scene:
 def _path(across: int, step_px: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """A jittered raster of across x across positions (M, 2), px."""
     grid = np.stack(np.meshgrid(np.arange(across), np.arange(across)), -1).reshape(-1, 2) * step_px
-    return grid + rng.uniform(-0.4, 0.4, grid.shape) * step_px
+    return np.asarray(grid + rng.uniform(-0.4, 0.4, grid.shape) * step_px)
 
 
 def _errors(count: int, rms_px: float, drift: bool, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -74,7 +74,7 @@ def _errors(count: int, rms_px: float, drift: bool, rng: np.random.Generator) ->
     walk = np.cumsum(rng.normal(size=(count, 2)), 0)
     smooth = np.stack([np.convolve(line, np.ones(9) / 9, "same") for line in walk.T], -1)
     smooth -= smooth.mean(0)
-    return smooth * rms_px / np.sqrt(np.mean((smooth**2).sum(1)))
+    return np.asarray(smooth * rms_px / np.sqrt(np.mean((smooth**2).sum(1))))
 
 
 def _probes(N: int, rng: np.random.Generator) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:

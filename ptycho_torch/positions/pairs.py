@@ -13,8 +13,8 @@ from ptycho.positions.scenes import Scene
 from ptycho_torch.refine.beliefs import Maps, by_formula
 from ptycho_torch.refine.decode import Belief, Grid, prior_of
 from ptycho_torch.refine.decode_sweep import LIKELY, decodes
-from ptycho_torch.refine.engine import iterate
 from ptycho_torch.refine.initial import start_state
+from ptycho_torch.refine.loop import iterate
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.scan import make_scan
 from ptycho_torch.refine.schedule import Schedule

@@ -111,7 +111,7 @@ class BeliefNetwork(nn.Module):
         x = nn.functional.gelu(self.enter(seen)) * lit
         x = (x + nn.functional.gelu(self.second(x))) * lit
         count = lit.sum((2, 3)).clamp_min(1)
-        pooled = torch.cat([x.sum((2, 3)) / count, x.amax((2, 3))], 1)
+        pooled = torch.cat([x.sum((2, 3)) / count, x.amax((2, 3)).clamp_min(0)], 1)
         known = nn.functional.gelu(self.whole(pooled))
         x = (x + nn.functional.gelu(self.third(x) + known[:, :, None, None])) * lit
         scale = torch.exp(3 * torch.tanh(self.sharpness(known) / 3))

@@ -13,9 +13,9 @@ from refine_problem import INDEX, M, N, differs, problem
 from ptycho.errors import ConfigError
 from ptycho_torch.refine import make_rule, make_scan, reconstruct, start_state
 from ptycho_torch.refine.batches import make_batches
-from ptycho_torch.refine.engine import iterate
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.initial import first_background, lay, more_modes
+from ptycho_torch.refine.loop import iterate
 from ptycho_torch.refine.operators import Canvas, shift_fourier, shift_ramps, unshift_sum
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.unknowns import constrain, illumination, smoothed
