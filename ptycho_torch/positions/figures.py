@@ -24,7 +24,7 @@ def draw_beliefs(pairs: Pairs, formula: Tensor, network: Tensor) -> Figure:
         for axis, values, step, true in zip(line, every, pairs.step_px, pairs.true_xy, strict=True):
             reach = float(step) * side / 2
             image = values.reshape(side, side)
-            image = torch.where(image.isfinite(), image, torch.nan)
+            image = torch.where(image.isfinite(), image, torch.nan).numpy()
             axis.imshow(
                 image, cmap="gray" if name == "misfit" else "gray_r", extent=(-reach, reach, reach, -reach)
             )

@@ -1,4 +1,4 @@
-"""What the positions network is trained on, in NumPy: scans with wrong positions, targets, settings, files."""
+"""What the positions network is trained on: scans with wrong positions, targets, settings, bytes of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The belief of the positions network: its interface is the formula's, its gradient flows, it follows a map."""
+"""The belief of the positions network: the formula's interface, its gradient, a map that moves or is padded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from test_refine_decode import true_state
 from ptycho.errors import BundleError
 from ptycho.io.tensors import write_tensors
 from ptycho_torch.layers import draw_he
-from ptycho_torch.refine.beliefs import BeliefNetwork, Maps, by_formula, load_network, network_belief, pictures
+from ptycho_torch.refine.beliefs import (
+    BeliefNetwork,
+    Maps,
+    by_formula,
+    load_network,
+    network_belief,
+    pictures,
+)
 from ptycho_torch.refine.decode import Grid, misfit_maps, prior_of
 
 
