@@ -15,7 +15,7 @@ from ptycho.errors import ConfigError
 class PositionsData:
     """The simulated scans, whose positions are wrong, and how they are searched while maps are collected."""
 
-    scans: int = option(40, ge=1, help="scans whose maps are trained on")
+    scans: int = option(56, ge=1, help="scans whose maps are trained on")
     judged_scans: int = option(6, ge=1, help="further scans, of other objects, for the evaluation")
     sides: tuple[int, ...] = option(
         (64, 64, 64, 32), help="sides of patterns, px; one is drawn for each scan"
@@ -28,7 +28,7 @@ class PositionsData:
     helped: float = option(
         0.5, ge=0, le=1, help="share of scans whose search is helped by the truth, as by a better network"
     )
-    n_positions: tuple[int, ...] = option((49, 100), help="fewest and most patterns of a scan")
+    n_positions: tuple[int, ...] = option((36, 81), help="fewest and most patterns of a scan")
 
     def check(self) -> None:
         """Raise ConfigError for the first value that cannot be used."""

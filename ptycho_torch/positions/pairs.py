@@ -20,6 +20,8 @@ from ptycho_torch.refine.scan import make_scan
 from ptycho_torch.refine.schedule import Schedule
 from ptycho_torch.refine.state import RefineState
 
+_NEAR = 1 / 6  # deviation of the neighbourhood that makes the object around a pattern, in sides of a pattern
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -88,12 +90,12 @@ class Collector:
     true_xy: Tensor
     help_px: float
     first_px: float
+    near_px: float
     state: RefineState
     found: list[Pairs] = field(default_factory=list)
 
     def __call__(self, maps: Maps) -> Belief:
-        gauge = (self.true_xy - self.state.positions_xy).mean(0)
-        true = self.true_xy[maps.index] - maps.around_xy - gauge
+        true = local_shifts(self.true_xy, self.state, maps.index, self.near_px)
         self.found.append(self._kept(maps, true))
         belief = by_formula(maps)
         if not np.isfinite(self.help_px):
@@ -115,6 +117,22 @@ class Collector:
         )
 
 
+def local_shifts(true_xy: Tensor, state: RefineState, index: Tensor, near_px: float) -> Tensor:
+    """Shift (B, 2) px that takes each pattern of `index` (B,) to its true place within the present object.
+
+    That object is where the patterns around have put it: a common error of patterns whose true places lie
+    near, weighted by a Gaussian of deviation near_px, is one that no map can show, and is taken off.
+    """
+    away = true_xy - state.positions_xy
+    near = (true_xy[index][:, None] - true_xy).square().sum(-1)
+    weights = torch.exp(-near / (2 * near_px**2))
+    weights[torch.arange(len(index)), index] = 0
+    if state.lost is not None:
+        weights = weights * ~state.lost  # they are kept out of the object
+    whole = weights.sum(1, keepdim=True).clamp_min(1e-9)
+    return away[index] - weights @ away / whole
+
+
 def collect(scene: Scene, seed: int) -> Pairs:
     """All maps that a search of one scan decodes: about a quarter of the patterns in each of 26 sweeps.
 
@@ -127,7 +145,7 @@ def collect(scene: Scene, seed: int) -> Pairs:
     ).check()
     state = start_state(scan, margin_px=10 + round(2 * scene.size_px))
     true = torch.from_numpy(scene.true_xy)
-    collector = Collector(true, scene.help_px, scene.size_px, state)
+    collector = Collector(true, scene.help_px, scene.size_px, _NEAR * scan.n, state)
     sweeps = Schedule(options).searches()
     last = max(epoch for epoch in range(sweeps) if decodes(epoch, sweeps))
     for now in iterate(scan, state, seed=seed, options=options, believe=collector):

@@ -1,4 +1,4 @@
-"""The belief of the positions network: the formula's interface, its gradient, a map that moves or is padded."""
+"""The positions network: the formula's interface, its gradient, maps that move or are padded."""
 
 from __future__ import annotations
 
