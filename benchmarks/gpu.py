@@ -40,8 +40,8 @@ from ptycho.scan.normalization import normalize_probe
 from ptycho.simulation import Scenario, simulate
 from ptycho_torch.data import GroupDataset
 from ptycho_torch.module import PtychoPINN
-from ptycho_torch.refine.engine import iterate
 from ptycho_torch.refine.initial import start_state
+from ptycho_torch.refine.loop import iterate
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.scan import scan_from_raw
 

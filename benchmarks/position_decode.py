@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/position_decode.py [--photons 1e5 1e4] [--out benchmark_out]
 
-Each row is one reconstruction of 100 patterns of 64 x 64 with the command's defaults. px after: rms distance
-from the truth, what an affine map of all positions explains taken off; lost: patterns more than 2 px off.
-listed, precision, recall: patterns that are doubted, the share of them that is lost, and the share of the
-lost that is doubted; once by their misfit (what a search keeps out of the object) and once by the width of
-their distribution (`unsure`). CPU s: process time of the reconstruction. `--out` gets the picture.
+Each row is one reconstruction of 100 patterns of 64 x 64 with the command's defaults. Methods: none (places
+at random), exp and st by the formula, exp+network and st+network. px after: rms distance from the truth, what
+an affine map of all positions explains taken off; lost: patterns more than 2 px off. listed, precision,
+recall: patterns that are doubted, the share of them that is lost, and the share of the lost that is doubted;
+once by their misfit (what a search keeps out of the object) and once by the width of their distribution
+(`unsure`). CPU s: process time of the reconstruction. `--out` gets the picture.
 """
 
 from __future__ import annotations
@@ -63,12 +64,17 @@ class Run:
     made: Simulated
     start: np.ndarray
     size_px: float
-    kind: str
+    method: str
     seed: int
     beliefs: list[tuple[int, np.ndarray, np.ndarray]] = field(default_factory=list)
     lost: np.ndarray | None = None
     before: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
     own_s: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """How a shift is decoded: "none", "exp" or "st"."""
+        return self.method.partition("+")[0]
 
     def follow(self, now: IterationState) -> None:
         """Called after each sweep."""
@@ -106,6 +112,7 @@ class Run:
             positions="free",
             position_search_px=ASKED * self.size_px,
             position_decode=self.kind,
+            position_belief="auto" if self.kind == "none" else self.method.partition("+")[2] or "formula",
             callbacks=(self.follow,),
         )
         return result, time.process_time() - begun - self.own_s
@@ -159,7 +166,7 @@ def main() -> None:
     )
     parser.add_argument("--photons", type=float, nargs="+", default=[1e5, 1e4])
     parser.add_argument("--cases", nargs="+", default=["1", "2", "3", "5", "7", "10", "drift"])
-    parser.add_argument("--methods", nargs="+", default=["none", "exp", "st"])
+    parser.add_argument("--methods", nargs="+", default=["none", "exp", "exp+network"])
     parser.add_argument("--object", default="cat_and_coins")
     parser.add_argument("--probe", default="zone_plate")
     parser.add_argument("--positions", type=int, default=100)

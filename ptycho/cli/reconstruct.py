@@ -106,6 +106,12 @@ def add_arguments(parser: Parser) -> None:
         "(default auto)",
     )
     add(
+        "--position_belief",
+        choices=("auto", "network", "formula"),
+        default="auto",
+        help="with --position_decode: how misfits become a distribution; auto: formula (default auto)",
+    )
+    add(
         "--position_reference",
         type=Path,
         metavar="IMAGE",
@@ -348,6 +354,7 @@ def refine(
             positions=arguments.positions,
             position_search_px=arguments.position_error,
             position_decode=arguments.position_decode,
+            position_belief=arguments.position_belief,
             background=getattr(arguments, "background", False),
             intensity=getattr(arguments, "intensity", False),
             start=arguments.start,

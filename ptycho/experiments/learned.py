@@ -27,12 +27,14 @@ from ptycho.experiments.session import (
     refusals,
     session,
 )
+from ptycho.positions.settings import PositionsSettings
 from ptycho.triage.settings import TriageSettings
 from ptycho.warp.training import WarpSettings
 
 #: name, as in `ptycho sweep model=NAME` -> the settings of its training
 TOOLS: dict[str, type[LearnedSettings]] = {
     "codec": CodecSettings,
+    "positions": PositionsSettings,
     "triage": TriageSettings,
     "warp": WarpSettings,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ptycho.io.inputs import check_input
 from ptycho.io.reading import check_memory, damage
 
 _TEXT = "text:"
+_LENGTH = 8  # bytes that tell the length of the header, which is a multiple of it
 
 
 def write_tensors(path: Path, arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> None:
@@ -27,8 +29,8 @@ def write_tensors(path: Path, arrays: Mapping[str, NDArray[Any]], texts: Mapping
 
     plain = {name: np.array(value, order="C") for name, value in arrays.items()}
     data = save(plain, metadata={**texts, KEY: digest_of(_all(plain, texts))})
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.writelines(_in_order(data))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -48,6 +50,16 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     if wanted is not None:
         check_digest(wanted, _all(arrays, texts), path)
     return arrays, texts
+
+
+def _in_order(data: bytes) -> tuple[bytes, memoryview]:
+    """Header and rest of a file, its texts sorted by name: safetensors writes them in any order."""
+    end = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
+    header = json.loads(data[_LENGTH:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    made = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    made += b" " * (-len(made) % _LENGTH)
+    return len(made).to_bytes(_LENGTH, "little") + made, memoryview(data)[end:]
 
 
 def _all(arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> dict[str, Any]:

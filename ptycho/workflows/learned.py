@@ -19,6 +19,12 @@ def _codec(settings: Any) -> Task[Any]:
     return CodecTask(settings)
 
 
+def _positions(settings: Any) -> Task[Any]:
+    from ptycho_torch.positions.task import PositionsTask
+
+    return PositionsTask(settings)
+
+
 def _triage(settings: Any) -> Task[Any]:
     from ptycho_torch.triage.task import TriageTask
 
@@ -32,7 +38,12 @@ def _warp(settings: Any) -> Task[Any]:
 
 
 #: the tool's name -> its task, made from its settings
-TASKS: dict[str, Callable[[Any], Task[Any]]] = {"codec": _codec, "triage": _triage, "warp": _warp}
+TASKS: dict[str, Callable[[Any], Task[Any]]] = {
+    "codec": _codec,
+    "positions": _positions,
+    "triage": _triage,
+    "warp": _warp,
+}
 
 
 def train_tool(tool: str, settings: LearnedSettings, progress: Progress | None = None) -> Fit:

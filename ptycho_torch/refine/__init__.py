@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ptycho_torch.refine.engine import iterate, reconstruct, refine_probe, run
+from ptycho_torch.refine.engine import reconstruct, refine_probe, run
 from ptycho_torch.refine.initial import start_state
 from ptycho_torch.refine.labels import check_distilled, label_scan
+from ptycho_torch.refine.loop import iterate
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.result import IterationState, RefineResult, r_factors
 from ptycho_torch.refine.rule import Rule

@@ -105,6 +105,16 @@ def misfit_maps(scan: RefineScan, state: RefineState, index: Tensor, grid: Grid,
     return found
 
 
+def log_likelihood(maps: Tensor, numbers: float, noise: Tensor | float = 0.0) -> Tensor:
+    """Log-likelihood (B, G) of misfits (B, G), 0 at the least, with the temperature of `Belief.of`.
+
+    Shifts off the canvas count as misfit 0.
+    """
+    least = maps.detach().amin(1).nan_to_num(posinf=0.0)
+    sharp = 1 / (1 / _NATS + (least - noise).clamp_min(0) / numbers)
+    return -sharp[:, None] * (maps.masked_fill(maps.isinf(), 0.0) - least[:, None])
+
+
 @dataclass(frozen=True)
 class Belief:
     """Where each of B patterns may be: logits (B, G) float64 over the shifts (G, 2) px of a square grid.
@@ -132,10 +142,7 @@ class Belief:
         for the gradient. prior (B, G): log weights.
         """
         dark = maps.isinf()
-        found = maps.masked_fill(dark, 0.0)
-        least = maps.detach().amin(1).nan_to_num(posinf=0.0)
-        sharp = 1 / (1 / _NATS + (least - noise).clamp_min(0) / numbers)
-        logits = -sharp[:, None] * (found - least[:, None])
+        logits = log_likelihood(maps, numbers, noise)
         logits = logits if prior is None else logits + prior
         logits = logits.masked_fill(dark, float("-inf")).masked_fill(dark.all(1, keepdim=True), 0.0)
         return Belief(grid, grid.shifts(maps.device), logits)

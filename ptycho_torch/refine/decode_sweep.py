@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ptycho_torch.refine.beliefs import NUMBERS, Believe, Maps, by_formula
 from ptycho_torch.refine.decode import Belief, Grid, misfit_maps, noise_of, prior_of
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.scan import RefineScan
@@ -24,10 +25,9 @@ from ptycho_torch.refine.unknowns import affine_part
 _FIRST = 4  # sweeps before the object is good enough to decode shifts
 _PARTS = 4  # parts of the scan; each part rests and is decoded once in a round
 _UNTIL = 0.75  # share of the search after which random positions are tried
-_NUMBERS = 30.0  # number of independent errors of a pattern caused by a wrong object
 _REACH = 1.3  # radius of the first grid, in sizes of the error
 _LAST_RADIUS_PX = 2.0
-_LIKELY = 0.7  # deviation of the prior on each axis, in sizes of the error
+LIKELY = 0.7  # deviation of the prior on each axis, in sizes of the error
 _TOGETHER = 16
 _UNSURE_PX = 1.0
 
@@ -72,19 +72,27 @@ def home_of(scan: RefineScan, state: RefineState) -> Tensor:
 
 
 def decode_patterns(
-    scan: RefineScan, state: RefineState, index: Tensor, grid: Grid, first_px: float, kind: str
+    scan: RefineScan,
+    state: RefineState,
+    index: Tensor,
+    grid: Grid,
+    first_px: float,
+    kind: str,
+    believe: Believe = by_formula,
 ) -> None:
     """Move the patterns `index` (B,) by the shifts decoded on `grid`, in place.
 
-    first_px: size of the errors, of the prior around the given place. Time: side^2 forward models a pattern.
-    Memory: 128 exit waves, and the maps of 16 patterns.
+    first_px: size of the errors, of the prior around the given place. believe: from maps to distributions.
+    Time: side^2 forward models a pattern. Memory: 128 exit waves, and the maps of 16 patterns.
     """
     home = home_of(scan, state)
     for part in index.split(_TOGETHER):
         mine = own(scan, part)
         around = state.positions_xy[mine]
-        prior = prior_of(around, home[mine], grid.shifts(around.device), _LIKELY * first_px)
-        belief = Belief.of(misfit_maps(scan, state, mine, grid, around), grid, _NUMBERS, prior)
+        prior = prior_of(around, home[mine], grid.shifts(around.device), LIKELY * first_px)
+        misfits = misfit_maps(scan, state, mine, grid, around)
+        noise = noise_of(scan.of(mine), scan.good)
+        belief = believe(Maps(mine, around, home[mine], misfits, grid, prior, noise))
         places = clip_to_canvas(scan, state, around + belief.decoded(kind))
         state.positions_xy[part] = of_all(scan, part, places)
 
@@ -102,6 +110,6 @@ def unsure(scan: RefineScan, state: RefineState, first_px: float) -> Tensor:
         mine = own(scan, part)
         noise = noise_of(predict(scan, state, mine).intensity, scan.good)
         maps = misfit_maps(scan, state, mine, grid, state.positions_xy[mine])
-        belief = Belief.of(maps, grid, _NUMBERS, noise=noise)
+        belief = Belief.of(maps, grid, NUMBERS, noise=noise)
         far[part] = of_all(scan, part, torch.maximum(belief.width_px(), belief.mean().norm(dim=1)))
     return far > _UNSURE_PX

@@ -1,16 +1,11 @@
-"""The loop: sweeps of batches under one rule, which yields the state after each; and the functions around it.
-
-`iterate` is a generator, so a caller's own loop can print, plot, save or stop. `reconstruct` and
-`refine_probe` run it to the end, keep the best state on Ctrl-C and measure the result.
-"""
+"""What runs the loop (loop.py) to its end, keeps the best state on Ctrl-C and measures the result."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,87 +13,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptycho.errors import ConfigError, RunError
+from ptycho.errors import ConfigError
 from ptycho.io.lazy import Patterns
 from ptycho_torch.processes import Processes
 from ptycho_torch.refine.decode_sweep import unsure
 from ptycho_torch.refine.first_object import choose_start
 from ptycho_torch.refine.initial import start_state
+from ptycho_torch.refine.loop import iterate
 from ptycho_torch.refine.network import start_from
 from ptycho_torch.refine.options import RefineOptions
-from ptycho_torch.refine.phases import Run, Sweep, make_phases, resting_patterns, silent_patterns
-from ptycho_torch.refine.prior import asked_for, noise_is_all
 from ptycho_torch.refine.result import IterationState, RefineResult, make_result
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.rules import make_rule
-from ptycho_torch.refine.scan import RefineScan, counts_of, make_scan, scan_from_raw, total_counts, with_probe
-from ptycho_torch.refine.schedule import Schedule
+from ptycho_torch.refine.scan import RefineScan, make_scan, scan_from_raw, with_probe
 from ptycho_torch.refine.shared import any_of
 from ptycho_torch.refine.state import RefineState
 from ptycho_torch.refine.storage import load_state, save_state
-from ptycho_torch.refine.unknowns import illumination
 
 log = logging.getLogger(__name__)
 
 #: settings of a state file that does not name them: one level, from a flat object
-ONE_LEVEL: dict[str, object] = {"start": "flat", "levels": 1, "prior": "none", "position_decode": "none"}
+ONE_LEVEL: dict[str, object] = {
+    "start": "flat", "levels": 1, "prior": "none", "position_decode": "none", "position_belief": "formula",
+}  # fmt: skip
 #: options that a resume may change: when to stop
 _FREE = ("patience", "tolerance")
-
-
-def iterate(
-    scan: RefineScan,
-    state: RefineState,
-    *,
-    epochs: int | None = None,
-    seed: int = 0,
-    options: RefineOptions | None = None,
-    rule: Rule | None = None,
-) -> Iterator[IterationState]:
-    """Sweep `state` in place from `state.epoch` to `epochs`, yielding after each sweep.
-
-    epochs None: until R no longer improves (schedule.py). The order of patterns depends on (seed, sweep)
-    only, so a resumed run repeats an uninterrupted one to the byte. Time: about 4 FFTs of N x N a pattern,
-    mode and sweep. Memory: the scan, the canvas and one batch (RAAR: all exit waves).
-    """
-    options = (options or RefineOptions()).check()
-    if rule is None:
-        rule = make_rule(options.rule, **options.rule_options)
-        rule.start(scan, state)
-    prior = asked_for(scan, state, options)
-    schedule = Schedule(options, epochs, short=prior == "learned" and noise_is_all(scan, state))
-    light = illumination(scan, state) if options.smoothness else state.object.real
-    whole = Run(scan, state, rule, options, schedule, seed, light, prior)
-    if prior == "tv" and state.epoch == 0:
-        state.first = state.object.clone()
-    phases = make_phases()
-    total = total_counts(scan.counts)
-    begun = time.perf_counter()
-    while state.epoch < whole.epochs:
-        epoch = state.epoch
-        sweep = Sweep(
-            epoch,
-            schedule.strength(epoch, state.course),
-            options.probe_from is not None and epoch >= options.probe_from,
-            np.random.default_rng([seed, epoch, 1]),
-            silent=silent_patterns(whole, epoch),
-            resting=resting_patterns(whole, epoch),
-        )
-        for phase in phases:
-            if phase.due(whole, sweep):
-                phase.work(whole, sweep)
-        seen = total if sweep.absent is None else total - counts_of(scan, sweep.absent)
-        r = (sweep.wrong / seen) ** 0.5
-        if not np.isfinite(r):
-            raise RunError(
-                f"refinement diverged in sweep {epoch + 1}; check positions and probe, or lower the step"
-            )
-        past = [] if state.course is None else state.course.tolist()
-        state.course = torch.tensor([*past, r], dtype=torch.float64)
-        state.epoch = epoch + 1
-        yield IterationState(
-            state, epoch + 1, whole.epochs, r, sweep.strength, time.perf_counter() - begun, rule
-        )
 
 
 def _check_same(checkpoint: str | Path, saved: dict[str, object], settings: dict[str, object]) -> None:
@@ -204,6 +143,7 @@ def fingerprint(
         "positions": options.positions,
         "position_search_px": options.position_search_px,
         "position_decode": options.decoder,
+        "position_belief": options.believer,
         "modes": options.modes,
         "background": options.background,
         "intensity": options.intensity,

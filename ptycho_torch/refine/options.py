@@ -34,11 +34,12 @@ class RefineOptions:
     "affine" (scale, rotation and shear of the scan too); positions_from: first sweep that may solve for them;
     position_step_px: largest move a sweep; position_search_px: errors of this size
     are looked for during the first half of the sweeps (0 = errors of a pixel or less); position_decode: how,
-    "exp" or "st" (decoded from misfit maps, decode.py), "none" (tried at random) or "auto" (exp).  intensity:
-    one amplitude factor a pattern. background: one incoherent background image.  probe_support: (N, N) bool,
-    True = probe may be non-zero. amplitude_limits: (low, high) of |object|.  smoothness: weight of the
-    object's squared gradient against the illumination (0 = off).  patience, tolerance: stop when R fell by
-    less than `tolerance` (relative) over `patience` sweeps (0 = never).
+    "exp" or "st" (decoded from misfit maps, decode.py), "none" (tried at random) or "auto" (exp);
+    position_belief: how maps become distributions, "network" or "formula" (beliefs.py) or "auto" (formula).
+    intensity: one amplitude factor a pattern. background: one incoherent background image.  probe_support:
+    (N, N) bool, True = probe may be non-zero. amplitude_limits: (low, high) of |object|.  smoothness: weight
+    of the object's squared gradient against the illumination (0 = off).  patience, tolerance: stop when R
+    fell by less than `tolerance` (relative) over `patience` sweeps (0 = never).
     """
 
     rule: Any = "rpie"
@@ -58,6 +59,7 @@ class RefineOptions:
     position_step_px: float = 0.5
     position_search_px: float = 0.0
     position_decode: str = "auto"
+    position_belief: str = "auto"
     intensity: bool = False
     background: bool = False
     probe_support: np.ndarray | None = None
@@ -86,6 +88,14 @@ class RefineOptions:
             raise ConfigError(
                 f"position_decode='{self.position_decode}' needs position_search_px, the size of the errors"
             )
+        if self.position_belief not in ("auto", "network", "formula"):
+            raise ConfigError(
+                f"position_belief='{self.position_belief}' is unknown; use 'auto', 'network' or 'formula'"
+            )
+        if self.position_belief == "network" and self.decoder == "none":
+            raise ConfigError(
+                "position_belief='network' needs position_search_px, and a position_decode other than 'none'"
+            )
         return self._checked_numbers()
 
     def _checked_numbers(self) -> RefineOptions:
@@ -111,6 +121,13 @@ class RefineOptions:
         if not self.position_search_px:
             return "none"
         return "exp" if self.position_decode == "auto" else self.position_decode
+
+    @property
+    def believer(self) -> str:
+        """How misfit maps become distributions: "network" or "formula"."""
+        if self.decoder == "none":
+            return "formula"
+        return "formula" if self.position_belief == "auto" else self.position_belief
 
     @property
     def rule_name(self) -> str:

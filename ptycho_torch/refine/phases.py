@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ptycho_torch.refine import learned_step, prior
 from ptycho_torch.refine.batches import make_batches
+from ptycho_torch.refine.beliefs import Believe, by_formula
 from ptycho_torch.refine.coarse import coarse_step, share
 from ptycho_torch.refine.decode_sweep import decode_patterns, grid_of, resting
 from ptycho_torch.refine.held_out import judges
@@ -46,7 +47,8 @@ _JUDGES_UNTIL = 0.75
 class Run:
     """The data that the phases of one run share.
 
-    light: illumination of the start, if an option needs it; prior: "learned", "tv" or "none".
+    light: illumination of the start, if an option needs it; prior: "learned", "tv" or "none"; believe: from
+    misfit maps to distributions of positions.
     """
 
     scan: RefineScan
@@ -57,6 +59,7 @@ class Run:
     seed: int
     light: Tensor
     prior: str
+    believe: Believe = by_formula
 
     @property
     def searches(self) -> int:
@@ -263,7 +266,8 @@ class Decode(Phase):
         assert sweep.resting is not None
         first_px = run.options.position_search_px
         grid = grid_of(first_px, sweep.epoch, run.searches)
-        decode_patterns(run.scan, run.state, sweep.resting, grid, first_px, run.options.decoder)
+        kind = run.options.decoder
+        decode_patterns(run.scan, run.state, sweep.resting, grid, first_px, kind, run.believe)
 
 
 class Lost(Phase):

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from ptycho.evaluation.gauge import remove_gauge
 from ptycho.io.atomic import atomic_write
 from ptycho.simulation.probes import PROBES
+from ptycho.simulation.random_objects import random_object
 from ptycho.simulation.scenario import diffract_scan
 from ptycho_torch.refine import make_scan, reconstruct
 from ptycho_torch.refine.learned import expected_error
 from ptycho_torch.refine.unknowns import illumination
-from ptycho_torch.shipped.objects import random_object
 
 _MARGIN_PX, _RIM_PX = 4, 8
 KEPT_FOR_JUDGING = ("chelsea", "coins", "lines")

@@ -11,8 +11,8 @@ from ptycho.run.reference import coarse_reference
 from ptycho.scan.normalization import normalize_probe, x_scale
 from ptycho.scan.reference import Reference
 from ptycho.simulation.probes import PROBES, with_modes
+from ptycho.simulation.random_objects import random_object
 from ptycho.simulation.scenario import diffract_scan
-from ptycho_torch.shipped.objects import random_object
 
 _MARGIN_PX = 4
 

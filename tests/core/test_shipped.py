@@ -83,7 +83,7 @@ def _weights(model):
 
 
 def test_the_objects_it_was_trained_on_follow_from_a_seed():
-    from ptycho_torch.shipped.objects import random_object
+    from ptycho.simulation.random_objects import random_object
 
     drawn = [random_object(48, np.random.default_rng(seed)) for seed in range(12)]
     for seed, image in enumerate(drawn):

@@ -25,7 +25,8 @@ CASES = {
     "intensity": dict(epochs=3, intensity=True, levels=1),
     "small batches": dict(epochs=2, batch_size=3, levels=1),
     "search": dict(epochs=14, positions="affine", position_search_px=2.0, position_decode="none", levels=1),
-    "decode": dict(epochs=14, positions="free", position_search_px=2.0, levels=1),
+    "decode": dict(epochs=14, positions="free", position_search_px=2.0, position_belief="formula", levels=1),
+    "network": dict(epochs=14, positions="free", position_search_px=2.0, position_belief="network", levels=1),
     "two levels": dict(epochs=4, levels=2, start="flat"),
 }
 #: cases that are stopped after two of four sweeps; a state is in single precision
@@ -36,7 +37,7 @@ def scan_of(name: str, dtype=torch.complex128):
     """A scan of 40 patterns of 32 x 32."""
     raw = simulate(Scenario(N=32, n_positions=40, step_px=3.0, seed=3, photons=2e4)).raw
     places = np.stack([raw.xcoords, raw.ycoords], -1)
-    if "search" in name or name == "decode":
+    if "search" in name or name in ("decode", "network"):
         places = places + np.random.default_rng(1).normal(0, 0.7, places.shape)
     return make_scan(raw.diff3d, places, raw.probeGuess, unit="counts", dtype=dtype)
 

@@ -80,3 +80,15 @@ def test_how_to_decode_is_checked_and_asked_for_only_with_a_size():
     searched = {"positions": "free", "position_search_px": 3.0}
     assert RefineOptions(**searched).decoder == "exp"
     assert RefineOptions(**searched, position_decode="none").decoder == "none"
+
+
+def test_the_belief_is_checked_and_asked_for_only_where_it_decodes():
+    with pytest.raises(ConfigError, match="position_belief='soft' is unknown; use 'auto', 'network'"):
+        RefineOptions(position_belief="soft").check()
+    searched = {"positions": "free", "position_search_px": 3.0}
+    for given in ({}, {**searched, "position_decode": "none"}):
+        with pytest.raises(ConfigError, match="position_belief='network' needs position_search_px"):
+            RefineOptions(**given, position_belief="network").check()
+        assert RefineOptions(**given).check().believer == "formula"
+    for belief in ("network", "formula"):
+        assert RefineOptions(**searched, position_belief=belief).check().believer == belief

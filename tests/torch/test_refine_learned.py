@@ -12,13 +12,13 @@ from test_refine_engine import guess_of, make_problem, object_error
 from ptycho.errors import BundleError
 from ptycho.models.shipped import PRIOR, shipped_weights
 from ptycho.simulation.objects import cat_and_coins
+from ptycho.simulation.random_objects import random_object
 from ptycho_torch.refine import RefineOptions, make_scan, reconstruct, start_state
 from ptycho_torch.refine.held_out import judges, verdict
 from ptycho_torch.refine.learned import expected_error
 from ptycho_torch.refine.learned_step import answer, choose_share, keep_share
 from ptycho_torch.refine.schedule import Schedule
 from ptycho_torch.refine.unknowns import illumination
-from ptycho_torch.shipped.objects import random_object
 from ptycho_torch.shipped.prior_pairs import draw_pairs
 from ptycho_torch.shipped.prior_train import Training
 

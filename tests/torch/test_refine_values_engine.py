@@ -13,9 +13,9 @@ from refine_problem import INDEX, M, N, differs, problem
 from ptycho.errors import ConfigError
 from ptycho_torch.refine import make_rule, make_scan, reconstruct, start_state
 from ptycho_torch.refine.batches import make_batches
-from ptycho_torch.refine.engine import iterate
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.initial import first_background, lay, more_modes
+from ptycho_torch.refine.loop import iterate
 from ptycho_torch.refine.operators import Canvas, shift_fourier, shift_ramps, unshift_sum
 from ptycho_torch.refine.options import RefineOptions
 from ptycho_torch.refine.unknowns import constrain, illumination, smoothed
@@ -161,16 +161,16 @@ CHANGED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*CHANGED, "position_search_px", "position_decode"])
+@pytest.mark.parametrize("name", [*CHANGED, "position_search_px", "position_decode", "position_belief"])
 def test_a_resume_with_another_setting_is_refused(tmp_path, name):
     path = tmp_path / "state.safetensors"
     options = {"epochs": 4, "seed": 0}
     value = CHANGED.get(name)
     if name == "position_search_px":
         options["positions"], value = "free", 1.0
-    if name == "position_decode":
-        options |= {"positions": "free", "position_search_px": 1.0}
-        value = "st"
+    if name in ("position_decode", "position_belief"):
+        options |= {"positions": "free", "position_search_px": 1.0, "position_belief": "formula"}
+        value = {"position_decode": "st", "position_belief": "network"}[name]
     reconstruct(single(), checkpoint=path, callbacks=(lambda now: True,), **options)
     with pytest.raises(ConfigError, match=f"was made with {name} = .*use the same, or start afresh"):
         reconstruct(single(), checkpoint=path, resume=True, **{**options, name: value})
@@ -212,7 +212,8 @@ def test_every_option_of_the_engine_is_free_or_refused():
     """An option added to the engine must be added to one of the two lists."""
     free = {"patience", "tolerance"}  # when to stop, not what is computed
     names = {field.name for field in dataclasses.fields(RefineOptions)}
-    assert names == free | (set(CHANGED) | {"position_search_px", "position_decode"}) - {"seed", "epochs"}
+    search = {"position_search_px", "position_decode", "position_belief"}
+    assert names == free | (set(CHANGED) | search) - {"seed", "epochs"}
 
 
 # what the options do

@@ -1,4 +1,4 @@
-"""Objects for the shipped network: what the package registers, and textures, binaries, cells and photographs.
+"""Objects of great variety for trainings: those registered, textures, binaries, cells and photographs.
 
 The two photographs of the benchmark (the camera man, the astronaut) are never among them.
 """

@@ -1,0 +1,109 @@
+"""The training of the positions network: its maps, its file, its end after a stop; and what ships."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ptycho.config.learned import settings_from
+from ptycho.positions.scenes import draw_scene
+from ptycho.positions.settings import PositionsData, PositionsSettings
+from ptycho_torch.learned import fit
+from ptycho_torch.positions.pairs import collect, joined, prior_map, shifts_of
+from ptycho_torch.positions.task import PAIRS, PositionsTask, examples, logits_of
+from ptycho_torch.refine.beliefs import BeliefNetwork, load_network
+
+DATA = {"scans": 1, "judged_scans": 1, "sides": [32], "n_positions": [16, 16]}
+
+
+def settings(folder: Path, **more: Any) -> PositionsSettings:
+    given = {
+        "output_dir": folder, "epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "channels": 4, "data": DATA,
+        "accelerator": "cpu", "logger": "none", "figures_every": 2,
+    }  # fmt: skip
+    return settings_from(PositionsSettings, {**given, **more}, "test")
+
+
+class Stopped(PositionsTask):
+    """Is stopped in its second epoch."""
+
+    def batch(self, epoch: int, step: int) -> dict[str, torch.Tensor]:
+        if epoch == 1 and step == 1:
+            raise RuntimeError("killed")
+        return super().batch(epoch, step)
+
+
+def test_one_seed_gives_one_file_and_a_stopped_training_ends_with_the_same(tmp_path: Path) -> None:
+    files = []
+    for name in ("one", "two"):
+        made = settings(tmp_path / name)
+        found = fit(PositionsTask(made), made)
+        files.append((tmp_path / name / "positions.safetensors").read_bytes())
+    assert files[0] == files[1]
+    assert {"loss", "rms_px", "formula_px", "formula_loss"} <= set(found.best)
+    assert (tmp_path / "one" / "figures" / "beliefs_002.png").is_file()
+    network = load_network(tmp_path / "one" / "positions.safetensors")
+    assert isinstance(network, BeliefNetwork) and not network.training
+    stopped = settings(tmp_path / "part")
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(Stopped(stopped), stopped)
+    again = dataclasses.replace(stopped, resume=True)
+    fit(PositionsTask(again), again)
+    assert (tmp_path / "part" / "positions.safetensors").read_bytes() == files[0]
+    assert (tmp_path / "part" / PAIRS).read_bytes() == (tmp_path / "one" / PAIRS).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    data = PositionsData(sides=(32,), n_positions=(25, 25), photons=(1e5, 1e5), errors_px=(6, 6), drifts=0)
+    return collect(draw_scene(data, (77, 0)), 0)
+
+
+def test_maps_are_turned_with_their_shifts(pairs) -> None:
+    """The misfit at the truth, the prior and the example of a turned map are those of the map."""
+    for turn in range(8):
+        moved = pairs.turned(turn)
+        shifts, before = shifts_of(moved), shifts_of(pairs)
+        for k in (0, len(pairs) // 2):
+            sought = (before[k] - pairs.true_xy[k]).norm(dim=1).argmin()
+            found = (shifts[k] - moved.true_xy[k]).norm(dim=1).argmin()
+            assert moved.misfits[k].flatten()[found] == pairs.misfits[k].flatten()[sought]
+            torch.testing.assert_close(prior_map(moved)[k, found], prior_map(pairs)[k, sought])
+
+
+def test_maps_of_several_grids_are_joined_without_a_change(pairs) -> None:
+    part = pairs.at(torch.tensor([0, 1]))
+    small = dataclasses.replace(part, misfits=part.misfits[:, 2:-2, 2:-2], radius_px=2 * part.step_px)
+    both = joined([part, small])
+    assert torch.equal(both.misfits[:2], part.misfits) and both.misfits[2:, 2:-2, 2:-2].isfinite().any()
+    assert both.misfits[2:, :2].isinf().all()
+    made = examples(both)
+    assert float(made["wanted"][made["dark"]].sum()) == 0
+    torch.testing.assert_close(made["wanted"].sum(1), torch.ones(4))
+
+
+def test_what_ships_sees_the_true_shift_better_than_the_formula() -> None:
+    """On maps of scans that no training has seen: smaller error of the mean, more weight at the truth."""
+    data = PositionsData(n_positions=(36, 36), sides=(64,), photons=(1e5, 1e5), errors_px=(7, 7), drifts=0)
+    alone = dataclasses.replace(data, helped=0.0)
+    made = examples(joined(collect(draw_scene(alone, (78, k)), k) for k in range(2)))
+    formula = made["parts"].sum(1).flatten(1).masked_fill(made["dark"], float("-inf"))
+    errors, entropies = [], []
+    for logits in (logits_of(load_network(), made), formula):
+        logs = torch.log_softmax(logits, 1)
+        mean = (logs.exp()[..., None] * made["shifts"]).sum(1)
+        errors.append(float((mean - made["true"]).square().sum(1).mean().sqrt()))
+        entropies.append(float(-(made["wanted"] * logs.masked_fill(made["dark"], 0)).sum(1).mean()))
+    assert errors[0] < errors[1] and entropies[0] < 0.9 * entropies[1]
+
+
+def test_loading_what_ships_draws_nothing_and_takes_little() -> None:
+    load_network.cache_clear()
+    before = torch.get_rng_state()
+    network = load_network()
+    assert torch.equal(before, torch.get_rng_state())
+    assert sum(value.numel() for value in network.parameters()) < 12_000
