@@ -30,13 +30,14 @@ from benchmarks.machine import describe
 from ptycho.evaluation.rfactor import r_factor
 from ptycho.scan.raw_data import RawData
 from ptycho.triage.batches import Frames, SimulatedScan, draw_frames, draw_scans
+from ptycho.triage.decision import thresholds_in_scan
 from ptycho.triage.features import NUMBERS, look, measure
 from ptycho.triage.labels import FAULTS, LABELS
 from ptycho.triage.precision import average_precision, judge
 from ptycho.triage.sampling import damage
 from ptycho.triage.scans import Ranges, draw_scan
 from ptycho.workflows.triage import triage, without_bad
-from ptycho_torch.triage.running import load_network, probabilities, two_looks
+from ptycho_torch.triage.running import load_network, load_triage, probabilities, two_looks
 from ptycho_torch.triage.task import logits_of
 
 DOSES = (1e4, 1e2, 1e3, 1e6)
@@ -79,18 +80,19 @@ def speed(seed: int) -> None:
 
 def faults(scans: int, first: int, model: Path | None) -> None:
     """AP of each label at each dose, of the network and of single numbers."""
-    network, thresholds = load_network(model)
+    network, thresholds, usual = load_triage(model)
     print(
         f"{'photons':>8} {'frames':>7} {'by':<8}" + "".join(f"{name:>11}" for name in LABELS) + f"{'mAP':>8}"
     )
     for dose in DOSES:
         frames = _drawn(scans, first, dose, (0.1, 0.2))
         once = torch.sigmoid(logits_of(network, frames)).numpy()
-        twice = np.concatenate(
-            [two_looks(network, s.measured, s.positions_px) for s in _scans(scans, first, dose, (0.1, 0.2))]
-        )
-        for word, probability in (("one look", once), ("network", twice)):
-            judged = judge(probability, frames.labels, thresholds)
+        each = [
+            two_looks(network, s.measured, s.positions_px) for s in _scans(scans, first, dose, (0.1, 0.2))
+        ]
+        limits = [np.tile(thresholds_in_scan(one, thresholds, usual), (len(one), 1)) for one in each]
+        for word, probability in (("one look", once), ("network", np.concatenate(each))):
+            judged = judge(probability, frames.labels, np.concatenate(limits))
             told = "".join(f"{judged.average_precision[name]:>11.3f}" for name in LABELS)
             print(f"{dose:>8.0e} {len(frames.labels):>7} {word:<8}{told}{judged.mean:>8.4f}", flush=True)
         single = np.stack([s * frames.numbers[:, NUMBERS.index(n)] for n, s in SINGLE.values()], axis=1)
@@ -108,12 +110,10 @@ def faults(scans: int, first: int, model: Path | None) -> None:
 
 def alarms(scans: int, first: int, model: Path | None) -> None:
     """Frames of clean scans that are called bad."""
-    network, thresholds = load_network(model)
+    network, thresholds, usual = load_triage(model)
     for dose in DOSES:
-        each = [
-            two_looks(network, s.measured, s.positions_px) >= thresholds
-            for s in _scans(scans, first, dose, (0.0,))
-        ]
+        seen = [two_looks(network, s.measured, s.positions_px) for s in _scans(scans, first, dose, (0.0,))]
+        each = [one >= thresholds_in_scan(one, thresholds, usual) for one in seen]
         called = np.concatenate(each)
         bad = called.any(axis=1)
         kinds = {name: int(n) for name, n in zip(FAULTS, called.sum(axis=0), strict=True) if n}

@@ -18,6 +18,10 @@ from ptycho.io.tensors import read_tensors
 WEIGHTS = Path(__file__).with_name("triage.safetensors")
 #: name of the thresholds among the weights
 THRESHOLDS = "thresholds"
+#: name of the tails of usual scans (`ptycho.triage.decision`); files of older versions have none
+USUAL = "usual_tails"
+#: what belongs to the decision, not to the network
+DECISION = (THRESHOLDS, USUAL)
 
 
 def triage_weights(path: Path | None = None) -> dict[str, NDArray[Any]]:

@@ -17,7 +17,7 @@ from ptycho.io.atomic import atomic_write
 from ptycho.models.onnx_export import IR_VERSION, OPSET
 from ptycho.models.onnx_nodes import Nodes, import_onnx
 from ptycho.models.onnx_seal import BY, SEALED, sealed
-from ptycho.models.triage import THRESHOLDS
+from ptycho.models.triage import DECISION, THRESHOLDS, USUAL
 from ptycho.triage.features import NEAR, NUMBERS, SIDE
 from ptycho.triage.labels import FAULTS, MEANINGS
 
@@ -83,6 +83,7 @@ def described(weights: Mapping[str, NDArray[Any]], cut: float) -> dict[str, Any]
         "meanings": MEANINGS,
         "good": "a frame is good where no probability reaches its threshold; several faults may hold at once",
         "thresholds": {name: float(t) for name, t in zip(FAULTS, weights[THRESHOLDS], strict=True)},
+        **_usual(weights),
         "inputs": {name: {"shape": shape, "meaning": _MEANINGS[name]} for name, shape in INPUTS.items()},
         "output": {OUTPUT: {"shape": ["batch", len(FAULTS)], "meaning": _MEANINGS[OUTPUT]}},
         "preprocessing": {
@@ -105,6 +106,17 @@ def described(weights: Mapping[str, NDArray[Any]], cut: float) -> dict[str, Any]
     }
 
 
+def _usual(weights: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """The tails of usual scans, where the file has them."""
+    if USUAL not in weights:
+        return {}
+    return {
+        "usual_tails": {name: float(t) for name, t in zip(FAULTS, weights[USUAL], strict=True)},
+        "in_a_scan": "the log odds of a threshold rise by what the scan's 85 % quantile of log odds, frames"
+        " of log odds of 4 or more left out, exceeds its usual tail",
+    }
+
+
 def _relu(w: Nodes, x: str, layer: str) -> str:
     """A dense layer and its ReLU."""
     return w.add("Relu", w.add("Gemm", x, f"{layer}.weight", f"{layer}.bias", transB=1))
@@ -113,7 +125,7 @@ def _relu(w: Nodes, x: str, layer: str) -> str:
 def _graph(weights: Mapping[str, NDArray[Any]], cut: float) -> tuple[list[Any], list[Any]]:
     w = Nodes()
     for name, value in weights.items():
-        if name != THRESHOLDS:
+        if name not in DECISION:
             w.constant(name, value)
     x = _pictures(w)
     channel_axis = w.integers(1)

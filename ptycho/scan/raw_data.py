@@ -360,15 +360,8 @@ class RawData:
     def _rows(self, rows: NDArray[np.int64]) -> dict[str, Any]:
         """The arrays with one entry per position, for these rows."""
         names = (
-            "xcoords",
-            "ycoords",
-            "xcoords_start",
-            "ycoords_start",
-            "diff3d",
-            "scan_index",
-            "Y",
-            "bad_frames",
-        )
+            "xcoords", "ycoords", "xcoords_start", "ycoords_start", "diff3d", "scan_index", "Y", "bad_frames",
+        )  # fmt: skip
         known = {name: getattr(self, name) for name in names}
         return {name: rows_of(value, rows) for name, value in known.items() if value is not None}
 

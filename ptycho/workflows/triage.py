@@ -40,15 +40,15 @@ def triage_frames(
 ) -> Triage:
     """`triage` of frames (M,N,N) in `unit` at positions (M,2) [x, y] px; pixels of bad_pixels (N,N) are left
     out. numbers (M,): those of the frames in their file, None: 0 to M - 1."""
-    from ptycho_torch.triage.running import load_network, two_looks
+    from ptycho_torch.triage.running import load_triage, two_looks
 
-    network, thresholds = load_network(model)
+    network, thresholds, usual = load_triage(model)
     whole = frames.dtype.kind in "ui" or has_integer_squares(
         as_lazy(frames).map(lambda part: to_amplitude(part, unit, bad_pixels), np.float32)
     )
     measured = measure(frames, unit, bad_pixels)
     probability = two_looks(network, measured, positions_px, 1.0 if whole else None)
-    return decide(probability, thresholds, measured.repeats, numbers)
+    return decide(probability, thresholds, measured.repeats, numbers, usual)
 
 
 def without_bad(raw: RawData, what: str, model: Path | None = None) -> tuple[RawData, Triage]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptycho.errors import BundleError
-from ptycho.models.triage import THRESHOLDS
+from ptycho.models.triage import DECISION, THRESHOLDS, USUAL
 from ptycho.triage.features import Array, FrameInputs, FrameStatistics, look
 from ptycho.triage.labels import FAULTS
 from ptycho_torch.triage.network import TriageNetwork
@@ -27,8 +27,9 @@ def network_of(weights: Mapping[str, NDArray[Any]], source: str) -> TriageNetwor
     """The network with these weights; BundleError, which names `source`, if they do not fit."""
     network = TriageNetwork()
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    there = {name: value.shape for name, value in weights.items() if name != THRESHOLDS}
-    if wanted != there or weights[THRESHOLDS].shape != (len(FAULTS),):
+    there = {name: value.shape for name, value in weights.items() if name not in DECISION}
+    sizes = {weights[name].shape for name in DECISION if name in weights}
+    if wanted != there or sizes != {(len(FAULTS),)}:
         wrong = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
         raise BundleError(
             f"{source}: its weights are not those of this version's triage "
@@ -41,10 +42,18 @@ def network_of(weights: Mapping[str, NDArray[Any]], source: str) -> TriageNetwor
 
 def load_network(path: Path | None = None) -> tuple[TriageNetwork, NDArray[np.float32]]:
     """Network and thresholds (faults,) of a file, None: the built-in ones. Raises BundleError."""
+    network, thresholds, _ = load_triage(path)
+    return network, thresholds
+
+
+def load_triage(
+    path: Path | None = None,
+) -> tuple[TriageNetwork, NDArray[np.float32], NDArray[np.float32] | None]:
+    """Network, thresholds and the tails of usual scans (faults,), None in a file of an older version."""
     from ptycho.models.triage import WEIGHTS, triage_weights
 
     weights = triage_weights(path)
-    return network_of(weights, str(path or WEIGHTS)), weights[THRESHOLDS]
+    return network_of(weights, str(path or WEIGHTS)), weights[THRESHOLDS], weights.get(USUAL)
 
 
 def tensors(frames: Array, around: Array, usual: Array, numbers: Array, noise: Array) -> tuple[Tensor, ...]:

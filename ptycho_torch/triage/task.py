@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from ptycho.io.atomic import atomic_write
 from ptycho.io.tensors import write_tensors
 from ptycho.models.onnx_nodes import import_onnx
-from ptycho.models.triage import THRESHOLDS
+from ptycho.models.triage import THRESHOLDS, USUAL
 from ptycho.models.triage_onnx import write_triage_onnx
-from ptycho.triage.batches import Frames, class_weights, draw_frames
-from ptycho.triage.decision import thresholds_of
+from ptycho.triage.batches import Frames, class_weights, draw_frames, draw_scans
+from ptycho.triage.decision import thresholds_of_scans
 from ptycho.triage.labels import FAULTS, LABELS
 from ptycho.triage.precision import Judged, judge, lines_of
 from ptycho.triage.sampling import distribution
 from ptycho.triage.settings import TriageSettings
 from ptycho_torch.learned import Task
 from ptycho_torch.triage.network import CUT, TriageNetwork
-from ptycho_torch.triage.running import tensors
+from ptycho_torch.triage.running import network_of, tensors, two_looks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,9 +142,14 @@ class TriageTask(Task[TriageSettings]):
     def export(self, network: nn.Module, folder: Path) -> list[Path]:
         """triage.safetensors, with thresholds above all good frames of further scans; ONNX; JSON."""
         data = self.settings.data
-        own = draw_frames(self._seeds(_THRESHOLDS, data.threshold_scans), data.ranges(), (0.0, 0.05))
         weights = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
-        weights[THRESHOLDS] = thresholds_of(torch.sigmoid(logits_of(network, own)).numpy(), own.labels)
+        looked = network_of({**weights, THRESHOLDS: np.zeros(len(FAULTS), np.float32)}, self.name)
+        probability, labels = [], []
+        seeds = self._seeds(_THRESHOLDS, data.threshold_scans)
+        for scan in draw_scans(seeds, data.ranges(), (0.0, 0.05)):
+            probability.append(two_looks(looked, scan.measured, scan.positions_px, scan.gain))
+            labels.append(scan.labels)
+        weights[THRESHOLDS], weights[USUAL] = thresholds_of_scans(probability, labels)
         path = folder / "triage.safetensors"
         write_tensors(path, weights, {"tool": self.name})
         return [path, *write_triage_onnx(weights, folder, CUT)]

@@ -269,3 +269,18 @@ def test_a_clients_scan_stays_one_and_is_a_scan_of_the_package(tmp_path, scan_ar
         assert isinstance(scan, ptycho.scan.raw_data.RawData)
         grouped = scan.generate_grouped_data(32, nsamples=3, gridsize=1)
         assert grouped["X_full"].shape == (3, 32, 32, 1)
+
+
+def test_marks_of_frames_stay_in_step_and_are_checked(make_scan, tmp_path):
+    arrays = {**make_scan(n_positions=40).as_arrays(), "bad_frames": np.arange(40) % 13 == 4}
+    raw = RawData(**arrays)
+    assert np.flatnonzero(raw.without([0, 17]).bad_frames).tolist() == [3, 28]
+    some = raw.subsample(20, seed=1)
+    places = [set(map(tuple, one.positions_px[one.bad_frames])) for one in (some, raw)]
+    assert places[0] == places[1] & set(map(tuple, some.positions_px))
+    raw.to_file(tmp_path / "scan.npz")
+    np.testing.assert_array_equal(RawData.from_file(tmp_path / "scan.npz").bad_frames, raw.bad_frames)
+    assert "marked_frames" in [one.kind for one in raw.check()]
+    for wrong in (np.zeros(39, bool), np.arange(40), np.zeros(40)):
+        with pytest.raises(DataError, match="bad_frames"):
+            RawData(**{**arrays, "bad_frames": wrong})

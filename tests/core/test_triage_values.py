@@ -8,7 +8,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ptycho.errors import DataError
 from ptycho.scan.raw_data import RawData
-from ptycho.triage.decision import decide, thresholds_of
+from ptycho.triage.decision import (
+    decide,
+    tails_of,
+    thresholds_in_scan,
+    thresholds_of,
+    thresholds_of_scans,
+)
 from ptycho.triage.faults import DETECTOR, OPTICAL, Setting, moved
 from ptycho.triage.features import NUMBERS, images, look, measure, pooling
 from ptycho.triage.labels import DUPLICATED, EMPTY, FAULTS, LABELS
@@ -250,6 +256,47 @@ def test_thresholds_lie_above_every_good_frame():
     made = thresholds_of(probability, labels)
     assert made[2] > 0.8 and made[1] == pytest.approx(0.5)
     assert not (probability[:2] >= made).any()
+
+
+def scan_of(odds: list[float], fault: int) -> np.ndarray:
+    """Probabilities of a scan whose frames have these log odds of one fault, and hardly of the others."""
+    made = np.full((len(odds), len(FAULTS)), 1e-4)
+    made[:, fault] = 1 / (1 + np.exp(-np.array(odds)))
+    return made
+
+
+def test_a_scan_that_looks_like_a_fault_throughout_needs_more():
+    usual = np.full(len(FAULTS), -3.0)
+    limits = np.full(len(FAULTS), 0.95, np.float32)
+    quiet = scan_of([-6.0] * 90 + [3.5] * 10, 4)
+    loud = scan_of([-6.0] * 60 + [0.0] * 38 + [3.5] * 2, 4)
+    assert_array_equal(thresholds_in_scan(quiet, limits, None), limits)
+    assert_allclose(thresholds_in_scan(quiet, limits, usual), limits)
+    raised = thresholds_in_scan(loud, limits, usual)
+    assert raised[4] == pytest.approx(1 / (1 + np.exp(-(np.log(19) + 3))), rel=1e-5)
+    assert_allclose(np.delete(raised, 4), 0.95)
+    never = np.full(100, -1)
+    assert decide(quiet, limits, never, None, usual).bad.sum() == 10
+    assert decide(loud, limits, never, None, usual).bad.sum() == 0
+    assert decide(loud, limits, never).bad.sum() == 2
+
+
+def test_a_clear_fault_of_many_frames_does_not_raise_its_own_threshold():
+    many = scan_of([-6.0] * 60 + [7.0] * 40, 4)
+    limits, usual = np.full(len(FAULTS), 0.95), np.full(len(FAULTS), -3.0)
+    assert decide(many, limits, np.full(100, -1), None, usual).bad.sum() == 40
+    assert_allclose(tails_of(scan_of([9.0] * 5, 4))[4], -np.inf)
+
+
+def test_thresholds_of_scans_lie_above_every_good_frame_in_its_scan():
+    rng = np.random.default_rng(0)
+    scans = [scan_of(list(rng.normal(-6 + (k == 3) * 7, 1.0, 50)), 4) for k in range(20)]
+    labels = [np.zeros((50, len(FAULTS)), bool) for _ in scans]
+    limits, usual = thresholds_of_scans(scans, labels)
+    assert limits[1:].min() >= 0.9 - 1e-6
+    assert limits[0] == 0.5
+    assert not any((one >= thresholds_in_scan(one, limits, usual)).any() for one in scans)
+    assert limits[4] < thresholds_of(np.concatenate(scans), np.concatenate(labels))[4]
 
 
 def test_a_duplicate_is_called_by_comparison_alone():

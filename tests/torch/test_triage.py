@@ -11,13 +11,14 @@ import torch
 from numpy.testing import assert_allclose
 
 from ptycho.errors import BundleError
-from ptycho.models.triage import triage_weights
+from ptycho.io.tensors import write_tensors
+from ptycho.models.triage import USUAL, triage_weights
 from ptycho.triage.batches import draw_frames
 from ptycho.triage.features import NUMBERS, FrameInputs, images
 from ptycho.triage.labels import FAULTS
 from ptycho.triage.scans import Ranges
 from ptycho_torch.triage.network import CUT, TriageNetwork, pictures
-from ptycho_torch.triage.running import load_network, network_of, probabilities, tensors
+from ptycho_torch.triage.running import load_network, load_triage, network_of, probabilities, tensors
 
 RANGES = Ranges((1e3, 1e6), (32, 64), (0.5, 0.5), (36, 36), 0.5)
 
@@ -88,7 +89,17 @@ def test_onnx_and_its_description(frames, tmp_path: Path):
     assert said["normalisation"]["numbers"] == list(NUMBERS)
     assert_allclose(said["normalisation"]["mean"], network.mean.numpy())
     assert_allclose(list(said["thresholds"].values()), thresholds)
+    assert_allclose(list(said["usual_tails"].values()), load_triage()[2])
     assert write_triage_onnx(triage_weights(), tmp_path, CUT)[0].read_bytes() == model.read_bytes()
+
+
+def test_a_file_of_an_older_version_has_its_thresholds_alone(tmp_path: Path):
+    weights = triage_weights()
+    del weights[USUAL]
+    write_tensors(tmp_path / "triage.safetensors", weights, {"tool": "triage"})
+    network, thresholds, usual = load_triage(tmp_path / "triage.safetensors")
+    assert usual is None
+    assert_allclose(thresholds, load_network()[1])
 
 
 def test_weights_that_do_not_fit_are_named():
