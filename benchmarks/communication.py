@@ -55,11 +55,12 @@ def sweep(count: int, N: int, seed: int, team: Any = None) -> tuple[Any, float]:
             time.process_time(),
             team.messages if team else 0,
             team.message_bytes if team else 0,
+            team.waited_s if team else 0.0,
         )
 
     made = reconstruct(scan, epochs=1, levels=1, start="flat", prior="none", team=team, watch=watch)
-    (t0, m0, b0), (t1, m1, b1) = seen["0"], seen["1"]
-    return {"object": made.object, "messages": m1 - m0, "bytes": b1 - b0}, t1 - t0
+    (t0, m0, b0, w0), (t1, m1, b1, w1) = seen["0"], seen["1"]
+    return {"object": made.object, "messages": m1 - m0, "bytes": b1 - b0, "waited_s": w1 - w0}, t1 - t0
 
 
 def child(folder: Path, count: int, N: int, seed: int) -> None:
@@ -103,7 +104,8 @@ def main() -> None:
         found, image = counted(count, N, seed, processes)
         off = np.abs(image - one["object"]).max() / np.abs(one["object"]).max()
         print(f"{processes} processes: {found['messages']:.0f} sums, {found['bytes'] / 1e6:.1f} MB a sweep; "
-              f"the first used {found['cpu_s']:.2f} CPU s; object differs by {off:.1e}")  # fmt: skip
+              f"the first used {found['cpu_s']:.2f} CPU s and waited {found['waited_s']:.2f} s; object "
+              f"differs by {off:.1e}")  # fmt: skip
     print("| patterns | processes | boxes, MB | tiles each step, MB | tiles once a sweep, MB "
           "| break-even of boxes, MB/s | of tiles each step, MB/s |\n" + "|---" * 7 + "|")  # fmt: skip
     for size in (2500, 10_000, 160_000):

@@ -7,6 +7,7 @@ all processes decide the same.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -26,12 +27,14 @@ _PATIENCE = timedelta(minutes=10)
 class Processes:
     """A `ptycho.ops.team.Team` of torch.distributed; `add_tensors` is `add_up` for tensors.
 
-    messages, message_bytes: how many sums were made so far, and of how many bytes.
+    messages, message_bytes: how many sums were made so far, and of how many bytes; waited_s: seconds from
+    their begin to their end.
     """
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
         self.messages = self.message_bytes = 0
+        self.waited_s = 0.0
 
     def add_up(self, *arrays: NDArray[Any]) -> None:
         """Replace each array, in place, by its sum over all processes."""
@@ -52,10 +55,12 @@ class Processes:
         message = torch.cat([t.reshape(-1).to(wide) for t in real])
         self.messages += 1
         self.message_bytes += message.numel() * message.element_size()
+        begun = time.perf_counter()
         try:
             dist.all_reduce(message)
         except RuntimeError as error:
             raise another_ended(self.rank, self.size, error) from error
+        self.waited_s += time.perf_counter() - begun
         parts = message.split([t.numel() for t in real])
         for tensor, part in zip(real, parts, strict=True):
             tensor.copy_(part.reshape(tensor.shape))

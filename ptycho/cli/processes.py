@@ -16,11 +16,14 @@ from typing import Any
 
 from ptycho.cli.console import Console
 from ptycho.cli.threads import usable_cores
+from ptycho.errors import InputError, RunError
 
 #: seconds between two checks of the launcher that all its processes are alive
 _LOOK_EVERY_S = 0.2
 #: seconds that a process with an input error waits for the first process
 _WAIT_FOR_FIRST_S = 20.0
+#: the same where the processes have found each other: the first one then waits in the next sum
+_WAIT_IN_TEAM_S = 5.0
 
 
 def rank() -> int:
@@ -49,14 +52,24 @@ def first_process_ends() -> bool:
 
 @contextmanager
 def the_team() -> Iterator[Any]:
-    """The processes of this run for the time of a `with`: a `Processes` of torch's, or None for one alone."""
+    """The processes of this run for the time of a `with`: a `Processes` of torch's, or None for one alone.
+
+    RunError with the number of the process where a file or disk is wrong for one that is not the first. It
+    waits some seconds before: if the first one has the same error, it ends and tells it.
+    """
     if "RANK" not in os.environ:
         yield None
         return
     from ptycho_torch.processes import team_of_environment
 
     with team_of_environment() as team:
-        yield team
+        try:
+            yield team
+        except InputError as error:
+            if rank() == 0:
+                raise
+            time.sleep(_WAIT_IN_TEAM_S)
+            raise RunError(f"process {rank()} of {os.environ['WORLD_SIZE']}: {error}") from error
 
 
 def run_together(words: Sequence[str], devices: int, console: Console) -> int | None:

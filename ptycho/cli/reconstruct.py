@@ -303,6 +303,8 @@ def refine(
     skipping: Skipping | None = None,
 ) -> RefineResult:
     """The refinement that the flags ask for; the output folder is made once scan and model are known good."""
+    from ptycho.cli.freed_memory import give_back_holes
+    from ptycho.io.lazy import LazyPatterns
     from ptycho_torch.refine import reconstruct
     from ptycho_torch.refine.network import start_from
 
@@ -338,11 +340,14 @@ def refine(
         skipped=skipping.records if skipping is not None else None,
     )
     none = arguments.refine == "none"
+    on_disk = isinstance(raw.diff3d, LazyPatterns)
     so_far = () if rank() else (SoFar(output),)
     with the_team() as team, console.progress("refining") as progress:
 
         def show(now: IterationState) -> None:
             progress(now.epoch, now.epochs, {"R": now.r})
+            if on_disk:
+                give_back_holes()
 
         return reconstruct(
             raw,

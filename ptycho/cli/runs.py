@@ -71,6 +71,8 @@ def read_scan(
     `patterns`: in 'memory', on 'disk', or 'auto', see `ptycho.io.scratch`. Scratch files go beside the
     output. `bad_pixels`: a mask file whose pixels are ignored too.
     """
+    from ptycho.cli.freed_memory import give_back_at_once
+    from ptycho.io.lazy import LazyPatterns
     from ptycho.io.masks import read_mask
     from ptycho.io.scratch import folder_for
     from ptycho.scan.raw_data import RawData
@@ -79,6 +81,8 @@ def read_scan(
     raw = RawData.from_file(
         path, patterns=patterns, scratch_folder=folder_for(output_dir), bad_pixels=mask, make_probe=True
     )
+    if isinstance(raw.diff3d, LazyPatterns):
+        give_back_at_once()
     if N is not None and raw.N != N:
         sides = f"patterns are {raw.N} x {raw.N} but N is {N}{why}"
         raise ConfigError(f"{path}: {sides}; crop them, or set N to {raw.N}")

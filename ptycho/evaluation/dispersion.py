@@ -37,7 +37,7 @@ def measure_dispersion(counts: ArrayLike, bad_pixels: NDArray[np.bool_] | None =
     """Noise of patterns (K,N,N) of counts, or squared amplitudes, in the largest square without bad pixels.
 
     None where that square is under 16 px wide or holds no light. Noise that is alike in adjacent pixels
-    (charge that is shared) is underestimated. Time O(K N^2 log N), memory the patterns as complex128.
+    (charge that is shared) is underestimated. Time O(K N^2 log N), memory the outer lags of the patterns.
 
     >>> rng = np.random.default_rng(0)
     >>> row = np.exp(-(np.arange(-32, 32) / 12.0) ** 2)
@@ -45,28 +45,30 @@ def measure_dispersion(counts: ArrayLike, bad_pixels: NDArray[np.bool_] | None =
     >>> round(measure_dispersion(seen).per_count), round(measure_dispersion(30 * seen).per_count / 30)
     (1, 1)
     """
-    values = np.asarray(counts, np.float64)
+    values = np.asarray(counts)
     top, left, side = largest_square(
         np.ones(values.shape[1:], np.bool_) if bad_pixels is None else ~bad_pixels
     )
     if side < _SMALLEST:
         return None
-    tile = values[:, top : top + side, left : left + side]
     axis = np.hanning(side + 2)[1:-1]
     window = axis[:, None] * axis[None, :]
-    light = (tile * window**2).sum(axis=(1, 2))
-    lit = light > 0
-    if lit.sum() < 4:
-        return None
-    power = np.abs(np.fft.fft2(tile[lit] * window)) ** 2 / light[lit, None, None]
     k = np.abs(np.fft.fftfreq(side))
     lag = np.hypot(k[:, None], k[None, :])
     clear = (k[:, None] > _AXES) & (k[None, :] > _AXES)
+    rings = [(lag >= low) & (lag < high) & clear for low, high in itertools.pairwise(_RINGS)]
+    powers: list[list[NDArray[np.float64]]] = [[] for _ in rings]
+    for pattern in values:
+        tile = np.asarray(pattern[top : top + side, left : left + side], np.float64)
+        light = float((tile * window**2).sum())
+        if light > 0:
+            power = np.abs(np.fft.fft2(tile * window)) ** 2 / light
+            for ring, found in zip(rings, powers, strict=True):
+                found.append(power[ring])
+    if len(powers[0]) < 4:
+        return None
     # the power of noise is distributed exponentially, with the median ln 2 times the mean
-    levels = [
-        float(np.median(power[:, (lag >= low) & (lag < high) & clear])) / math.log(2)
-        for low, high in itertools.pairwise(_RINGS)
-    ]
+    levels = [float(np.median(np.concatenate(found))) / math.log(2) for found in powers]
     even = max(levels) < _EVEN * min(levels)
     return Dispersion(sum(levels) / len(levels) if even else min(levels), even)
 

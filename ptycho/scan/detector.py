@@ -72,7 +72,7 @@ def measure_detector(
     """One pass over patterns (M,N,N) in `unit` ('counts' or 'amplitude').
 
     feature_rows: the patterns, in order, whose coarse pictures are kept; None: all. Time O(M N^2). Memory:
-    one chunk of about 32 MiB, some twelve numbers a pixel, 25 bytes a pattern, and at most 1024 numbers for
+    about 20 MiB, some twelve numbers a pixel, 25 bytes a pattern, and at most 1024 numbers for
     each of `feature_rows`.
     """
     M, N = len(patterns), patterns.shape[-1]
@@ -86,8 +86,8 @@ def measure_detector(
     side = math.ceil(N / block)
     rows = np.arange(M) if feature_rows is None else feature_rows
     features = np.zeros((len(rows), side * side), np.float32)
-    # chunks are counted in the float64 that they are turned into
-    step_bytes = max(1, CHUNK_BYTES * patterns.dtype.itemsize // 16)
+    # 4 MiB in the float64 that a chunk is turned into; up to five such arrays are held at a time
+    step_bytes = max(1, CHUNK_BYTES * patterns.dtype.itemsize // 64)
     for begin, chunk in as_lazy(patterns).chunks(step_bytes):
         part = slice(begin, begin + len(chunk))
         values = chunk.astype(np.float64)

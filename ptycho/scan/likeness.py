@@ -21,7 +21,7 @@ Numbers = NDArray[np.int64]
 FEWEST = 16
 _ANCHORS, _OTHERS, _NEAR, _COMPANY = 400, 2000, 4, 6
 #: number of patterns whose pairs with neighbours and strangers test the order, and pairs in memory at a time
-_ASKED, _HELD_PAIRS = 4000, 4096
+_ASKED, _HELD_PAIRS = 4000, 1024
 #: up to so many patterns all products are computed at once, 16 MB: one fast product of matrices
 _TOGETHER = 2000
 #: number of places in a long scan around which patterns are compared, and patterns at each
@@ -192,7 +192,7 @@ def _some_of(sample: Sample, positions: Floats, lit: Numbers) -> _Compared | Non
 
 
 def _products(rows: NDArray[np.float32], a: Numbers, b: Numbers) -> NDArray[np.float32]:
-    """Scalar products of rows a and b, pair by pair, a few thousand of them held at a time."""
+    """Scalar products of rows a and b, pair by pair, a thousand of them held at a time."""
     found = np.empty(len(a), np.float32)
     for begin in range(0, len(a), _HELD_PAIRS):
         part = slice(begin, begin + _HELD_PAIRS)
@@ -229,10 +229,8 @@ def _strangers(
         others = np.sort(rng.choice(M, min(M, _OTHERS), replace=False))
         other_places, company_of = other_places[others], company_of[others]
     likes = unlike[anchors] @ unlike[others].T
-    apart = np.hypot(
-        anchor_places[:, 0, None] - other_places[None, :, 0],
-        anchor_places[:, 1, None] - other_places[None, :, 1],
-    )
+    apart = np.subtract.outer(anchor_places[:, 0], other_places[:, 0])
+    np.hypot(apart, np.subtract.outer(anchor_places[:, 1], other_places[:, 1]), out=apart)
     beside = np.einsum("ak,ajk->aj", unlike[anchors], unlike[near[:, :_NEAR]])
     here = np.sort(beside, axis=1)[:, -2:].mean(axis=1)
     away = np.where(apart > 0.75 * diameter_px, likes, -np.inf)

@@ -22,6 +22,7 @@ from ptycho.run.coarse_start import grid_step_px
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.held_out import verdict
 from ptycho_torch.refine.operators import fft2, power
+from ptycho_torch.refine.portions import portions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.shared import of_all, own, total
 from ptycho_torch.refine.state import RefineState
@@ -55,7 +56,7 @@ def local_problems(
     normal = torch.empty((len(mine), 5, 5), dtype=torch.float64, device=index.device)
     right = torch.empty((len(mine), 5), dtype=torch.float64, device=index.device)
     wrong, expected, at = 0.0, 1e-30, 0
-    for part in mine.split(_BATCH):
+    for part in portions(mine, _BATCH, state.probe):
         exit = predict(scan, state, part)
         weight = (exit.intensity + floor).rsqrt_()
         weight = weight if scan.good is None else weight.mul_(scan.good)

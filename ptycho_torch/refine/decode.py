@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ptycho.errors import ConfigError
 from ptycho_torch.refine.operators import fft2, gather, power, shift_fourier, shift_ramps
+from ptycho_torch.refine.portions import portions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
@@ -81,7 +82,6 @@ def misfit_maps(scan: RefineScan, state: RefineState, index: Tensor, grid: Grid,
     left = ((shifts - whole) * 2.0**20).round() / 2.0**20
     found = torch.empty((len(index), len(shifts)), dtype=torch.float64, device=corners.device)
     roots = scan.of(index).sqrt()
-    each = max(1, _WINDOWS // state.probe.shape[0])
     for fraction in torch.unique(left, dim=0):
         columns = torch.nonzero((left - fraction).abs().amax(1) < 1e-6)[:, 0]
         base = (corners + fraction).round()  # as the engine does: windows at whole pixels, nearest
@@ -92,7 +92,7 @@ def misfit_maps(scan: RefineScan, state: RefineState, index: Tensor, grid: Grid,
             places = base[row] + whole[columns]
             inside = ((places >= 0) & (places <= room)).all(1)
             kept = places.clamp_min(0).minimum(room).flip(-1).to(torch.int64)
-            for part in torch.arange(len(columns), device=corners.device).split(each):
+            for part in portions(torch.arange(len(columns), device=corners.device), _WINDOWS, state.probe):
                 waves = probes[row] * gather(state.object, kept[part], n)[:, None]
                 far = fft2(waves, norm="ortho")
                 model = power(far[:, 0]) if far.shape[1] == 1 else power(far).sum(1)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ptycho_torch.refine.forward import predict
+from ptycho_torch.refine.portions import portions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.shared import own, total
 from ptycho_torch.refine.state import RefineState
@@ -46,7 +47,7 @@ def verdict(scan: RefineScan, state: RefineState, index: Tensor) -> float:
     """
     floor = 1e-2 * scan.mean_counts / scan.n**2
     models, counts = [], []
-    for part in own(scan, index).split(_BATCH):
+    for part in portions(own(scan, index), _BATCH, state.probe):
         models.append(predict(scan, state, part).intensity)
         counts.append(scan.counts[part])
     model, count = torch.cat(models), torch.cat(counts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from ptycho.errors import DataError
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.operators import Canvas
+from ptycho_torch.refine.portions import portions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.state import RefineState
 
@@ -48,10 +51,13 @@ def start_state(
 def fit_probe_scale(scan: RefineScan, state: RefineState) -> None:
     """Scale the probe, in place, so that the model has the total counts of about 64 patterns."""
     some = torch.linspace(0, scan.size - 1, min(scan.size, 64)).round().to(torch.int64)
-    model = predict(scan, state, some).intensity
-    model = model if scan.good is None else model * scan.good
-    counts = scan.counts[some].sum(dtype=torch.float64)
-    state.probe = state.probe * float(torch.sqrt(counts / model.sum(dtype=torch.float64).clamp_min(1e-30)))
+    counted, expected = 0.0, 0.0
+    for part in portions(some, len(some), state.probe):
+        model = predict(scan, state, part).intensity
+        model = model if scan.good is None else model * scan.good
+        counted += float(scan.counts[part].sum(dtype=torch.float64))
+        expected += float(model.sum(dtype=torch.float64))
+    state.probe = state.probe * math.sqrt(counted / max(expected, 1e-30))
 
 
 def first_background(scan: RefineScan) -> Tensor:

@@ -30,6 +30,7 @@ from torch import Tensor
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
 from ptycho_torch.refine.operators import fft2, gather, ifft2, power, scatter_add
+from ptycho_torch.refine.portions import fits, portions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.search import clip_to_canvas
 from ptycho_torch.refine.shared import add_up, own, total
@@ -40,6 +41,7 @@ from ptycho_torch.refine.unknowns import clipped
 _FLOOR = 1e-2  # f, in mean counts a pixel: the least counts assumed for the weight of a dark pixel
 _LARGEST_STRAIN = 0.01
 _CACHED = 2**23  # pattern pixels up to which a step stores its exit waves instead of recomputing them
+_CACHED_BYTES = 44  # of a pattern pixel with one mode in `_Batch`
 _BATCH = 48
 
 
@@ -106,7 +108,8 @@ class Linear:
         self._line = (line[None, :], line[:, None])
         self._slopes = slopes(state.object)
         self._cached_batches: list[_Batch] | None = None
-        if len(self.index) * state.probe[0].numel() * state.probe.shape[0] <= _CACHED:
+        waves = len(self.index) * state.probe.numel()
+        if waves <= _CACHED and fits(_CACHED_BYTES * waves, index.device.type):
             self._cached_batches = list(self._batches())
         self._stiff = self._dispersion() * object_prior(state)
         self.unit = self._units(probe, strain)
@@ -117,7 +120,7 @@ class Linear:
             yield from self._cached_batches
             return
         spectrum = fft2(self.state.probe)
-        for part in self.index.split(_BATCH):
+        for part in portions(self.index, _BATCH, self.state.probe):
             exit = predict(self.scan, self.state, part)
             weight = (exit.intensity + self.floor).rsqrt()
             if self.scan.good is not None:
@@ -281,7 +284,7 @@ class Linear:
         """Poisson likelihood of n + f under I + f, and the prior, up to a constant."""
         prior = 0.5 * float((self._stiff * power(fft2(state.object, norm="ortho"))).sum())
         seen = 0.0
-        for part in self.index.split(_BATCH):
+        for part in portions(self.index, _BATCH, state.probe):
             model, counts = predict(self.scan, state, part).intensity, self.scan.counts[part]
             lost = model - (counts + self.floor) * torch.log(model + self.floor)
             lost = lost if self.scan.good is None else lost * self.scan.good
@@ -360,8 +363,8 @@ def joint_step(
 
     An unknown whose `with_` is False is held. Patterns marked as lost are left out. No position moves further
     than `longest_px`; the step is shortened until the likelihood rises. Time: about 4 to 7 FFTs a pattern,
-    mode and iteration. Memory: 5 exit waves a pattern for scans up to 2,000 patterns of 64 x 64, else one
-    batch.
+    mode and iteration. Memory: 5 exit waves a pattern for scans up to 2,000 patterns of 64 x 64 if half of the
+    available memory holds them, else one batch.
     """
     index = torch.arange(scan.size, device=scan.counts.device)
     if state.lost is not None:
@@ -370,7 +373,7 @@ def joint_step(
     before = linear.loss(state)
     wrong = sum(
         float(misfit(scan.counts[part], predict(scan, state, part).intensity, scan.good).sum())
-        for part in linear.index.split(_BATCH)
+        for part in portions(linear.index, _BATCH, state.probe)
     )
     wrong = total(scan, wrong)[0]
     move = linear.solve(iterations, damping)

@@ -24,7 +24,7 @@ from ptycho_torch.refine.noise import factor
 from ptycho_torch.refine.operators import fft2, ifft2, power, scatter_add
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
-from ptycho_torch.refine.shared import add_up, at_first, own, within
+from ptycho_torch.refine.shared import add_up, at_first, first_row, own, within
 from ptycho_torch.refine.state import RefineState
 
 
@@ -42,7 +42,7 @@ class RAAR(Rule):
         """The first waves are those of the starting object and probe."""
         self._scan = scan
         rows = own(scan, torch.arange(scan.size, device=state.probe.device))
-        self._begin = int(rows[0]) if len(rows) else 0
+        self._begin = first_row(scan)
         shape = (len(rows), *state.probe.shape)
         self.waves = torch.zeros(shape, dtype=state.probe.dtype, device=state.probe.device)
         for index in rows.split(self.batch_size):
@@ -61,7 +61,8 @@ class RAAR(Rule):
     ) -> Exit:
         """Project one batch and add it to the sums; object and probe are updated at the end of the sweep."""
         assert self.waves is not None
-        index = within(index, self._begin, len(self.waves))
+        if scan.team is not None:
+            index = within(index, self._begin, len(self.waves))
         kept = index - self._begin
         exit = predict(scan, state, index)
         wave = self.waves[kept] + self.beta * exit.probes * exit.patches[:, None]

@@ -11,6 +11,7 @@ import torch
 from ptycho.io.geometry import Geometry
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
+from ptycho_torch.refine.portions import portions
 from ptycho_torch.refine.rule import Rule
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.shared import add_up, own
@@ -110,7 +111,8 @@ def r_factors(scan: RefineScan, state: RefineState, batch: int = 64) -> tuple[fl
     """R of the whole scan and of each pattern (M,): sqrt(sum (sqrt(model) - sqrt(counts))^2 / sum counts)."""
     wrong = torch.zeros(scan.size, dtype=torch.float64)
     total = torch.zeros(scan.size, dtype=torch.float64)
-    for index in own(scan, torch.arange(scan.size, device=scan.counts.device)).split(batch):
+    every = torch.arange(scan.size, device=scan.counts.device)
+    for index in portions(own(scan, every), batch, state.probe):
         counts = scan.counts[index]
         wrong[index.cpu()] = misfit(counts, predict(scan, state, index).intensity, scan.good).cpu()
         total[index.cpu()] = counts.sum((-2, -1), dtype=torch.float64).cpu()

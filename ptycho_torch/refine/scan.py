@@ -18,6 +18,7 @@ from ptycho.scan.units import decide_unit
 from ptycho_torch.processes import Processes
 
 _CHUNK = 256
+_PIXELS = 2**20  # of the patterns that are copied at a time
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,15 @@ def make_scan(
     if isinstance(patterns, LazyPatterns):
         scratch = ScratchArray((m, n, n), str(real).removeprefix("torch."), scratch_folder)
     counts = torch.empty((0 if scratch else m, n, n), dtype=real)
-    for start in range(0, m, _CHUNK):
-        part = torch.from_numpy(np.ascontiguousarray(patterns[start : start + _CHUNK])).to(real)
+    rows = _rows_at_once(n)
+    for start in range(0, m, rows):
+        part = torch.from_numpy(np.ascontiguousarray(patterns[start : start + rows])).to(real)
         part = part if is_counts else part * part
         if good is not None:
             part = torch.where(torch.from_numpy(good), part, torch.zeros((), dtype=real))
         centred = torch.fft.ifftshift(part, dim=(-2, -1))
         if scratch is None:
-            counts[start : start + _CHUNK] = centred
+            counts[start : start + rows] = centred
         else:
             scratch.write(start, centred.numpy())
         if not torch.isfinite(part).all() or part.min() < 0:
@@ -139,7 +141,13 @@ def total_counts(counts: Tensor) -> float:
 
 def counts_of(scan: RefineScan, index: Tensor) -> float:
     """Sum of all counts of the patterns `index` (B,), read in parts."""
-    return sum(float(scan.counts[part].sum(dtype=torch.float64)) for part in index.split(_CHUNK))
+    parts = index.split(_rows_at_once(scan.n))
+    return sum(float(scan.counts[part].sum(dtype=torch.float64)) for part in parts)
+
+
+def _rows_at_once(n: int) -> int:
+    """Patterns of side `n` that are copied at a time."""
+    return max(1, min(_CHUNK, _PIXELS // n**2))
 
 
 def check_device(device: str | torch.device) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ptycho_torch.refine.forward import predict
 from ptycho_torch.refine.noise import misfit
+from ptycho_torch.refine.portions import portions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.shared import of_all, own
 from ptycho_torch.refine.state import RefineState
@@ -88,7 +89,7 @@ def _mark(scan: RefineScan, state: RefineState) -> None:
     wrong = torch.cat(
         [
             excess(scan.counts[part], predict(scan, state, part).intensity, scan.good)
-            for part in own(scan, every).split(64)
+            for part in portions(own(scan, every), 64, state.probe)
         ]
     )
     wrong = of_all(scan, every, wrong)
@@ -174,7 +175,7 @@ def _try(
     )
     errors = [
         misfit(scan.counts[repeated[part]], predict(scan, there, part).intensity, scan.good)
-        for part in torch.arange(len(repeated), device=index.device).split(128)
+        for part in portions(torch.arange(len(repeated), device=index.device), 128, state.probe)
     ]
     best = torch.cat(errors).reshape(len(mine), trials + 1).argmin(1)
     rows = torch.arange(len(mine), device=index.device)

@@ -22,6 +22,14 @@ def own(scan: RefineScan, index: Tensor) -> Tensor:
     return index.tensor_split(scan.team.size)[scan.team.rank]
 
 
+def first_row(scan: RefineScan) -> int:
+    """The first of this process's `own` rows of the scan."""
+    if scan.team is None:
+        return 0
+    parts = torch.arange(scan.size).tensor_split(scan.team.size)
+    return sum(len(part) for part in parts[: scan.team.rank])
+
+
 def within(index: Tensor, begin: int, count: int) -> Tensor:
     """Those of `index` (B,) that are among the `count` rows from `begin` on, in order; may be empty.
 
@@ -39,7 +47,7 @@ def at_first(scan: RefineScan, rows: Tensor) -> Tensor:
     if scan.team is None:
         return rows
     every = torch.arange(scan.size)
-    begin = sum(len(part) for part in every.tensor_split(scan.team.size)[: scan.team.rank])
+    begin = first_row(scan)
     whole = rows.new_empty((0 if scan.team.rank else scan.size, *rows.shape[1:]))
     for part in every.split(_ROWS):
         message = rows.new_zeros((len(part), *rows.shape[1:]))

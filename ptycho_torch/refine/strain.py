@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ptycho_torch.refine.forward import Exit, predict
 from ptycho_torch.refine.operators import fft2, gather, ifft2
+from ptycho_torch.refine.portions import portions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.shared import add_up, own, total
 from ptycho_torch.refine.state import RefineState
@@ -38,7 +39,7 @@ def strain(scan: RefineScan, state: RefineState, index: Tensor) -> tuple[Tensor,
     normal = torch.zeros((4, 4), dtype=torch.float64, device=index.device)
     right = torch.zeros(4, dtype=torch.float64, device=index.device)
     wrong, seen = 0.0, 0.0
-    for part in own(scan, index).split(32):
+    for part in portions(own(scan, index), 32, state.probe):
         exit = predict(scan, state, part)
         modulus = (exit.intensity + floor).sqrt()
         shifts = [exit.probes * gather(s, exit.corners_yx, n)[:, None] for s in (slope_x, slope_y)]

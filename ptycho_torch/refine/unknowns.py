@@ -10,6 +10,7 @@ from torch import Tensor
 from ptycho_torch.refine.forward import Exit, predict
 from ptycho_torch.refine.operators import fft2, ifft2, power
 from ptycho_torch.refine.options import RefineOptions
+from ptycho_torch.refine.portions import portions
 from ptycho_torch.refine.scan import RefineScan
 from ptycho_torch.refine.shared import add_up, own
 from ptycho_torch.refine.state import RefineState
@@ -78,7 +79,8 @@ def believe_positions(scan: RefineScan, state: RefineState, options: RefineOptio
     their variance in excess of the noise; without excess there is no move. One pass over the scan.
     """
     information = torch.zeros((scan.size, 2, 2), dtype=torch.float64, device=state.positions_xy.device)
-    for part in own(scan, torch.arange(scan.size, device=information.device)).split(64):
+    every = torch.arange(scan.size, device=information.device)
+    for part in portions(own(scan, every), 64, state.probe):
         information[part] = position_step(scan, state, predict(scan, state, part))[1]
     add_up(scan, information)
     information = information / _NOISE_MARGIN

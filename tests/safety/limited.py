@@ -56,13 +56,18 @@ def limit(more_bytes: int) -> None:
 
 
 def run_limited(
-    small: Path, large: Path, megabytes: int, commands: Sequence[Sequence[str]], folder: Path
+    small: Path,
+    large: Path,
+    megabytes: int,
+    commands: Sequence[Sequence[str]],
+    folder: Path,
+    timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
     """Every command on the small scan, then, limited, on the large one; stdout: a line of JSON, the codes."""
     return subprocess.run(
         [sys.executable, __file__, str(megabytes), str(small), str(large)],
         input=json.dumps(commands), cwd=folder, env=environment(MALLOC_ARENA_MAX="2"), capture_output=True,
-        text=True, timeout=300,
+        text=True, timeout=timeout,
     )  # fmt: skip
 
 

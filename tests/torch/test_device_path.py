@@ -20,9 +20,10 @@ from ptycho.scan.normalization import normalize_probe
 from ptycho.simulation import Scenario, simulate
 from ptycho_torch.data import GroupDataset
 from ptycho_torch.module import PtychoPINN
-from ptycho_torch.refine import forward, noise, operators
+from ptycho_torch.refine import forward, noise, operators, unknowns
 from ptycho_torch.refine.initial import start_state
 from ptycho_torch.refine.lsqml import LSQML
+from ptycho_torch.refine.raar import RAAR
 from ptycho_torch.refine.scan import scan_from_raw
 
 TERMS = [
@@ -72,14 +73,18 @@ def test_a_training_step_reads_nothing_back():
     assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
 
 
+def problem_on_meta(modes: int):
+    """A scan of 16 patterns of 32 x 32 and its state with every unknown, without values."""
+    scan = scan_from_raw(simulate(Scenario(N=32, n_positions=16, photons=1e4)).raw)
+    state = start_state(scan, modes=modes, intensity=True, background=True)
+    scan = dataclasses.replace(scan, **on_meta(vars(scan)))
+    return scan, dataclasses.replace(state, **on_meta(vars(state)))
+
+
 @pytest.mark.parametrize("modes", [1, 2])
 def test_the_operators_of_a_sweep_read_nothing_back(modes):
     """All but the box that a batch reaches on the canvas, whose size is read once a batch."""
-    raw = simulate(Scenario(N=32, n_positions=16, photons=1e4)).raw
-    scan = scan_from_raw(raw)
-    state = start_state(scan, modes=modes, intensity=True, background=True)
-    scan = dataclasses.replace(scan, **on_meta(vars(scan)))
-    state = dataclasses.replace(state, **on_meta(vars(state)))
+    scan, state = problem_on_meta(modes)
     index = torch.arange(8, device="meta")
     exit = forward.predict(scan, state, index)
     change = forward.residual(scan, exit, noise.check_noise("bounded"))
@@ -94,3 +99,27 @@ def test_the_operators_of_a_sweep_read_nothing_back(modes):
     assert forward.regularised(weight, 0.3, weight.max()).is_meta
     along = [exit.probes, operators.shift_fourier(pulled, exit.ramps)]
     assert LSQML()._line_search(along, change).shape == (8, 2)
+
+
+@pytest.mark.parametrize("modes", [1, 2])
+def test_a_sweep_of_raar_reads_nothing_back(modes):
+    """All of it: its sums are those of the whole canvas, so that no box is asked for."""
+    scan, state = problem_on_meta(modes)
+    rule = RAAR()
+    rule.start(scan, state)
+    for index in torch.arange(16, device="meta").split(8):
+        exit = rule.step(scan, state, index, 1.0, True)
+        assert exit.far.shape == (8, modes, 32, 32) and exit.far.is_meta
+    rule.end_epoch(scan, state, 1.0, True)
+    assert state.object.is_meta and state.probe.is_meta and rule.tensors()["kept"].is_meta
+
+
+def test_the_other_unknowns_of_a_batch_read_nothing_back():
+    """Positions, intensities, background, and the misfit whose number is read at last."""
+    scan, state = problem_on_meta(1)
+    exit = forward.predict(scan, state, torch.arange(8, device="meta"))
+    step, information = unknowns.position_step(scan, state, exit)
+    assert step.shape == (8, 2) and information.shape == (8, 2, 2) and information.is_meta
+    unknowns.intensity_step(scan, state, exit, 1.0)
+    assert state.intensity.is_meta and unknowns.background_ratio(scan, exit).shape == (32, 32)
+    assert noise.misfit(scan.of(exit.index), exit.intensity, scan.good).shape == (8,)
