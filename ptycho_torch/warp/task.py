@@ -18,13 +18,14 @@ from ptycho.io.tensors import read_tensors, write_tensors
 from ptycho.models.warp_onnx import write_description, write_warp_onnx
 from ptycho.simulation.objects import get_object
 from ptycho.warp.distortions import random_warp
+from ptycho.warp.network_shape import POINTS, SIDE
 from ptycho.warp.splines import spline_basis
 from ptycho.warp.training import WarpSettings
 from ptycho.warp.warp import Warp
 from ptycho_torch.learned import Task
 from ptycho_torch.warp.field import backward_warp
 from ptycho_torch.warp.losses import fold_penalty
-from ptycho_torch.warp.network import POINTS, SIDE, WarpNetwork, details, displacements
+from ptycho_torch.warp.network import WarpNetwork, details, displacements
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,10 +14,11 @@ from ptycho.config.learned import settings_from
 from ptycho.errors import BundleError, ConfigError
 from ptycho.experiments import learned
 from ptycho.simulation.objects import lines
+from ptycho.warp.network_shape import SIDE
 from ptycho.warp.prepare import make_pair
 from ptycho.warp.training import WarpSettings
 from ptycho_torch.learned import fit
-from ptycho_torch.warp.network import SIDE, WarpNetwork, details
+from ptycho_torch.warp.network import WarpNetwork, details
 from ptycho_torch.warp.predict import load_network, predict_warp
 from ptycho_torch.warp.task import WarpTask
 
