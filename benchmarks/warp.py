@@ -114,15 +114,18 @@ def cases(photons: tuple[float, ...] = (1e3, 1e5), numbers: range = range(3)) ->
 
 
 def noise(numbers: range = range(3)) -> None:
-    """Displacement that is found where there is none."""
+    """Displacement that is found where there is none: of 16 pairs, then of pairs without an object."""
     print("pair                        photons  px rms found          failures named")
+    pairs = [(_OBJECTS[k], 20 + k) for k in range(3)] + [(_OBJECTS[n % 5], n) for n in range(225, 230)]
+    still = identity((_SIDE, _SIDE))
     for dose in (1e3, 1e5):
-        found = []
-        for number in numbers:
-            still = identity((_SIDE, _SIDE))
-            pair = make_pair(*pair_of(_OBJECTS[number], number + 20, still, _NOISE[dose]))
+        found, moved = [], []
+        for name, seed in pairs:
+            pair = make_pair(*pair_of(name, seed, still, _NOISE[dose]))
             found.append(register(pair))
-        told = " ".join(f"{one.warp.as_dict()['rms_px']:.3f}" for one in found)
+            # with the whole pixels by which the pair was placed
+            moved.append(error_px(pair, found[-1].warp, still))
+        told = " ".join(f"{one:.3f}" for one in moved)
         print(
             f"same object, other noise    {dose:7.0e}  {told:<20}  {[one.score.failures for one in found]}",
             flush=True,

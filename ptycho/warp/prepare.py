@@ -29,6 +29,9 @@ _DIM = 0.05
 _DETAIL_PX = 8.0
 #: slower variations are removed from a micrograph
 _SLOW_PX = 16.0
+#: shifts up to this are left to the fit, which asks held-out pixels: where noise hides the object, the best
+#: shift of two whole images is wrong by a pixel or two
+_NEAR_PX = 2.5
 
 
 @dataclass(frozen=True)
@@ -194,8 +197,8 @@ def _start_of_complex(
     ]
     cycles = aligned.ramp_cycles[0] / padded[0], aligned.ramp_cycles[1] / padded[1]
     flat = source * phase_ramp(source.shape, cycles).conj() * np.exp(1j * np.angle(aligned.scale))
-    dy, dx = aligned.shift_px
-    return (round(dx), round(dy)), flat
+    dy, dx = (0 if abs(shift) <= _NEAR_PX else round(shift) for shift in aligned.shift_px)
+    return (dx, dy), flat
 
 
 def _start_of_real(

@@ -147,7 +147,7 @@ def misfit(errors_px: Floats, information: Floats) -> Floats:
     [2.0]
     """
     size = np.sqrt(np.maximum(np.einsum("ma,mab,mb->m", errors_px, information, errors_px), 0.0))
-    return np.where(size < _FAR, 0.5 * size**2, _FAR * (size - 0.5 * _FAR))
+    return np.asarray(np.where(size < _FAR, 0.5 * size**2, _FAR * (size - 0.5 * _FAR)))
 
 
 def _predictions(
@@ -171,7 +171,7 @@ def _predictions(
         sums = [_sums(rows, errors, weighed, folds == k) for k in range(number)]
         for k in range(number):
             used = [n for n in range(number) if n != k or fold is None]
-            normal, right = (sum(sums[n][i] for n in used) for i in (0, 1))
+            normal, right = (np.sum([sums[n][i] for n in used], axis=0) for i in (0, 1))
             ridge = _RIDGE * np.trace(normal) / len(right)
             solved = np.linalg.solve(normal + ridge * np.eye(len(right)), right).reshape(2, -1)
             for part, design in rows():

@@ -28,7 +28,7 @@ class WarpData:
 class WarpSettings(LearnedSettings):
     """One training of the network; `ptycho sweep model=warp`."""
 
-    exports: ClassVar[tuple[str, ...]] = ("warp.safetensors", "warp.json")
+    exports: ClassVar[tuple[str, ...]] = ("warp.safetensors", "warp.onnx", "warp.json")
 
     epochs: int = option(20, ge=1, help="epochs; an evaluation and a checkpoint follow each")
     steps_per_epoch: int = option(120, ge=1, help="optimiser steps in an epoch")

@@ -116,7 +116,7 @@ def _fit_patterns(
     from ptycho.evaluation.gauge import remove_gauge
     from ptycho.image.registration import phase_ramp
     from ptycho.warp.prepare import relative_coverage, warp_image
-    from ptycho_torch.refine import scan_from_raw
+    from ptycho_torch.refine.scan import scan_from_raw
     from ptycho_torch.warp.held_object import fit_held_object
 
     made, pair, warp, places = last

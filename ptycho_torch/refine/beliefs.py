@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ptycho.errors import BundleError
 from ptycho.io.tensors import read_tensors
 from ptycho.models.shipped import WEIGHTS
+from ptycho_torch import undrawn
 from ptycho_torch.refine.decode import Belief, Grid, log_likelihood
 
 #: the built-in weights
@@ -99,12 +100,12 @@ class BeliefNetwork(nn.Module):
     def __init__(self, channels: int = CHANNELS) -> None:
         super().__init__()
         wide = channels
-        self.enter = nn.utils.skip_init(nn.Conv2d, FEATURES, wide, 5, padding=2)
-        self.second = nn.utils.skip_init(nn.Conv2d, wide, wide, 3, padding=1)
-        self.whole = nn.utils.skip_init(nn.Linear, 2 * wide, wide)
-        self.third = nn.utils.skip_init(nn.Conv2d, wide, wide, 3, padding=2, dilation=2)
-        self.sharpness = nn.utils.skip_init(nn.Linear, wide, 2)
-        self.leave = nn.utils.skip_init(nn.Conv2d, wide, 1, 3, padding=1)
+        self.enter = undrawn.Conv2d(FEATURES, wide, 5, padding=2)
+        self.second = undrawn.Conv2d(wide, wide, 3, padding=1)
+        self.whole = undrawn.Linear(2 * wide, wide)
+        self.third = undrawn.Conv2d(wide, wide, 3, padding=2, dilation=2)
+        self.sharpness = undrawn.Linear(wide, 2)
+        self.leave = undrawn.Conv2d(wide, 1, 3, padding=1)
 
     def forward(self, seen: Tensor, parts: Tensor) -> Tensor:
         lit = seen[:, -1:]

@@ -29,6 +29,8 @@ _MARGIN = 0.2
 _FIRST_FLOW = 7
 _RATE_PX, _LAST_RATE = 0.4, 0.03
 _TUNING_PX = 0.1
+#: standard errors for more points of an accepted flow: that there is a distortion is settled
+_FINER_SURE = 1.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ class _Fit:
         """Whether held-out pixels fit better by more than chance; if so, `tried` becomes the best warp."""
         better = self.gain(self.best, tried)
         failures = hard_failures(self.pair, tried.warp())
-        kept = better > self.settings.significance and not failures
+        finer = self.best.head is not None and tried.head is not None
+        needed = min(_FINER_SURE, self.settings.significance) if finer else self.settings.significance
+        kept = better > needed and not failures
         self.rows.append({"stage": name, "kept": kept, "better": better, "failures": list(failures)})
         if kept:
             self.best, self.changed = tried, True

@@ -8,16 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptycho.warp.formula import BOUNDS, global_displacement
+from ptycho.warp.network_shape import (
+    FLOW_BOUND,
+    FLOW_GAIN,
+    POINTS,
+    REACH,
+    SIDE,
+    STRIDE,
+    TRUNK_STRIDES,
+    WHOLE_GAIN,
+    WINDOW_PX,
+)
 from ptycho_torch import undrawn
 from ptycho_torch.layers import draw_he
-
-#: side of its input images, px, and control points on a side of its flow
-SIDE, POINTS = 128, 8
-#: bound of its flow, as a share of half the side
-FLOW_BOUND = 0.2
-_REACH, _STRIDE, _WINDOW = 3, 4, 24
-#: heads have many inputs; this keeps their first steps short
-_WHOLE_GAIN, _FLOW_GAIN = 0.01, 0.05
 
 
 class WarpNetwork(nn.Module):
@@ -37,17 +40,16 @@ class WarpNetwork(nn.Module):
             nn.GELU(),
             undrawn.Conv2d(32, 32, 3, 1, 1),
         )
-        seen = (2 * _REACH + 1) ** 2 + 32 + 2
+        seen = (2 * REACH + 1) ** 2 + 32 + 2
         wide = channels
         self.trunk = nn.Sequential(
             undrawn.Conv2d(seen, wide, 1),
             nn.GELU(),
-            *_halved(wide),
-            *_halved(wide),
+            *(layer for stride in TRUNK_STRIDES for layer in _convolved(wide, stride)),
         )
         self.flow = undrawn.Conv2d(channels, 2, 3, 1, 1)
         self.whole = undrawn.Linear(channels * POINTS * POINTS, len(BOUNDS))
-        line = (torch.arange(SIDE // _STRIDE) + 0.5) * 2 * _STRIDE / SIDE - 1
+        line = (torch.arange(SIDE // STRIDE) + 0.5) * 2 * STRIDE / SIDE - 1
         down, across = torch.meshgrid(line, line, indexing="ij")
         self.register_buffer("coordinates", torch.stack([across, down])[None], persistent=False)
         self.register_buffer("bounds", torch.tensor(BOUNDS), persistent=False)
@@ -56,26 +58,23 @@ class WarpNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         fixed, moving = self.encoder(images[:, :2]), self.encoder(images[:, 2:])
         fixed, moving = (f / (f.square().sum(1, keepdim=True) + 1e-6).sqrt() for f in (fixed, moving))
-        padded = F.pad(moving, [_REACH] * 4)
-        side = SIDE // _STRIDE
+        padded = F.pad(moving, [REACH] * 4)
+        side = SIDE // STRIDE
         alike = [
             (fixed * padded[:, :, i : i + side, j : j + side]).sum(1, keepdim=True)
-            for i in range(2 * _REACH + 1)
-            for j in range(2 * _REACH + 1)
+            for i in range(2 * REACH + 1)
+            for j in range(2 * REACH + 1)
         ]
         where = self.get_buffer("coordinates").expand(images.shape[0], -1, -1, -1)
         found = self.trunk(torch.cat([4 * torch.cat(alike, 1), fixed, where], 1))
         bound = self.get_buffer("bounds")
-        values = bound * torch.tanh(_WHOLE_GAIN * self.whole(found.flatten(1)) / bound)
-        points = FLOW_BOUND * torch.tanh(_FLOW_GAIN * self.flow(found) / FLOW_BOUND)
+        values = bound * torch.tanh(WHOLE_GAIN * self.whole(found.flatten(1)) / bound)
+        points = FLOW_BOUND * torch.tanh(FLOW_GAIN * self.flow(found) / FLOW_BOUND)
         return values, points
 
 
-def _halved(wide: int) -> list[nn.Module]:
-    """Two convolutions, the first of which halves the side."""
-    strides = (2, 1)
-    pairs = [(undrawn.Conv2d(wide, wide, 3, stride, 1), nn.GELU()) for stride in strides]
-    return [layer for pair in pairs for layer in pair]
+def _convolved(wide: int, stride: int) -> list[nn.Module]:
+    return [undrawn.Conv2d(wide, wide, 3, stride, 1), nn.GELU()]
 
 
 def displacements(values: Tensor, points: Tensor, places: Tensor, basis: Tensor) -> Tensor:
@@ -95,7 +94,7 @@ def details(image: Tensor, weight: Tensor, real: bool = False) -> Tensor:
     real: for a micrograph, the image minus its mean in each window, without imaginary part.
     """
     parts = torch.stack([image.real * weight, image.imag * weight, weight], 1)
-    pooled = F.avg_pool2d(parts, _WINDOW, _WINDOW // 6, _WINDOW // 2, count_include_pad=False)
+    pooled = F.avg_pool2d(parts, WINDOW_PX, WINDOW_PX // 6, WINDOW_PX // 2, count_include_pad=False)
     pooled = F.interpolate(pooled, size=image.shape[-2:], mode="bilinear", align_corners=True)
     slow = torch.complex(pooled[:, 0], pooled[:, 1]) / pooled[:, 2].clamp_min(1e-3)
     if real:

@@ -13,10 +13,11 @@ from torch import Tensor
 from ptycho.errors import BundleError
 from ptycho.io.tensors import read_tensors
 from ptycho.models.shipped import WEIGHTS
+from ptycho.warp.network_shape import POINTS, SIDE
 from ptycho.warp.prepare import Pair
 from ptycho.warp.splines import spline_basis
 from ptycho.warp.warp import Warp
-from ptycho_torch.warp.network import POINTS, SIDE, WarpNetwork, details
+from ptycho_torch.warp.network import WarpNetwork, details
 
 #: the built-in weights; for their training see docs/model_card_warp.md
 SHIPPED = WEIGHTS.with_name("warp.safetensors")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,20 +13,24 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ptycho.io.atomic import atomic_write
-from ptycho.io.tensors import write_tensors
+from ptycho.errors import MissingDependencyError
+from ptycho.io.tensors import read_tensors, write_tensors
+from ptycho.models.warp_onnx import write_description, write_warp_onnx
 from ptycho.simulation.objects import get_object
 from ptycho.warp.distortions import random_warp
+from ptycho.warp.network_shape import POINTS, SIDE
 from ptycho.warp.splines import spline_basis
 from ptycho.warp.training import WarpSettings
 from ptycho.warp.warp import Warp
 from ptycho_torch.learned import Task
 from ptycho_torch.warp.field import backward_warp
 from ptycho_torch.warp.losses import fold_penalty
-from ptycho_torch.warp.network import POINTS, SIDE, WarpNetwork, details, displacements
+from ptycho_torch.warp.network import WarpNetwork, details, displacements
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
 
 _OBJECT, _PAD, _LATTICE = 240, 16, 32
 #: number of epochs that share a pool of objects
@@ -111,17 +115,12 @@ class WarpTask(Task[WarpSettings]):
     def export(self, network: nn.Module, folder: Path) -> list[Path]:
         target = folder / "warp.safetensors"
         write_weights(target, network)
-        about = folder / "warp.json"
-        facts: dict[str, Any] = {
-            "input": "images (B, 4, 128, 128) float32: real and imaginary detail of the fixed, then of the "
-            "moving image, see ptycho_torch.warp.network.details",
-            "output": ["values (B, 10) in unit radii", f"points (B, 2, {POINTS}, {POINTS}) in unit radii"],
-            "side_px": SIDE,
-            "channels": self.settings.channels,
-        }
-        with atomic_write(about) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        return [target, about]
+        weights = read_tensors(target)[0]
+        try:
+            return [target, *write_warp_onnx(weights, folder)]
+        except MissingDependencyError as error:
+            log.warning("no warp.onnx was written: %s", error)
+            return [target, write_description(weights, folder)]
 
     def _pairs(self, rng: np.random.Generator, count: int, first: int) -> dict[str, Tensor]:
         """count pairs of objects whose seeds begin at `first`: images (B,4,128,128), field (B,32,32,2)."""

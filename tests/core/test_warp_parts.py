@@ -94,6 +94,12 @@ def test_scale_phase_and_ramp_do_not_count(image: np.ndarray) -> None:
     assert pair.corner_xy == (0, 0) and score_pair(pair, identity(pair.shape)).total > 0.97
 
 
+def test_small_shifts_are_left_to_the_fit_and_large_ones_are_not(image: np.ndarray) -> None:
+    """Where noise hides the object, the best shift of two whole images is wrong by a pixel or two."""
+    assert make_pair(image, np.roll(image, (1, -2), (0, 1))).corner_xy == (0, 0)
+    assert make_pair(image, np.roll(image, (5, -4), (0, 1))).corner_xy == (-4, 5)
+
+
 def test_failures_are_named(image: np.ndarray) -> None:
     rng = RNG(1)
     noise = [1 + 0.1 * (rng.normal(size=(96, 96)) + 1j * rng.normal(size=(96, 96))) for _ in "ab"]

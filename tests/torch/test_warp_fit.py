@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ptycho.simulation.objects import lines
+from ptycho.simulation.objects import get_object, lines
 from ptycho.warp.distortions import random_warp
 from ptycho.warp.prepare import make_pair
 from ptycho.warp.settings import PairSettings
@@ -217,6 +217,21 @@ def test_noise_alone_moves_nothing() -> None:
     blank = [1 + 0.1 * (rng.normal(size=(96, 96)) + 1j * rng.normal(size=(96, 96))) for _ in "ab"]
     found = register(make_pair(*blank))
     assert found.score.failures == ("no structure",) and found.warp.as_dict()["rms_px"] == 0
+
+
+def test_noise_that_hides_the_object_moves_nothing() -> None:
+    """A random field under the noise of 1e3 photons: its best shift as a whole is (1, 1) px."""
+    rng, side, pad = RNG([227, 99]), 160, 32
+    whole = get_object("gaussian_random_field")((side + 2 * pad,) * 2, 227).astype(np.complex128)
+    whole = ndimage.gaussian_filter(whole.real, 0.6) + 1j * ndimage.gaussian_filter(whole.imag, 0.6)
+    image = whole[pad:-pad, pad:-pad]
+    noisy = []
+    for _ in range(2):
+        white = rng.standard_normal((2, side, side)) * 0.17 * np.abs(image).mean() / 2**0.5
+        noisy.append(image + white[0] + 1j * white[1])
+    pair = make_pair(*noisy)
+    found = register(pair, PairSettings("affine"))
+    assert pair.corner_xy == (0, 0) and found.warp.as_dict()["rms_px"] < 0.05
 
 
 def test_equal_images_give_the_identity() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from ptycho.config.learned import settings_from
 from ptycho.errors import BundleError, ConfigError
 from ptycho.experiments import learned
 from ptycho.simulation.objects import lines
+from ptycho.warp.network_shape import SIDE
 from ptycho.warp.prepare import make_pair
 from ptycho.warp.training import WarpSettings
 from ptycho_torch.learned import fit
-from ptycho_torch.warp.network import SIDE, WarpNetwork, details
+from ptycho_torch.warp.network import WarpNetwork, details
 from ptycho_torch.warp.predict import load_network, predict_warp
 from ptycho_torch.warp.task import WarpTask
 
@@ -102,3 +104,35 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     write_tensors(path, {"slope": np.ones(3)}, {})
     with pytest.raises(BundleError, match="no weights of the warp network"):
         load_network(path)
+
+
+@pytest.mark.onnx
+def test_onnx_equals_torch_and_its_description_names_what_it_needs(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from ptycho.io.tensors import read_tensors
+    from ptycho.models.warp_onnx import write_warp_onnx
+    from ptycho.warp.formula import NAMES
+    from ptycho_torch.warp.predict import SHIPPED
+
+    weights = read_tensors(SHIPPED)[0]
+    model, description = write_warp_onnx(weights, tmp_path)
+    task = WarpTask(settings(tmp_path))
+    images = task.batch(0, 0)["images"]
+    session = onnxruntime.InferenceSession(model.read_bytes(), providers=["CPUExecutionProvider"])
+    network = load_network()
+    for given in (images, images[:1]):
+        made = session.run(["values", "points"], {"images": given.numpy()})
+        with torch.no_grad():
+            wanted = network(given)
+        for ours, theirs in zip(made, wanted, strict=True):
+            assert np.abs(ours - theirs.numpy()).max() < 1e-5 and np.abs(ours).max() > 1e-3
+    said = json.loads(description.read_text())
+    assert list(said["values"]) == list(NAMES) and said["side_px"] == SIDE and said["channels"] == 48
+    assert said["input"]["images"]["shape"][1:] == [4, SIDE, SIDE]
+    assert write_warp_onnx(weights, tmp_path)[0].read_bytes() == model.read_bytes()
+
+
+def test_an_export_holds_weights_onnx_and_description(tmp_path: Path) -> None:
+    task = WarpTask(settings(tmp_path))
+    names = [path.name for path in task.export(task.build(), tmp_path)]
+    assert names == ["warp.safetensors", "warp.onnx", "warp.json"]
