@@ -109,7 +109,7 @@ def add_arguments(parser: Parser) -> None:
         "--position_belief",
         choices=("auto", "network", "formula"),
         default="auto",
-        help="with --position_decode: how misfits become a distribution; auto: formula (default auto)",
+        help="how misfits become a distribution; auto: network from 3e4 counts a pattern (default auto)",
     )
     add(
         "--position_reference",

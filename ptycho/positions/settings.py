@@ -49,7 +49,7 @@ class PositionsSettings(LearnedSettings):
     exports: ClassVar[tuple[str, ...]] = ("positions.safetensors",)
 
     output_dir: Path = option(Path("positions_out"), help="folder for everything the training writes")
-    epochs: int = option(20, ge=1, help="epochs; an evaluation and a checkpoint follow each")
+    epochs: int = option(12, ge=1, help="epochs; an evaluation and a checkpoint follow each")
     steps_per_epoch: int = option(100, ge=1, help="optimiser steps in an epoch")
     batch_size: int = option(64, ge=1, help="maps in a step")
     learning_rate: float = option(4e-3, gt=0, help="largest learning rate; it falls as a cosine over the run")

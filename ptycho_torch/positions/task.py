@@ -37,7 +37,7 @@ class PositionsTask(Task[PositionsSettings]):
     """Maps of the engine's own searches; the belief should lie where the pattern truly was."""
 
     name = "positions"
-    terms = {"entropy": 1.0, "distance": 0.3}
+    terms = {"entropy": 1.0, "distance": 1.0}
     monitor = "val/loss"
     bar = ("train_loss", "val/loss", "val/rms_px", "val/formula_px")
 
@@ -59,13 +59,16 @@ class PositionsTask(Task[PositionsSettings]):
         return examples(self._pairs.at(index).turned(int(rng.integers(8))))
 
     def losses(self, network: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return each_loss(logits_of(network, batch), batch, lambda each: each.mean())
+        # a grid that the truth lies beyond teaches nothing about the shifts on it
+        share = batch["on_grid"] / batch["on_grid"].mean().clamp_min(1e-6)
+        return each_loss(logits_of(network, batch), batch, lambda each: (share * each).mean())
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         if self._judged is None:
             alone = dataclasses.replace(self.settings.data, helped=0.0)
             seeds = [(self.settings.seed, _JUDGE, k) for k in range(alone.judged_scans)]
             self._judged = joined(collect(draw_scene(alone, seed), seed[-1]) for seed in seeds)
+            self._judged = self._judged.at(on_grid(self._judged).nonzero()[:, 0])
         device = next(network.parameters()).device
         every = examples(self._judged)
         found: dict[str, list[Tensor]] = {}
@@ -130,13 +133,13 @@ def examples(pairs: Pairs) -> dict[str, Tensor]:
     """Maps as the network sees them, with what it should say.
 
     seen (B, 9, S, S), parts (B, 2, S, S), wanted (B, S^2) weights, true (B, 2) px, shifts (B, S^2, 2) px, all
-    float32; dark (B, S^2) bool, off the canvas.
+    float32; on_grid (B,) float32, 1 where the grid reaches the truth; dark (B, S^2) bool, off the canvas.
     """
     misfits, shifts = pairs.misfits.flatten(1), shifts_of(pairs)
     seen, parts = pictures(misfits, prior_map(pairs), pairs.noise, pairs.step_px, pairs.radius_px)
-    # a padded map has shifts beyond its own grid: the truth is looked for on the grid itself
-    reach = (pairs.radius_px / pairs.step_px + 1e-6).floor() * pairs.step_px
-    true = pairs.true_xy.maximum(-reach[:, None]).minimum(reach[:, None])
+    # a padded map has shifts beyond its own grid
+    reach = reach_px(pairs)[:, None]
+    true = pairs.true_xy.maximum(-reach).minimum(reach)
     wanted = targets(true.double().numpy(), shifts.double().numpy(), pairs.step_px.double().numpy())
     return {
         "seen": seen,
@@ -144,8 +147,19 @@ def examples(pairs: Pairs) -> dict[str, Tensor]:
         "wanted": torch.from_numpy(wanted).float(),
         "true": pairs.true_xy,
         "shifts": shifts,
+        "on_grid": on_grid(pairs).float(),
         "dark": misfits.isinf(),
     }
+
+
+def reach_px(pairs: Pairs) -> Tensor:
+    """The largest shift (B,) of each map's own grid along an axis, px."""
+    return (pairs.radius_px / pairs.step_px + 1e-6).floor() * pairs.step_px
+
+
+def on_grid(pairs: Pairs) -> Tensor:
+    """Whether the true shift of each map (B,) lies on its grid."""
+    return pairs.true_xy.abs().amax(1) <= reach_px(pairs)
 
 
 def logits_of(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:

@@ -93,7 +93,7 @@ def pictures(
 class BeliefNetwork(nn.Module):
     """Pictures (B, 9, S, S) and the formula's parts (B, 2, S, S) to logits (B, S, S); any side S.
 
-    About 9,600 weights. Shifts off the canvas are zero after every layer, so a map may be padded with them
+    About 9,000 weights. Shifts off the canvas are zero after every layer, so a map may be padded with them
     without effect. The last layers are zero before training, when the logits are those of the formula.
     """
 

@@ -143,7 +143,7 @@ def fingerprint(
         "positions": options.positions,
         "position_search_px": options.position_search_px,
         "position_decode": options.decoder,
-        "position_belief": options.believer,
+        "position_belief": options.believer(scan.mean_counts),
         "modes": options.modes,
         "background": options.background,
         "intensity": options.intensity,

@@ -49,7 +49,7 @@ def iterate(
     prior = asked_for(scan, state, options)
     schedule = Schedule(options, epochs, short=prior == "learned" and noise_is_all(scan, state))
     light = illumination(scan, state) if options.smoothness else state.object.real
-    believe = believe or BELIEFS[options.believer]
+    believe = believe or BELIEFS[options.believer(scan.mean_counts)]
     whole = Run(scan, state, rule, options, schedule, seed, light, prior, believe)
     if prior == "tv" and state.epoch == 0:
         state.first = state.object.clone()

@@ -14,6 +14,8 @@ PRIORS = ("auto", "learned", "tv", "none")
 _RESTING = 0.2
 _FULL_ONE_LEVEL, _FULL_TWO_LEVELS = 8, 2
 _MOMENTUM = 0.7
+#: counts in the mean pattern from which the positions network finds more than the formula
+_COUNTS_OF_NETWORK = 3e4
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class RefineOptions:
     position_step_px: largest move a sweep; position_search_px: errors of this size
     are looked for during the first half of the sweeps (0 = errors of a pixel or less); position_decode: how,
     "exp" or "st" (decoded from misfit maps, decode.py), "none" (tried at random) or "auto" (exp);
-    position_belief: how maps become distributions, "network" or "formula" (beliefs.py) or "auto" (formula).
+    position_belief: how maps become distributions, "network" or "formula" (beliefs.py) or "auto" (the
+    network from 30,000 counts a pattern).
     intensity: one amplitude factor a pattern. background: one incoherent background image.  probe_support:
     (N, N) bool, True = probe may be non-zero. amplitude_limits: (low, high) of |object|.  smoothness: weight
     of the object's squared gradient against the illumination (0 = off).  patience, tolerance: stop when R
@@ -122,12 +125,13 @@ class RefineOptions:
             return "none"
         return "exp" if self.position_decode == "auto" else self.position_decode
 
-    @property
-    def believer(self) -> str:
-        """How misfit maps become distributions: "network" or "formula"."""
+    def believer(self, mean_counts: float) -> str:
+        """How misfit maps become distributions, "network" or "formula", for patterns of so many counts."""
         if self.decoder == "none":
             return "formula"
-        return "formula" if self.position_belief == "auto" else self.position_belief
+        if self.position_belief == "auto":
+            return "network" if mean_counts >= _COUNTS_OF_NETWORK else "formula"
+        return self.position_belief
 
     @property
     def rule_name(self) -> str:

@@ -89,6 +89,7 @@ def test_the_belief_is_checked_and_asked_for_only_where_it_decodes():
     for given in ({}, {**searched, "position_decode": "none"}):
         with pytest.raises(ConfigError, match="position_belief='network' needs position_search_px"):
             RefineOptions(**given, position_belief="network").check()
-        assert RefineOptions(**given).check().believer == "formula"
+        assert RefineOptions(**given).check().believer(1e6) == "formula"
     for belief in ("network", "formula"):
-        assert RefineOptions(**searched, position_belief=belief).check().believer == belief
+        assert RefineOptions(**searched, position_belief=belief).check().believer(1e4) == belief
+    assert [RefineOptions(**searched).believer(counts) for counts in (1e4, 1e5)] == ["formula", "network"]
