@@ -3,8 +3,7 @@
 If a position is corrected while the object is fixed, the error that this pattern has left in the object
 resists the correction. A strain of the whole scan is resisted by the whole object. With alternating updates
 such errors take hundreds of sweeps. Here one linear least-squares problem updates all unknowns together.
-Matrix-free Levenberg-Marquardt as in S. Kandel et al., Opt.
-Express 29, 23019 (2021), with Fisher scoring of the Poisson likelihood:
+Matrix-free Levenberg-Marquardt as in S. Kandel et al., Opt. Express 29, 23019 (2021), with Fisher scoring:
     minimise  sum (n - I - J d)^2 / (I + f) + |O + dO|^2_S + lambda |d|^2   over  d = (dO, dP, dx, S)
 by conjugate gradients, each unknown in units of its own curvature. The score n - I has no bias for few
 photons. The difference of square roots has a bias, which hides a strain of 1 % at 25 counts a pixel. |.|_S is
@@ -363,8 +362,7 @@ def joint_step(
 
     An unknown whose `with_` is False is held. Patterns marked as lost are left out. No position moves further
     than `longest_px`; the step is shortened until the likelihood rises. Time: about 4 to 7 FFTs a pattern,
-    mode and iteration. Memory: 5 exit waves a pattern for scans up to 2,000 patterns of 64 x 64 if half of the
-    available memory holds them, else one batch.
+    mode and iteration. Memory: one batch, or 5 exit waves a pattern where they are few (`Linear`).
     """
     index = torch.arange(scan.size, device=scan.counts.device)
     if state.lost is not None:
