@@ -149,7 +149,8 @@ FAST = (
     "docs/test_specs.py",
     "parity/test_merging.py", "torch/test_batches.py", "torch/test_layers.py",
     "torch/test_refine_values*.py", "torch/test_refine_rules.py", "tf/test_optimizers.py",
-    "torch/test_learned_parts.py", "torch/test_triage.py",
+    "torch/test_learned_parts.py", "torch/test_triage.py", "torch/test_shipped_training.py",
+    "torch/test_positions_maps.py",
 )  # fmt: skip
 #: of these, what takes seconds: databases, files larger than the memory that is allowed, pictures
 NOT_FAST = (
