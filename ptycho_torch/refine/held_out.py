@@ -46,16 +46,18 @@ def verdict(scan: RefineScan, state: RefineState, index: Tensor) -> float:
     objects.
     """
     floor = 1e-2 * scan.mean_counts / scan.n**2
-    models, counts = [], []
+    seen = []
     for part in portions(own(scan, index), _BATCH, state.probe):
-        models.append(predict(scan, state, part).intensity)
-        counts.append(scan.counts[part])
-    model, count = torch.cat(models), torch.cat(counts)
-    if scan.good is not None:
-        model, count = model * scan.good, count * scan.good
+        model, count = predict(scan, state, part).intensity, scan.counts[part]
+        seen.append((model, count) if scan.good is None else (model * scan.good, count * scan.good))
     counted, expected = total(
-        scan, float(count.sum(dtype=torch.float64)), float(model.sum(dtype=torch.float64))
+        scan,
+        sum(float(count.sum(dtype=torch.float64)) for _, count in seen),
+        sum(float(model.sum(dtype=torch.float64)) for model, _ in seen),
     )
-    scale = counted / max(expected, 1e-30)
-    lost = scale * model - (count + floor) * torch.log(scale * model + floor)
-    return total(scan, float((lost if scan.good is None else lost * scan.good).sum(dtype=torch.float64)))[0]
+    scale, found = counted / max(expected, 1e-30), 0.0
+    for model, count in seen:
+        lost = scale * model - (count + floor) * torch.log(scale * model + floor)
+        lost = lost if scan.good is None else lost * scan.good
+        found += float(lost.sum(dtype=torch.float64))
+    return total(scan, found)[0]
