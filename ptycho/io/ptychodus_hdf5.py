@@ -39,7 +39,7 @@ def is_hdf5(path: Path) -> bool:
                 if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC:
                     return True
                 place = 2 * place or 512
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a NUL
         pass
     return False
 
