@@ -39,7 +39,7 @@ def random_object(side: int, rng: Rng, without: tuple[str, ...] = ()) -> NDArray
     reach = float(rng.choice([rng.uniform(0.2, 1.5), rng.uniform(1.0, 2.5)], p=[0.8, 0.2]))
     if rng.random() < 0.5:
         turned = 1 - turned
-    return ((1 - depth * absorbed) * np.exp(1j * reach * turned)).astype(np.complex64)
+    return np.asarray(((1 - depth * absorbed) * np.exp(1j * reach * turned)).astype(np.complex64))
 
 
 def _draw(kind: str, side: int, rng: Rng, without: tuple[str, ...]) -> Image:
@@ -56,7 +56,7 @@ def _field(side: int, rng: Rng) -> Image:
 def _binary(side: int, rng: Rng) -> Image:
     field = _field(side, rng)
     sharp = (field > np.quantile(field, rng.uniform(0.2, 0.8))).astype(np.float64)
-    return ndimage.gaussian_filter(sharp, rng.uniform(0.0, 0.8))
+    return np.asarray(ndimage.gaussian_filter(sharp, rng.uniform(0.0, 0.8)))
 
 
 def _cells(side: int, rng: Rng) -> Image:
@@ -65,7 +65,7 @@ def _cells(side: int, rng: Rng) -> Image:
 
     grid = np.moveaxis(np.indices((side, side)), 0, -1).reshape(-1, 2)
     nearest = cKDTree(seeds).query(grid)[1].reshape(side, side)
-    return ndimage.gaussian_filter(rng.random(len(seeds))[nearest], rng.uniform(0.0, 0.8))
+    return np.asarray(ndimage.gaussian_filter(rng.random(len(seeds))[nearest], rng.uniform(0.0, 0.8)))
 
 
 def _blobs(side: int, rng: Rng) -> Image:
@@ -107,7 +107,7 @@ def _photo(side: int, rng: Rng, without: tuple[str, ...] = ()) -> Image:
     at = (np.arange(side) + 0.5) * size / side - 0.5
     image = ndimage.map_coordinates(smooth, np.meshgrid(at, at, indexing="ij"), order=1, mode="nearest")
     image = np.rot90(image, int(rng.integers(4)))
-    return image[:, ::-1] if rng.random() < 0.5 else image
+    return np.asarray(image[:, ::-1] if rng.random() < 0.5 else image)
 
 
 _KINDS: dict[str, Callable[[int, Rng], Image]] = {
@@ -119,4 +119,4 @@ _SHARES = {"photo": 4, "field": 3, "binary": 2, "cells": 1, "blobs": 1, "lines":
 
 def _unit(image: Image) -> Image:
     low, high = np.quantile(image, [0.001, 0.999])
-    return np.clip((image - low) / max(high - low, 1e-9), 0, 1)
+    return np.asarray(np.clip((image - low) / max(high - low, 1e-9), 0, 1))
