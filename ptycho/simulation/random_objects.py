@@ -39,8 +39,7 @@ def random_object(side: int, rng: Rng, without: tuple[str, ...] = ()) -> NDArray
     reach = float(rng.choice([rng.uniform(0.2, 1.5), rng.uniform(1.0, 2.5)], p=[0.8, 0.2]))
     if rng.random() < 0.5:
         turned = 1 - turned
-    made: NDArray[np.complex64] = ((1 - depth * absorbed) * np.exp(1j * reach * turned)).astype(np.complex64)
-    return made
+    return np.asarray(((1 - depth * absorbed) * np.exp(1j * reach * turned)).astype(np.complex64))
 
 
 def _draw(kind: str, side: int, rng: Rng, without: tuple[str, ...]) -> Image:
