@@ -44,6 +44,8 @@ class Console:
         self.inner = False
         self.output: Path | None = None
         self.kind: str | None = None
+        #: how an interrupted run goes on, where that is not `ptycho train --resume`
+        self.goes_on: str | None = None
         self.folder: OutputFolder | None = None
         self.stop = Stop()
         #: results of the checks of the scans, by the full path of the file
@@ -107,7 +109,8 @@ class Console:
         kept = f"{output} keeps {', '.join(names)}" if names else "nothing was written"
         last = [output / name for name in LAST_CHECKPOINTS] if output else []
         command = "ptycho train " if self.prog in ("ptycho_experiment", "ptycho sweep") else ""
-        more = f"; go on with {command}--resume {output}" if any(map(_is_file, last)) else ""
+        how = self.goes_on or f"go on with {command}--resume {output}"
+        more = f"; {how}" if any(map(_is_file, last)) else ""
         self._tell(f"\n{self.prog}: interrupted; {kept}{more}")
 
     @property

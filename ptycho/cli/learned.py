@@ -72,6 +72,7 @@ def _train(tool: str, settings: LearnedSettings, arguments: argparse.Namespace, 
         folder, KIND, overwrite=arguments.overwrite, resumes=settings.resume, products=settings.exports
     )
     console.output = folder
+    console.goes_on = "go on with the same command and resume=true"
     record = on_record(
         folder,
         kind=KIND,

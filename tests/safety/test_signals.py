@@ -121,6 +121,24 @@ def test_experiment(more: tuple[str, ...], scan: Path, tmp_path: Path) -> None:
     assert record(run)["state"] == "interrupted" and record(tmp_path / "out")["state"] == "interrupted"
 
 
+@pytest.mark.slow
+def test_a_learned_tool_says_how_it_goes_on_and_does(tmp_path: Path) -> None:
+    words = [
+        "model=warp", "output_dir=out", "accelerator=cpu", "logger=none", "epochs=40", "steps_per_epoch=1",
+        "batch_size=1", "judged=4", "figures_every=0", "data.pool=4",
+    ]  # fmt: skip
+    process = begin(*words, cwd=tmp_path, entry=EXPERIMENT)
+    wait_for(tmp_path / "out" / "checkpoints" / "last.ckpt", process)
+    code, error = stopped(process, signal.SIGTERM)
+    assert code == 143, error
+    assert "go on with the same command and resume=true" in error and "ptycho train" not in error
+    assert record(tmp_path / "out")["state"] == "interrupted"
+    again = begin(*words, "resume=true", cwd=tmp_path, entry=EXPERIMENT)
+    said, error = again.communicate(timeout=300)
+    assert again.returncode == 0, error
+    assert "trained      warp, 40 epochs" in said
+
+
 def test_an_ignored_signal_stays_ignored() -> None:
     from ptycho.cli.signals import stoppable
 
