@@ -41,10 +41,10 @@ def test_commands_hold_a_part_of_the_patterns(scans, tmp_path):
 
 
 def test_positions_are_corrected_beside_a_part_of_the_patterns(tmp_path):
-    """52 MB of counts under 48 MiB (50 MB): search, joint step, what noise explains, second look, page."""
-    scans = scan_file(tmp_path / "small.h5", 60, SIDE), scan_file(tmp_path / "large.h5", 800, SIDE)
+    """72 MB of counts under 62 MiB (65 MB): search, joint step, what noise explains, second look, page."""
+    scans = scan_file(tmp_path / "small.h5", 60, SIDE), scan_file(tmp_path / "large.h5", 1100, SIDE)
     words = ["reconstruct", "{scan}", "-o", "made", "--positions", "free", "--position_error", "1"]
-    done = run_limited(*scans, 48, [[*words, "--sweeps", "4", *ONE_SWEEP[2:]]], tmp_path, timeout=900)
+    done = run_limited(*scans, 62, [[*words, "--sweeps", "4", *ONE_SWEEP[2:]]], tmp_path, timeout=900)
     assert json.loads(done.stdout.splitlines()[-1])[str(scans[1])] == [0], done.stderr
     assert (tmp_path / "made" / "positions.png").is_file()
 
