@@ -76,6 +76,8 @@ TOLERANCES = {
     "float32": {"operator": 1e-5, "forward": 1e-5, "gradient": 1e-4, "loss": 1e-6},
     "float64": {"operator": 1e-9, "forward": 1e-9, "gradient": 1e-9, "loss": 1e-9},
 }
+#: and of one backend in float64, whose weights are moved by what float32 rounds
+TOLERANCES_MOVED = {"forward": 1e-4, "gradient": 1e-4, "loss": 1e-4}
 
 #: gradients of the phase's own offset: a global phase is free, so the terms of these sums cancel and what is
 #: left has no digits of its own; they are measured against the gradient of the same node's weights
@@ -102,7 +104,7 @@ def disagreements(
         if name in FREE_OFFSETS:
             scale = max(scale, np.abs(other[name.removesuffix("bias") + "weight"]).max())
         error = np.abs(mine - wanted).max() / max(scale, 1e-30)
-        if not error <= TOLERANCES[dtype][name.split("/")[0]]:
+        if not error <= (TOLERANCES.get(dtype) or TOLERANCES_MOVED)[name.split("/")[0]]:
             found.append((name, float(error)))
     return found
 
@@ -227,6 +229,46 @@ def test_operators_and_losses_equal_torch_and_the_oracle(case, dtype, tf, ours, 
     assert disagreements(torchs, truth, dtype) == []
 
 
+def torch_answers(case: Case, scan: Any, theirs: Any, weights: dict[str, np.ndarray], dtype: str):
+    """Answer, loss and every gradient of a training step in PyTorch, by name."""
+    network = theirs.layers.build_network(case.architecture, case.spec, seed=3)
+    network.to(getattr(torch, dtype))
+    theirs.layers.load_neutral_weights(network, {k: torch.from_numpy(v) for k, v in weights.items()})
+    x, probe = torch.from_numpy(scan.x.astype(dtype)), torch.from_numpy(scan.probe.astype(complex_of(dtype)))
+    log_scale = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    modulus, phase = network(x, probe)
+    probe.requires_grad_()
+    patches = torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
+    loss = objective(case, scan, torch.tensor, dtype, patches, probe, torch.exp(log_scale))
+    loss.backward()
+    made = {"forward/modulus": modulus.detach().numpy(), "forward/phase": phase.detach().numpy()}
+    made |= {"loss/total": loss.detach().numpy(), "gradient/probe": probe.grad.numpy()}
+    made |= {"gradient/log_scale": log_scale.grad.numpy()}
+    for name, value in network.named_parameters():
+        made[f"gradient/{name.removeprefix('weights.').replace('/', '.')}"] = value.grad.numpy()
+    return made
+
+
+def weights_away_from_kinks(case: Case, scan: Any, theirs: Any, some_weights: Any) -> dict[str, np.ndarray]:
+    """Weights at which the gradient is continuous: no rectifier and no largest value of a pool is undecided.
+
+    Where the last digit of float32 decides one, processors and libraries differ rightly. Judged in float64,
+    by weights that are moved by some times what float32 rounds.
+    """
+    start = theirs.layers.neutral_weights(theirs.layers.build_network(case.architecture, case.spec, seed=3))
+    for seed in range(20):
+        weights = some_weights(start, seed)
+        answers = torch_answers(case, scan, theirs, weights, "float64")
+        for trial in range(1, 4):
+            rng = np.random.default_rng([seed, trial])
+            moved = {k: v * (1 + 1e-6 * rng.normal(size=np.shape(v))) for k, v in weights.items()}
+            if disagreements(torch_answers(case, scan, theirs, moved, "float64"), answers, "float32 moved"):
+                break
+        else:
+            return weights
+    raise AssertionError("every one of twenty networks is undecided somewhere")
+
+
 @the_table
 @both_precisions
 def test_answer_loss_and_every_gradient_equal_those_of_torch(
@@ -234,27 +276,12 @@ def test_answer_loss_and_every_gradient_equal_those_of_torch(
 ):
     scan = make_scan_batch(case.spec, case.modes)
     whole = complex_of(dtype)
-    network = theirs.layers.build_network(case.architecture, case.spec, seed=3)
-    weights = some_weights(theirs.layers.neutral_weights(network))
+    weights = weights_away_from_kinks(case, scan, theirs, some_weights)
+    expected = torch_answers(case, scan, theirs, weights, dtype)
 
-    network.to(getattr(torch, dtype))
-    theirs.layers.load_neutral_weights(network, {k: torch.from_numpy(v) for k, v in weights.items()})
-    x, probe = torch.from_numpy(scan.x.astype(dtype)), torch.from_numpy(scan.probe.astype(whole))
-    log_scale = torch.zeros((), dtype=x.dtype, requires_grad=True)
-    modulus, phase = network(x, probe)
-    probe.requires_grad_()
-    patches = torch.complex(modulus * torch.cos(phase), modulus * torch.sin(phase))
-    loss = objective(case, scan, torch.tensor, dtype, patches, probe, torch.exp(log_scale))
-    loss.backward()
-    expected = {"forward/modulus": modulus.detach().numpy(), "forward/phase": phase.detach().numpy()}
-    expected |= {"loss/total": loss.detach().numpy(), "gradient/probe": probe.grad.numpy()}
-    expected |= {"gradient/log_scale": log_scale.grad.numpy()}
-    for name, value in network.named_parameters():
-        expected[f"gradient/{name.removeprefix('weights.').replace('/', '.')}"] = value.grad.numpy()
-
+    x, probe = tf.constant(scan.x.astype(dtype)), tf.constant(scan.probe.astype(whole))
     network = ours.layers.build_network(case.architecture, case.spec, seed=3, dtype=dtype)
     ours.layers.load_neutral_weights(network, weights)
-    x, probe = tf.constant(scan.x.astype(dtype)), tf.constant(scan.probe.astype(whole))
     log_scale = tf.zeros([], dtype)
     with tf.GradientTape() as tape:
         tape.watch([probe, log_scale])
