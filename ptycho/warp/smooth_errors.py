@@ -1,7 +1,8 @@
 """A smooth model of position errors: splines over the scanned plane and over the order of measurement.
 
 Each pattern tells its own error with its own uncertainty. Neighbours in space or in time share drift,
-hysteresis and distortion; noise they do not share. Held-out patterns choose how many splines there are.
+hysteresis and distortion. Held-out patterns choose how many splines there are; where neighbours share noise
+as well, as that of a reference image, whole squares of patterns are held out together.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from ptycho.warp.splines import spline_basis
 
 Floats = NDArray[np.float64]
 AFFINE = 2
-#: control points on a side of the plane (0: nothing, 2: an affine map), and over the order of measurement
-PLANE, ORDER = (0, AFFINE, 4, 5, 7, 11, 17), (0, 4, 7, 13, 25, 49)
+#: control points on a side of the plane (0: nothing, 2: an affine map), over the order of measurement, and
+#: along each axis alone, as the axes of a scanner err by themselves
+PLANE, ORDER, ALONG = (0, AFFINE, 4, 5, 7, 11, 17), (0, 4, 7, 13, 25, 49), (0, 4, 5, 7, 11, 17)
 #: standard errors by which held-out patterns must be predicted better before more splines are taken
 SURE = 3.0
 _FOLDS = 5
@@ -31,14 +33,18 @@ _FAR = 2.5
 
 
 class Model(NamedTuple):
-    """Control points on a side of the plane, and over the order of measurement."""
+    """Control points on a side of the plane, over the order of measurement, and along each axis alone (then
+    `plane` is AFFINE, which these contain)."""
 
     plane: int
     order: int
+    along: int = 0
 
     @property
     def size(self) -> int:
         """Numbers of the model for one axis."""
+        if self.along:
+            return 2 * self.along - 1 + self.order
         return (3 if self.plane == AFFINE else self.plane**2) + self.order
 
     @property
@@ -47,6 +53,7 @@ class Model(NamedTuple):
         if self.plane == 0:
             return "none"
         plane = "affine" if self.plane == AFFINE else f"plane {self.plane}"
+        plane = f"axes {self.along}" if self.along else plane
         return plane if not self.order else f"{plane} and order {self.order}"
 
 
@@ -71,12 +78,14 @@ def smooth_errors(
     *,
     seed: int = 0,
     sure: float = SURE,
+    shared_px: float = 0.0,
 ) -> SmoothErrors:
     """The smooth part of noisy position errors, by weighted least squares; zero if nothing is significant.
 
     errors_px (M, 2) [x, y] in the order of measurement; information (M, 2, 2) px^-2, inverse covariance of
-    each, 0 for a pattern without a say; positions_px (M, 2). The seed determines the held-out fifths. Raises
-    InputError on shapes. Time O(M P^2) for P splines (at most 338), memory O(M + P^2): rows in batches.
+    each, 0 for a pattern without a say; positions_px (M, 2). shared_px: length over which errors share noise,
+    the side of the squares that are held out; 0: patterns alone. The seed determines the held-out fifths.
+    Raises InputError on shapes. Time O(M P^2) for P splines (at most 338), memory O(M + P^2): by rows.
 
     >>> t = np.linspace(-1, 1, 400)
     >>> places = np.stack([np.tile(np.arange(20.0), 20), np.repeat(np.arange(20.0), 20)], 1)
@@ -94,7 +103,8 @@ def smooth_errors(
             f"errors {errors.shape}, information {known.shape} and positions {places.shape} do not belong"
             " together"
         )
-    fold = np.random.default_rng([seed, 11]).permutation(count) % _FOLDS
+    square = _squares(places, shared_px)
+    fold = (np.random.default_rng([seed, 11]).permutation(int(square.max(initial=-1)) + 1) % _FOLDS)[square]
     told = np.trace(known, axis1=1, axis2=2) > 0
     predicted: dict[Model, Floats] = {NONE: np.zeros((count, 2))}
     losses: dict[Model, Floats] = {NONE: misfit(errors, known)[told]}
@@ -105,7 +115,7 @@ def smooth_errors(
         if new not in losses:
             predicted[new] = _predictions(errors, known, places, fold, new)
             losses[new] = misfit(errors - predicted[new], known)[told]
-        return standard_errors(losses[old] - losses[new])
+        return standard_errors(np.bincount(square[told], losses[old] - losses[new])[np.unique(square[told])])
 
     best = NONE
     while True:
@@ -113,12 +123,23 @@ def smooth_errors(
         gains = {model: gain(best, model) for model in near}
         better = {model: value for model, value in gains.items() if value > sure}
         chosen = min(better, key=lambda model: losses[model].sum(), default=None)
+        if chosen is not None:  # the fewest numbers among those that are not surely worse
+            level = [model for model in better if model == chosen or gain(model, chosen) <= sure]
+            chosen = min(level, key=lambda model: (model.size, losses[model].sum()))
         rows += [{"model": m.name, "kept": m == chosen, "better": value} for m, value in gains.items()]
         if chosen is None:
             break
         best = chosen
     made = np.zeros((count, 2)) if best == NONE else _predictions(errors, known, places, None, best)
     return SmoothErrors(made, predicted[best], best.name, rows)
+
+
+def _squares(places: Floats, side_px: float) -> NDArray[np.int64]:
+    """Number of the square that each pattern lies in, (M,); without a side each pattern is one."""
+    if not side_px > 0:
+        return np.arange(len(places))
+    cells = np.floor((places - places.min(0)) / side_px).astype(np.int64)
+    return np.asarray(np.unique(cells, axis=0, return_inverse=True)[1]).reshape(-1)
 
 
 def standard_errors(gains: ArrayLike) -> float:
@@ -132,11 +153,13 @@ def standard_errors(gains: ArrayLike) -> float:
 
 
 def _richer(model: Model) -> list[Model]:
-    """A model with the next one or two numbers of splines over the plane, or over the order."""
-    plane, order = PLANE.index(model.plane), ORDER.index(model.order)
-    return [Model(k, model.order) for k in PLANE[plane + 1 : plane + 3]] + [
-        Model(max(model.plane, AFFINE), k) for k in ORDER[order + 1 : order + 3]
-    ]
+    """A model with the next one or two numbers of splines over the plane, the order, or along each axis."""
+    plane, order, along = PLANE.index(model.plane), ORDER.index(model.order), ALONG.index(model.along)
+    made = [Model(k, model.order) for k in PLANE[plane + 1 : plane + 3]]
+    made += [Model(max(model.plane, AFFINE), k, model.along) for k in ORDER[order + 1 : order + 3]]
+    if model.plane <= AFFINE:
+        made += [Model(AFFINE, model.order, k) for k in ALONG[along + 1 : along + 3]]
+    return made
 
 
 def misfit(errors_px: Floats, information: Floats) -> Floats:
@@ -184,7 +207,9 @@ def _predictions(
 
 def _design(part: slice, share: Floats, count: int, model: Model) -> Floats:
     """Values (B, P) of the model's functions at patterns; share (B, 2): positions over the scan's extent."""
-    if model.plane == AFFINE:
+    if model.along:
+        functions = [spline_basis(share[:, axis], model.along, 1.0) for axis in (0, 1)]
+    elif model.plane == AFFINE:
         functions = [np.concatenate([share - 0.5, np.ones((len(share), 1))], 1)]
     else:
         columns, rows = (spline_basis(share[:, axis], model.plane, 1.0) for axis in (0, 1))

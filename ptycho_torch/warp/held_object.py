@@ -88,6 +88,7 @@ def fit_held_object(
     if bool(state.lost.all()):
         raise DataError("no pattern lies on the known part of the reference")
     fit_probe_scale(scan, state)
+    shared = _diameter_px(scan.probe)
     rows: list[dict[str, Any]] = []
     used = ~state.lost.cpu().numpy()
     own = moved = places_px
@@ -102,7 +103,7 @@ def fit_held_object(
         own = state.positions_xy.cpu().numpy()
         error = own - written_px
         shift = np.median(error, 0)
-        found = smooth_errors(error - shift, information, written_px, seed=seed)
+        found = smooth_errors(error - shift, information, written_px, seed=seed, shared_px=shared)
         moved = written_px + shift + found.errors_px
         guess = written_px + shift + found.predicted_px
         start = places_px + np.median(own - places_px, 0)
@@ -112,6 +113,17 @@ def fit_held_object(
         rms = float(np.sqrt((found.errors_px**2).sum(1).mean()))
         rows.append({"misfit": wrong, "model": found.model, "rms_px": rms, "tried": found.rows})
     return HeldFit(moved, own, used, better, rows)
+
+
+def _diameter_px(probe: Tensor) -> float:
+    """Twice the rms radius of the probe (P, N, N): patterns so close see the same noise of the reference."""
+    weight = power(probe).sum(0)
+    weight = (weight / weight.sum()).double()
+    axis = torch.arange(len(weight), dtype=weight.dtype, device=weight.device)
+    spread = 0.0
+    for share in (weight.sum(0), weight.sum(1)):
+        spread += float((share * (axis - (share * axis).sum()) ** 2).sum())
+    return 2 * float(np.sqrt(spread))
 
 
 def _on_known(state: RefineState, known: Tensor, n: int) -> Tensor:

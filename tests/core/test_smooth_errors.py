@@ -71,3 +71,37 @@ def test_losses_and_shapes() -> None:
     assert standard_errors([]) == 0.0
     with pytest.raises(InputError, match="do not belong together"):
         smooth_errors(TRUE, known(1.0)[:-1], PLACES)
+
+
+def _scan(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Places of 24 x 24 patterns, and noise that patterns within 4 px of each other share."""
+    places = np.stack(np.meshgrid(np.arange(24.0), np.arange(24.0)), -1).reshape(-1, 2)
+    blocks = rng.standard_normal((6, 6, 2))
+    shared = blocks[places[:, 1].astype(int) // 4, places[:, 0].astype(int) // 4]
+    return places, 0.2 * shared + 0.05 * rng.standard_normal(places.shape)
+
+
+def test_noise_that_neighbours_share_is_not_taken_for_an_error() -> None:
+    for seed in range(4):
+        places, noise = _scan(np.random.default_rng(seed))
+        information = np.tile(400 * np.eye(2), (len(places), 1, 1))
+        alone = smooth_errors(noise, information, places)
+        together = smooth_errors(noise, information, places, shared_px=4.0)
+        assert np.abs(alone.errors_px).max() > 0.1  # single patterns that are held out do not tell
+        assert np.abs(together.errors_px).max() == 0.0
+
+
+def test_an_error_of_each_axis_takes_few_numbers() -> None:
+    places, noise = _scan(np.random.default_rng(9))
+    share = places / 23.0
+    true = np.stack([6 * share[:, 0] * (1 - share[:, 0]), 4 * np.exp(-share[:, 1])], 1)
+    information = np.tile(400 * np.eye(2), (len(places), 1, 1))
+
+    def off(shared_px: float) -> float:
+        left = smooth_errors(true + noise, information, places, shared_px=shared_px).errors_px - true
+        return float(np.sqrt(((left - left.mean(0)) ** 2).sum(1).mean()))
+
+    assert smooth_errors(true + noise, information, places, shared_px=4.0).model.startswith("axes")
+    # seven numbers an axis from 36 independent errors of 0.2 px
+    assert off(4.0) < 1.2 * 0.2 * np.sqrt(2 * 7 / 36)
+    assert off(4.0) < 0.7 * off(0.0)
