@@ -30,8 +30,11 @@ from ptycho_torch.refine.unknowns import position_step
 
 Complex = NDArray[np.complex128]
 Floats = NDArray[np.float64]
-#: rounds of a step for all patterns and a smooth model of their errors; iterations of each step
-ROUNDS, _ITERATIONS = 5, 12
+#: rounds of a step for all patterns and a smooth model of their errors, at most; iterations of each step. A
+#: noisy reference has more slope than the object, so each step falls short
+ROUNDS, _ITERATIONS = 10, 12
+#: rms change of the positions after which no further round is made, px
+_SETTLED_PX = 0.005
 #: share of the probe's power that must fall on known object; else a pattern has no say
 _KNOWN = 0.98
 _MARGIN_PX = 8
@@ -104,7 +107,7 @@ def fit_held_object(
         error = own - written_px
         shift = np.median(error, 0)
         found = smooth_errors(error - shift, information, written_px, seed=seed, shared_px=shared)
-        moved = written_px + shift + found.errors_px
+        before, moved = moved, written_px + shift + found.errors_px
         guess = written_px + shift + found.predicted_px
         start = places_px + np.median(own - places_px, 0)
         gains = misfit(own - start, information) - misfit(own - guess, information)
@@ -112,6 +115,9 @@ def fit_held_object(
         state.positions_xy = clip_to_canvas(scan, state, torch.from_numpy(moved).to(device))
         rms = float(np.sqrt((found.errors_px**2).sum(1).mean()))
         rows.append({"misfit": wrong, "model": found.model, "rms_px": rms, "tried": found.rows})
+        change = moved - before
+        if number and np.sqrt(((change - change.mean(0)) ** 2).sum(1).mean()) < _SETTLED_PX:
+            break
     return HeldFit(moved, own, used, better, rows)
 
 
