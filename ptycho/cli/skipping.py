@@ -84,10 +84,13 @@ class Skipping:
         import numpy as np
 
         from ptycho.scan.findings import Finding, name_numbers
+        from ptycho.triage.decision import frames_line
 
         if self.earlier is not None:
             said, numbers = self.earlier.of(path, raw.n_positions)
-            kept, line, how = raw.without(numbers), _line(said), "left out, as the record says"
+            counts = said.get("counts")
+            line = frames_line(raw.n_positions, len(numbers), counts if isinstance(counts, Mapping) else {})
+            kept, how = raw.without(numbers), "left out, as the record says"
         else:
             from ptycho.workflows.triage import without_bad
 
@@ -148,12 +151,3 @@ class EarlierSkips:
         if beyond:
             raise InputError(f"{where} names frame {beyond[0]}; this scan has {n_frames}; start afresh")
         return dict(said), numbers
-
-
-def _line(said: Mapping[str, Any]) -> str:
-    """`ptycho.triage.decision.Triage.line` of a record."""
-    if not said["frames"]:
-        return f"all {said['n_frames']} frames look good"
-    counts = said.get("counts")
-    parts = ", ".join(f"{n} {name}" for name, n in counts.items()) if isinstance(counts, Mapping) else ""
-    return f"{len(said['frames'])} of {said['n_frames']} frames look bad: {parts}"

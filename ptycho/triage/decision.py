@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +53,7 @@ class Triage:
 
     def line(self) -> str:
         """One line: the number of bad frames and their faults."""
-        if not self.bad.any():
-            return f"all {len(self.called)} frames look good"
-        parts = ", ".join(f"{n} {name}" for name, n in self.counts.items())
-        return f"{int(self.bad.sum())} of {len(self.called)} frames look bad: {parts}"
+        return frames_line(len(self.called), int(self.bad.sum()), self.counts)
 
     def findings(self, known: Collection[str] = ()) -> list[Finding]:
         """A problem for each called fault, unless a finding of these kinds reports it already."""
@@ -101,6 +98,17 @@ class Triage:
                 f"{what}: {self.line()}; more than half is too many to leave out: ptycho validate --triage "
                 "lists them, without --skip_bad all are used"
             )
+
+
+def frames_line(n_frames: int, n_bad: int, counts: Mapping[str, int]) -> str:
+    """One line: how many of a scan's frames are bad; counts: fault -> frames that have it.
+
+    >>> frames_line(100, 3, {"empty": 1, "dim": 2})
+    '3 of 100 frames look bad: 1 empty, 2 dim'
+    """
+    if not n_bad:
+        return f"all {n_frames} frames look good"
+    return f"{n_bad} of {n_frames} frames look bad: {', '.join(f'{n} {name}' for name, n in counts.items())}"
 
 
 def decide(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ptycho.evaluation import Evaluation, evaluate
 from ptycho.io.atomic import atomic_write
 from ptycho.io.images import read_image
 from ptycho.report import figures
-from ptycho.report.outputs import metrics_of, save_reconstruction, write_history
+from ptycho.report.outputs import save_reconstruction, write_history
 from ptycho.report.products import find_truth
 from ptycho.simulation import Scenario, Simulated, simulate
 from ptycho.workflows.infer import infer
@@ -56,16 +57,16 @@ def run_demo(
     quick: bool = False,
     backend: str = "pytorch",
     phase: Callable[[str], Callable[..., None]] = lambda title: lambda *told: None,
-) -> dict[str, Any]:
-    """Simulate, refine the probe, train, reconstruct the scan and one of an unseen object, judge both.
+) -> None:
+    """Simulate two scans, refine the probe, train on the first, and reconstruct both with the network.
 
-    Writes the two scans, the model, the products with their judged numbers, and the figures under
-    `output_dir`; returns the numbers. phase: makes the `progress(done, total)` of a step by its name.
+    Writes the scans, the model and a folder of products for each scan under `output_dir`; `compare_methods`
+    judges them. phase: makes the `progress(done, total)` of a step by its name.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     positions = 144 if quick else 676
     scans: dict[str, Simulated] = {}
-    for name, scenario in (("trained_on", TRAINED_ON), ("unseen", UNSEEN)):
+    for name, scenario in zip(SCANS, (TRAINED_ON, UNSEEN), strict=True):
         scans[name] = simulate(
             dataclasses.replace(scenario, n_positions=positions, seed=seed), phase("simulating")
         )
@@ -79,59 +80,51 @@ def run_demo(
         progress=phase("training"),
         probe_progress=phase("improving the probe"),
     ).trained
-    metrics: dict[str, Any] = {"history_epochs": len(trained.history["train_loss"])}
     for name, scan in scans.items():
-        made = infer(trained.model, scan.raw, progress=phase(f"reconstructing {name.replace('_', ' ')}"))
+        made = infer(trained.model, scan.raw, progress=phase(f"reconstructing {_shown(name)}"))
         save_reconstruction(made, output_dir / name, backend=backend)
         write_history(trained.history, output_dir / name)
-        origin = made.image.frame.origin_xy
-        judged = evaluate(
-            made.object, scan.object_true, scan.roi, origin_xy=origin, coverage=made.image.coverage
-        )
-        metrics[name] = {**judged.as_dict(), "r_factor": metrics_of(made)["r_factor"]}
-        with atomic_write(output_dir / name / "metrics.json") as temporary:
-            temporary.write_text(
-                json.dumps(_numbers({**metrics_of(made), **metrics[name]}), indent=1) + "\n", encoding="utf-8"
-            )
-        figures.reconstruction_figure(
-            output_dir / f"{name}.png",
-            made.object,
-            truth=scan.object_true,
-            coverage=made.image.coverage,
-            title=f"{name.replace('_', ' ')}: complex NRMSE {judged.nrmse:.3f}, "
-            f"FRC 0.5 at {judged.frc50:.2f} Nyquist",
-        )
-    return metrics
 
 
 def compare_methods(output_dir: Path) -> dict[str, dict[str, Evaluation]]:
-    """Judge the images of all three methods in the folder of a demo; write `methods.png` and `demo.json`.
+    """Judge the images of all three methods in the folder of a demo, as `ptycho evaluate` judges.
 
-    Returns scan -> method -> judgement, as `ptycho evaluate` judges. Raises DataError for an image or a truth
-    that is not there.
+    Writes `methods.png` and `demo.json`; for the network that was trained here also a picture of each scan,
+    and its numbers into `metrics.json`, where the other two commands have written theirs. Returns
+    scan -> method -> judgement. Raises DataError for an image or a truth that is not there.
     """
-    judged: dict[str, dict[str, Evaluation]] = {}
-    numbers: dict[str, dict[str, dict[str, float]]] = {}
-    for scan in SCANS:
+    judged: dict[str, dict[str, Evaluation]] = {scan: {} for scan in SCANS}
+    numbers: dict[str, dict[str, Any]] = {scan: {} for scan in SCANS}
+    for scan, (method, end) in itertools.product(SCANS, METHODS.items()):
         known = find_truth(output_dir / f"{scan}.npz")
         if known is None:
             raise DataError(f"{output_dir / scan}.npz holds no truth; run ptycho demo again")
-        judged[scan], numbers[scan] = {}, {}
-        for method, end in METHODS.items():
-            folder = output_dir / f"{scan}{end}"
-            made = read_image(folder / "reconstruction.npz")
-            one = evaluate(
-                made.object, known.object, known.roi, origin_xy=made.origin_xy, coverage=made.coverage
+        folder = output_dir / f"{scan}{end}"
+        made = read_image(folder / "reconstruction.npz")
+        one = evaluate(made.object, known.object, known.roi, origin_xy=made.origin_xy, coverage=made.coverage)
+        kept = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        judged[scan][method] = one
+        numbers[scan][method] = {"r_factor": kept["r_factor"], **_numbers(one.as_dict())}
+        if folder.name == scan:
+            _write_numbers(folder / "metrics.json", {**kept, **_numbers(one.as_dict())})
+            title = f"{_shown(scan)}: complex NRMSE {one.nrmse:.3f}, FRC 0.5 at {one.frc50:.2f} Nyquist"
+            figures.reconstruction_figure(
+                output_dir / f"{scan}.png", made.object, truth=known.object, metrics=one, title=title
             )
-            judged[scan][method] = one
-            r = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["r_factor"]
-            numbers[scan][method] = {"r_factor": r, **_numbers(one.as_dict())}
     figures.methods_figure(
-        output_dir / "methods.png", {name.replace("_", " "): methods for name, methods in judged.items()}
+        output_dir / "methods.png", {_shown(name): methods for name, methods in judged.items()}
     )
-    with atomic_write(output_dir / "demo.json") as temporary:
-        temporary.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    _write_numbers(output_dir / "demo.json", numbers)
     return judged
+
+
+def _shown(scan: str) -> str:
+    return scan.replace("_", " ")
+
+
+def _write_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
 
 def _numbers(judged: dict[str, Any]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skipped_runs import image_without_bad, record
 
 from ptycho.cli.main import main
 from ptycho.scan.raw_data import RawData
@@ -35,13 +36,7 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def image(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`reconstruct --skip_bad` of that scan."""
-    out = tmp_path_factory.mktemp("image")
-    assert main(["reconstruct", str(scan), "-o", str(out), "--skip_bad", "--sweeps", "3", "--quiet"]) == 0
-    return out
-
-
-def record(folder: Path) -> dict:
-    return json.loads((folder / "provenance.json").read_text())
+    return image_without_bad(scan, tmp_path_factory.mktemp("image"))
 
 
 def without_looking(monkeypatch: pytest.MonkeyPatch) -> None:

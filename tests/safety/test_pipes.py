@@ -19,20 +19,25 @@ ASKED = {
 }
 
 
+def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Python code in a folder, as a program that a pipe cannot hold up for more than a minute."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 @pytest.mark.parametrize("name", ASKED)
 @pytest.mark.parametrize("suffix", [".h5", ".tif"])
 def test_a_pipe_is_no_file_of_any_kind(name: str, suffix: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / f"pipe{suffix}")
     line, answer = ASKED[name]
     code = f"from pathlib import Path\n{line}\nprint(ask(Path('pipe{suffix}')))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run(code, tmp_path)
     assert (done.returncode, done.stdout.strip()) == (0, answer), done.stderr
 
 
@@ -42,12 +47,5 @@ def test_a_command_refuses_it_at_once(place: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run" / "reconstruction.npz")
     os.mkfifo(tmp_path / "pipe.tif")
     code = f"from ptycho.io.images import read_image\nread_image({place!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run(code, tmp_path)
     assert done.returncode == 1 and "is a pipe (FIFO), not a file" in done.stderr
