@@ -1,12 +1,14 @@
 """Registration on simulated cases with a known answer.
 
-    python benchmarks/warp.py [level | scans | noise | cases | start | terms | picture]... (default: all)
+    python benchmarks/warp.py [level | scans | references | noise | cases | start | terms | picture]...
+
+Without a word: all.
 
 level: noise of an object pixel by dose, from two halves of the photons of one scan (`_NOISE` has its mean).
 cases: lens, drift and random flows of 8 px at most, images with the noise of 1e3 to 1e5 photons a pattern.
 noise: pairs that differ by noise only, and pairs of noise only. scans: scans of 484 patterns (N = 64) with
-drift and hysteresis, corrected by another scan's image of the same object. start: with and without the
-network's start.
+drift and hysteresis, corrected by another scan's image of the same object. references: the correction of the
+positions alone, of more scans, one of which has right positions. start: with and without the network's start.
 terms: the terms of the loss. picture: docs/images/warp.png and warp_corrected.png. Every line has its seed;
 px rms against the truth, CPU seconds of this process.
 """
@@ -232,6 +234,41 @@ def scans(names: tuple[tuple[str, int], ...] = (("two_photographs", 31), ("lines
             )
 
 
+def references(
+    cases: tuple[tuple[str, int, float], ...] = (
+        ("two_photographs", 31, 1.0),
+        ("lines", 32, 1.0),
+        ("gaussian_random_field", 33, 1.0),
+        ("cat_and_coins", 34, 1.0),
+        ("gaussian_random_field", 133, 1.0),
+        ("two_photographs", 131, 1.0),
+        ("two_photographs", 31, 0.0),
+    ),
+) -> None:
+    """Positions before and after the correction by a reference; the third number of a case scales errors."""
+    print("object                 seed  before px rms   after  fit kept  model                 CPU s")
+    for name, seed, size in cases:
+        made, other = two_scans(name, seed)
+        true = made.raw.positions_px
+        errors = size * drift_and_hysteresis(true, (4.0, 8.0), (-5.0, 0.0), settle=0.8)
+        trusted = reconstruct(other.raw, epochs=25)
+        spent = time.process_time()
+        found = positions_by_reference(
+            made.raw.moved_to(true + errors), trusted.object,
+            coverage=trusted.coverage, origin_xy=trusted.origin_xy,
+        )  # fmt: skip
+        spent = time.process_time() - spent
+        off = found.positions_px - true
+        before, after = (float(np.sqrt(((one - one.mean(0)) ** 2).sum(1).mean())) for one in (errors, off))
+        fit = found.fit or {"kept": False, "rounds": []}
+        model = fit["rounds"][-1]["model"] if fit["rounds"] else "none"
+        print(
+            f"{name:<22} {seed:>4}  {before:>13.3f}  {after:>6.3f}  {fit['kept']!s:<8}  {model:<20}"
+            f"  {spent:5.1f}",
+            flush=True,
+        )
+
+
 def picture(seed: int = 31) -> None:
     """The registration of a drifted scan, and its image before and after correction, as pictures."""
     made, other = two_scans("two_photographs", seed)
@@ -301,8 +338,8 @@ def main(words: list[str]) -> None:
     torch.set_num_threads(1)
     print(describe(0), flush=True)
     parts = {
-        "level": level, "scans": scans, "noise": noise, "cases": cases, "start": start, "terms": terms,
-        "picture": picture,
+        "level": level, "scans": scans, "references": references, "noise": noise, "cases": cases,
+        "start": start, "terms": terms, "picture": picture,
     }  # fmt: skip
     for word in words or parts:
         parts[word]()
